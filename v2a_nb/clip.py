@@ -1,0 +1,270 @@
+"""``Clip`` and ``Sound``: the two values that everything passes on.
+
+Both are immutable: every method returns a new value, arrays are read-only. They know numpy and nothing
+of torch, so that a notebook can hold, cut and show them before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from v2a_nb.errors import MediaError, UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """Samples with their rate.
+
+    Attributes:
+        samples: float32 [channels, n]; full scale is -1 to 1. A 1-D array is taken as mono.
+        sample_rate: samples per second.
+
+    Raises:
+        MediaError: samples that are NaN or infinite, or an array of the wrong shape.
+
+    Examples:
+        >>> tone = Sound(0.5 * np.sin(np.arange(16000) * 0.1), 16000)
+        >>> tone
+        Sound(1.000 s, 16000 Hz, mono, peak -6.0 dBFS, rms -9.0 dBFS)
+        >>> tone.slice(0.25, 0.5).n
+        4000
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        samples = np.asarray(self.samples)
+        if samples.ndim == 1:
+            samples = samples[None]
+        if samples.ndim != 2 or samples.shape[0] == 0:
+            raise MediaError(f"samples must be [channels, n], not {samples.shape}")
+        if not int(self.sample_rate) == self.sample_rate or self.sample_rate <= 0:
+            raise MediaError(f"a sample rate of {self.sample_rate} Hz is impossible")
+        samples = samples.astype(np.float32, copy=True)
+        bad = int((~np.isfinite(samples)).sum())
+        if bad:
+            raise MediaError(f"{bad} of {samples.size} samples are NaN or infinite")
+        samples.flags.writeable = False
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "sample_rate", int(self.sample_rate))
+
+    @property
+    def channels(self) -> int:
+        return self.samples.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Samples per channel."""
+        return self.samples.shape[1]
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.n / self.sample_rate
+
+    @property
+    def peak(self) -> float:
+        """Largest absolute sample; 0 for an empty sound."""
+        return float(np.abs(self.samples).max()) if self.n else 0.0
+
+    @property
+    def rms_dbfs(self) -> float:
+        """Root mean square in dB under full scale, at least -120."""
+        if not self.n:
+            return -120.0
+        power = float(np.mean(np.square(self.samples, dtype=np.float64)))
+        return 10 * float(np.log10(max(power, 1e-12)))
+
+    def slice(self, start: float, end: float | None = None) -> Sound:
+        """From ``start`` to ``end`` seconds, rounded to samples and cut to what there is.
+
+        Raises:
+            UsageError: the end is not after the start.
+        """
+        end = self.duration if end is None else end
+        if end <= start:
+            raise UsageError(f"a slice from {start} s to {end} s is empty")
+        a, b = (int(np.clip(round(t * self.sample_rate), 0, self.n)) for t in (start, end))
+        return Sound(self.samples[:, a:b], self.sample_rate)
+
+    def resample(self, sample_rate: int) -> Sound:
+        """The same sound at another rate (polyphase, linear phase)."""
+        if sample_rate == self.sample_rate:
+            return self
+        from math import gcd
+
+        from scipy.signal import resample_poly
+
+        common = gcd(int(sample_rate), self.sample_rate)
+        up, down = int(sample_rate) // common, self.sample_rate // common
+        made = resample_poly(self.samples.astype(np.float64), up, down, axis=1)
+        wanted = int(round(self.n * sample_rate / self.sample_rate))
+        return Sound(_fit(made, wanted), sample_rate)
+
+    def mono(self) -> Sound:
+        """The mean of the channels."""
+        if self.channels == 1:
+            return self
+        return Sound(self.samples.mean(axis=0, keepdims=True), self.sample_rate)
+
+    def stereo(self) -> Sound:
+        """Two channels: mono is doubled, more than two are averaged first."""
+        if self.channels == 2:
+            return self
+        return Sound(np.repeat(self.mono().samples, 2, axis=0), self.sample_rate)
+
+    def gain(self, db: float) -> Sound:
+        """Louder by ``db``; nothing is clipped."""
+        return Sound(self.samples * np.float32(10 ** (db / 20)), self.sample_rate)
+
+    def fit(self, seconds: float | None = None, *, n: int | None = None) -> Sound:
+        """Cut, or filled with silence, to exactly ``seconds`` (or ``n`` samples)."""
+        if n is None:
+            if seconds is None or seconds < 0:
+                raise UsageError(f"cannot fit a sound to {seconds} s")
+            n = int(round(seconds * self.sample_rate))
+        return Sound(_fit(self.samples, n), self.sample_rate)
+
+    def __repr__(self) -> str:
+        kind = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
+        peak = 20 * np.log10(max(self.peak, 1e-6))
+        return (
+            f"Sound({self.duration:.3f} s, {self.sample_rate} Hz, {kind}, "
+            f"peak {peak:.1f} dBFS, rms {self.rms_dbfs:.1f} dBFS)"
+        )
+
+    def _repr_html_(self) -> str:
+        from v2a_nb.widgets.player import sound_html
+
+        return sound_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames with their times, and perhaps a sound.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3].
+        fps: nominal frames per second.
+        times: float64 [T]: when each frame appears, seconds from the clip's start, increasing. Left
+            out, frames are evenly spaced at ``fps``.
+        duration: seconds; left out, the last frame lasts ``1 / fps``.
+        sound: or None.
+        name: shown in titles and errors.
+
+    Examples:
+        >>> clip = Clip(np.zeros((50, 48, 64, 3), np.uint8), fps=25.0)
+        >>> clip
+        Clip(2.000 s, 64x48, 50 frames at 25 fps, silent)
+        >>> clip.at_fps(10).n
+        20
+    """
+
+    frames: np.ndarray
+    times: np.ndarray | None = None
+    fps: float = 25.0
+    duration: float | None = None
+    sound: Sound | None = None
+    name: str = "clip"
+
+    def __post_init__(self) -> None:
+        frames = np.asarray(self.frames)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise MediaError(f"frames must be uint8 [T, H, W, 3], not {frames.dtype} {frames.shape}")
+        if not len(frames):
+            raise MediaError(f"{self.name}: no frames")
+        if not 0 < self.fps < 10000:
+            raise MediaError(f"{self.name}: {self.fps} frames per second is impossible")
+        times = np.arange(len(frames)) / self.fps if self.times is None else self.times
+        times = np.array(times, np.float64)
+        if times.shape != (len(frames),) or (np.diff(times) <= 0).any():
+            raise MediaError(f"{self.name}: frame times must be increasing, one for each frame")
+        duration = times[-1] + 1 / self.fps if self.duration is None else self.duration
+        if self.sound is not None and not isinstance(self.sound, Sound):
+            raise MediaError(f"{self.name}: the sound must be a Sound, not {type(self.sound).__name__}")
+        frames = frames.view()
+        frames.flags.writeable = False
+        times.flags.writeable = False
+        object.__setattr__(self, "frames", frames)
+        object.__setattr__(self, "times", times)
+        object.__setattr__(self, "duration", float(duration))
+
+    @property
+    def n(self) -> int:
+        """Number of frames."""
+        return len(self.frames)
+
+    @property
+    def height(self) -> int:
+        return self.frames.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.frames.shape[2]
+
+    def slice(self, start: float, end: float | None = None) -> Clip:
+        """From ``start`` to ``end`` seconds. The frame that is showing at ``start`` is the first one.
+
+        Raises:
+            UsageError: the part lies outside of the clip, or is empty.
+        """
+        end = self.duration if end is None else min(end, self.duration)
+        if start < 0 or end <= start:
+            raise UsageError(f"{self.name}: cannot cut {start} s to {end} s out of {self.duration:.3f} s")
+        first = max(0, int(np.searchsorted(self.times, start + 1e-6, side="right")) - 1)
+        last = max(first + 1, int(np.searchsorted(self.times, end - 1e-6, side="left")))
+        times = np.maximum(self.times[first:last] - start, 0.0)
+        sound = None
+        if self.sound is not None:
+            begin = int(round(start * self.sound.sample_rate))
+            n = int(round((end - start) * self.sound.sample_rate))
+            sound = Sound(self.sound.samples[:, begin : begin + n], self.sound.sample_rate).fit(n=n)
+        return Clip(self.frames[first:last], times, self.fps, end - start, sound, self.name)
+
+    def at_fps(self, fps: float) -> Clip:
+        """Evenly spaced frames at ``fps``: each the newest whose time has come (by time, not index)."""
+        wanted = max(1, int(np.ceil(self.duration * fps - 1e-6)))
+        times = np.arange(wanted) / fps
+        pick = np.clip(np.searchsorted(self.times, times + 1e-4, side="right") - 1, 0, self.n - 1)
+        return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
+
+    def resize(self, height: int, width: int) -> Clip:
+        """Other picture size, bilinear with antialiasing."""
+        if (height, width) == (self.height, self.width):
+            return self
+        from PIL import Image
+
+        out = np.empty((self.n, height, width, 3), np.uint8)
+        for i, frame in enumerate(self.frames):
+            out[i] = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
+        return replace(self, frames=out)
+
+    def silent(self) -> Clip:
+        """The same pictures without sound."""
+        return replace(self, sound=None)
+
+    def with_sound(self, sound: Sound) -> Clip:
+        """The same pictures with ``sound``, cut or filled to the clip's length."""
+        return replace(self, sound=sound.fit(self.duration))
+
+    def __repr__(self) -> str:
+        heard = "silent" if self.sound is None else repr(self.sound)
+        return (
+            f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at "
+            f"{self.fps:g} fps, {heard})"
+        )
+
+    def _repr_html_(self) -> str:
+        from v2a_nb.widgets.player import play
+
+        return play(self)._repr_html_()
+
+
+def _fit(samples: np.ndarray, n: int) -> np.ndarray:
+    """Cut or zero-pad [channels, m] to [channels, n]."""
+    if samples.shape[1] >= n:
+        return samples[:, :n]
+    return np.pad(samples, ((0, 0), (0, n - samples.shape[1])))

@@ -1,0 +1,127 @@
+"""Where weights come from: the package, a folder, or the Hugging Face Hub. Safetensors only."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from v2a_nb.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Trained ``tiny`` weights that come with the package."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint on the Hub that a ``paper`` preset loads."""
+
+    id: str
+    revision: str
+    licence: str
+    megabytes: int
+    what: str
+
+
+PUBLISHED = {
+    "dac-44khz": Published(
+        "descript/dac_44khz", "main", "MIT", 307, "Descript Audio Codec, 9 codebooks, 44.1 kHz"
+    ),
+}
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with the package."""
+    if not SHIPPED.is_dir():
+        return []
+    return sorted(p.name for p in SHIPPED.iterdir() if (p / "config.json").exists())
+
+
+def find_weights(name: str, revision: str | None = None) -> Path:
+    """A folder with ``config.json`` and ``model.safetensors``.
+
+    Args:
+        name: a shipped name (``"vaura"``), a folder, or a Hub id (``"someone/some-model"``).
+        revision: of the Hub repository.
+
+    Raises:
+        WeightsError: nothing is found, the Hub cannot be reached, or the folder holds no safetensors.
+    """
+    if name in shipped():
+        return SHIPPED / name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise WeightsError(f"{path} has no config.json: not a folder of weights")
+        if not list(path.glob("*.safetensors")):
+            raise WeightsError(f"{path} has no .safetensors file; pickled weights are not read")
+        return path
+    if path.exists():
+        raise WeightsError(f"{path} is a file; give the folder that holds config.json")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(
+                snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
+            )
+        except Exception as error:  # the Hub's client raises many kinds
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise WeightsError(f"{name} could not be fetched from the Hub: {reason}") from error
+    known = ", ".join(shipped()) or "none"
+    raise WeightsError(f"no weights {name!r}: shipped are {known}; or give a folder or a Hub id")
+
+
+def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dict) -> Path:
+    """Write ``model.safetensors`` (floating point as fp16) and ``config.json``; config last."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in state.items()
+        if isinstance(v, torch.Tensor)
+    }
+    partial = folder / "model.safetensors.part"
+    save_file(half, str(partial))
+    os.replace(partial, folder / "model.safetensors")
+    partial = folder / "config.json.part"
+    partial.write_text(json.dumps(config, indent=1) + "\n")
+    os.replace(partial, folder / "config.json")
+    return folder
+
+
+def load_weights(
+    model: torch.nn.Module, folder: str | Path, optional: tuple[str, ...] = ()
+) -> torch.nn.Module:
+    """Load ``model.safetensors`` of ``folder`` into ``model`` as fp32.
+
+    Raises:
+        WeightsError: the file is damaged, or its tensors do not fit the model.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(folder) / "model.safetensors"
+    try:
+        state = load_file(str(path))
+    except Exception as error:  # safetensors raises its own untyped errors
+        raise WeightsError(f"{path} cannot be read: {error}") from error
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    own = model.state_dict()
+    wrong = [k for k in state if k not in own or own[k].shape != state[k].shape]
+    missing = [k for k in own if k not in state and k not in optional]
+    if wrong or missing:
+        name = (wrong or missing)[0]
+        raise WeightsError(
+            f"{path} does not fit {type(model).__name__}: {len(wrong)} tensors differ, {len(missing)} are "
+            f"missing, the first is {name!r}"
+        )
+    model.load_state_dict(state, strict=False)
+    return model

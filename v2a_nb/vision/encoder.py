@@ -1,0 +1,215 @@
+"""The small space-time network of the ``tiny`` presets: *when* something is hit, and *what*.
+
+It takes the place of Segment AVCLIP in V-AURA (section III-A): pre-trained audio-visually, then frozen.
+Two streams come out, both at 50 tokens a second:
+
+- *when* looks at motion (the picture and its change since the last frame) and is pre-trained to predict
+  the flux of the recording's own sound at 5 ms, which is what gives it timing;
+- *what* looks at still pictures, at the places where the motion stream attends, and is pre-trained to
+  predict the spectrum that follows a hit.
+
+Neither uses a label; see :mod:`v2a_nb.training.vision`. The attention that joins them, ``[B, T, heads,
+8, 8]``, is returned as well: it says where the encoder looked.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.clip import Clip
+from v2a_nb.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of :class:`StrikeVision`."""
+
+    size: int = 64
+    fps: float = 25.0
+    upsample: int = 2
+    when_dim: int = 192
+    what_dim: int = 96
+    heads: int = 4
+    motion: tuple[int, ...] = (32, 64)
+    look: tuple[int, ...] = (48, 64)
+    look_every: int = 4
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return self.fps * self.upsample
+
+    @property
+    def dim(self) -> int:
+        """Channels of a token: *when* and *what* side by side."""
+        return self.when_dim + self.what_dim
+
+
+def _stem(channels: tuple[int, ...], first: int) -> nn.Sequential:
+    """Three halvings of the picture: [N, first, 64, 64] to [N, channels[-1], 8, 8].
+
+    The first halving moves 2 x 2 pixels into channels: nothing is lost, and a CPU is spared the
+    convolution at full size, which would cost as much as all the others.
+    """
+    layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+    first *= 4
+    for width in channels:
+        layers += [
+            nn.Conv2d(first, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        first = width
+    return nn.Sequential(*layers)
+
+
+class _Residual(nn.Module):
+    """A dilated convolution over time with a pre-norm residual: [B, C, T] to [B, C, T]."""
+
+    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.conv = nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(F.gelu(self.conv(self.norm(x))))
+
+
+class StrikeVision(nn.Module):
+    """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 288]`` at 50 Hz."""
+
+    def __init__(self, config: VisionConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or VisionConfig()
+        self.motion = _stem(c.motion, 6)
+        width = c.motion[-1]
+        self.space = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.time = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
+        self.attend = nn.Conv2d(width, c.heads, 1)
+        self.moved = nn.Conv2d(width, 24 * c.heads, 1)
+        self.look = _stem(c.look, 3)
+        self.look_space = nn.Sequential(
+            nn.Conv2d(c.look[-1], c.look[-1], 3, padding=1, bias=False),
+            nn.BatchNorm2d(c.look[-1]),
+            nn.ReLU(),
+        )
+        self.looked = nn.Conv2d(c.look[-1], 32 * c.heads, 1)
+        joined = (24 + 32 + 2) * c.heads + width
+        self.join = nn.Conv1d(joined, c.when_dim, 1)
+        self.slow = nn.Sequential(*(_Residual(c.when_dim, 5, d) for d in (1, 2, 4)))
+        self.shuffle = nn.Conv1d(c.when_dim, c.upsample * c.when_dim, 1)
+        self.fast = nn.Sequential(*(_Residual(c.when_dim, 3, d) for d in (1, 2)))
+        self.name = nn.Conv1d(32 * c.heads + c.when_dim, c.what_dim, 1)
+        self.named = nn.Sequential(*(_Residual(c.what_dim, 5, d) for d in (1, 2)))
+        self.when_norm = nn.LayerNorm(c.when_dim)
+        self.what_norm = nn.LayerNorm(c.what_dim)
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return self.config.rate
+
+    @property
+    def dim(self) -> int:
+        """Channels of a token."""
+        return self.config.dim
+
+    def streams(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """*when* [B, 2T, 192], *what* [B, 2T, 96] and attention [B, T, heads, 8, 8]."""
+        c = self.config
+        b, t = frames.shape[:2]
+        change = frames - torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+        moving = torch.cat([frames - 0.5, 4.0 * change], dim=2).flatten(0, 1)  # [BT, 6, 64, 64]
+        moving = self.space(self.motion(moving.contiguous(memory_format=torch.channels_last)))
+        grid = moving.shape[-1]
+        over_time = moving.view(b, t, -1, grid, grid).transpose(1, 2)  # [B, C, T, 8, 8]
+        moving = moving + F.relu(self.time(over_time)).transpose(1, 2).flatten(0, 1)
+        attention = self.attend(moving).flatten(2).softmax(-1)  # [BT, heads, 64]
+        values = self.moved(moving).view(b * t, c.heads, 24, -1)
+        moved = torch.einsum("nhp,nhcp->nhc", attention, values).flatten(1)  # [BT, heads * 24]
+        places = _grid(grid, frames.device)
+        place = torch.einsum("nhp,pk->nhk", attention, places).flatten(1)
+        still = frames[:, :: c.look_every]  # [B, T', 3, 64, 64]
+        looks = self.look_space(self.look((still.flatten(0, 1) - 0.5).contiguous()))
+        looks = self.looked(looks).view(b, still.shape[1], c.heads, 32, -1)
+        nearest = torch.arange(t, device=frames.device) // c.look_every
+        looks = looks[:, nearest].flatten(0, 1)  # [BT, heads, 32, 64]
+        looked = torch.einsum("nhp,nhcp->nhc", attention, looks).flatten(1)
+        whole = moving.flatten(2).mean(-1)
+        x = torch.cat([moved, looked, place, whole], dim=1).view(b, t, -1).transpose(1, 2)
+        slow = self.slow(self.join(x))  # [B, 192, T]
+        fast = self.shuffle(slow).view(b, c.upsample, c.when_dim, t)
+        fast = self.fast(fast.permute(0, 2, 3, 1).reshape(b, c.when_dim, t * c.upsample))
+        seen = looked.view(b, t, -1).transpose(1, 2)
+        what = self.named(self.name(torch.cat([seen, slow], dim=1)))
+        what = what.repeat_interleave(c.upsample, dim=2)
+        when = self.when_norm(fast.transpose(1, 2))
+        what = self.what_norm(what.transpose(1, 2))
+        return when, what, attention.view(b, t, c.heads, grid, grid)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Tokens [B, 2T, 288]: *when* and *what* side by side."""
+        when, what, _ = self.streams(frames)
+        return torch.cat([when, what], dim=-1)
+
+    def pixels(self, clip: Clip) -> Tensor:
+        """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
+
+        Frames are picked by timestamp; a picture that is not square is cropped to its centre, as the
+        paper's transforms do (released configuration: short side, then centre crop).
+        """
+        from v2a_nb.vision.frames import square
+
+        picked = clip.at_fps(self.config.fps)
+        small = square(picked.frames, self.config.size)
+        wanted = max(1, int(np.ceil(clip.duration * self.config.fps - 1e-6)))
+        if len(small) < wanted:
+            small = np.concatenate([small, np.repeat(small[-1:], wanted - len(small), axis=0)])
+        return torch.from_numpy(small[:wanted]).permute(0, 3, 1, 2)[None].float() / 255
+
+    @torch.no_grad()
+    def features(self, clip: Clip) -> Tensor:
+        """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 288]."""
+        return self(self.pixels(clip))[0]
+
+    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
+        from v2a_nb.hub import save_weights
+
+        return save_weights(folder, self.state_dict(), {"kind": "strike-vision", **asdict(self.config), **card})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> StrikeVision:
+        """Load from a folder, or by a shipped name such as ``"vision"``.
+
+        Raises:
+            WeightsError: no such weights, or weights of another kind.
+        """
+        from v2a_nb.hub import find_weights, load_weights
+
+        path = find_weights(str(folder))
+        config = json.loads((path / "config.json").read_text())
+        if config.get("kind") != "strike-vision":
+            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not a strike-vision encoder")
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        fields = {k: known[k] for k in VisionConfig.__dataclass_fields__ if k in known}
+        model = cls(VisionConfig(**fields))
+        load_weights(model, path)
+        return model.eval()
+
+
+def _grid(n: int, device: torch.device) -> Tensor:
+    """Centres of n x n cells, [n * n, 2] as (y, x) in [-1, 1]."""
+    line = (torch.arange(n, device=device, dtype=torch.float32) + 0.5) / n * 2 - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([y.flatten(), x.flatten()], dim=-1)

@@ -1,0 +1,60 @@
+"""Many clips as plain arrays, for training: no truth, no Python object per clip."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from v2a_nb.world import sound as world_sound
+from v2a_nb.world.picture import frames
+from v2a_nb.world.recording import draw
+
+
+def sounds(
+    seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000, per_recording: int = 6
+) -> np.ndarray:
+    """``n`` mixes of random windows, float32 [n, samples] in (-1, 1), without pictures."""
+    size = int(round(seconds * sample_rate))
+    out = np.empty((n, size), np.float32)
+    for i in range(n):
+        if i % per_recording == 0:
+            recording = draw(seed, i // per_recording)
+            mix = world_sound.render(recording, sample_rate)["mix"]
+            rng = recording.rng("windows")
+        start = int(rng.integers(0, len(mix) - size))
+        out[i] = mix[start : start + size]
+    return out
+
+
+def arrays(
+    seed: int,
+    n: int,
+    *,
+    first: int = 0,
+    seconds: float = 2.56,
+    size: int = 64,
+    fps: float = 25.0,
+    sample_rate: int = 16000,
+    per_recording: int = 2,
+    out: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and sounds of ``n`` random windows of the recordings from ``first`` on.
+
+    Returns:
+        frames uint8 [n, T, size, size, 3] and sounds float32 [n, samples]; written into ``out`` (two
+        arrays, memory-mapped ones too) where given.
+    """
+    samples, count = int(round(seconds * sample_rate)), int(round(seconds * fps))
+    if out is None:
+        out = (
+            np.empty((n, count, size, size, 3), np.uint8),
+            np.empty((n, samples), np.float32),
+        )
+    for i in range(n):
+        if i % per_recording == 0:
+            recording = draw(seed, first + i // per_recording)
+            mix = world_sound.render(recording, sample_rate)["mix"]
+            rng = recording.rng("windows")
+        start = int(rng.integers(0, len(mix) - samples))
+        out[1][i] = mix[start : start + samples]
+        out[0][i] = frames(recording, start / sample_rate + np.arange(count) / fps, size, fps)
+    return out

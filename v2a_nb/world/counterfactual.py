@@ -1,0 +1,142 @@
+"""A clip rendered again with one factor changed and everything else the same, to the byte.
+
+The truth of the pair says what the sound should then do. Benchmarks of 2026 record such pairs by hand
+(single-factor pairs and trend tests: FlatSounds, arXiv 2605.30339); a renderer gives them exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from v2a_nb.errors import UsageError
+from v2a_nb.world.dataset import Take, WorldClip
+from v2a_nb.world.recording import MATERIALS, METRES, Event, Recording
+
+FACTORS = ("material", "size", "speed", "distance", "damping", "shift", "removal")
+
+
+def counterfactual(item: WorldClip, factor: str) -> tuple[WorldClip, WorldClip] | None:
+    """The pair ``(a, b)``: ``a`` is the clip, ``b`` the same with ``factor`` changed.
+
+    Args:
+        item: a clip of Strike World.
+        factor: one of :data:`FACTORS`.
+
+    Returns:
+        Two clips with ids ``ID.a`` and ``ID.b``, both rendered with one common gain; ``None`` where
+        the clip has nothing to change (no sounding event, or no free strike to shift or remove).
+
+    Raises:
+        UsageError: the factor is unknown.
+    """
+    if factor not in FACTORS:
+        raise UsageError(f"factor {factor!r} is unknown; choose one of {', '.join(FACTORS)}")
+    made = _change(item, factor)
+    if made is None:
+        return None
+    recording, before, after, expect = made
+    settings = item.take.settings
+    takes = [Take(item.recording, settings), Take(recording, settings)]
+    gain = min(take.gain for take in takes)
+    takes = [take.with_gain(gain) for take in takes]
+    info = {"of": item.id, "factor": factor, "from": before, "to": after, "expect": expect}
+    return tuple(
+        WorldClip(f"{item.id}.{letter}", take, item.start_s, {**info, "side": letter})
+        for letter, take in zip("ab", takes, strict=True)
+    )
+
+
+def _change(item: WorldClip, factor: str) -> tuple[Recording, object, object, dict] | None:
+    recording = item.recording
+    heard = [e for e in item.events if e.sounding]
+    if not heard:
+        return None
+    rng = recording.rng("counterfactual-" + factor, int(item.start_s * 1000))
+    main = heard[int(np.argmax([e.speed for e in heard]))]
+    thing = recording.things[main.thing]
+
+    def with_thing(**fields: object) -> Recording:
+        things = tuple(replace(t, **fields) if t.index == thing.index else t for t in recording.things)
+        return recording.changed(things=things)
+
+    if factor == "material":
+        present = {t.material for t in recording.things}
+        to = str(rng.choice([m for m in MATERIALS if m not in present]))
+        return with_thing(material=to), thing.material, to, {"material": to}
+    if factor == "size":
+        ratio = float(rng.choice([0.6, 1.5]) if thing.width < 0.3 else 0.6)
+        changed = with_thing(width=thing.width * ratio, pitch=thing.pitch / ratio)
+        return changed, round(thing.width, 4), round(thing.width * ratio, 4), {"pitch_ratio": 1 / ratio}
+    if factor == "damping":
+        changed = with_thing(decay=thing.decay * 0.2, damped_by_hand=True)
+        return changed, "free", "hand", {"decay_ratio": 0.2, "level_db": -2.97}
+    if factor == "distance":
+        to = recording.distance * 1.5
+        return (
+            recording.changed(distance=to),
+            round(recording.distance, 4),
+            round(to, 4),
+            {"level_db": round(-20 * float(np.log10(1.5)), 2)},
+        )
+    if factor == "speed":
+        return _slower(recording, item, heard)
+    if any(e.kind == "bounce" for e in heard):
+        return None  # a bounce follows from the one before it and cannot move alone
+    strikes = [e for e in heard if e.kind == "strike"]
+    if not strikes:
+        return None
+    event = strikes[int(rng.integers(len(strikes)))]
+    if factor == "removal":
+        kept = tuple(e for e in recording.events if e.serial != event.serial)
+        time = round(event.time_s - item.start_s, 4)
+        return recording.changed(events=kept), time, None, {"onsets": -1, "at_s": time}
+    return _shifted(recording, item, event, rng)
+
+
+def _slower(
+    recording: Recording, item: WorldClip, heard: list[Event]
+) -> tuple[Recording, object, object, dict] | None:
+    """Every strike of the clip at half its speed: 6 dB softer."""
+    if any(e.kind == "bounce" for e in heard):
+        return None
+    serials = {e.serial for e in heard}
+    events = tuple(
+        replace(e, speed=e.speed / 2, lift=e.lift / 2) if e.serial in serials else e
+        for e in recording.events
+    )
+    fastest = max(e.speed for e in heard)
+    expect = {"level_db": round(-20 * float(np.log10(2)), 2)}
+    return recording.changed(events=events), round(fastest, 3), round(fastest / 2, 3), expect
+
+
+def _shifted(
+    recording: Recording, item: WorldClip, event: Event, rng: np.random.Generator
+) -> tuple[Recording, object, object, dict] | None:
+    """One strike earlier or later by 60 to 140 ms, where its neighbours leave room."""
+    others = [e for e in recording.events if e.serial != event.serial]
+    before = max((e.time_s + e.duration_s for e in others if e.time_s < event.time_s), default=0.0)
+    after = min((e.time_s for e in others if e.time_s > event.time_s), default=recording.duration_s)
+    stop = item.start_s + item.take.settings.seconds
+    for _ in range(20):
+        shift = float(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14))
+        to = round((event.time_s + shift) * 16000) / 16000
+        if max(before, item.start_s) + 0.2 < to < min(after - 0.2, stop - 0.05):
+            lift = min(event.lift, 0.4 * (to - before) * event.speed / METRES)
+            events = tuple(
+                replace(e, time_s=to, lift=lift) if e.serial == event.serial else e
+                for e in recording.events
+            )
+            a, b = event.time_s - item.start_s, to - item.start_s
+            expect = {"shift_s": round(to - event.time_s, 6)}
+            return recording.changed(events=events), round(a, 6), round(b, 6), expect
+    return None
+
+
+def level_difference(a: WorldClip, b: WorldClip) -> float:
+    """How much louder ``b``'s action stem peaks than ``a``'s, dB."""
+    peak = [float(np.abs(c.stems["action"].samples).max()) + 1e-9 for c in (a, b)]
+    return float(20 * np.log10(peak[1] / peak[0]))
+
+

@@ -1,0 +1,348 @@
+"""Clips of Strike World with their truth: in memory, on disk, as a ``datasets.Dataset``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError
+from v2a_nb.world import sound as world_sound
+from v2a_nb.world.picture import frames, margin_of
+from v2a_nb.world.recording import Event, Recording, draw
+from v2a_nb.world.scenery import silhouette, view_of
+
+SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How clips are cut and rendered."""
+
+    seconds: float = 2.56
+    size: int = 112
+    fps: float = 25.0
+    sample_rate: int = 16000
+
+    def check(self) -> None:
+        """Raise :class:`UsageError` for settings that no clip can have."""
+        for name, low, high in (
+            ("seconds", 0.2, 28.0), ("size", 16, 512), ("fps", 1, 120), ("sample_rate", 8000, 96000),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"{name}={value} is outside of {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Take:
+    """A recording with its rendered stems (float32 [n] each), from which clips are cut."""
+
+    recording: Recording
+    settings: Settings
+    level: float | None = None  # a gain to use instead of the recording's own (pairs share one)
+    gain: float = field(init=False)
+    stems: dict[str, np.ndarray] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        heard = self.recording
+        if heard.mismatched:  # the sound of an unrelated recording
+            heard = draw(heard.seed + 7919, heard.index, variety="wide")
+        raw = world_sound.synthesize(heard, self.settings.sample_rate)
+        gain = world_sound.gain_of(raw) if self.level is None else self.level
+        object.__setattr__(self, "gain", gain)
+        object.__setattr__(self, "stems", world_sound.mixed(raw, gain))
+
+    def with_gain(self, gain: float) -> Take:
+        """The same take at another gain."""
+        return Take(self.recording, self.settings, gain)
+
+    def clip(self, start_s: float, name: str) -> WorldClip:
+        """The clip that starts at ``start_s`` (rounded to a sample)."""
+        start = int(round(start_s * self.settings.sample_rate))
+        return WorldClip(name, self, start / self.settings.sample_rate)
+
+
+@dataclass(frozen=True)
+class WorldClip:
+    """A clip of a recording. Pictures are rendered when asked for, and kept."""
+
+    id: str
+    take: Take
+    start_s: float
+    pair: dict | None = None
+
+    @property
+    def recording(self) -> Recording:
+        return self.take.recording
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The pictures, uint8 [T, size, size, 3], with the mix as sound."""
+        s = self.take.settings
+        n = int(round(s.seconds * s.fps))
+        times = np.arange(n) / s.fps
+        pictures = frames(self.recording, self.start_s + times, s.size, s.fps)
+        return Clip(pictures, times, s.fps, n / s.fps, self.stems["mix"], self.id)
+
+    @cached_property
+    def stems(self) -> dict[str, Sound]:
+        """``action``, ``ambient``, ``offscreen`` and their exact sum ``mix``."""
+        s = self.take.settings
+        start = int(round(self.start_s * s.sample_rate))
+        stop = start + int(round(s.seconds * s.sample_rate))
+        return {name: Sound(wave[start:stop], s.sample_rate) for name, wave in self.take.stems.items()}
+
+    @cached_property
+    def truth(self) -> dict:
+        """This clip's entry in ``truth.json``: a plain dictionary, ready for JSON."""
+        s = self.take.settings
+        entry = {
+            "id": self.id,
+            "video": f"clips/{self.id}.mp4",
+            "recording": self.recording.id,
+            "start_s": round(self.start_s, 6),
+            "duration_s": s.seconds,
+            "narration": self.narration,
+            "mismatched": self.recording.mismatched,
+            "ambient": {
+                "kind": self.recording.ambience,
+                "level_dbfs": round(self.stems["ambient"].rms_dbfs, 2),
+            },
+            "events": [self._event(event) for event in self.events],
+            "stems": {name: f"stems/{self.id}.{name}.wav" for name in (*world_sound.STEMS, "mix")},
+        }
+        if self.pair:
+            entry["pair"] = self.pair
+        return entry
+
+    @property
+    def events(self) -> list[Event]:
+        """The recording's events whose time lies in this clip."""
+        stop = self.start_s + self.take.settings.seconds
+        return [e for e in self.recording.events if self.start_s <= e.time_s < stop]
+
+    @property
+    def narration(self) -> str:
+        """One line that says who does what to which object."""
+        from v2a_nb.world.narration import narrate
+
+        return narrate(self.recording, self.events)
+
+    def _event(self, event: Event) -> dict:
+        thing = self.recording.things[event.thing]
+        entry = {
+            "time_s": round(event.time_s - self.start_s, 6),
+            "kind": event.kind,
+            "material": thing.material,
+            "object": event.thing,
+            "speed": round(event.speed, 3),
+            "sounding": event.sounding,
+            "box": self.box(event),
+        }
+        if event.duration_s:
+            entry["duration_s"] = round(event.duration_s, 4)
+        return entry
+
+    def box(self, event: Event) -> list[float]:
+        """The struck object in pixels at the event's frame: ``[x0, y0, x1, y1]``."""
+        s = self.take.settings
+        thing = self.recording.things[event.thing]
+        half = thing.width / 2
+        x = np.array([thing.x - half, thing.x + half, thing.x + half, thing.x - half])
+        y = np.array([thing.top, thing.top, thing.base, thing.base])
+        px, py = view_of(self.recording, s.size).to_pixels(x, y)
+        shift = self._sway_at(np.array([event.time_s]))[0]
+        corners = (px.min() + shift[0], py.min() + shift[1], px.max() + shift[0], py.max() + shift[1])
+        return [round(float(np.clip(v, 0, s.size)), 2) for v in corners]
+
+    def _sway_at(self, times: np.ndarray) -> np.ndarray:
+        from v2a_nb.world.picture import sway
+
+        return sway(self.recording, times, self.take.settings.size)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """Where the sound comes from, bool [T, size, size].
+
+        The struck object's pixels from its contact until 0.2 s later (a scrape: as long as it lasts);
+        empty in frames in which nothing sounds.
+        """
+        s = self.take.settings
+        times = self.start_s + self.clip.times
+        out = np.zeros((len(times), s.size, s.size), bool)
+        shapes = {t.index: silhouette(self.recording, t, s.size) for t in self.recording.things}
+        shifts = np.round(self._sway_at(times)).astype(int)
+        for event in self.recording.events:
+            if not event.sounding:
+                continue
+            last = event.time_s + max(event.duration_s, 0.2)
+            for k in np.flatnonzero((times >= event.time_s - 0.5 / s.fps) & (times <= last)):
+                shape = np.pad(shapes[event.thing], margin_of(self.recording, s.size))
+                m = margin_of(self.recording, s.size)
+                dx, dy = shifts[k]
+                out[k] |= shape[m - dy : m - dy + s.size, m - dx : m - dx + s.size]
+        return out
+
+
+@dataclass(frozen=True)
+class StrikeWorld:
+    """Clips of one seed. ``train``, ``val`` and ``test`` never share a recording."""
+
+    seed: int
+    settings: Settings
+    clips: tuple[WorldClip, ...]
+
+    @property
+    def train(self) -> list[WorldClip]:
+        return self._split("train")
+
+    @property
+    def val(self) -> list[WorldClip]:
+        return self._split("val")
+
+    @property
+    def test(self) -> list[WorldClip]:
+        return self._split("test")
+
+    @property
+    def recordings(self) -> list[Recording]:
+        return list({clip.recording.id: clip.recording for clip in self.clips}.values())
+
+    def _split(self, name: str) -> list[WorldClip]:
+        ids = sorted({clip.recording.id for clip in self.clips})
+        test = max(1, round(SPLITS["test"] * len(ids))) if len(ids) > 2 else 0
+        val = max(1, round(SPLITS["val"] * len(ids))) if len(ids) > 2 else 0
+        part = {
+            "test": ids[len(ids) - test :] if test else ids,
+            "val": ids[len(ids) - test - val : len(ids) - test] if val else ids,
+            "train": ids[: len(ids) - test - val] if len(ids) > 2 else ids,
+        }[name]
+        return [clip for clip in self.clips if clip.recording.id in set(part)]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[WorldClip]:
+        return iter(self.clips)
+
+    def __getitem__(self, which: int | str) -> WorldClip:
+        if isinstance(which, str):
+            return next(clip for clip in self.clips if clip.id == which)
+        return self.clips[which]
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"StrikeWorld(seed={self.seed}, {len(self.clips)} clips of {s.seconds:g} s from "
+            f"{len(self.recordings)} recordings, {s.size} px, {s.fps:g} fps, {s.sample_rate} Hz)"
+        )
+
+    def as_dataset(self):
+        """The clips as a ``datasets.Dataset``: id, recording, narration, frames, audio and truth.
+
+        ``frames`` is uint8 [T, H, W, 3], ``audio`` float32 [n]; ``truth`` is JSON text, because its
+        nested lists have different lengths.
+        """
+        import json
+
+        from datasets import Array4D, Dataset, Features, Sequence, Value
+
+        s = self.settings
+        shape = (int(round(s.seconds * s.fps)), s.size, s.size, 3)
+        features = Features(
+            {
+                "id": Value("string"),
+                "recording": Value("string"),
+                "narration": Value("string"),
+                "sample_rate": Value("int32"),
+                "fps": Value("float32"),
+                "frames": Array4D(shape=shape, dtype="uint8"),
+                "audio": Sequence(Value("float32")),
+                "truth": Value("string"),
+            }
+        )
+
+        def rows() -> Iterator[dict]:
+            for item in self.clips:
+                yield {
+                    "id": item.id,
+                    "recording": item.recording.id,
+                    "narration": item.narration,
+                    "sample_rate": s.sample_rate,
+                    "fps": s.fps,
+                    "frames": item.clip.frames,
+                    "audio": item.stems["mix"].samples[0],
+                    "truth": json.dumps(item.truth),
+                }
+
+        return Dataset.from_list(list(rows()), features=features)
+
+
+def strike_world(
+    seed: int = 0,
+    clips: int = 64,
+    *,
+    seconds: float = 2.56,
+    size: int = 112,
+    fps: float = 25.0,
+    sample_rate: int = 16000,
+    variety: str = "wide",
+    mismatched: float = 0.0,
+    per_recording: int = 4,
+) -> StrikeWorld:
+    """A seeded world of ``clips`` clips; the same seed gives the same bytes.
+
+    Args:
+        seed: the world's seed; other seeds share no recording with it.
+        clips: how many clips.
+        seconds: length of each, 0.2 to 28.
+        size: pictures are ``size`` by ``size`` pixels.
+        fps: frames per second.
+        sample_rate: Hz.
+        variety: ``"wide"`` or ``"plain"``.
+        mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.
+        per_recording: at most this many clips are cut from one recording; they do not overlap.
+
+    Raises:
+        UsageError: a setting is out of range.
+
+    Examples:
+        >>> world = strike_world(seed=0, clips=2, size=64)
+        >>> world[0].clip.frames.shape
+        (64, 64, 64, 3)
+    """
+    settings = Settings(seconds, size, fps, sample_rate)
+    settings.check()
+    if clips < 1:
+        raise UsageError(f"clips={clips}: at least one clip is needed")
+    if variety not in ("wide", "plain"):
+        raise UsageError(f"variety={variety!r} is neither 'wide' nor 'plain'")
+    if not 0 <= mismatched <= 1:
+        raise UsageError(f"mismatched={mismatched} is not a share between 0 and 1")
+    made: list[WorldClip] = []
+    index = 0
+    while len(made) < clips:
+        recording = draw(seed, index, variety=variety)
+        if recording.rng("mismatched").random() < mismatched:
+            recording = recording.changed(mismatched=True)
+        take = Take(recording, settings)
+        starts = cut_points(recording, settings, per_recording)
+        for start in starts[: clips - len(made)]:
+            made.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
+        index += 1
+    return StrikeWorld(seed, settings, tuple(made))
+
+
+def cut_points(recording: Recording, settings: Settings, at_most: int) -> np.ndarray:
+    """Random starts (s, on the sample grid) of clips that do not overlap."""
+    rng = recording.rng("cuts")
+    room = recording.duration_s - settings.seconds
+    count = min(at_most, int(recording.duration_s / (settings.seconds * 1.3)))
+    count = max(1, count)
+    slack = room - (count - 1) * settings.seconds
+    offsets = np.sort(rng.uniform(0, slack, count)) + settings.seconds * np.arange(count)
+    return np.floor(offsets * settings.sample_rate) / settings.sample_rate

@@ -1,0 +1,38 @@
+"""One line that says what happens in a clip, in the style of Ego4D narrations."""
+
+from __future__ import annotations
+
+from v2a_nb.world.recording import Event, Recording
+
+_NOUN = {"wood": "block", "metal": "bowl", "glass": "tumbler", "ceramic": "cup", "drum": "drum"}
+_TIMES = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+
+
+def narrate(recording: Recording, events: list[Event]) -> str:
+    """The clip's events as one sentence without a full stop.
+
+    Examples:
+        >>> from v2a_nb.world.recording import draw
+        >>> narrate(draw(0, 0), [])
+        'nothing is touched'
+    """
+    actor = f"a {recording.actor}"
+    phrases: list[str] = []
+    seen: dict[tuple[str, int], int] = {}
+    for event in events:
+        key = (event.kind, event.thing)
+        seen[key] = seen.get(key, 0) + 1
+    for (kind, thing), count in seen.items():
+        material = recording.things[thing].material
+        noun = "the drum" if material == "drum" else f"the {material} {_NOUN[material]}"
+        times = _TIMES.get(count, f"{count} times")
+        if kind == "bounce":
+            phrases.append(f"bounces on {noun} {times}")
+        else:
+            verb = {"strike": "strikes", "scrape": "scrapes", "near_miss": "misses"}[kind]
+            phrases.append(f"{verb} {noun} {times}")
+    if not phrases:
+        return "nothing is touched"
+    if len(phrases) == 1:
+        return f"{actor} {phrases[0]}"
+    return f"{actor} {', '.join(phrases[:-1])} and {phrases[-1]}"

@@ -1,0 +1,282 @@
+"""What happens in a Strike World recording: its objects, its actor, its events and its camera.
+
+A :class:`Recording` is a plain, immutable description of one long take. Sound and pictures are both
+rendered from it (:mod:`v2a_nb.world.sound`, :mod:`v2a_nb.world.picture`), so a clip's truth is
+exact by construction, and a counterfactual is the same description with one field replaced.
+
+Every factor has its own random stream, named by a word: changing one factor never shifts the random
+numbers of another.
+
+Units: world lengths are picture heights at distance 1 (``x`` to the right, ``y`` down, the
+picture's centre at the origin), one of which is :data:`METRES` metres. Times are seconds from the
+recording's start.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+METRES = 0.5
+"""One picture height at distance 1, in metres: what turns speeds on the screen into m/s."""
+
+MATERIALS = ("wood", "metal", "glass", "ceramic", "drum")
+ACTORS = ("stick", "mallet", "hand", "hammer", "knife", "ball", "foot")
+AMBIENCES = ("hum", "hiss", "rain", "traffic")
+
+HARDNESS = {
+    "stick": 0.8, "mallet": 0.45, "hand": 0.25, "hammer": 1.0, "knife": 1.0, "ball": 0.6, "foot": 0.3,
+}  # fmt: skip
+"""How much of the high modes an actor excites, 0 (soft) to 1 (hard)."""
+
+
+def stream(seed: int, recording: int, word: str, *more: int) -> np.random.Generator:
+    """The random stream of one factor of one recording."""
+    return np.random.default_rng([seed, recording, zlib.crc32(word.encode()), *more])
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An object on the table. ``x, top, base`` place it; ``width`` scales its picture and pitch."""
+
+    index: int
+    material: str
+    x: float
+    top: float
+    base: float
+    width: float
+    pitch: float = 1.0
+    """Multiplies every mode's frequency; 1 / relative size."""
+    decay: float = 1.0
+    """Multiplies every mode's decay time; under 1 where a hand rests on the object."""
+    damped_by_hand: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """One contact (or one that almost was). ``serial`` names its own random stream."""
+
+    serial: int
+    time_s: float
+    kind: str  # strike, scrape, bounce, near_miss
+    thing: int
+    speed: float  # m/s at contact (a near miss: the speed it would have had)
+    x: float
+    y: float
+    sounding: bool = True
+    duration_s: float = 0.0  # of a scrape
+    lift: float = 0.2  # how high the actor winds up before it, world lengths
+    gap: float = 0.0  # how far over the surface a near miss turns, world lengths
+    side: float = 0.0  # how far beside the object a near miss goes, world lengths
+    drop: int = -1  # bounces of one drop share this serial
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One take. ``seed`` and ``index`` name its random streams; the rest is drawn by :func:`draw`."""
+
+    seed: int
+    index: int
+    duration_s: float
+    variety: str
+    things: tuple[Thing, ...]
+    actor: str
+    actor_scale: float
+    hand_angle: float
+    ambience: str
+    ambience_dbfs: float
+    events: tuple[Event, ...]
+    offscreen: tuple[tuple[float, int], ...] = ()
+    distance: float = 1.0
+    roll: float = 0.0
+    sway: float = 0.004
+    gravity: float = 6.0
+    mismatched: bool = False
+    style: dict = field(default_factory=dict, compare=False, hash=False)
+
+    @property
+    def id(self) -> str:
+        return f"r{self.index:05d}"
+
+    def rng(self, word: str, *more: int) -> np.random.Generator:
+        """The random stream named ``word`` of this recording."""
+        return stream(self.seed, self.index, word, *more)
+
+    def changed(self, **fields: object) -> Recording:
+        """The same recording with some fields replaced."""
+        return replace(self, **fields)
+
+
+def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wide") -> Recording:
+    """Draw recording ``index`` of the world of ``seed``.
+
+    Args:
+        seed: the world's seed.
+        index: the recording's number; recordings are independent of each other.
+        duration_s: length in seconds.
+        variety: ``"wide"`` (training) or ``"plain"`` (figures and tests: one table, a mallet, no
+            distractors, no roll).
+    """
+    wide = variety == "wide"
+    scene = stream(seed, index, "scene")
+    things = _draw_things(scene, wide)
+    actor_rng = stream(seed, index, "actor")
+    actor = str(actor_rng.choice(ACTORS, p=_ACTOR_ODDS)) if wide else "mallet"
+    camera = stream(seed, index, "camera")
+    ambience_rng = stream(seed, index, "ambience")
+    gravity = float(actor_rng.uniform(4.0, 9.0))
+    schedule = _drops if actor == "ball" else _swings
+    events = schedule(stream(seed, index, "events"), things, duration_s, gravity)
+    off = stream(seed, index, "offscreen")
+    count = off.poisson(duration_s / 14.0)
+    times = np.sort(off.uniform(0.0, duration_s, size=count))
+    return Recording(
+        seed=seed,
+        index=index,
+        duration_s=duration_s,
+        variety=variety,
+        things=things,
+        actor=actor,
+        actor_scale=float(actor_rng.uniform(0.75, 1.4)) if wide else 1.0,
+        hand_angle=float(actor_rng.uniform(-1.2, 1.2)) if wide else 0.6,
+        ambience=str(ambience_rng.choice(AMBIENCES)),
+        ambience_dbfs=float(ambience_rng.uniform(-64.0, -42.0)),
+        events=tuple(events),
+        offscreen=tuple((float(t), i) for i, t in enumerate(times)),
+        distance=float(camera.uniform((0.55, 0.66, 0.8)[len(things) - 1], 1.1)) if wide else 0.85,
+        roll=float(camera.normal(0.0, 0.06)) if wide else 0.0,
+        sway=float(camera.uniform(0.0, 0.012)) if wide else 0.003,
+        gravity=gravity,
+    )
+
+
+_ACTOR_ODDS = (0.24, 0.18, 0.14, 0.14, 0.06, 0.14, 0.10)
+
+
+def _draw_things(rng: np.random.Generator, wide: bool) -> tuple[Thing, ...]:
+    count = int(rng.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
+    materials = rng.permutation(len(MATERIALS))[:count]
+    slots = {1: [0.0], 2: [-0.19, 0.19], 3: [-0.29, 0.0, 0.29]}[count]
+    room = {1: (0.22, 0.46), 2: (0.2, 0.32), 3: (0.17, 0.24)}[count]
+    jitter = 0.08 if count == 1 else 0.02
+    things = []
+    for i, (slot, m) in enumerate(zip(slots, materials, strict=True)):
+        material = MATERIALS[int(m)]
+        width = float(rng.uniform(*room)) if wide else float(np.mean(room))
+        height = width * {"wood": 0.45, "metal": 0.5, "glass": 1.0, "ceramic": 0.65, "drum": 0.75}[material]
+        height *= float(rng.uniform(0.8, 1.2)) if wide else 1.0
+        base = float(rng.uniform(0.24, 0.36)) if wide else 0.32
+        middle = 0.5 * (room[0] + room[1])
+        pitch = float((middle / width) ** 0.8 * 2.0 ** rng.normal(0.0, 0.15))
+        x = slot + float(rng.uniform(-jitter, jitter)) * (1.0 if wide else 0.0)
+        things.append(Thing(i, material, x, base - min(height, 0.32), base, width, pitch))
+    return tuple(things)
+
+
+def _swings(
+    rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float
+) -> list[Event]:
+    """Strikes, near misses and scrapes at irregular times; quick repeats stay on one object."""
+    events: list[Event] = []
+    time, thing, free = float(rng.uniform(0.3, 0.9)), things[int(rng.integers(len(things)))], 0.0
+    at = things[0].x
+    rate = float(rng.uniform(0.75, 1.5))  # some recordings are busy, some are slow
+    while time < duration_s - 0.05:
+        kind = str(rng.choice(["strike", "near_miss", "scrape"], p=[0.7, 0.2, 0.1]))
+        speed = float(np.exp(rng.uniform(np.log(0.55), np.log(3.0))))
+        lift = float(rng.uniform(0.1, 0.3))
+        # rebound, way over to this object and downswing must fit since the last contact
+        room = time - free - REBOUND_S - travel_time(thing.x - at)
+        lift = min(lift, speed / METRES * room / 2.0)
+        if lift >= 0.02:
+            reach = 0.32 * thing.width
+            event = Event(
+                serial=len(events),
+                time_s=round(time * 16000) / 16000,
+                kind=kind,
+                thing=thing.index,
+                speed=speed,
+                x=thing.x + float(rng.uniform(-reach, reach)),
+                y=thing.top,
+                sounding=kind != "near_miss",
+                duration_s=float(rng.uniform(0.25, 0.8)) if kind == "scrape" else 0.0,
+                lift=lift,
+            )
+            if kind == "near_miss":
+                beside = rng.random() < 0.25 and len(things) == 1
+                event = replace(
+                    event,
+                    gap=float(rng.uniform(0.055, 0.12)),
+                    side=float(rng.choice([-1, 1]) * (0.5 * thing.width + 0.1)) if beside else 0.0,
+                )
+            events.append(event)
+            free, at = event.time_s + event.duration_s, event.x
+        if rng.random() < 0.3 and kind == "strike":
+            gap = float(rng.uniform(0.2, 0.4))  # a quick repeat on the same object
+        else:
+            gap = float(rng.uniform(0.4, 1.7)) / rate
+            thing = things[int(rng.integers(len(things)))]
+        time = max(time, free) + gap
+    return events
+
+
+def _drops(
+    rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float
+) -> list[Event]:
+    """Drops that bounce: each contact is an event, and intervals shrink by the restitution."""
+    events: list[Event] = []
+    time = float(rng.uniform(0.4, 0.9))
+    drop = 0
+    while time < duration_s - 0.05:
+        thing = things[int(rng.integers(len(things)))]
+        height = float(rng.uniform(0.12, 0.34))
+        velocity = np.sqrt(2.0 * gravity * height)  # picture heights a second
+        restitution = float(rng.uniform(0.4, 0.72))
+        x = thing.x + float(rng.uniform(-0.25, 0.25)) * thing.width
+        caught = rng.random() < 0.2
+        first = True
+        while True:
+            kind = "near_miss" if caught else "bounce"
+            events.append(
+                Event(
+                    serial=len(events),
+                    time_s=round(time * 16000) / 16000,
+                    kind=kind,
+                    thing=thing.index,
+                    speed=float(velocity * METRES),
+                    x=x,
+                    y=thing.top,
+                    sounding=not caught,
+                    lift=height if first else 0.0,
+                    gap=float(rng.uniform(0.06, 0.12)) if caught else 0.0,
+                    drop=drop,
+                )
+            )
+            first = False
+            interval = 2.0 * restitution * velocity / gravity
+            if caught or interval < 0.1 or restitution * velocity * METRES < 0.3:
+                break
+            velocity *= restitution
+            time += float(interval)
+            if time > duration_s - 0.05:
+                break
+        drop += 1
+        # the ball is picked up, lifted and let go again
+        time += float(rng.uniform(0.9, 2.0))
+    return events
+
+
+REBOUND_S = 0.09
+"""How long an actor rises after a contact before it can go elsewhere."""
+
+
+def travel_time(way: float) -> float:
+    """The least time (s) in which an actor goes ``way`` world lengths to the side."""
+    return 0.06 + 0.3 * abs(way)
+
+
+def swing_time(speed: float, lift: float) -> float:
+    """Seconds of a downswing from rest over ``lift`` that arrives with ``speed`` (m/s)."""
+    return 2.0 * lift / (speed / METRES)

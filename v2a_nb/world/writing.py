@@ -1,0 +1,87 @@
+"""Strike World on disk: ``clips/*.mp4``, ``stems/*.wav`` and ``truth.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.world.counterfactual import FACTORS, counterfactual
+from v2a_nb.world.dataset import StrikeWorld, WorldClip, strike_world
+
+
+def write_world(
+    out: str | Path,
+    clips: int = 16,
+    *,
+    seconds: float = 2.56,
+    seed: int = 0,
+    size: int = 112,
+    fps: float = 25.0,
+    sample_rate: int = 16000,
+    mismatched: float = 0.0,
+    pairs: str | None = None,
+    variety: str = "wide",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Render clips and write them with their truth; returns the path of ``truth.json``.
+
+    Args:
+        out: the folder to make; it must not already hold a ``truth.json``.
+        clips: how many clips, or how many pairs where ``pairs`` is given.
+        pairs: a factor of :data:`~v2a_nb.world.counterfactual.FACTORS`: every clip is written twice,
+            as ``ID.a`` and ``ID.b`` with that one factor changed.
+        progress: called with (done, total) after each clip.
+
+    ``truth.json`` is written last, under its final name at once, so a folder that has one is whole.
+
+    Raises:
+        UsageError: an argument is out of range.
+        V2AError: the folder holds a world already, or too few clips allow the factor.
+    """
+    from v2a_nb import media
+
+    if pairs is not None and pairs not in FACTORS:
+        raise UsageError(f"factor {pairs!r} is unknown; choose one of {', '.join(FACTORS)}")
+    out = Path(out)
+    if (out / "truth.json").exists():
+        raise V2AError(f"{out} already holds a world (truth.json); choose another folder or remove it")
+    keep = {"seconds": seconds, "size": size, "fps": fps, "sample_rate": sample_rate}
+    options = {**keep, "variety": variety, "mismatched": mismatched}
+    world = strike_world(seed, clips if pairs is None else max(4 * clips, 8), **options)
+    items = list(world) if pairs is None else _pairs(world, pairs, clips)
+    for folder in ("clips", "stems"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    entries = []
+    for done, item in enumerate(items, 1):
+        media.save_mp4(out / item.truth["video"], item.clip)
+        for name, sound in item.stems.items():
+            media.save_wav(out / item.truth["stems"][name], sound)
+        entries.append(item.truth)
+        if progress:
+            progress(done, len(items))
+    truth = {
+        "world": "strike", "version": 1, "seed": seed, "fps": fps, "sample_rate": sample_rate,
+        "size": size, "variety": variety, "clips": entries,
+    }  # fmt: skip
+    path = out / "truth.json"
+    partial = path.with_suffix(".json.part")
+    partial.write_text(json.dumps(truth, indent=1))
+    os.replace(partial, path)
+    return path
+
+
+def _pairs(world: StrikeWorld, factor: str, wanted: int) -> list[WorldClip]:
+    items: list[WorldClip] = []
+    for item in world:
+        pair = counterfactual(item, factor)
+        if pair:
+            items += pair
+        if len(items) >= 2 * wanted:
+            return items
+    raise V2AError(
+        f"only {len(items) // 2} of {wanted} pairs for {factor!r} could be made from seed {world.seed}; "
+        "ask for fewer, or take another seed"
+    )
