@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, log_mel
+from v2a_nb.audio.onsets import BANDS, HOP, SAMPLE_RATE, log_mel
 from v2a_nb.errors import WeightsError
 
 CLASSES = ("wood", "metal", "glass", "ceramic", "drum")
+NOTHING = "nothing"
 LAGS = ((0.0, 0.02), (0.03, 0.06), (0.07, 0.12), (0.14, 0.22))
 """Windows after the hit, seconds, over which bands are averaged."""
 
@@ -61,10 +62,15 @@ class MaterialClassifier:
         return (x @ self.weight.T + self.bias).argmax(axis=1)
 
     def hear(self, wave: np.ndarray, times: np.ndarray) -> list[str]:
-        """The material of each hit in a 16 kHz wave."""
+        """The material of each hit in a 16 kHz wave; ``"nothing"`` where no band rises at all."""
         if not len(times):
             return []
-        return [CLASSES[i] for i in self.predict(np.stack([describe(wave, t) for t in times]))]
+        features = np.stack([describe(wave, t) for t in times])
+        # the loudest value is 0 in every description: all zero means that nothing rose
+        return [
+            CLASSES[i] if row.any() else NOTHING
+            for i, row in zip(self.predict(features), features, strict=True)
+        ]
 
     @property
     def tag(self) -> str:
@@ -87,12 +93,19 @@ class MaterialClassifier:
     @classmethod
     def load(cls, folder: str | Path) -> MaterialClassifier:
         """Read what :meth:`save` wrote."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = Path(folder) / "model.safetensors"
-        if not path.exists():
-            raise WeightsError(f"{path} is missing")
-        return cls(**load_file(str(path)))
+        folder = Path(folder)
+        try:
+            classes = json.loads((folder / "config.json").read_text())["classes"]
+            made = cls(**load_file(str(folder / "model.safetensors")))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise WeightsError(f"{folder} holds no material classifier: {error}") from error
+        size = len(LAGS) * BANDS
+        if tuple(classes) != CLASSES or made.weight.shape != (len(CLASSES), size):
+            raise WeightsError(f"{folder}: classes {classes} over {made.weight.shape[-1]} features do not fit")
+        return made
 
 
 @lru_cache(maxsize=1)
@@ -117,8 +130,15 @@ def hits_of(seed: int, clips: int, stem: str = "action") -> tuple[np.ndarray, np
     return np.stack(features), np.array(labels)
 
 
-def train_material(seed: int = 3000, clips: int = 1200, shrink: float = 0.1) -> MaterialClassifier:
-    """Fit on the clean action stems of a world seed that nothing else uses."""
+TRAIN_SEED, TEST_SEED = 3000, 2000
+
+
+def train_material(seed: int = TRAIN_SEED, clips: int = 1200, shrink: float = 0.1) -> MaterialClassifier:
+    """Fit on the clean action stems, and only those, of a world seed that nothing else uses.
+
+    Linear discriminant analysis: the classes' means, and one covariance within classes drawn by
+    ``shrink`` (0 to 1) towards a multiple of the identity. About 20 s; the same seed, the same weights.
+    """
     x, y = hits_of(seed, clips)
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-3
     z = (x - mean) / scale
@@ -128,3 +148,34 @@ def train_material(seed: int = 3000, clips: int = 1200, shrink: float = 0.1) -> 
     weight = np.linalg.solve(within, centres.T).T
     bias = -0.5 * (weight * centres).sum(axis=1)
     return MaterialClassifier(*(a.astype(np.float32) for a in (mean, scale, weight, bias)))
+
+
+def write_material(folder: str | Path, seed: int = TRAIN_SEED, clips: int = 1200) -> MaterialClassifier:
+    """Train, score on a world that training never saw, and write weights with their card.
+
+    The scores are per hit: on clean stems, and on mixes with ambience and off-screen sounds, which is
+    the ceiling of ``material_accuracy`` for a perfect sound.
+    """
+    made = train_material(seed, clips)
+    accuracy, heard = {}, 0
+    for stem, name in (("action", "stems"), ("mix", "mixes")):
+        x, y = hits_of(TEST_SEED, 200, stem)
+        accuracy[name], heard = round(float((made.predict(x) == y).mean()), 4), len(y)
+    made.save(
+        folder, preset="tiny", data_seed=seed, clips=clips, test_seed=TEST_SEED, test_hits=heard,
+        accuracy=accuracy, versions={"numpy": np.__version__},
+    )  # fmt: skip
+    (Path(folder) / "README.md").write_text(
+        f"""# {made.tag}
+
+Says which of {", ".join(CLASSES)} a hit sounds like: linear discriminants over 40 mel bands in four
+windows after the hit, independent of level. It is the extractor of the metric `material_accuracy` and
+knows only Strike World's modal sounds; on recordings of real objects its answers mean nothing.
+
+- Trained on the clean action stems of Strike World seed {seed} ({clips} clips), by
+  `v2a_nb.metrics.material.write_material`.
+- Seed {TEST_SEED}, never trained on, {heard} hits: {accuracy["stems"]:.1%} on clean stems,
+  {accuracy["mixes"]:.1%} on mixes with ambience, which is the metric's ceiling.
+"""
+    )
+    return made

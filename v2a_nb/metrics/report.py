@@ -6,18 +6,26 @@ import html
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics import truth as truth_metrics
 from v2a_nb.metrics.statistics import bootstrap
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".mp4")
+SOUNDS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+SUFFIXES = (*SOUNDS, *VIDEOS)
+"""What is looked for under a clip's id, the first found first: a sound before a video's soundtrack."""
+LENGTH_S = 0.05
+SILENT = 1e-5
+EXTRACTORS = {"onset": "mel-rise", "near": "mel-rise", "ambience": "quiet-level"}
 
 
 @dataclass
@@ -26,10 +34,12 @@ class Report:
 
     Attributes:
         clips: how many were scored.
-        metrics: ``{"name", "extractor", "value", "low", "high", "n"}`` each.
-        per_clip: one dictionary per clip.
-        problems: ``{"id", "what"}`` of clips that could not be scored.
-        controls: the same metrics for ground truth, codec round trip, shuffled ...
+        metrics: ``{"name", "extractor", "value", "low", "high", "n"}`` each. ``low`` and ``high`` are a
+            95 % bootstrap interval over recordings; ``n`` is how many things were counted (true events,
+            matched onsets, near misses, hits, clips).
+        per_clip: one dictionary per clip: ``id`` and each metric of this clip alone.
+        problems: ``{"id", "what"}`` of everything that was missing or odd, scored or not.
+        controls: by name, the same metrics for the ground truth, the codec's round trip, shuffled ...
     """
 
     clips: int
@@ -43,29 +53,44 @@ class Report:
         for metric in self.metrics:
             if metric["name"] == name:
                 return metric["value"]
-        raise KeyError(name)
+        raise KeyError(f"{name}: there is {', '.join(m['name'] for m in self.metrics)}")
 
-    def to_dict(self) -> dict:
-        """The JSON of ``v2a-nb evaluate``; NaN becomes null."""
+    def to_dict(self, controls: bool = False) -> dict:
+        """The JSON of ``v2a-nb evaluate``: clips, metrics, per_clip and problems; NaN becomes null.
+
+        Args:
+            controls: add them, under ``"controls"``.
+        """
         made = {
             "clips": self.clips,
             "metrics": self.metrics,
             "per_clip": self.per_clip,
             "problems": self.problems,
         }
-        if self.controls:
+        if controls:
             made["controls"] = self.controls
         return _clean(made)
 
-    def save_json(self, path: str | Path) -> None:
+    def save_json(self, path: str | Path, controls: bool = False) -> None:
         """Write :meth:`to_dict`, whole or not at all."""
-        _write(path, json.dumps(self.to_dict(), indent=1) + "\n")
+        _write(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """A page with the table, self-contained; written where a path is given, whole or not at all."""
+        style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
+        page = (
+            "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+            "<meta name=viewport content='width=device-width'>"
+            f"<title>v2a-nb evaluate</title><style>{style}</style></head>\n"
+            f"<body><h1>Scores</h1>{self._repr_html_()}</body></html>\n"
+        )
+        if path is not None:
+            _write(path, page)
+        return page
 
     def save_html(self, path: str | Path) -> None:
-        """Write a page with the table."""
-        style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
-        page = f"<!doctype html><meta charset=utf-8><title>v2a-nb evaluate</title><style>{style}</style>"
-        _write(path, page + self._repr_html_())
+        """Write :meth:`to_html`."""
+        self.to_html(path)
 
     def _columns(self) -> list[tuple[str, dict[str, dict]]]:
         columns = [("value", {m["name"]: m for m in self.metrics})]
@@ -98,7 +123,7 @@ class Report:
             for _, values in columns[1:]:
                 cells += f"<td>{_number(values[name]['value']) if name in values else ''}</td>"
             rows.append(f"<tr><th scope=row style='text-align:left'>{name}</th>{cells}</tr>")
-        caption = f"{self.clips} clips, 95 % intervals over recordings"
+        caption = f"{self.clips} clips; in brackets 95 % intervals over recordings"
         problems = "".join(
             f"<li>{html.escape(str(p['id']))}: {html.escape(p['what'])}</li>" for p in self.problems
         )
@@ -118,24 +143,34 @@ def summarize(scores: Sequence[truth_metrics.ClipScore], names: Sequence[str] | 
         low, high = bootstrap(
             scores, lambda rows, n=name: truth_metrics.pool(rows, n), [s.recording for s in scores]
         )
-        extractor = "onsets" if name.startswith(("onset", "near")) else "level"
-        if name == "material_accuracy":
-            extractor = shipped_classifier().tag
-        n = int(truth_metrics.count(scores, name))
+        extractor = EXTRACTORS.get(name.split("_")[0]) or shipped_classifier().tag
+        n = truth_metrics.count(scores, name)
         made.append(
             {"name": name, "extractor": extractor, "value": value, "low": low, "high": high, "n": n}
         )
     return made
 
 
-def shuffled(clips: Sequence) -> list[int]:
-    """For each clip the index of one of another recording (a fixed derangement)."""
-    n = len(clips)
-    for shift in range(n // 2, n + n // 2):
-        order = [(i + shift) % n for i in range(n)]
-        if all(clips[i].recording.id != clips[j].recording.id for i, j in enumerate(order)):
-            return order
-    raise UsageError("shuffling needs clips of at least two recordings, none with more than half of them")
+def shuffled(recordings: Sequence[str]) -> list[int] | None:
+    """For each clip the index of another one, each used once, none of its own recording.
+
+    Args:
+        recordings: the name of each clip's recording.
+
+    Returns:
+        a fixed permutation; None where there is none, because one recording has more than half of the
+        clips.
+    """
+    order = sorted(range(len(recordings)), key=lambda i: (recordings[i], i))
+    sizes = Counter(recordings)
+    shift = max(sizes.values(), default=0)
+    if 2 * shift > len(order) or not order:
+        return None
+    # recordings lie in blocks: a shift by the longest one leaves every block
+    made = [0] * len(order)
+    for place, i in enumerate(order):
+        made[i] = order[(place + shift) % len(order)]
+    return made
 
 
 def evaluate(
@@ -152,38 +187,70 @@ def evaluate(
 
     Args:
         clips: :class:`~v2a_nb.world.WorldClip`, such as ``world.test``.
-        system: has ``generate_batch``; ``options`` (guidance, temperature ...) go to it.
+        system: has ``generate(clip, seed=...)`` and, to be faster, ``generate_batch(clips, seeds=...)``.
         seed: of the generation.
-        controls: also score the true sound, the codec's round trip of it, and the generated sounds of
-            other recordings' videos.
+        controls: also score the true sound (the metrics' ceiling), the codec's round trip of it where
+            the system has a codec (the system's ceiling), and the generated sounds of other recordings'
+            videos (chance).
         batch: clips decoded side by side.
         progress: called with (done, total).
+        options: guidance, temperature ...: go to the system.
+
+    Raises:
+        UsageError: there are no clips.
     """
     clips = list(clips)
     if not clips:
         raise UsageError("no clips to evaluate")
+    if batch < 1:
+        raise UsageError(f"batch={batch}: at least one clip at a time")
     sounds: list[Sound] = []
-    for start in range(0, len(clips), batch):
-        part = clips[start : start + batch]
-        silent = [item.clip.silent() for item in part]
-        seeds = [seed * 100_003 + start + i for i in range(len(part))]
-        sounds += system.generate_batch(silent, seeds=seeds, **options)
+    while len(sounds) < len(clips):
+        start = len(sounds)
+        same = clips[start].truth["duration_s"]  # clips of a batch must be equally long
+        stop = start + 1
+        while stop < min(start + batch, len(clips)) and clips[stop].truth["duration_s"] == same:
+            stop += 1
+        sounds += _generate(system, clips[start:stop], seed * 100_003 + start, options)
         if progress:
             progress(len(sounds), len(clips))
     entries = [item.truth for item in clips]
+    problems = [
+        {"id": entry["id"], "what": what}
+        for sound, entry in zip(sounds, entries, strict=True)
+        for what in _flaws(sound, entry["duration_s"])
+    ]
     scores = [truth_metrics.score_clip(s, e) for s, e in zip(sounds, entries, strict=True)]
-    report = Report(len(clips), summarize(scores), [s.row() for s in scores])
+    report = Report(len(clips), summarize(scores), [s.row() for s in scores], problems)
     if controls:
         true = [item.stems["mix"] for item in clips]
         columns = {"ground truth": true}
-        if hasattr(system, "codec"):
+        if hasattr(system, "codec") and hasattr(system, "encode_sound"):
             columns["codec round trip"] = [_round_trip(system, sound) for sound in true]
-        order = shuffled(clips)
-        columns["shuffled video"] = [sounds[j] for j in order]
+        order = shuffled([entry["recording"] for entry in entries])
+        if order is None:
+            problems.append({"id": "shuffled video", "what": _CANNOT_SHUFFLE})
+        else:
+            columns["shuffled video"] = [sounds[j] for j in order]
         for name, heard in columns.items():
             rows = [truth_metrics.score_clip(s, e) for s, e in zip(heard, entries, strict=True)]
             report.controls[name] = summarize(rows)
     return report
+
+
+_CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
+
+
+def _generate(system, part: Sequence, first_seed: int, options: dict) -> list[Sound]:
+    kept = ["clip" in vars(item) for item in part]
+    silent = [item.clip.silent() for item in part]
+    for item, keep in zip(part, kept, strict=True):
+        if not keep:  # a world clip keeps the pictures it rendered: 2.4 MB each, too much for hundreds
+            vars(item).pop("clip", None)
+    seeds = [first_seed + i for i in range(len(part))]
+    if hasattr(system, "generate_batch"):
+        return list(system.generate_batch(silent, seeds=seeds, **options))
+    return [system.generate(clip, seed=s, **options) for clip, s in zip(silent, seeds, strict=True)]
 
 
 def _round_trip(system, sound: Sound) -> Sound:
@@ -198,18 +265,23 @@ def evaluate_folder(
     videos: str | Path | None = None,
     truth: str | Path | None = None,
     metrics: Sequence[str] | None = None,
+    *,
+    controls: bool = True,
 ) -> Report:
     """Score ``generated/ID.wav`` against the clips of a ``truth.json``.
 
     Args:
-        generated: folder; files are paired with clips by their name without suffix.
-        reference: folder of true sounds ``ID.wav``, scored as the control "reference".
+        generated: folder; files (any sound, or a video with one) are paired with clips by their name
+            without suffix.
+        reference: folder of true sounds ``ID.wav`` (or ``ID.mix.wav``), scored as control "reference".
         videos: folder of videos; only checked for every id being there.
         truth: path of ``truth.json``.
         metrics: names out of :data:`v2a_nb.metrics.truth.NAMES`; left out, all.
+        controls: also score each sound against a clip of another recording, as control "shuffled".
 
-    Missing, duplicate, unreadable, silent and too short files are listed in ``problems`` and counted;
-    none is left out in silence.
+    What is missing, there twice, unreadable, NaN, silent, of another length or without a clip is listed
+    in ``problems``; nothing is left out in silence. A clip without a readable sound is not in the
+    scores; a silent or short one is, as it is.
 
     Raises:
         UsageError: no truth is given, or a metric is unknown.
@@ -221,61 +293,123 @@ def evaluate_folder(
     unknown = [name for name in names if name not in truth_metrics.NAMES]
     if unknown:
         raise UsageError(f"unknown metric {unknown[0]!r}; known are {', '.join(truth_metrics.NAMES)}")
-    try:
-        entries = json.loads(Path(truth).read_text())["clips"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise V2AError(f"{truth} is not a truth.json: {error}") from error
     problems: list[dict] = []
-    scores = _score_folder(Path(generated), entries, problems)
+    entries = read_truth(truth, problems)
+    files = pair_files(Path(generated), [e["id"] for e in entries], problems)
+    paths, scores = [], []
+    for entry in entries:
+        sound = _read(files.get(entry["id"]), entry, problems)
+        if sound is not None:
+            scores.append(truth_metrics.score_clip(sound, entry))
+            paths.append((files[entry["id"]], entry))
     if videos is not None:
         there = {p.stem for p in _listing(Path(videos))}
         problems += [
             {"id": e["id"], "what": f"no video in {videos}"} for e in entries if e["id"] not in there
         ]
     if not scores:
-        raise V2AError(f"{generated}: none of the {len(entries)} clips of {truth} could be scored")
+        raise V2AError(
+            f"{generated}: none of the {len(entries)} clips of {truth} could be scored; "
+            f"{problems[0]['id']}: {problems[0]['what']}"
+        )
     rows = [{k: v for k, v in s.row().items() if k == "id" or k in names} for s in scores]
     report = Report(len(scores), summarize(scores, names), rows, problems)
     if reference is not None:
-        known = _score_folder(Path(reference), entries, problems)
+        true = pair_files(Path(reference), [e["id"] for e in entries], problems, extra=False)
+        pairs = [(_read(true.get(e["id"]), e, problems), e) for e in entries]
+        known = [truth_metrics.score_clip(sound, e) for sound, e in pairs if sound is not None]
         if known:
             report.controls["reference"] = summarize(known, names)
+    order = shuffled([s.recording for s in scores]) if controls else None
+    if order is not None:  # read again rather than held: a folder may have thousands
+        wrong = [
+            truth_metrics.score_clip(media.open_sound(paths[j][0]), entry)
+            for j, (_, entry) in zip(order, paths, strict=True)
+        ]
+        report.controls["shuffled"] = summarize(wrong, names)
     return report
 
 
-def _score_folder(
-    folder: Path, entries: list[dict], problems: list[dict]
-) -> list[truth_metrics.ClipScore]:
-    from v2a_nb import media
+def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
+    """The clips of a ``truth.json``; an id that comes twice is put into ``problems`` and taken once.
 
-    files: dict[str, list[Path]] = {}
+    Raises:
+        V2AError: it cannot be read, or a clip lacks what scoring needs.
+    """
+    try:
+        clips = json.loads(Path(path).read_text())["clips"]
+        entries: dict[str, dict] = {}
+        for clip in clips:
+            for event in clip["events"]:
+                float(event["time_s"]), event["kind"], event["material"], event["sounding"]
+            if not float(clip["duration_s"]) > 0:
+                raise ValueError(f"clip {clip['id']} lasts {clip['duration_s']} s")
+            if clip["id"] in entries:
+                problems.append({"id": clip["id"], "what": f"twice in {path}; the first was taken"})
+            entries.setdefault(clip["id"], clip)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise V2AError(f"{path} is not a truth.json: {error}") from error
+    except KeyError as error:
+        raise V2AError(f"{path} is not a truth.json: there is no {error}") from error
+    if not entries:
+        raise V2AError(f"{path} holds no clips")
+    return list(entries.values())
+
+
+def pair_files(
+    folder: Path, ids: Sequence[str], problems: list[dict], *, extra: bool = True
+) -> dict[str, Path]:
+    """The sound of each id in a folder; what is missing, double or unknown goes into ``problems``.
+
+    A video beside a sound of the same name is no double: ``v2a-nb generate`` writes both. Strike World's
+    own stems folder is understood too (``ID.mix.wav``).
+    """
+    found: dict[str, list[Path]] = {}
+    known = set(ids)
     for path in _listing(folder):
-        if path.suffix.lower() in SUFFIXES:
-            files.setdefault(path.stem, []).append(path)
-            if path.stem.endswith(".mix"):  # as Strike World names its own stems
-                files.setdefault(path.stem.removesuffix(".mix"), []).append(path)
-    scores = []
-    for entry in entries:
-        name = entry["id"]
-        found = sorted(files.get(name, []), key=lambda p: SUFFIXES.index(p.suffix.lower()))
-        same = [p for p in found if p.suffix == found[0].suffix]
-        if not found:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        name, _, stem = path.stem.rpartition(".")
+        if path.stem in known:
+            found.setdefault(path.stem, []).append(path)
+        elif name in known and stem == "mix":
+            found.setdefault(name, []).append(path)
+        elif extra and not (name in known and stem in ("action", "ambient", "offscreen")):
+            problems.append({"id": path.stem, "what": f"{path} belongs to no clip of the truth"})
+    made = {}
+    for name in ids:
+        paths = sorted(found.get(name, []), key=lambda p: (SUFFIXES.index(p.suffix.lower()), p.name))
+        if not paths:
             problems.append({"id": name, "what": f"no sound in {folder}"})
             continue
-        if len(same) > 1:
-            problems.append({"id": name, "what": f"{len(same)} files of that name; {same[0].name} was taken"})
-        try:
-            sound = media.open_sound(found[0])
-        except V2AError as error:
-            problems.append({"id": name, "what": str(error)})
-            continue
-        wanted = entry["duration_s"]
-        if sound.duration < wanted - 0.05:
-            problems.append({"id": name, "what": f"{sound.duration:.2f} s instead of {wanted:.2f} s"})
-        if sound.peak < 1e-5:
-            problems.append({"id": name, "what": "silent"})
-        scores.append(truth_metrics.score_clip(sound, entry))
-    return scores
+        rivals = [p.name for p in paths[1:] if p.suffix.lower() in SOUNDS or paths[0].suffix.lower() in VIDEOS]
+        if rivals:
+            problems.append({"id": name, "what": f"{paths[0].name} was taken; there is {', '.join(rivals)} too"})
+        made[name] = paths[0]
+    return made
+
+
+def _read(path: Path | None, entry: dict, problems: list[dict]) -> Sound | None:
+    if path is None:
+        return None  # already among the problems
+    try:
+        sound = media.open_sound(path)
+    except V2AError as error:
+        what = str(error) if str(path) in str(error) else f"{path}: {error}"
+        problems.append({"id": entry["id"], "what": what})
+        return None
+    problems += [{"id": entry["id"], "what": f"{path}: {w}"} for w in _flaws(sound, entry["duration_s"])]
+    return sound
+
+
+def _flaws(sound: Sound, wanted: float) -> list[str]:
+    """What is odd about a sound that can be scored all the same."""
+    made = []
+    if abs(sound.duration - wanted) > LENGTH_S:
+        made.append(f"lasts {sound.duration:.2f} s instead of {wanted:.2f} s")
+    if sound.peak < SILENT:
+        made.append("silent")
+    return made
 
 
 def _listing(folder: Path) -> list[Path]:

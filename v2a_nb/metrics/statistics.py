@@ -25,7 +25,8 @@ def bootstrap(
             room, objects and actor and are not independent.
 
     Returns:
-        low and high; NaN where nothing could be scored.
+        low and high; NaN where nothing could be scored, and where there is only one cluster, which says
+        nothing about how much clusters differ.
     """
     rows = list(rows)
     names = list(range(len(rows))) if clusters is None else list(clusters)
@@ -33,7 +34,7 @@ def bootstrap(
     for row, name in zip(rows, names, strict=True):
         groups.setdefault(name, []).append(row)
     parts = list(groups.values())
-    if not parts:
+    if len(parts) < 2:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     values = []

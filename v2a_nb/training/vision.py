@@ -28,9 +28,8 @@ class Pretraining(nn.Module):
         super().__init__()
         self.encoder = StrikeVision(config)
         c = self.encoder.config
-        self.flux = nn.Linear(c.when_dim, 4 + 8)
         self.colour = nn.Linear(c.what_dim, 2 * targets.BANDS)
-        self.seen = nn.Linear(c.dim, 64)
+        self.seen = nn.Linear(c.when_dim + c.what_dim, 64)
         self.heard = nn.Sequential(
             nn.Conv1d(targets.BANDS, 64, 5, stride=4, padding=2), nn.GELU(),
             nn.Conv1d(64, 64, 5, stride=4, padding=2), nn.GELU(), nn.Conv1d(64, 64, 3, padding=1),
@@ -43,7 +42,7 @@ class Pretraining(nn.Module):
         mel = batch["mel"]
         sharp, bands = targets.flux_target(mel)
         colour, weight = targets.colour_target(mel)
-        guess = self.flux(when)
+        guess = self.encoder.flux(when)
         # hits are rare: where something starts counts ten times as much as where nothing does
         balance = 1 + 9 * weight[..., None]
         time_loss = F.binary_cross_entropy_with_logits(guess[..., :4], sharp, weight=balance.expand(-1, -1, 4))
@@ -104,7 +103,7 @@ def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.stack(out)
 
 
-def train_vision(
+def train_pretraining(
     frames: np.ndarray,
     mels: np.ndarray,
     out: str | Path,
@@ -116,7 +115,7 @@ def train_vision(
     watch=None,
     watch_every: int = 0,
     until: int | None = None,
-) -> StrikeVision:
+) -> Pretraining:
     """Pre-train the encoder on pictures and the log-mels of their sounds.
 
     Args:
@@ -128,7 +127,6 @@ def train_vision(
     module = Pretraining()
     plan = Plan(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
     batch_of = batches(frames, mels, batch_size, seed)
-    trained = fit(
+    return fit(
         module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until
     )
-    return trained.encoder

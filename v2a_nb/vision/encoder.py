@@ -1,21 +1,24 @@
 """The small space-time network of the ``tiny`` presets: *when* something is hit, and *what*.
 
 It takes the place of Segment AVCLIP in V-AURA (section III-A): pre-trained audio-visually, then frozen.
-Two streams come out, both at 50 tokens a second:
+Three streams come out, all at 50 tokens a second:
 
 - *when* looks at motion (the picture and its change since the last frame) and is pre-trained to predict
   the flux of the recording's own sound at 5 ms, which is what gives it timing;
 - *what* looks at still pictures, at the places where the motion stream attends, and is pre-trained to
-  predict the spectrum that follows a hit.
+  predict the spectrum that follows a hit;
+- *hit* takes a glimpse (:mod:`v2a_nb.vision.glimpse`): wherever the *when* stream expects a sound, 32 x 32
+  pixels of five frames around the place it attends to, at full detail. That is what tells a hit from a
+  near miss, and wood from metal.
 
-Neither uses a label; see :mod:`v2a_nb.training.vision`. The attention that joins them, ``[B, T, heads,
-8, 8]``, is returned as well: it says where the encoder looked.
+None uses a label; see :mod:`v2a_nb.training.vision`. The attention, ``[B, T, heads, 8, 8]``, is returned
+as well: it says where the encoder looked.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import WeightsError
+from v2a_nb.vision.glimpse import Glimpse, GlimpseConfig
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class VisionConfig:
     upsample: int = 2
     when_dim: int = 192
     what_dim: int = 96
+    glimpse: GlimpseConfig = field(default_factory=GlimpseConfig)
     heads: int = 4
     motion: tuple[int, ...] = (32, 64)
     look: tuple[int, ...] = (48, 64)
@@ -48,8 +53,8 @@ class VisionConfig:
 
     @property
     def dim(self) -> int:
-        """Channels of a token: *when* and *what* side by side."""
-        return self.when_dim + self.what_dim
+        """Channels of a token: the three streams side by side."""
+        return self.when_dim + self.what_dim + self.glimpse.dim
 
 
 def _stem(channels: tuple[int, ...], first: int) -> nn.Sequential:
@@ -84,7 +89,7 @@ class _Residual(nn.Module):
 
 
 class StrikeVision(nn.Module):
-    """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 288]`` at 50 Hz."""
+    """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 384]`` at 50 Hz."""
 
     def __init__(self, config: VisionConfig | None = None) -> None:
         super().__init__()
@@ -113,6 +118,8 @@ class StrikeVision(nn.Module):
         self.named = nn.Sequential(*(_Residual(c.what_dim, 5, d) for d in (1, 2)))
         self.when_norm = nn.LayerNorm(c.when_dim)
         self.what_norm = nn.LayerNorm(c.what_dim)
+        self.flux = nn.Linear(c.when_dim, 4 + 8)  # flux at 5 ms, and in eight bands at 20 ms
+        self.glimpse = Glimpse(c.glimpse, c.when_dim)
 
     @property
     def rate(self) -> float:
@@ -158,9 +165,24 @@ class StrikeVision(nn.Module):
         return when, what, attention.view(b, t, c.heads, grid, grid)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Tokens [B, 2T, 288]: *when* and *what* side by side."""
-        when, what, _ = self.streams(frames)
-        return torch.cat([when, what], dim=-1)
+        """Tokens [B, 2T, 384]: *when*, *what* and *hit* side by side."""
+        when, what, attention = self.streams(frames)
+        flux = self.flux(when).sigmoid()
+        hit = self.glimpse.stream(frames, when, flux, attention)
+        return torch.cat([when, what, hit], dim=-1)
+
+    def expected(self, tokens: Tensor) -> Tensor:
+        """How much each token of [B, N, 384] expects a hit, [B, N] in [0, 1], as the glimpse judged it."""
+        start = self.config.when_dim + self.config.what_dim + self.config.glimpse.embed + 1
+        # the age channels are the probability, decaying; this one with 0.1 s, as a hit's sound does
+        return tokens[..., start + 2]
+
+    def hits(self, clip: Clip) -> list[dict[str, float]]:
+        """What the encoder expects to sound: ``time_s``, ``probability`` and the place in [0, 1]."""
+        with torch.no_grad():
+            frames = self.pixels(clip)
+            when, _, attention = self.streams(frames)
+            return self.glimpse.hits(frames, when, self.flux(when).sigmoid(), attention)
 
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
@@ -179,7 +201,7 @@ class StrikeVision(nn.Module):
 
     @torch.no_grad()
     def features(self, clip: Clip) -> Tensor:
-        """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 288]."""
+        """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 384]."""
         return self(self.pixels(clip))[0]
 
     def save_pretrained(self, folder: str | Path, **card: object) -> Path:
@@ -203,6 +225,7 @@ class StrikeVision(nn.Module):
             raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not a strike-vision encoder")
         known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
         fields = {k: known[k] for k in VisionConfig.__dataclass_fields__ if k in known}
+        fields["glimpse"] = GlimpseConfig(**fields.get("glimpse", {}))
         model = cls(VisionConfig(**fields))
         load_weights(model, path)
         return model.eval()

@@ -1,0 +1,45 @@
+"""v2a_nb: video-to-audio generation to hear, open up, change and understand.
+
+>>> import v2a_nb as v2a
+>>> clip = v2a.open("my_video.mp4").silent()      # doctest: +SKIP
+>>> sound = v2a.load("vaura").generate(clip)       # doctest: +SKIP
+>>> v2a.play(clip, sound)                          # doctest: +SKIP
+
+Everything is loaded when first used: ``import v2a_nb`` costs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Clip": "v2a_nb.clip",
+    "Sound": "v2a_nb.clip",
+    "V2AError": "v2a_nb.errors",
+    "check_environment": "v2a_nb.doctor",
+    "compare": "v2a_nb.widgets.player",
+    "evaluate": "v2a_nb.metrics.report",
+    "load": "v2a_nb.systems.registry",
+    "open": "v2a_nb.media",
+    "open_sound": "v2a_nb.media",
+    "play": "v2a_nb.widgets.player",
+    "save_mp4": "v2a_nb.media",
+    "save_wav": "v2a_nb.media",
+    "strike_world": "v2a_nb.world",
+}
+
+__all__ = sorted([*_WHERE, "__version__"])
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'v2a_nb' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

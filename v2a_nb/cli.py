@@ -1,0 +1,209 @@
+"""The commands. Each calls one function of the library; none has logic of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from v2a_nb import __version__
+from v2a_nb.errors import UsageError, V2AError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 1 (could not do it) or 2 (wrong usage)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except UsageError as error:
+        print(f"v2a-nb: {error}", file=sys.stderr)
+        return 2
+    except V2AError as error:
+        print(f"v2a-nb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("v2a-nb: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from v2a_nb.pipeline import HONEST, demo
+
+    _threads()
+    files = demo(args.video, args.out, seed=args.seed)
+    if args.video:
+        print(HONEST)
+    print(f"video with its new sound: {files['mp4']}   page to open in a browser: {files['page']}")
+    return 0
+
+
+def _world(args: argparse.Namespace) -> int:
+    from v2a_nb.world import write_world
+
+    path = write_world(
+        args.out, args.clips, seconds=args.seconds, seed=args.seed, size=args.size, fps=args.fps,
+        sample_rate=args.sample_rate, mismatched=args.mismatched, pairs=args.pairs, variety=args.variety,
+        progress=_bar("clips"),
+    )  # fmt: skip
+    print(path)
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from v2a_nb.pipeline import HONEST, generate_files
+
+    _threads()
+    options = {"guidance": args.guidance, "temperature": args.temperature, "top_k": args.top_k}
+    made, failed = generate_files(
+        args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
+        start=args.start, duration=args.duration, report=lambda line: print(f"v2a-nb: {line}", file=sys.stderr),
+        **{k: v for k, v in options.items() if v is not None},
+    )  # fmt: skip
+    for path in made:
+        print(path)
+    if made and not args.weights:
+        print(HONEST, file=sys.stderr)
+    if failed:
+        print(f"v2a-nb: {len(failed)} of {len(args.videos)} videos failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from v2a_nb.training.recipes import train
+
+    _threads()
+    path = train(
+        args.system, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
+        resume=args.resume,
+    )  # fmt: skip
+    print(path)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from v2a_nb.metrics.report import evaluate_folder
+
+    names = [n.strip() for n in args.metrics.split(",") if n.strip()] if args.metrics else None
+    report = evaluate_folder(args.generated, args.reference, args.videos, args.truth, names)
+    print(report)
+    if args.json:
+        report.save_json(args.json)
+    if args.html:
+        report.save_html(args.html)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from v2a_nb.doctor import check_environment
+
+    report = check_environment()
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _threads() -> None:
+    """As many threads as cores, unless the user has said otherwise (OMP_NUM_THREADS)."""
+    import os
+
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+
+
+def _bar(unit: str):
+    from tqdm import tqdm
+
+    bar = tqdm(desc=unit, unit=unit.rstrip("s"), file=sys.stderr)
+
+    def update(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return update
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="v2a-nb",
+        description="A silent video goes in; a soundtrack that fits it comes out.",
+        epilog="example: v2a-nb demo my_video.mp4 --out demo",
+    )
+    parser.add_argument("--version", action="version", version=f"v2a-nb {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run, help: str, example: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help, epilog=f"example: {example}")
+        made.set_defaults(run=run)
+        return made
+
+    p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
+    p.add_argument("video", nargs="?", help="left out, a Strike World clip")
+    p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+
+    p = command(
+        "world", _world, "write Strike World clips with their truth", "v2a-nb world w --clips 16 --seed 1"
+    )
+    p.add_argument("out", help="folder to make")
+    p.add_argument("--clips", type=int, default=16)
+    p.add_argument("--seconds", type=float, default=2.56)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--size", type=int, default=112, help="pixels, 64 to 224 (default: %(default)s)")
+    p.add_argument("--fps", type=float, default=25.0)
+    p.add_argument("--sample-rate", type=int, default=16000)
+    p.add_argument("--mismatched", type=float, default=0.0, help="share of recordings with a foreign sound")
+    p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
+    p.add_argument("--variety", choices=("wide", "plain"), default="wide")
+
+    p = command(
+        "generate", _generate, "make soundtracks for videos",
+        "v2a-nb generate a.mp4 b.mp4 --system vaura --out made --seed 1",
+    )  # fmt: skip
+    p.add_argument("videos", nargs="+", metavar="VIDEO")
+    p.add_argument("--system", default="vaura")
+    p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
+    p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--guidance", type=float)
+    p.add_argument("--temperature", type=float)
+    p.add_argument("--top-k", type=int)
+    p.add_argument("--start", type=float, default=0.0, help="seconds")
+    p.add_argument("--duration", type=float, help="seconds")
+    p.add_argument("--device", default="cpu")
+
+    p = command(
+        "train", _train, "train a system by its recipe",
+        "v2a-nb train vaura --preset tiny --out runs/vaura",
+    )  # fmt: skip
+    p.add_argument("system", help="vaura, or material (the classifier of the truth metrics)")
+    p.add_argument("--preset", choices=("tiny",), default="tiny")
+    p.add_argument("--data", help="folder in which the rendered world is kept")
+    p.add_argument("--steps", type=int, help="of the decoder; the other stages shrink with it")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--out", required=True)
+    p.add_argument("--resume", action="store_true")
+
+    p = command(
+        "evaluate", _evaluate, "score generated sounds against a world's truth",
+        "v2a-nb evaluate --generated made --truth world/truth.json --json scores.json",
+    )  # fmt: skip
+    p.add_argument("--generated", required=True, help="folder of ID.wav")
+    p.add_argument("--reference", help="folder of true sounds, scored beside them")
+    p.add_argument("--videos", help="folder of videos; every id must be there")
+    p.add_argument("--truth", help="truth.json")
+    p.add_argument("--metrics", help="names, separated by commas (default: all)")
+    p.add_argument("--json", metavar="F")
+    p.add_argument("--html", metavar="F")
+
+    command("check", _check, "look at this machine and say what is missing", "v2a-nb check")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

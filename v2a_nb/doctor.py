@@ -1,0 +1,156 @@
+"""The environment doctor: what this machine has, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Finding:
+    """One line of the report. ``state`` is ``ok``, ``note`` or ``problem``."""
+
+    state: str
+    what: str
+    remedy: str = ""
+
+
+@dataclass
+class Report:
+    """All findings; prints as a table."""
+
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is broken (notes do not count)."""
+        return all(f.state != "problem" for f in self.findings)
+
+    def __repr__(self) -> str:
+        marks = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+        lines = []
+        for f in self.findings:
+            lines.append(f"{marks[f.state]}  {f.what}" + (f"\n         -> {f.remedy}" if f.remedy else ""))
+        lines.append("everything needed is here" if self.ok else "something needs mending, see PROBLEM above")
+        return "\n".join(lines)
+
+
+def check_environment() -> Report:
+    """Look at Python, dependencies, codecs, weights, memory and the notebook platform."""
+    report = Report()
+    add = lambda *args: report.findings.append(Finding(*args))  # noqa: E731
+    version = platform.python_version()
+    if sys.version_info >= (3, 11):
+        add("ok", f"Python {version}")
+    else:
+        add("problem", f"Python {version}", "install Python 3.11 or newer and make the environment again")
+    for name, floor in requirements():
+        _check_package(report, name, floor)
+    _check_torch(report)
+    _check_codecs(report)
+    _check_weights(report)
+    _check_memory(report)
+    if "google.colab" in sys.modules or os.path.isdir("/content/sample_data"):
+        add("note", "Colab", "install with --no-deps, so that nothing preinstalled moves")
+    if "BINDER_SERVICE_HOST" in os.environ:
+        add("note", "Binder: 2 GB of memory, one slow core", "keep to the tiny preset")
+    return report
+
+
+def requirements() -> list[tuple[str, str]]:
+    """Runtime dependencies of this package and their floors."""
+    try:
+        lines = importlib.metadata.requires("v2a-nb") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    made = []
+    for line in lines:
+        if "extra ==" in line:
+            continue
+        match = re.match(r"([A-Za-z0-9_.-]+)\s*(?:>=\s*([0-9.]+))?", line)
+        made.append((match.group(1), match.group(2) or "0"))
+    return made
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def _check_package(report: Report, name: str, floor: str) -> None:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        report.findings.append(Finding("problem", f"{name} is missing", f'pip install "{name}>={floor}"'))
+        return
+    if _numbers(version) < _numbers(floor):
+        remedy = f'pip install --upgrade "{name}>={floor}"'
+        report.findings.append(Finding("problem", f"{name} {version} is older than {floor}", remedy))
+    else:
+        report.findings.append(Finding("ok", f"{name} {version}"))
+
+
+def _check_torch(report: Report) -> None:
+    try:
+        import torch
+    except Exception as error:  # a broken binary raises OSError, ImportError, ...
+        report.findings.append(
+            Finding("problem", f"torch cannot be imported: {error}", "pip install --force-reinstall torch")
+        )
+        return
+    threads = torch.get_num_threads()
+    if torch.cuda.is_available():
+        report.findings.append(Finding("ok", f"GPU: {torch.cuda.get_device_name(0)}"))
+    else:
+        report.findings.append(Finding("note", f"no GPU; {threads} CPU threads: the tiny presets need no more"))
+
+
+def _check_codecs(report: Report) -> None:
+    try:
+        import av
+
+        missing = [name for name in ("libx264", "aac") if name not in av.codecs_available]
+    except Exception as error:
+        report.findings.append(
+            Finding("problem", f"PyAV cannot be imported: {error}", "pip install --force-reinstall av")
+        )
+        return
+    if missing:
+        remedy = "install the av wheel from PyPI (conda builds may lack encoders)"
+        report.findings.append(Finding("problem", f"PyAV has no {' and no '.join(missing)}", remedy))
+    else:
+        report.findings.append(Finding("ok", "PyAV writes H.264 and AAC"))
+
+
+def _check_weights(report: Report) -> None:
+    from v2a_nb.hub import SHIPPED, shipped
+
+    there = shipped()
+    for name in ("vaura", "material"):
+        if name not in there:
+            remedy = "install the package again; its weights/ folder is not complete"
+            report.findings.append(Finding("problem", f"the shipped weights {name!r} are missing", remedy))
+            continue
+        try:
+            from safetensors import safe_open
+
+            with safe_open(str(SHIPPED / name / "model.safetensors"), "np") as file:
+                count = len(list(file.keys()))
+            report.findings.append(Finding("ok", f"weights {name!r}: {count} tensors"))
+        except Exception as error:
+            remedy = "install the package again; the file is damaged"
+            report.findings.append(Finding("problem", f"weights {name!r} cannot be read: {error}", remedy))
+
+
+def _check_memory(report: Report) -> None:
+    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if free < 1.2:
+        remedy = "close other notebooks: generating needs about 1.2 GB"
+        report.findings.append(Finding("note", f"{free:.1f} GB of memory free", remedy))
+    else:
+        report.findings.append(Finding("ok", f"{free:.1f} GB of memory free"))

@@ -1,0 +1,41 @@
+"""Systems by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from v2a_nb.errors import UsageError, WeightsError
+
+SYSTEMS = ("vaura",)
+
+
+def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
+    """A system, ready to generate.
+
+    Args:
+        name: a system (``"vaura"``), which then comes with its shipped ``tiny`` weights; or directly a
+            folder or a Hub id that holds one.
+        weights: other weights for the system of that name: a folder or a Hub id.
+        device: ``"cpu"``, ``"cuda"`` ...
+
+    Raises:
+        UsageError: there is no such system, or no such device.
+        WeightsError: there are no such weights.
+    """
+    import torch
+
+    from v2a_nb.systems.vaura import VAura
+
+    if name not in SYSTEMS:
+        looks_like_a_place = Path(name).exists() or "/" in name
+        if not looks_like_a_place:
+            raise UsageError(f"no system {name!r}; there is {', '.join(SYSTEMS)}")
+        name, weights = "vaura", name
+    try:
+        target = torch.device(device)
+        torch.zeros(1, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    if weights is not None and not str(weights).strip():
+        raise WeightsError("an empty name for weights")
+    return VAura.from_pretrained(weights or name).to(target)
