@@ -437,7 +437,9 @@ def saved(tmp_path_factory):
     torch.manual_seed(0)
     decoder = VAuraDecoder(PRESETS["tiny"])
     torch.nn.init.normal_(decoder.heads.weight, std=0.3)
-    system = VAura(decoder, StrikeVision(), TinyCodec()).half().float().eval()  # what fp16 on disk keeps
+    system = VAura(decoder, StrikeVision(), TinyCodec()).eval()
+    state = {k: v.half().float() if v.is_floating_point() else v for k, v in system.state_dict().items()}
+    system.load_state_dict(state)  # what fp16 on disk keeps
     folder = system.save_pretrained(tmp_path_factory.mktemp("weights") / "vaura", preset="tiny", steps=7)
     return system, folder
 

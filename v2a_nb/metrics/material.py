@@ -38,8 +38,8 @@ def describe(wave: np.ndarray, time: float) -> np.ndarray:
     floor = np.median(before, axis=1) if before.shape[1] > 3 else np.full(mel.shape[0], -11.5)
     parts = []
     for a, b in LAGS:
-        first = int(round(zero + a * rate))
-        last = max(first + 1, int(round(zero + b * rate)))
+        first = round(zero + a * rate)
+        last = max(first + 1, round(zero + b * rate))
         window = mel[:, min(first, mel.shape[1] - 1) : last]
         # under the floor a band says nothing about the hit; max keeps the ambience out
         parts.append(np.log1p(np.clip(np.exp(window.mean(axis=1)) - np.exp(floor), 0, None) / 1e-5))
@@ -67,10 +67,7 @@ class MaterialClassifier:
             return []
         features = np.stack([describe(wave, t) for t in times])
         # the loudest value is 0 in every description: all zero means that nothing rose
-        return [
-            CLASSES[i] if row.any() else NOTHING
-            for i, row in zip(self.predict(features), features, strict=True)
-        ]
+        return [CLASSES[i] if row.any() else NOTHING for i, row in zip(self.predict(features), features, strict=True)]
 
     @property
     def tag(self) -> str:
@@ -168,9 +165,10 @@ def write_material(folder: str | Path, seed: int = TRAIN_SEED, clips: int = 1200
     (Path(folder) / "README.md").write_text(
         f"""# {made.tag}
 
-Says which of {", ".join(CLASSES)} a hit sounds like: linear discriminants over 40 mel bands in four
-windows after the hit, independent of level. It is the extractor of the metric `material_accuracy` and
-knows only Strike World's modal sounds; on recordings of real objects its answers mean nothing.
+Says which of {", ".join(CLASSES)} a hit sounds like: linear discriminants
+over 40 mel bands in four windows after the hit, independent of level. It is the extractor of the
+metric `material_accuracy` and knows only Strike World's modal sounds; on recordings of real objects
+its answers mean nothing.
 
 - Trained on the clean action stems of Strike World seed {seed} ({clips} clips), by
   `v2a_nb.metrics.material.write_material`.

@@ -6,7 +6,6 @@ import html
 import json
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,9 @@ from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics import truth as truth_metrics
+from v2a_nb.metrics.pairing import flaws, listing, pair_files, read_sound, read_truth, shuffled
 from v2a_nb.metrics.statistics import bootstrap
 
-SOUNDS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-SUFFIXES = (*SOUNDS, *VIDEOS)
-"""What is looked for under a clip's id, the first found first: a sound before a video's soundtrack."""
-LENGTH_S = 0.05
-SILENT = 1e-5
 EXTRACTORS = {"onset": "mel-rise", "near": "mel-rise", "ambience": "quiet-level"}
 
 
@@ -124,9 +118,7 @@ class Report:
                 cells += f"<td>{_number(values[name]['value']) if name in values else ''}</td>"
             rows.append(f"<tr><th scope=row style='text-align:left'>{name}</th>{cells}</tr>")
         caption = f"{self.clips} clips; in brackets 95 % intervals over recordings"
-        problems = "".join(
-            f"<li>{html.escape(str(p['id']))}: {html.escape(p['what'])}</li>" for p in self.problems
-        )
+        problems = "".join(f"<li>{html.escape(str(p['id']))}: {html.escape(p['what'])}</li>" for p in self.problems)
         return (
             f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table>" + (f"<ul>{problems}</ul>" if problems else "")
@@ -140,36 +132,10 @@ def summarize(scores: Sequence[truth_metrics.ClipScore], names: Sequence[str] | 
     made = []
     for name in names or truth_metrics.NAMES:
         value = truth_metrics.pool(scores, name)
-        low, high = bootstrap(
-            scores, lambda rows, n=name: truth_metrics.pool(rows, n), [s.recording for s in scores]
-        )
+        low, high = bootstrap(scores, lambda rows, n=name: truth_metrics.pool(rows, n), [s.recording for s in scores])
         extractor = EXTRACTORS.get(name.split("_")[0]) or shipped_classifier().tag
         n = truth_metrics.count(scores, name)
-        made.append(
-            {"name": name, "extractor": extractor, "value": value, "low": low, "high": high, "n": n}
-        )
-    return made
-
-
-def shuffled(recordings: Sequence[str]) -> list[int] | None:
-    """For each clip the index of another one, each used once, none of its own recording.
-
-    Args:
-        recordings: the name of each clip's recording.
-
-    Returns:
-        a fixed permutation; None where there is none, because one recording has more than half of the
-        clips.
-    """
-    order = sorted(range(len(recordings)), key=lambda i: (recordings[i], i))
-    sizes = Counter(recordings)
-    shift = max(sizes.values(), default=0)
-    if 2 * shift > len(order) or not order:
-        return None
-    # recordings lie in blocks: a shift by the longest one leaves every block
-    made = [0] * len(order)
-    for place, i in enumerate(order):
-        made[i] = order[(place + shift) % len(order)]
+        made.append({"name": name, "extractor": extractor, "value": value, "low": low, "high": high, "n": n})
     return made
 
 
@@ -218,7 +184,7 @@ def evaluate(
     problems = [
         {"id": entry["id"], "what": what}
         for sound, entry in zip(sounds, entries, strict=True)
-        for what in _flaws(sound, entry["duration_s"])
+        for what in flaws(sound, entry["duration_s"])
     ]
     scores = [truth_metrics.score_clip(s, e) for s, e in zip(sounds, entries, strict=True)]
     report = Report(len(clips), summarize(scores), [s.row() for s in scores], problems)
@@ -255,8 +221,8 @@ def _generate(system, part: Sequence, first_seed: int, options: dict) -> list[So
 
 def _round_trip(system, sound: Sound) -> Sound:
     codes = system.encode_sound(sound)
-    n = int(round(sound.duration * system.sample_rate))
-    return Sound(system.codec.decode(codes, n)[0].numpy(), system.sample_rate)
+    n = round(sound.duration * system.sample_rate)
+    return Sound(system.codec.decode(codes, n)[0].detach().cpu().numpy(), system.sample_rate)
 
 
 def evaluate_folder(
@@ -298,15 +264,13 @@ def evaluate_folder(
     files = pair_files(Path(generated), [e["id"] for e in entries], problems)
     paths, scores = [], []
     for entry in entries:
-        sound = _read(files.get(entry["id"]), entry, problems)
+        sound = read_sound(files.get(entry["id"]), entry, problems)
         if sound is not None:
             scores.append(truth_metrics.score_clip(sound, entry))
             paths.append((files[entry["id"]], entry))
     if videos is not None:
-        there = {p.stem for p in _listing(Path(videos))}
-        problems += [
-            {"id": e["id"], "what": f"no video in {videos}"} for e in entries if e["id"] not in there
-        ]
+        there = {p.stem for p in listing(Path(videos))}
+        problems += [{"id": e["id"], "what": f"no video in {videos}"} for e in entries if e["id"] not in there]
     if not scores:
         raise V2AError(
             f"{generated}: none of the {len(entries)} clips of {truth} could be scored; "
@@ -316,7 +280,7 @@ def evaluate_folder(
     report = Report(len(scores), summarize(scores, names), rows, problems)
     if reference is not None:
         true = pair_files(Path(reference), [e["id"] for e in entries], problems, extra=False)
-        pairs = [(_read(true.get(e["id"]), e, problems), e) for e in entries]
+        pairs = [(read_sound(true.get(e["id"]), e, problems), e) for e in entries]
         known = [truth_metrics.score_clip(sound, e) for sound, e in pairs if sound is not None]
         if known:
             report.controls["reference"] = summarize(known, names)
@@ -328,94 +292,6 @@ def evaluate_folder(
         ]
         report.controls["shuffled"] = summarize(wrong, names)
     return report
-
-
-def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
-    """The clips of a ``truth.json``; an id that comes twice is put into ``problems`` and taken once.
-
-    Raises:
-        V2AError: it cannot be read, or a clip lacks what scoring needs.
-    """
-    try:
-        clips = json.loads(Path(path).read_text())["clips"]
-        entries: dict[str, dict] = {}
-        for clip in clips:
-            for event in clip["events"]:
-                float(event["time_s"]), event["kind"], event["material"], event["sounding"]
-            if not float(clip["duration_s"]) > 0:
-                raise ValueError(f"clip {clip['id']} lasts {clip['duration_s']} s")
-            if clip["id"] in entries:
-                problems.append({"id": clip["id"], "what": f"twice in {path}; the first was taken"})
-            entries.setdefault(clip["id"], clip)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise V2AError(f"{path} is not a truth.json: {error}") from error
-    except KeyError as error:
-        raise V2AError(f"{path} is not a truth.json: there is no {error}") from error
-    if not entries:
-        raise V2AError(f"{path} holds no clips")
-    return list(entries.values())
-
-
-def pair_files(
-    folder: Path, ids: Sequence[str], problems: list[dict], *, extra: bool = True
-) -> dict[str, Path]:
-    """The sound of each id in a folder; what is missing, double or unknown goes into ``problems``.
-
-    A video beside a sound of the same name is no double: ``v2a-nb generate`` writes both. Strike World's
-    own stems folder is understood too (``ID.mix.wav``).
-    """
-    found: dict[str, list[Path]] = {}
-    known = set(ids)
-    for path in _listing(folder):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        name, _, stem = path.stem.rpartition(".")
-        if path.stem in known:
-            found.setdefault(path.stem, []).append(path)
-        elif name in known and stem == "mix":
-            found.setdefault(name, []).append(path)
-        elif extra and not (name in known and stem in ("action", "ambient", "offscreen")):
-            problems.append({"id": path.stem, "what": f"{path} belongs to no clip of the truth"})
-    made = {}
-    for name in ids:
-        paths = sorted(found.get(name, []), key=lambda p: (SUFFIXES.index(p.suffix.lower()), p.name))
-        if not paths:
-            problems.append({"id": name, "what": f"no sound in {folder}"})
-            continue
-        rivals = [p.name for p in paths[1:] if p.suffix.lower() in SOUNDS or paths[0].suffix.lower() in VIDEOS]
-        if rivals:
-            problems.append({"id": name, "what": f"{paths[0].name} was taken; there is {', '.join(rivals)} too"})
-        made[name] = paths[0]
-    return made
-
-
-def _read(path: Path | None, entry: dict, problems: list[dict]) -> Sound | None:
-    if path is None:
-        return None  # already among the problems
-    try:
-        sound = media.open_sound(path)
-    except V2AError as error:
-        what = str(error) if str(path) in str(error) else f"{path}: {error}"
-        problems.append({"id": entry["id"], "what": what})
-        return None
-    problems += [{"id": entry["id"], "what": f"{path}: {w}"} for w in _flaws(sound, entry["duration_s"])]
-    return sound
-
-
-def _flaws(sound: Sound, wanted: float) -> list[str]:
-    """What is odd about a sound that can be scored all the same."""
-    made = []
-    if abs(sound.duration - wanted) > LENGTH_S:
-        made.append(f"lasts {sound.duration:.2f} s instead of {wanted:.2f} s")
-    if sound.peak < SILENT:
-        made.append("silent")
-    return made
-
-
-def _listing(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise V2AError(f"{folder} is not a folder")
-    return sorted(p for p in folder.iterdir() if p.is_file())
 
 
 def _number(value: float) -> str:

@@ -77,16 +77,14 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
 
     wave = sound.mono().resample(16000).samples[0]
     seconds = entry.get("duration_s", sound.duration)
-    wave = wave[: int(round(seconds * 16000))]
+    wave = wave[: round(seconds * 16000)]
     events = sorted(entry["events"], key=lambda e: e["time_s"])
     sounding = [e for e in events if e["sounding"]]
     true = np.array([e["time_s"] for e in sounding])
     found = detect_onsets(wave)
     hits = {w: len(match_onsets(true, found, w / 1000)) for w in WINDOWS_MS}
     offsets = [float(found[j] - true[i]) for i, j in nearest_pairs(true, found, GATE_S)]
-    score = ClipScore(
-        entry["id"], entry.get("recording", entry["id"]), len(true), len(found), hits, offsets
-    )
+    score = ClipScore(entry["id"], entry.get("recording", entry["id"]), len(true), len(found), hits, offsets)
     for event in events:
         if event["sounding"]:
             continue
