@@ -52,7 +52,8 @@ def onset_strength(wave: np.ndarray) -> np.ndarray:
     mel = log_mel(wave)
     before = np.concatenate([mel[:, :1], mel[:, :1], mel[:, :-2]], axis=1)
     rise = np.clip(mel - before, 0, None).mean(axis=0)
-    rise[:2] = 0.0  # the cut at the start is no onset
+    rise[:4] = 0.0  # windows over the cut at the start, and what is compared with them, tell nothing
+    rise[(len(wave) - WINDOW // 2) // HOP + 1 :] = 0.0  # nor do those over the cut at the end
     return rise
 
 

@@ -333,16 +333,14 @@ class Spectrogram:
     def from_picture(self, picture: Tensor, frames: int) -> Tensor:
         """The autoencoder's output [B, C, H, W] back to a scaled spectrogram [B, F, frames].
 
-        Reads the first channel. A picture that is wider than ``frames`` is cut (Action2Sound's
-        autoencoder gives 192 columns, of which 188 are sound); one that was resized is resized back.
+        Reads the first channel. A picture wider than ``frames`` is cut (Action2Sound's autoencoder gives 192
+        columns, 188 of them sound); one that was resized is resized back.
 
         Raises:
             UsageError: a picture that has fewer frames, or another number of bands.
         """
         layout = self.front_end.picture
-        picture = picture[:, :1]
-        if layout.signed:
-            picture = (picture + 1) / 2
+        picture = (picture[:, :1] + 1) / 2 if layout.signed else picture[:, :1]
         if layout.size is not None:
             wide = (frames, self.bands) if layout.time_first else (self.bands, frames)
             picture = _resize(picture, wide).clamp(0, 1)
@@ -387,10 +385,10 @@ def _nnls(basis: Tensor, mels: Tensor, start: Tensor, iterations: int) -> Tensor
 @lru_cache(maxsize=8)
 def _basis(front_end: FrontEnd, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Slaney mel basis [mels, n_fft / 2 + 1]."""
-    import librosa
+    from librosa.filters import mel  # heavy, and not needed for linear bins
 
     f = front_end
-    basis = librosa.filters.mel(sr=f.sample_rate, n_fft=f.n_fft, n_mels=f.mels, fmin=f.fmin, fmax=f.fmax)
+    basis = mel(sr=f.sample_rate, n_fft=f.n_fft, n_mels=f.mels, fmin=f.fmin, fmax=f.fmax)
     return torch.tensor(basis, dtype=dtype, device=device)
 
 

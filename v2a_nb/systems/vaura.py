@@ -216,7 +216,7 @@ class VAura(nn.Module):
         Raises:
             WeightsError: no such weights, weights of another kind, or damaged ones.
         """
-        from v2a_nb.audio.tiny_codec import TinyCodec
+        from v2a_nb.audio.codec import load_codec
         from v2a_nb.hub import find_weights, load_weights
         from v2a_nb.vision.encoder import StrikeVision
 
@@ -232,9 +232,9 @@ class VAura(nn.Module):
         decoder = VAuraDecoder(VAuraConfig(**fields))
         load_weights(decoder, path)
         parts = {"vision": "vision", "codec": "codec", **config.get("parts", {})}
-        found = {k: path / v if (path / v).is_dir() else find_weights(v) for k, v in parts.items()}
+        found = {k: path / v if (path / v).is_dir() else v for k, v in parts.items()}
         encoder = StrikeVision.from_pretrained(found["vision"])
-        system = cls(decoder, encoder, TinyCodec.from_pretrained(found["codec"])).eval()
+        system = cls(decoder, encoder, load_codec(found["codec"])).eval()
         system.card = config
         return system
 

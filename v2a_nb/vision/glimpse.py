@@ -28,12 +28,12 @@ class GlimpseConfig:
         threshold: predicted flux from which a peak is looked at.
     """
 
-    patch: int = 32
+    patch: int = 40
     frames: int = 5
     embed: int = 72
     head: int = 1
     shift_x: float = -7.0
-    shift_y: float = -1.5
+    shift_y: float = 2.0
     threshold: float = 0.15
 
     @property

@@ -208,7 +208,7 @@ def _swings(
                 beside = rng.random() < 0.25 and len(things) == 1
                 event = replace(
                     event,
-                    gap=float(rng.uniform(0.055, 0.12)),
+                    gap=float(rng.uniform(0.09, 0.2)),
                     side=float(rng.choice([-1, 1]) * (0.5 * thing.width + 0.1)) if beside else 0.0,
                 )
             events.append(event)
@@ -250,7 +250,7 @@ def _drops(
                     y=thing.top,
                     sounding=not caught,
                     lift=height if first else 0.0,
-                    gap=float(rng.uniform(0.06, 0.12)) if caught else 0.0,
+                    gap=float(rng.uniform(0.09, 0.2)) if caught else 0.0,
                     drop=drop,
                 )
             )

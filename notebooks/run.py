@@ -1,0 +1,90 @@
+"""Run every notebook in its own process; print time and peak memory; fail over 2 GB or on any error.
+
+``python notebooks/run.py [NAME ...] [--keep FOLDER]`` - executed copies go to FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+LIMIT_MB, LIMIT_S = 2048, 600
+
+CHILD = """
+import sys, nbformat
+from nbclient import NotebookClient
+book = nbformat.read(sys.argv[1], as_version=4)
+try:
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
+finally:
+    if sys.argv[3]:
+        nbformat.write(book, sys.argv[3])
+alarms = [o for c in book.cells if c.cell_type == "code" for o in c.outputs
+          if o.output_type == "stream" and o.name == "stderr" and "Warning" in o.text]
+if alarms:
+    sys.exit("a warning in a cell: " + alarms[0].text)
+"""
+
+
+def tree_mb(pid: int) -> float:
+    """Resident memory of a process and its children, MB (shared pages counted in each)."""
+    try:
+        root = psutil.Process(pid)
+        return sum(p.memory_info().rss for p in [root, *root.children(recursive=True)]) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def run(path: Path, keep: Path | None) -> tuple[str, float, float]:
+    """Execute one notebook: what went wrong (or nothing), seconds, peak MB."""
+    copy = "" if keep is None else str(keep / path.name)
+    began, peak = time.perf_counter(), 0.0
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(path), str(HERE), copy], stderr=subprocess.PIPE, text=True
+    )
+    problem = ""
+    while child.poll() is None:
+        peak = max(peak, tree_mb(child.pid))
+        if peak > LIMIT_MB:
+            problem = f"over {LIMIT_MB} MB"
+        if time.perf_counter() - began > LIMIT_S:
+            problem = f"over {LIMIT_S} s"
+        if problem:
+            for process in psutil.Process(child.pid).children(recursive=True):
+                process.kill()
+            child.kill()
+        time.sleep(0.2)
+    words = child.stderr.read()
+    if child.returncode and not problem:
+        problem = "\n".join(words.strip().splitlines()[-25:]) or f"exit {child.returncode}"
+    return problem, time.perf_counter() - began, peak
+
+
+def main() -> int:
+    """Run the named notebooks, or all; returns 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--keep", type=Path)
+    args = parser.parse_args()
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in sorted(HERE.glob("*.ipynb")):
+        if args.names and path.stem not in args.names:
+            continue
+        problem, seconds, peak = run(path, args.keep)
+        print(f"{path.stem:32} {seconds:6.1f} s {peak:6.0f} MB  {'FAILED' if problem else 'ok'}", flush=True)
+        if problem:
+            failed += 1
+            print(problem, flush=True)
+    return min(1, failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
