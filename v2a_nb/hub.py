@@ -98,6 +98,13 @@ def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dic
     return folder
 
 
+def as_shipped(model: torch.nn.Module) -> torch.nn.Module:
+    """Round the model's saved tensors to fp16 and back, in place: what loading its weights will give."""
+    state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    return model
+
+
 def load_weights(
     model: torch.nn.Module, folder: str | Path, optional: tuple[str, ...] = ()
 ) -> torch.nn.Module:

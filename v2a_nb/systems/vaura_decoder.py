@@ -144,7 +144,7 @@ class VAuraDecoder(nn.Module):
         self.heads = nn.Linear(c.hidden, c.num_codebooks * c.codebook_size, bias=False)
         self.dropout = nn.Dropout(c.dropout)
         for table in self.embed:
-            nn.init.normal_(table.weight, std=0.02 if c.code_width else 0.3)
+            nn.init.normal_(table.weight, std=0.02 if c.code_width else 0.1)
         nn.init.zeros_(self.heads.weight)  # the first loss is exactly ln V
         for layer in self.layerwise:
             nn.init.zeros_(layer.weight)

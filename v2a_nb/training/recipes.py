@@ -33,10 +33,10 @@ def train(
     if steps is not None and steps < 1:
         raise UsageError(f"--steps {steps}: at least one step is needed")
     if system == "material":
-        from v2a_nb.metrics.material import train_material
+        from v2a_nb.metrics.material import write_material
 
         folder = Path(out) / "weights"
-        train_material(seed=3000 + seed).save(folder, data_seed=3000 + seed)
+        write_material(folder, seed=3000 + seed)
         return folder
     if system == "vaura":
         from v2a_nb.training.vaura import Budget, train_vaura

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.errors import V2AError
+from v2a_nb.hub import as_shipped
 from v2a_nb.systems.vaura import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training import targets
 from v2a_nb.training.codec import CYCLES, Cycle, train_codec
@@ -235,8 +236,8 @@ def train_vaura(
     )
     say("tokens: frozen features and codes of every clip")
     # codes and features must be those of the weights that are shipped, which are fp16
-    codec.half().float()
-    encoder.half().float()
+    as_shipped(codec)
+    as_shipped(encoder)
     tokens = cache_tokens(encoder, codec, frames, sounds, vision)
     say(f"decoder: {budget.steps} steps")
     decoder = train_decoder(

@@ -1,0 +1,158 @@
+"""The loop: learns, resumes to the byte, refuses nonsense; recipes put every module in the optimizer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from v2a_nb.audio.tiny_codec import TinyCodec
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.training import targets
+from v2a_nb.training.codec import CodecTraining, Cycle, train_codec
+from v2a_nb.training.glimpse import train_glimpse
+from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.recipes import train
+from v2a_nb.training.vaura import DecoderTraining, frame_weights, train_decoder
+from v2a_nb.training.vision import Pretraining
+from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.world import arrays, sounds
+
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+
+    def forward(self, batch):
+        return {"loss": (self.layer(batch["x"])[:, 0] - batch["y"]).square().mean()}
+
+
+def line_batch(step):
+    x = torch.from_numpy(np.random.default_rng(step).standard_normal((32, 2), dtype=np.float32))
+    return {"x": x, "y": x[:, 0] - 2 * x[:, 1]}
+
+
+def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path):
+    plan = Plan(steps=40, lr=1e-2, warmup=5, save_every=10, log_every=5)
+    whole = fit(Line(), line_batch, plan, tmp_path / "a")
+    fit(Line(), line_batch, plan, tmp_path / "b", until=20)
+    with (tmp_path / "b" / "log.jsonl").open("a") as log:  # written after the saved state, then killed
+        log.write(json.dumps({"step": 25, "loss": 9.0}) + "\n")
+    resumed = fit(Line(), line_batch, plan, tmp_path / "b", resume=True)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    logs = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()] for f in "ab"]
+    assert [(x["step"], x["loss"]) for x in logs[0]] == [(x["step"], x["loss"]) for x in logs[1]]
+    assert logs[0][-1]["loss"] < 0.6 * logs[0][0]["loss"]
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
+    class Bad(Line):
+        def forward(self, batch):
+            return {"loss": super().forward(batch)["loss"] * float("nan")}
+
+    with pytest.raises(V2AError, match="step 0"):
+        fit(Bad(), line_batch, Plan(steps=2), tmp_path)
+
+
+def test_rate_warms_up_and_falls():
+    plan = Plan(steps=100, lr=1.0, warmup=10, final_lr=0.1)
+    rates = [plan.rate(s) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_codec_recipe_starts_its_codebooks_from_the_data(tmp_path):
+    torch.manual_seed(0)
+    waves = sounds(1, 12, seconds=1.5)
+    codec = train_codec(waves, tmp_path, cycles=(Cycle(8, 1e-3), Cycle(2, 1e-4, tonal=0.3)), batch_size=4)
+    codes = codec.encode(torch.from_numpy(waves))
+    assert codes.shape == (12, 4, 75)
+    assert len(codes[:, 0].unique()) > 20  # quantizing from the first step leaves one to seventeen
+
+
+def test_every_codec_parameter_gets_a_gradient():
+    module = CodecTraining()
+    wave = torch.from_numpy(sounds(1, 2, seconds=1.28))
+    module.tonal = 0.3
+    module({"wave": wave, "quantize": torch.tensor(True)})["loss"].backward()
+    assert [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+
+
+def test_every_pretraining_parameter_but_the_glimpse_gets_a_gradient():
+    module = Pretraining()
+    frames, waves = arrays(1, 2)
+    batch = {
+        "frames": torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255,
+        "mel": targets.log_mel(torch.from_numpy(waves)),
+    }
+    module(batch)["loss"].backward()
+    bare = {n for n, p in module.named_parameters() if p.grad is None}
+    assert bare == {n for n, _ in module.named_parameters() if "glimpse" in n}
+
+
+def test_glimpse_recipe_touches_only_the_glimpse(tmp_path):
+    torch.manual_seed(0)
+    encoder = StrikeVision()
+    c = encoder.config.glimpse
+    rng = np.random.default_rng(0)
+    examples = {
+        "patch": rng.integers(0, 255, (40, 15, c.patch + 8, c.patch + 8), dtype=np.uint8),
+        "context": rng.standard_normal((40, encoder.config.when_dim + 16)).astype(np.float16),
+        "sounded": np.tile([0.0, 1.0], 20).astype(np.float16),
+        "colour": rng.standard_normal((40, 80)).astype(np.float16),
+    }
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    train_glimpse(encoder, examples, tmp_path, steps=3, batch_size=8)
+    changed = {k.split(".")[0] for k, v in encoder.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"glimpse"}
+
+
+def test_decoder_starts_at_ln_256_and_learns(tmp_path):
+    rng = np.random.default_rng(0)
+    tokens = {
+        "codes": np.repeat(rng.integers(0, 256, (8, 4, 1)), 128, axis=2).astype(np.uint8),
+        "visual": rng.standard_normal((8, 128, 384)).astype(np.float16),
+        "flux": np.zeros((8, 128), np.float16),
+    }
+    train_decoder(tokens, tmp_path, steps=20, batch_size=4)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["ce"] < np.log(256) - 0.3
+    module = DecoderTraining(train_decoder(tokens, tmp_path / "x", steps=1, batch_size=4))
+    assert sum(p.requires_grad for p in module.parameters()) == len(list(module.parameters()))
+
+
+def test_frame_weights_hold_from_one_before_to_six_after():
+    flux = torch.zeros(1, 20)
+    flux[0, 8] = 1.0
+    weights = frame_weights(flux)[0]
+    assert weights.tolist() == [1.0] * 7 + [5.0] * 8 + [1.0] * 5
+
+
+def test_targets_stand_where_the_hit_is():
+    wave = torch.zeros(1, 40960)
+    t = torch.arange(4000) / 16000
+    wave[0, 16000:20000] = 0.5 * torch.sin(2 * torch.pi * 900 * t) * torch.exp(-t * 20)
+    wave += 1e-4 * torch.randn(1, 40960, generator=torch.Generator().manual_seed(0))
+    sharp, _ = targets.flux_target(targets.log_mel(wave))
+    fine = sharp.flatten(1)[0]
+    assert abs(int(fine.argmax()) - 200) <= 2
+    assert fine[:150].max() < 0.1 and fine[260:].max() < 0.1
+
+
+def test_recipes_refuse_what_they_cannot_make(tmp_path):
+    with pytest.raises(UsageError, match="no recipe"):
+        train("nothing", out=tmp_path)
+    with pytest.raises(UsageError, match="preset"):
+        train("vaura", preset="paper", out=tmp_path)
+    with pytest.raises(UsageError, match="at least one step"):
+        train("vaura", steps=0, out=tmp_path)
+
+
+def test_tiny_codec_is_what_training_returns():
+    assert isinstance(CodecTraining().codec, TinyCodec)
