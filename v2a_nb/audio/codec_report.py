@@ -29,9 +29,7 @@ def log10_mel(wave: Tensor, sample_rate: int) -> Tensor:
     import librosa
 
     basis = torch.from_numpy(librosa.filters.mel(sr=sample_rate, n_fft=1024, n_mels=80).astype(np.float32))
-    spectrum = torch.stft(
-        wave, 1024, 256, window=torch.hann_window(1024), pad_mode="constant", return_complex=True
-    )
+    spectrum = torch.stft(wave, 1024, 256, window=torch.hann_window(1024), pad_mode="constant", return_complex=True)
     return torch.log10((basis @ spectrum.abs()).clamp(min=MEL_FLOOR))
 
 
@@ -108,9 +106,7 @@ def codec_report(
     # made and decoded are now those of all codebooks
     gap = _dbfs(made) - level
     shifts = [
-        (b[j] - a[i]) * 1000
-        for a, b in zip(original, decoded, strict=True)
-        for i, j in match_onsets(a, b, WINDOW_S)
+        (b[j] - a[i]) * 1000 for a, b in zip(original, decoded, strict=True) for i, j in match_onsets(a, b, WINDOW_S)
     ]
     report = {
         "sounds": len(waves),

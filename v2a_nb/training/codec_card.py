@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,7 @@ def score_codec(codec: TinyCodec, seed: int = TEST_SEED, clips: int = TEST_CLIPS
     times = [np.array([e["time_s"] for e in item.truth["events"] if e["sounding"]]) for item in items]
     report = codec_report(codec, waves, times)
     made = np.concatenate(
-        [
-            codec.decode(codec.encode(part), waves.shape[1]).numpy()
-            for part in torch.from_numpy(waves).split(16)
-        ]
+        [codec.decode(codec.encode(part), waves.shape[1]).numpy() for part in torch.from_numpy(waves).split(16)]
     )
     scores = {
         name: [truth.score_clip(Sound(w, 16000), item.truth) for w, item in zip(sounds, items, strict=True)]
@@ -71,7 +69,7 @@ def _by_level(levels: Sequence[float], original: list, decoded: list) -> dict[st
     gaps = np.array([d.ambience_error - o.ambience_error for o, d in zip(original, decoded, strict=True)])
     levels = np.asarray(levels)
     bins = {}
-    for low, high in zip(LEVELS_DBFS[:-1], LEVELS_DBFS[1:], strict=True):
+    for low, high in pairwise(LEVELS_DBFS):
         inside = gaps[(levels >= low) & (levels < high) & np.isfinite(gaps)]
         if len(inside):
             bins[f"{low} to {high}"] = float(np.median(inside))
@@ -111,8 +109,8 @@ def write_codec(
     codec: TinyCodec,
     out: str | Path,
     *,
-    seed: int = TEST_SEED,
-    clips: int = TEST_CLIPS,
+    test_seed: int = TEST_SEED,
+    test_clips: int = TEST_CLIPS,
     **card: object,
 ) -> dict:
     """Save weights, score what was saved (they are fp16), and write the scores to the card.
@@ -120,13 +118,13 @@ def write_codec(
     Args:
         codec: trained.
         out: folder.
-        seed, clips: of :func:`score_codec`.
+        test_seed, test_clips: of :func:`score_codec`.
         card: data seed, steps and the like, for ``config.json``.
     """
     codec.save_pretrained(out, **card)
     saved = TinyCodec.from_pretrained(Path(out).resolve())
-    report = score_codec(saved, seed, clips)
-    card |= {"test_seed": seed, "test_clips": clips, "scores": _rounded(report)}
+    report = score_codec(saved, test_seed, test_clips)
+    card |= {"test_seed": test_seed, "test_clips": test_clips, "scores": _rounded(report)}
     card["versions"] = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
     codec.save_pretrained(out, **card)
     readme = Path(out) / "README.md"
@@ -210,7 +208,7 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     try:
         codec = codec_of_state(args.state) if args.state else TinyCodec.from_pretrained(args.weights)
         if args.out:
-            report = write_codec(codec, args.out, seed=args.seed, clips=args.clips, **json.loads(args.card))
+            report = write_codec(codec, args.out, test_seed=args.seed, test_clips=args.clips, **json.loads(args.card))
         else:
             report = score_codec(codec, args.seed, args.clips)
     except V2AError as error:
