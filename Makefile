@@ -10,8 +10,11 @@ export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
 .PHONY: demo test lab notebooks sync lint format format-check clean
 
+# through the environment, so that spaces and quotes in a path stay what they are
+demo: export V2A_VIDEO = $(VIDEO)
+demo: export V2A_OUT = $(OUT)
 demo: $(VENV)/.run
-	$(BIN)/v2a-nb demo $(if $(VIDEO),"$(VIDEO)") --out "$(OUT)"
+	@$(BIN)/v2a-nb demo $${V2A_VIDEO:+"$$V2A_VIDEO"} --out "$$V2A_OUT"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -34,9 +37,14 @@ format: $(VENV)/.dev
 format-check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
-# constraints.txt pins what was tested; above all the CPU-sized torch
+# half an environment would be taken for a whole one by the next make, so it goes
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "$(PYTHON) has no working venv module: install it (python3-venv)" >&2; exit 1; }
+
+# constraints.txt pins what was tested, torch among it: the newest one may bring gigabytes that were not
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .

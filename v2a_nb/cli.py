@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("v2a-nb: interrupted", file=sys.stderr)
         return 1
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader, such as head, has left: nothing more can be said on that pipe
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open until the interpreter's last flush
+        return 1
+    except OSError as error:  # a full disk, a file where a folder should be, no permission
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"v2a-nb: {where}{error.strerror or error}", file=sys.stderr)
         return 1
 
 
@@ -76,8 +82,8 @@ def _train(args: argparse.Namespace) -> int:
 
     _threads()
     path = train(
-        args.system, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
-        resume=args.resume,
+        args.system, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed,
+        out=args.out or f"runs/{args.system}", resume=args.resume,
     )  # fmt: skip
     print(path)
     return 0
@@ -105,9 +111,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _threads() -> None:
-    """As many threads as cores, unless the user has said otherwise (OMP_NUM_THREADS)."""
-    import os
-
+    """A thread for every second logical core, unless the user has said otherwise (OMP_NUM_THREADS)."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -117,15 +121,24 @@ def _threads() -> None:
 def _bar(unit: str):
     from tqdm import tqdm
 
-    bar = tqdm(desc=unit, unit=unit.rstrip("s"), file=sys.stderr)
+    bar = None  # made with the first result, so that an error before it stands on a line of its own
 
     def update(done: int, total: int) -> None:
-        bar.total = total
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=unit, unit=unit.rstrip("s"), total=total, file=sys.stderr)
         bar.update(done - bar.n)
         if done == total:
             bar.close()
 
     return update
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is no seed; 0 to {2**63 - 1}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,15 +158,13 @@ def _parser() -> argparse.ArgumentParser:
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
     p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0)
 
-    p = command(
-        "world", _world, "write Strike World clips with their truth", "v2a-nb world w --clips 16 --seed 1"
-    )
+    p = command("world", _world, "write Strike World clips with their truth", "v2a-nb world w --clips 16 --seed 1")
     p.add_argument("out", help="folder to make")
     p.add_argument("--clips", type=int, default=16)
     p.add_argument("--seconds", type=float, default=2.56)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--size", type=int, default=112, help="pixels, 64 to 224 (default: %(default)s)")
     p.add_argument("--fps", type=float, default=25.0)
     p.add_argument("--sample-rate", type=int, default=16000)
@@ -169,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--system", default="vaura")
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--guidance", type=float)
     p.add_argument("--temperature", type=float)
     p.add_argument("--top-k", type=int)
@@ -182,12 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         "v2a-nb train vaura --preset tiny --out runs/vaura",
     )  # fmt: skip
     p.add_argument("system", help="vaura, or material (the classifier of the truth metrics)")
-    p.add_argument("--preset", choices=("tiny",), default="tiny")
+    p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
     p.add_argument("--data", help="folder in which the rendered world is kept")
     p.add_argument("--steps", type=int, help="of the decoder; the other stages shrink with it")
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--out", required=True)
-    p.add_argument("--resume", action="store_true")
+    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/SYSTEM)")
+    p.add_argument("--resume", action="store_true", help="go on with what --out holds")
 
     p = command(
         "evaluate", _evaluate, "score generated sounds against a world's truth",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
 import sys
+import tempfile
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -38,22 +42,34 @@ class Report:
         lines.append("everything needed is here" if self.ok else "something needs mending, see PROBLEM above")
         return "\n".join(lines)
 
+    def add(self, state: str, what: str, remedy: str = "") -> None:
+        """One more finding."""
+        self.findings.append(Finding(state, what, remedy))
+
 
 def check_environment() -> Report:
-    """Look at Python, dependencies, codecs, weights, memory and the notebook platform."""
+    """Look at Python, dependencies, codecs, weights, memory, the folder and the notebook platform.
+
+    Nothing is raised: what is broken is a finding of its own, with what to do about it.
+    """
     report = Report()
-    add = lambda *args: report.findings.append(Finding(*args))  # noqa: E731
+    add = report.add
     version = platform.python_version()
-    if sys.version_info >= (3, 11):
+    if _numbers(version) >= (3, 11):
         add("ok", f"Python {version}")
     else:
         add("problem", f"Python {version}", "install Python 3.11 or newer and make the environment again")
-    for name, floor in requirements():
+    wanted = requirements()
+    if not wanted:
+        add("problem", "v2a-nb is not installed: its dependencies are not known", "pip install v2a-nb")
+    for name, floor in wanted:
         _check_package(report, name, floor)
     _check_torch(report)
     _check_codecs(report)
     _check_weights(report)
     _check_memory(report)
+    _check_folder(report)
+    _check_notebooks(report)
     if "google.colab" in sys.modules or os.path.isdir("/content/sample_data"):
         add("note", "Colab", "install with --no-deps, so that nothing preinstalled moves")
     if "BINDER_SERVICE_HOST" in os.environ:
@@ -62,11 +78,14 @@ def check_environment() -> Report:
 
 
 def requirements() -> list[tuple[str, str]]:
-    """Runtime dependencies of this package and their floors."""
+    """Runtime dependencies of this package and their floors; empty where nothing says what they are."""
     try:
         lines = importlib.metadata.requires("v2a-nb") or []
-    except importlib.metadata.PackageNotFoundError:
-        return []
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        project = Path(__file__).parent.parent / "pyproject.toml"
+        if not project.exists():
+            return []
+        lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     made = []
     for line in lines:
         if "extra ==" in line:
@@ -77,7 +96,8 @@ def requirements() -> list[tuple[str, str]]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
+    parts = [int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3]]
+    return tuple(parts + [0] * (3 - len(parts)))  # 0.9 is 0.9.0
 
 
 def _check_package(report: Report, name: str, floor: str) -> None:
@@ -103,9 +123,17 @@ def _check_torch(report: Report) -> None:
         return
     threads = torch.get_num_threads()
     if torch.cuda.is_available():
-        report.findings.append(Finding("ok", f"GPU: {torch.cuda.get_device_name(0)}"))
+        gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
+        report.add("ok", f"GPU: {torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB")
     else:
-        report.findings.append(Finding("note", f"no GPU; {threads} CPU threads: the tiny presets need no more"))
+        report.add("note", f"no GPU; {threads} CPU threads: the tiny presets need no more")
+    try:
+        import numpy as np
+
+        torch.from_numpy(np.zeros(1, np.float32)).numpy()
+    except Exception as error:  # torch built against another numpy says so only when they meet
+        remedy = 'pip install --upgrade "numpy>=1.26" torch, then restart the kernel'
+        report.add("problem", f"torch and numpy do not work together: {error}", remedy)
 
 
 def _check_codecs(report: Report) -> None:
@@ -129,20 +157,22 @@ def _check_weights(report: Report) -> None:
     from v2a_nb.hub import SHIPPED, shipped
 
     there = shipped()
-    for name in ("vaura", "material"):
+    for name in sorted({"vaura", "material", *there}):
         if name not in there:
             remedy = "install the package again; its weights/ folder is not complete"
-            report.findings.append(Finding("problem", f"the shipped weights {name!r} are missing", remedy))
+            report.add("problem", f"the shipped weights {name!r} are missing", remedy)
             continue
         try:
             from safetensors import safe_open
 
-            with safe_open(str(SHIPPED / name / "model.safetensors"), "np") as file:
-                count = len(list(file.keys()))
-            report.findings.append(Finding("ok", f"weights {name!r}: {count} tensors"))
+            files, count = sorted((SHIPPED / name).rglob("*.safetensors")), 0
+            for path in files or [SHIPPED / name / "model.safetensors"]:
+                with safe_open(str(path), "np") as file:  # reads the header, and that the file is whole
+                    count += len(list(file.keys()))
+            report.add("ok", f"weights {name!r}: {count} tensors")
         except Exception as error:
             remedy = "install the package again; the file is damaged"
-            report.findings.append(Finding("problem", f"weights {name!r} cannot be read: {error}", remedy))
+            report.add("problem", f"weights {name!r} cannot be read: {error}", remedy)
 
 
 def _check_memory(report: Report) -> None:
@@ -154,3 +184,19 @@ def _check_memory(report: Report) -> None:
         report.findings.append(Finding("note", f"{free:.1f} GB of memory free", remedy))
     else:
         report.findings.append(Finding("ok", f"{free:.1f} GB of memory free"))
+
+
+def _check_folder(report: Report) -> None:
+    try:
+        with tempfile.TemporaryFile(dir="."):
+            report.add("ok", "this folder can be written to")
+    except OSError as error:
+        remedy = "change to a folder of your own, or give --out"
+        report.add("note", f"this folder cannot be written to: {error.strerror}", remedy)
+
+
+def _check_notebooks(report: Report) -> None:
+    if importlib.util.find_spec("ipykernel") is None:
+        report.add("note", "no notebook kernel here (the commands need none)", "make lab, or pip install ipykernel")
+        return
+    report.add("ok", "a notebook kernel is here; the player needs no widget manager")

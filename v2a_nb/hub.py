@@ -29,9 +29,7 @@ class Published:
 
 
 PUBLISHED = {
-    "dac-44khz": Published(
-        "descript/dac_44khz", "main", "MIT", 307, "Descript Audio Codec, 9 codebooks, 44.1 kHz"
-    ),
+    "dac-44khz": Published("descript/dac_44khz", "main", "MIT", 307, "Descript Audio Codec, 9 codebooks, 44.1 kHz"),
 }
 
 
@@ -53,28 +51,35 @@ def find_weights(name: str, revision: str | None = None) -> Path:
         WeightsError: nothing is found, the Hub cannot be reached, or the folder holds no safetensors.
     """
     if name in shipped():
-        return SHIPPED / name
+        return _checked(SHIPPED / name, f"the shipped folder {SHIPPED / name}")
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").exists():
-            raise WeightsError(f"{path} has no config.json: not a folder of weights")
-        if not list(path.glob("*.safetensors")):
-            raise WeightsError(f"{path} has no .safetensors file; pickled weights are not read")
-        return path
+        return _checked(path, str(path))
     if path.exists():
         raise WeightsError(f"{path} is a file; give the folder that holds config.json")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(
-                snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
-            )
+            folder = snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
         except Exception as error:  # the Hub's client raises many kinds
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise WeightsError(f"{name} could not be fetched from the Hub: {reason}") from error
+            raise WeightsError(
+                f"{name} could not be fetched from the Hub: {reason}; check the name and the connection, or give a "
+                "folder that holds config.json"
+            ) from error
+        return _checked(Path(folder), f"{name} on the Hub")
     known = ", ".join(shipped()) or "none"
     raise WeightsError(f"no weights {name!r}: shipped are {known}; or give a folder or a Hub id")
+
+
+def _checked(path: Path, where: str) -> Path:
+    """The folder, if it holds a configuration and safetensors."""
+    if not (path / "config.json").exists():
+        raise WeightsError(f"{where} has no config.json: not a folder of weights")
+    if not list(path.glob("*.safetensors")):
+        raise WeightsError(f"{where} has no .safetensors file; pickled weights are not read, for they can run code")
+    return path
 
 
 def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dict) -> Path:
@@ -91,6 +96,7 @@ def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dic
     }
     partial = folder / "model.safetensors.part"
     save_file(half, str(partial))
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
     os.replace(partial, folder / "model.safetensors")
     partial = folder / "config.json.part"
     partial.write_text(json.dumps(config, indent=1) + "\n")
@@ -105,9 +111,7 @@ def as_shipped(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def load_weights(
-    model: torch.nn.Module, folder: str | Path, optional: tuple[str, ...] = ()
-) -> torch.nn.Module:
+def load_weights(model: torch.nn.Module, folder: str | Path, optional: tuple[str, ...] = ()) -> torch.nn.Module:
     """Load ``model.safetensors`` of ``folder`` into ``model`` as fp32.
 
     Raises:

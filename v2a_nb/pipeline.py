@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import V2AError
+from v2a_nb.errors import MediaError, UsageError, V2AError
 
 HONEST = (
     "Note: the tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
@@ -41,21 +42,30 @@ def generate_files(
 
     Returns:
         the mp4 files that were made, and one line per video that was not.
+
+    Raises:
+        UsageError: a part that no video has, no such system or device.
+        MediaError: the folder cannot be made.
+        WeightsError: there are no such weights.
     """
     from tqdm import tqdm
 
     from v2a_nb.systems.registry import load
 
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    if not (math.isfinite(start) and start >= 0):
+        raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
+    if duration is not None and not (math.isfinite(duration) and duration > 0):
+        raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
+    out = _folder(out)
     model = load(system, weights, device=device)
     made, failed = [], []
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     for video in tqdm(videos, desc="videos", unit="video", disable=len(videos) < 2, file=sys.stderr):
         stem = Path(video).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        name = stem if taken[stem] == 1 else f"{stem}.{taken[stem]}"
+        name = next(n for n in (stem, *(f"{stem}.{k}" for k in range(2, len(videos) + 2))) if n not in taken)
+        taken.add(name)
         try:
+            _keep(videos, out / f"{name}.mp4")
             clip = media.open(video, start=start, duration=duration)
             sound = generate_one(model, clip, seed=seed, **options)
             media.save_wav(out / f"{name}.wav", sound)
@@ -87,12 +97,15 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
 
     Returns:
         paths of ``mp4``, ``wav`` and ``page``.
+
+    Raises:
+        MediaError: the video cannot be read, or the folder cannot be made or holds the video itself.
+        WeightsError: the shipped weights are not there.
     """
     from v2a_nb.systems.registry import load
     from v2a_nb.widgets.player import compare
 
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = _folder(out)
     events = None
     if video is None:
         from v2a_nb.world import strike_world
@@ -101,6 +114,7 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
         clip, events = item.clip, item.truth["events"]
         stem, title = "demo", f"Strike World: {item.narration}"
     else:
+        _keep([video], out / f"{Path(video).stem}.mp4")
         clip = media.open(video)
         stem, title = Path(video).stem, Path(video).name
     model = load("vaura")
@@ -114,3 +128,20 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
     }
     files["page"] = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
     return {name: Path(os.path.relpath(path)) for name, path in files.items()}
+
+
+def _folder(out: str | Path) -> Path:
+    """The folder, made if it is missing."""
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{out}: the folder cannot be made: {error.strerror}; choose another --out") from error
+    return out
+
+
+def _keep(videos: Sequence[str | Path], target: Path) -> None:
+    """Refuse to write over a video that is read: nobody expects to lose the original."""
+    for video in videos:
+        if target.exists() and Path(video).exists() and target.samefile(video):
+            raise MediaError(f"{video}: a result would be written over it; choose another --out")

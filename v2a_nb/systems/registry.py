@@ -36,6 +36,8 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
         torch.zeros(1, device=target)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    if target.type == "meta":
+        raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():
         raise WeightsError("an empty name for weights")
     return VAura.from_pretrained(weights or name).to(target)

@@ -53,7 +53,7 @@ const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];
 
 // Seconds between labels so that they stand at least `room` pixels apart.
 export function tickStep(duration, width, room) {
-  return STEPS.find((s) => (s / duration) * width >= room) || 600;
+  return STEPS.find((s) => (s / duration) * width >= room) || 600 * Math.ceil((room * duration) / width / 600);
 }
 
 export const hzToMel = (hz) => 2595 * Math.log10(1 + hz / 700);
@@ -115,7 +115,7 @@ button small{opacity:.85;white-space:nowrap}
 .slider{border-radius:4px;touch-action:none;cursor:pointer}
 canvas{display:block;width:100%}
 button:focus-visible,.slider:focus-visible,summary:focus-visible{outline:3px solid #e8710a;outline-offset:2px}
-.under{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px;margin-top:4px;opacity:.9}
+.under{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:12px;margin-top:8px;opacity:.9}
 .under span{white-space:nowrap}
 .scale{display:inline-block;width:56px;height:9px;vertical-align:middle;border-radius:2px;margin:0 4px}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:4px;border:2px solid}

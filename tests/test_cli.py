@@ -1,0 +1,148 @@
+"""The commands: help with an example, exit statuses, one clear line for bad input, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from v2a_nb import media, pipeline
+from v2a_nb.cli import main
+from v2a_nb.clip import Clip, Sound
+
+COMMANDS = ["demo", "world", "generate", "train", "evaluate", "check"]
+
+
+class Hum:
+    """A stand-in system: a quiet hum as long as the clip."""
+
+    sample_rate = 16000
+
+    def generate(self, clip, *, seed=0, progress=None, **options):
+        n = int(round(clip.duration * 16000))
+        return Sound(0.1 * np.sin(np.arange(n) * 0.05 * (1 + seed)), 16000)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr("v2a_nb.systems.registry.load", lambda *a, **k: Hum())
+
+
+def video(path: Path, seconds: float = 1.0, fps: float = 20.0) -> Path:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (int(seconds * fps), 48, 64, 3), dtype=np.uint8)
+    return media.save_mp4(path, Clip(frames, fps=fps))
+
+
+def test_help_has_an_example(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"example: v2a-nb {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["generate", "a.mp4"], ["world", "w", "--clips", "x"]])
+def test_wrong_usage_is_two(words):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+
+
+def test_generate_writes_wav_and_mp4_of_the_videos_length(tmp_path, fake, capsys):
+    path = video(tmp_path / "a.mp4", 1.3)
+    assert main(["generate", str(path), "--out", str(tmp_path / "made")]) == 0
+    with wave.open(str(tmp_path / "made" / "a.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16000)
+        assert file.getnframes() == 1.3 * 16000
+    clip = media.open(tmp_path / "made" / "a.mp4")
+    assert clip.sound is not None and clip.duration == pytest.approx(1.3, abs=0.01)
+    assert str(tmp_path / "made" / "a.mp4") in capsys.readouterr().out
+
+
+def test_one_bad_video_among_many(tmp_path, fake, capsys):
+    good, bad = video(tmp_path / "good.mp4"), tmp_path / "bad.mp4"
+    bad.write_bytes(b"this is no video")
+    status = main(["generate", str(bad), str(good), str(tmp_path / "none.mp4"), "--out", str(tmp_path / "made")])
+    assert status == 1
+    captured = capsys.readouterr()
+    assert (tmp_path / "made" / "good.mp4").exists() and not (tmp_path / "made" / "bad.mp4").exists()
+    assert "bad.mp4" in captured.err and "none.mp4" in captured.err and "Traceback" not in captured.err
+    assert not [p for p in (tmp_path / "made").iterdir() if p.name.endswith(".part")]
+
+
+def test_two_videos_of_one_name_keep_both(tmp_path, fake):
+    (tmp_path / "x").mkdir()
+    a, b = video(tmp_path / "a.mp4"), video(tmp_path / "x" / "a.mp4", 0.5)
+    made, failed = pipeline.generate_files([a, b], tmp_path / "made")
+    assert [p.name for p in made] == ["a.mp4", "a.2.mp4"] and not failed
+
+
+def test_part_of_a_video(tmp_path, fake):
+    path = video(tmp_path / "a.mp4", 2.0)
+    assert main(["generate", str(path), "--out", str(tmp_path / "m"), "--start", "0.5", "--duration", "0.7"]) == 0
+    assert media.open_sound(tmp_path / "m" / "a.wav").duration == pytest.approx(0.7)
+
+
+def test_unknown_system_and_weights_are_one_line(tmp_path, capsys):
+    path = video(tmp_path / "a.mp4")
+    assert main(["generate", str(path), "--system", "nothing", "--out", str(tmp_path)]) == 2
+    assert main(["generate", str(path), "--weights", str(tmp_path / "no"), "--out", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and all(line.startswith("v2a-nb: ") for line in lines)
+
+
+def test_demo_on_a_video(tmp_path, fake, capsys):
+    path = video(tmp_path / "mine.mp4")
+    assert main(["demo", str(path), "--out", str(tmp_path / "demo")]) == 0
+    out = capsys.readouterr().out
+    assert "mine.mp4" in out and "mine.html" in out and "only ever seen Strike World" in out
+    page = (tmp_path / "demo" / "mine.html").read_text()
+    assert "V-AURA (tiny)" in page and "https://" not in page
+
+
+def test_world_then_evaluate(tmp_path, capsys):
+    assert main(["world", str(tmp_path / "w"), "--clips", "3", "--size", "64", "--seed", "4"]) == 0
+    truth = tmp_path / "w" / "truth.json"
+    status = main(
+        ["evaluate", "--generated", str(tmp_path / "w" / "stems"), "--truth", str(truth), "--json", str(tmp_path / "s.json")]
+    )  # fmt: skip
+    assert status == 0
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["clips"] == 3
+    values = {m["name"]: m["value"] for m in scores["metrics"]}
+    assert values["onset_f1_50ms"] > 0.9
+    assert main(["world", str(tmp_path / "w"), "--clips", "1"]) == 1  # never over another world
+    assert main(["evaluate", "--generated", str(tmp_path), "--truth", str(tmp_path / "none.json")]) == 1
+    assert main(["world", str(tmp_path / "v"), "--pairs", "mood"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_train_refuses_a_folder_that_holds_a_run(tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    assert main(["train", "vaura", "--steps", "4", "--out", str(tmp_path)]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_check_names_a_remedy_for_what_is_missing(monkeypatch, capsys):
+    import importlib.metadata
+
+    from v2a_nb import doctor
+
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "captum":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "0.1" if name == "librosa" else real(name)
+
+    wanted = [("captum", "0.9"), ("librosa", "0.10"), ("numpy", "1.26")]
+    monkeypatch.setattr(doctor, "requirements", lambda: wanted)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    assert main(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "captum is missing" in out and 'pip install "captum>=0.9"' in out
+    assert "librosa 0.1 is older than 0.10" in out and "pip install --upgrade" in out

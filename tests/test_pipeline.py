@@ -1,0 +1,155 @@
+"""What the commands rest on: originals are kept, names do not collide, bad folders are one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from v2a_nb import media, pipeline
+from v2a_nb.cli import main
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import MediaError, UsageError
+
+
+class Tone:
+    """A stand-in system that remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict] = []
+
+    def generate(self, clip, *, seed=0, progress=None, **options):
+        assert clip.sound is None, "a system must never hear the clip"
+        self.seen.append({"name": clip.name, "seed": seed, **options})
+        return Sound(np.full(round(clip.duration * 8000), 0.1), 8000)
+
+
+@pytest.fixture
+def tone(monkeypatch):
+    system, loads = Tone(), []
+
+    def load(*args, **kwargs):
+        loads.append(args)
+        return system
+
+    system.loads = loads
+    monkeypatch.setattr("v2a_nb.systems.registry.load", load)
+    return system
+
+
+def video(path: Path, seconds: float = 0.5) -> Path:
+    frames = np.random.default_rng(0).integers(0, 255, (int(seconds * 20), 32, 48, 3), dtype=np.uint8)
+    return media.save_mp4(path, Clip(frames, fps=20.0), Sound(np.zeros(int(seconds * 16000)), 16000))
+
+
+def test_originals_are_never_written_over(tmp_path, tone, capsys):
+    path = video(tmp_path / "a.mp4")
+    before = path.read_bytes()
+    assert main(["generate", str(path), "--out", str(tmp_path)]) == 1
+    assert main(["demo", str(path), "--out", str(tmp_path)]) == 1
+    assert path.read_bytes() == before
+    assert capsys.readouterr().err.count("choose another --out") == 2
+
+
+def test_nor_that_of_another_video_in_the_list(tmp_path, tone):
+    (tmp_path / "made").mkdir()
+    first, second = video(tmp_path / "a.mp4"), video(tmp_path / "made" / "a.mp4", 1.0)
+    before = second.read_bytes()
+    made, failed = pipeline.generate_files([first, second], tmp_path / "made")
+    assert second.read_bytes() == before
+    assert [p.name for p in made] == ["a.2.mp4"] and len(failed) == 1
+
+
+def test_names_never_collide(tmp_path, tone):
+    for folder in ("x", "y", "z"):
+        (tmp_path / folder).mkdir()
+    videos = [video(tmp_path / p) for p in ("x/a.mp4", "y/a.mp4", "z/a.2.mp4")]
+    made, failed = pipeline.generate_files(videos, tmp_path / "made")
+    assert len({p.name for p in made}) == 3 and not failed
+    assert all(p.with_suffix(".wav").exists() for p in made)
+
+
+def test_one_load_for_many_and_options_reach_the_system(tmp_path, tone):
+    videos = [str(video(tmp_path / f"{n}.mp4")) for n in "abc"]
+    words = ["generate", *videos, "--out", str(tmp_path / "m"), "--seed", "7", "--guidance", "1.5", "--top-k", "9"]
+    assert main(words) == 0
+    assert len(tone.loads) == 1
+    assert tone.seen == [{"name": n, "seed": 7, "guidance": 1.5, "top_k": 9} for n in "abc"]
+
+
+def test_runs_of_one_seed_are_the_same_bytes(tmp_path, tone):
+    path = video(tmp_path / "a.mp4")
+    for out in ("m", "n"):
+        pipeline.generate_files([path], tmp_path / out, seed=3)
+    assert (tmp_path / "m" / "a.wav").read_bytes() == (tmp_path / "n" / "a.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "part", [{"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}, {"duration": float("inf")}]
+)
+def test_parts_that_no_video_has(tmp_path, tone, part):
+    with pytest.raises(UsageError, match="seconds"):
+        pipeline.generate_files([video(tmp_path / "a.mp4")], tmp_path / "m", **part)
+    assert not tone.loads  # said before the model is loaded
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "VIDEO", "--out", "FILE"], ["demo", "VIDEO", "--out", "FILE"], ["demo", "VIDEO", "--out", "FILE/x"],
+     ["world", "FILE", "--clips", "1", "--size", "64"]],
+)  # fmt: skip
+def test_a_file_where_a_folder_should_be(tmp_path, tone, capsys, words):
+    path, file = video(tmp_path / "a.mp4"), tmp_path / "file"
+    file.write_text("here first")
+    names = {"VIDEO": str(path), "FILE": str(file), "FILE/x": str(file / "x")}
+    assert main([names.get(word, word) for word in words]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("v2a-nb: ") and "file" in lines[0]
+    assert file.read_text() == "here first"
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MediaError, match="cannot be made"):
+        pipeline.generate_files([], tmp_path / "file")
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", str(2**70)])
+def test_seeds_that_are_none(tmp_path, capsys, seed):
+    with pytest.raises(SystemExit) as stop:
+        main(["world", str(tmp_path / "w"), "--seed", seed])
+    assert stop.value.code == 2 and "--seed" in capsys.readouterr().err
+
+
+def test_interrupted_is_one_line(tmp_path, monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "generate_files", stopped)
+    assert main(["generate", "a.mp4", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.strip() == "v2a-nb: interrupted"
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device", "made/a.wav")
+
+    monkeypatch.setattr(pipeline, "generate_files", full)
+    assert main(["generate", "a.mp4", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.strip() == "v2a-nb: made/a.wav: No space left on device"
+
+
+def test_a_reader_that_leaves_early(monkeypatch):
+    def gone(*args, **kwargs):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("v2a_nb.doctor.check_environment", gone)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # main puts a sink in its place; put it back afterwards
+    assert main(["check"]) == 1
+
+
+def test_presets_without_a_recipe_say_so(tmp_path, capsys):
+    assert main(["train", "vaura", "--preset", "small", "--out", str(tmp_path)]) == 2
+    assert "'small'" in capsys.readouterr().err

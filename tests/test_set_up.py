@@ -1,0 +1,151 @@
+"""The set-up: make passes paths on as they are, half an environment does not stay, the notebook runner judges."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+make = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and a shell")
+
+
+def run_make(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VIDEO", "OUT")}
+    return subprocess.run(["make", "-s", *words], cwd=folder, env=clean, capture_output=True, text=True, timeout=60)
+
+
+def script(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The Makefile beside an environment that is installed already, whose command tells its arguments."""
+    folder = tmp_path / "a check out"
+    folder.mkdir()
+    for name in ("pyproject.toml", "constraints.txt", "Makefile"):
+        shutil.copy(ROOT / name, folder)
+    script(folder / ".venv" / "bin" / "v2a-nb", 'for a in "$@"; do echo "[$a]"; done\n')
+    script(folder / ".venv" / "bin" / "python", 'echo "python $*"\n')
+    for stamp in (".run", ".test"):
+        (folder / ".venv" / stamp).touch()
+    return folder
+
+
+@make
+@pytest.mark.parametrize("name", ["plain.mp4", "my clip.mp4", 'it\'s "one" (1).mp4', "tür & co;.mp4"])
+def test_demo_gets_the_video_as_it_is(checkout, name):
+    made = run_make(checkout, "demo", f"VIDEO={name}", "OUT=to here")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.splitlines() == ["[demo]", f"[{name}]", "[--out]", "[to here]"]
+
+
+@make
+def test_demo_without_a_video(checkout):
+    assert run_make(checkout, "demo").stdout.splitlines() == ["[demo]", "[--out]", "[demo]"]
+
+
+@make
+def test_second_time_installs_nothing_and_a_new_floor_does(checkout):
+    assert run_make(checkout, "test").stdout.splitlines() == ["python -m pytest"]
+    later = (checkout / ".venv" / ".test").stat().st_mtime + 5
+    os.utime(checkout / "pyproject.toml", (later, later))
+    words = run_make(checkout, "-n", "test").stdout
+    assert words.count("pip install") == 2 and "-c constraints.txt" in words and '".[test]"' in words
+    lean = run_make(checkout, "-n", "demo").stdout
+    assert lean.count("pip install") == 1 and "lab" not in lean and "test" not in lean
+
+
+@make
+def test_half_an_environment_does_not_stay(checkout):
+    shutil.rmtree(checkout / ".venv")
+    script(checkout / "no-venv", '[ "$1" = -c ] && exit 0\nmkdir -p .venv/bin; touch .venv/bin/python; exit 1\n')
+    made = run_make(checkout, "demo", "PYTHON=./no-venv")
+    assert made.returncode != 0 and "python3-venv" in made.stderr and not (checkout / ".venv").exists()
+    script(checkout / "old", "exit 1\n")
+    made = run_make(checkout, "demo", "PYTHON=./old")
+    assert made.returncode != 0 and "Python 3.11 or newer is needed" in made.stderr
+
+
+def test_readme_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for text in ((ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()):
+        named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M))
+        assert named and named <= targets, named - targets
+
+
+def test_extras_are_constrained_and_not_in_the_core():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = {re.split("[>=]", line)[0].lower() for line in project["dependencies"]}
+    pins = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    assert "jupyterlab" not in core and "pytest" not in core
+    assert not core & {"torchaudio", "torchvision", "torchcodec", "decord", "hydra-core"}
+    for lines in project["optional-dependencies"].values():
+        for line in lines:
+            name, _, floor = line.partition(">=")
+            if floor:
+                assert name.lower() in pins, f"{name} is not pinned"
+    for line in project["dependencies"]:
+        name, floor = line.lower().split(">=")
+        assert version(pins[name]) >= version(floor), f"{name}: tested {pins[name]}, floor {floor}"
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("notebook_runner", ROOT / "notebooks" / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    return module
+
+
+def write_notebook(path: Path, source: str) -> None:
+    import nbformat
+
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import os, sys\nassert os.environ['V2A_NB_PRESET']\nprint('x' * 10)", ""),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import warnings\nwarnings.warn('old')", "a warning in a cell"),
+        ("import time\ntime.sleep(60)", "over 12 s"),
+    ],
+    ids=["good", "error", "warning", "slow"],
+)
+def test_notebook_runner(runner, tmp_path, source, told):
+    path = tmp_path / "toy.ipynb"
+    write_notebook(path, source)
+    problem, seconds, peak = runner.run(path, None, 12 if told else 60)
+    assert (told in problem) if told else problem == ""
+    assert 0 < seconds < 60 and 10 < peak < runner.LIMIT_MB
+
+
+def test_notebook_runner_limits_memory(runner, tmp_path, monkeypatch):
+    path = tmp_path / "toy.ipynb"
+    write_notebook(path, "import time\ntime.sleep(60)")
+    monkeypatch.setattr(runner, "LIMIT_MB", 20)
+    problem, seconds, _ = runner.run(path, None, 60)
+    assert problem == "over 20 MB" and seconds < 30
+
+
+def test_notebook_runner_knows_its_notebooks(runner, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run.py", "no-such"])
+    with pytest.raises(SystemExit) as stop:
+        runner.main()
+    assert stop.value.code == 2
