@@ -47,20 +47,22 @@ $(VENV)/bin/python:
 # constraints.txt pins what was tested, torch among it: the newest one may bring gigabytes that were not
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@echo "installing into $(VENV), once; this takes some minutes ..." >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@
 
 $(VENV)/.lab: $(VENV)/.run
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[lab]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[lab]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "ruff>=0.8"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "ruff>=0.8"
 	@touch $@
 
+# runs/ stays: it may hold hours of training
 clean:
-	rm -rf $(VENV) demo runs *.egg-info
+	rm -rf $(VENV) demo *.egg-info

@@ -153,3 +153,12 @@ def test_a_reader_that_leaves_early(monkeypatch):
 def test_presets_without_a_recipe_say_so(tmp_path, capsys):
     assert main(["train", "vaura", "--preset", "small", "--out", str(tmp_path)]) == 2
     assert "'small'" in capsys.readouterr().err
+
+
+def test_problems_stand_on_lines_of_their_own(tmp_path, tone, capfd):
+    good, bad = video(tmp_path / "good.mp4"), tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    assert main(["generate", str(good), str(bad), str(good), "--out", str(tmp_path / "m")]) == 1
+    problems = [line.rsplit("\r", 1)[-1] for line in capfd.readouterr().err.split("\n") if "v2a-nb:" in line]
+    assert len(problems) == 2 and all(line.startswith("v2a-nb: ") for line in problems)
+    assert "bad.mp4" in problems[0] and "1 of 3" in problems[1]

@@ -65,7 +65,7 @@ def _generate(args: argparse.Namespace) -> int:
     options = {"guidance": args.guidance, "temperature": args.temperature, "top_k": args.top_k}
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
-        start=args.start, duration=args.duration, report=lambda line: print(f"v2a-nb: {line}", file=sys.stderr),
+        start=args.start, duration=args.duration, report=_complain,
         **{k: v for k, v in options.items() if v is not None},
     )  # fmt: skip
     for path in made:
@@ -116,6 +116,13 @@ def _threads() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+
+
+def _complain(line: str) -> None:
+    """A problem on standard error, above a progress bar and not inside of it."""
+    from tqdm import tqdm
+
+    tqdm.write(f"v2a-nb: {line}", file=sys.stderr)
 
 
 def _bar(unit: str):

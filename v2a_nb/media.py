@@ -184,7 +184,9 @@ def save_mp4(
             rate = Fraction(clip.fps).limit_denominator(1001 * 60)
             video = container.add_stream("libx264", rate=rate)
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-            video.options = {"crf": str(crf), "preset": preset}
+            # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
+            # uneven frame times ends at the wrong moment
+            video.options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1:bframes=0"}
             base = Fraction(1, 90000)
             video.codec_context.time_base = base
             audio = None
@@ -198,14 +200,21 @@ def save_mp4(
                 audio.layout = "mono" if sound.channels == 1 else "stereo"
                 audio.bit_rate = 128000 if sound.channels == 1 else 192000
             ends = np.append(clip.times[1:], max(clip.duration, clip.times[-1] + 1e-3))
+            lasting: dict[int, int] = {}
+
+            def mux(packets) -> None:
+                for packet in packets:  # the last frame's length is in no other frame's time
+                    packet.duration = lasting.get(packet.pts, packet.duration)
+                    container.mux(packet)
+
             for picture, time, end in zip(clip.frames, clip.times, ends, strict=True):
                 frame = av.VideoFrame.from_ndarray(
                     np.ascontiguousarray(picture[:height, :width]), format="rgb24"
                 )
                 frame.pts, frame.time_base = int(round(time * 90000)), base
-                frame.duration = int(round((end - time) * 90000))
-                container.mux(video.encode(frame))
-            container.mux(video.encode(None))
+                frame.duration = lasting[frame.pts] = int(round((end - time) * 90000))
+                mux(video.encode(frame))
+            mux(video.encode(None))
             if audio is not None:
                 _encode_audio(container, audio, sound.fit(clip.duration))
         os.replace(partial, path)

@@ -226,14 +226,8 @@ class TinyCodec(nn.Module):
         x = self.refine(self.decoder(self.from_latent(latents)))  # [B, 2 fine, T]
         x = x.view(b, 2, c.fine_dim, t).permute(0, 2, 3, 1).reshape(b, c.fine_dim, 2 * t)
         x = self.speak(self.fine(x))
-        level, turn = x.chunk(2, dim=1)
+        level, angle = x.chunk(2, dim=1)
         magnitude = level.clamp(max=6.0).exp()
-        # A tone's phase advances with its frequency from frame to frame. Adding up each bin's own advance
-        # and what the network corrects keeps overlapping frames in step; a network that had to name every
-        # phase outright could not hold a tone above 1.5 kHz, and frames that disagree cancel.
-        bins = torch.arange(level.shape[1], device=x.device, dtype=x.dtype)
-        advance = 2 * torch.pi * (bins * (c.hop // 2) % c.n_fft) / c.n_fft
-        angle = (advance[:, None] + turn).cumsum(dim=-1)
         spectrum = torch.complex(magnitude * angle.cos(), magnitude * angle.sin())
         # one more frame than 10 ms steps, so that the last samples are covered by two windows
         spectrum = torch.cat([spectrum, spectrum[..., -1:]], dim=-1)

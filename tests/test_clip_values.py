@@ -1,0 +1,93 @@
+"""Clip and Sound: immutable, cut and resampled by time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import MediaError, UsageError
+
+
+def ramp(n: int = 50, fps: float = 25.0) -> Clip:
+    frames = np.zeros((n, 8, 10, 3), np.uint8)
+    frames[:] = np.arange(n, dtype=np.uint8)[:, None, None, None]
+    return Clip(frames, fps=fps)
+
+
+def test_arrays_are_read_only_and_copies():
+    wave = np.zeros(100)
+    sound = Sound(wave, 8000)
+    wave[:] = 1
+    assert sound.peak == 0
+    with pytest.raises(ValueError):
+        sound.samples[0, 0] = 1
+    with pytest.raises(ValueError):
+        ramp().frames[0, 0, 0, 0] = 1
+
+
+def test_slices_by_seconds():
+    sound = Sound(np.arange(16000) / 16000, 16000)
+    part = sound.slice(0.25, 0.5)
+    assert part.n == 4000 and part.samples[0, 0] == pytest.approx(0.25)
+    clip = ramp().with_sound(sound).slice(0.4, 0.8)
+    assert clip.duration == pytest.approx(0.4) and clip.frames[0, 0, 0, 0] == 10 and clip.n == 10
+    assert clip.sound.n == 6400 and clip.sound.samples[0, 0] == pytest.approx(0.4)
+    with pytest.raises(UsageError):
+        clip.slice(0.3, 0.2)
+
+
+def test_frames_are_picked_by_time_not_by_index():
+    times = np.array([0.0, 0.5, 0.55, 0.6, 1.9])
+    frames = np.zeros((5, 4, 4, 3), np.uint8)
+    frames[:] = np.arange(5, dtype=np.uint8)[:, None, None, None]
+    clip = Clip(frames, times, fps=10, duration=2.0).at_fps(4)
+    assert clip.frames[:, 0, 0, 0].tolist() == [0, 0, 1, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("a", "b"), [(30, 25), (25, 30), (29.97, 25), (15, 50)])
+def test_at_fps_shows_what_was_newest(a, b):
+    clip = ramp(60, a)
+    other = clip.at_fps(b)
+    for k, time in enumerate(other.times):
+        assert other.frames[k, 0, 0, 0] == int(np.floor(time * a + 1e-4 * a)) or time > clip.times[-1]
+
+
+@pytest.mark.parametrize(("a", "b"), [(44100, 16000), (8000, 16000), (48000, 44100)])
+def test_resampling_keeps_pitch_level_and_length(a, b):
+    t = np.arange(a) / a
+    sound = Sound(0.5 * np.sin(2 * np.pi * 440 * t), a).resample(b)
+    assert sound.n == b
+    middle = sound.samples[0, b // 4 : 3 * b // 4]
+    true = 0.5 * np.sin(2 * np.pi * 440 * np.arange(b) / b)[b // 4 : 3 * b // 4]
+    assert np.abs(middle - true).max() < 2e-3
+
+
+def test_channels_and_length():
+    sound = Sound(np.stack([np.ones(10), np.zeros(10)]), 100)
+    assert np.allclose(sound.mono().samples, 0.5) and sound.mono().stereo().channels == 2
+    assert sound.fit(0.2).n == 20 and sound.fit(n=3).n == 3
+    assert sound.fit(0.2).samples[0, 15] == 0
+    assert sound.gain(-20).peak == pytest.approx(0.1)
+    assert Sound(np.full(1000, 0.1), 100).rms_dbfs == pytest.approx(-20)
+
+
+def test_silent_and_repr():
+    clip = ramp().with_sound(Sound(np.zeros(10), 8000))
+    assert clip.sound.duration == clip.duration and clip.silent().sound is None
+    assert "silent" in repr(clip.silent()) and "10x8" in repr(clip) and "8000 Hz" in repr(clip)
+
+
+def test_bad_values_are_refused():
+    with pytest.raises(MediaError, match="NaN"):
+        Sound(np.array([0.0, np.nan]), 8000)
+    with pytest.raises(MediaError):
+        Sound(np.zeros((2, 2, 2)), 8000)
+    with pytest.raises(MediaError):
+        Sound(np.zeros(4), 0)
+    with pytest.raises(MediaError, match="no frames"):
+        Clip(np.zeros((0, 4, 4, 3), np.uint8))
+    with pytest.raises(MediaError):
+        Clip(np.zeros((2, 4, 4, 3), np.float32))
+    with pytest.raises(MediaError, match="increasing"):
+        Clip(np.zeros((2, 4, 4, 3), np.uint8), np.array([0.1, 0.1]))
