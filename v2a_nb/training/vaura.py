@@ -41,8 +41,8 @@ class Budget:
     clips: int = 8000
     codec_cycles: tuple[Cycle, ...] = CYCLES
     vision_steps: int = 1500
-    glimpse_steps: int = 1200
-    steps: int = 2600
+    glimpse_steps: int = 3200
+    steps: int = 1900
     batch_size: int = 16
     data_seed: int = 1000
 
