@@ -28,7 +28,12 @@ def main() -> int:
         num_codebooks=4, pad_token_id=256, bos_token_id=256,
     )  # fmt: skip
     peer = MusicgenForCausalLM(config).eval()
-    for name, value in {"decoder_start_token_id": 256, "num_beams": 1, "num_return_sequences": 1, "use_cache": True}.items():
+    for name, value in {
+        "decoder_start_token_id": 256,
+        "num_beams": 1,
+        "num_return_sequences": 1,
+        "use_cache": True,
+    }.items():
         setattr(peer.generation_config, name, value)
     how = Sampling(guidance=2.0, temperature=1.0, top_k=64)
 
@@ -40,7 +45,11 @@ def main() -> int:
             start = torch.full((4, 1), 256)
             peer.generate(start, max_length=132, do_sample=True, top_k=64, guidance_scale=2.0)
 
-    runs = {"ours, cached": lambda: run_ours(True), "MusicGen decoder, cached": run_peer, "ours, no cache": lambda: run_ours(False)}
+    runs = {
+        "ours, cached": lambda: run_ours(True),
+        "MusicGen decoder, cached": run_peer,
+        "ours, no cache": lambda: run_ours(False),
+    }
     best = dict.fromkeys(runs, float("inf"))
     for run in runs.values():
         run()

@@ -1,7 +1,7 @@
 """Sim to real: sounds made for real videos, their onsets against those of the videos' own sound.
 
-``python benchmarks/real.py FOLDER [--seeds 3]`` - the weights have never seen a real video. Each video is paired with its
-own sound and, as the control, with every other video's; onset F1 at 100 ms is pooled.
+``python benchmarks/real.py FOLDER [--seeds 3]`` - the weights have never seen a real video. Each video is
+paired with its own sound and, as the control, with every other video's; onset F1 at 100 ms is pooled.
 """
 
 from __future__ import annotations

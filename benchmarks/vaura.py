@@ -52,7 +52,9 @@ def main() -> int:
     print(f"{time.process_time() - began:.0f} CPU seconds for everything, {args.clips} clips")
     child = subprocess.run([sys.executable, "-c", ONE, args.weights], capture_output=True, text=True, check=True)
     seconds, megabytes = (float(v) for v in child.stdout.split())
-    print(f"one 2.56 s clip, one core, pixels to waveform: {seconds:.2f} s; peak memory of a process: {megabytes:.0f} MB")
+    print(
+        f"one 2.56 s clip, one core, pixels to waveform: {seconds:.2f} s; peak memory of a process: {megabytes:.0f} MB"
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of this evaluation: {peak:.0f} MB")
     if args.card:

@@ -107,10 +107,8 @@ def test_demo_on_a_video(tmp_path, fake, capsys):
 def test_world_then_evaluate(tmp_path, capsys):
     assert main(["world", str(tmp_path / "w"), "--clips", "3", "--size", "64", "--seed", "4"]) == 0
     truth = tmp_path / "w" / "truth.json"
-    status = main(
-        ["evaluate", "--generated", str(tmp_path / "w" / "stems"), "--truth", str(truth), "--json", str(tmp_path / "s.json")]
-    )  # fmt: skip
-    assert status == 0
+    words = ["evaluate", "--generated", str(tmp_path / "w" / "stems"), "--truth", str(truth)]
+    assert main([*words, "--json", str(tmp_path / "s.json")]) == 0
     scores = json.loads((tmp_path / "s.json").read_text())
     assert scores["clips"] == 3
     values = {m["name"]: m["value"] for m in scores["metrics"]}

@@ -71,7 +71,7 @@ def test_every_public_name_exists():
     for name in v2a_nb.__all__:
         assert getattr(v2a_nb, name) is not None
     with pytest.raises(AttributeError):
-        v2a_nb.nothing
+        _ = v2a_nb.nothing
 
 
 def project() -> dict:

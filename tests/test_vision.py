@@ -23,7 +23,9 @@ def clip_of(seconds: float, fps: float, height: int, width: int) -> Clip:
     return Clip(rng.integers(0, 255, (int(seconds * fps), height, width, 3), dtype=np.uint8), fps=fps)
 
 
-@pytest.mark.parametrize(("seconds", "fps", "height", "width"), [(0.4, 25, 64, 64), (1.0, 30, 90, 160), (2.0, 15, 99, 61)])
+@pytest.mark.parametrize(
+    ("seconds", "fps", "height", "width"), [(0.4, 25, 64, 64), (1.0, 30, 90, 160), (2, 15, 99, 61)]
+)
 def test_any_clip_gives_fifty_tokens_a_second(encoder, seconds, fps, height, width):
     tokens = encoder.features(clip_of(seconds, fps, height, width))
     assert tokens.shape == (2 * int(np.ceil(seconds * 25)), encoder.dim)

@@ -252,10 +252,7 @@ class Clip:
 
     def __repr__(self) -> str:
         heard = "silent" if self.sound is None else repr(self.sound)
-        return (
-            f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at "
-            f"{self.fps:g} fps, {heard})"
-        )
+        return f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at {self.fps:g} fps, {heard})"
 
     def _repr_html_(self) -> str:
         from v2a_nb.widgets.player import play

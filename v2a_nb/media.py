@@ -65,7 +65,7 @@ def info(path: str | Path) -> MediaInfo:
         )
 
 
-def open(  # noqa: A001 - v2a.open is the public name
+def open(
     path: str | Path,
     *,
     start: float = 0.0,
@@ -208,9 +208,7 @@ def save_mp4(
                     container.mux(packet)
 
             for picture, time, end in zip(clip.frames, clip.times, ends, strict=True):
-                frame = av.VideoFrame.from_ndarray(
-                    np.ascontiguousarray(picture[:height, :width]), format="rgb24"
-                )
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
                 frame.pts, frame.time_base = int(round(time * 90000)), base
                 frame.duration = lasting[frame.pts] = int(round((end - time) * 90000))
                 mux(video.encode(frame))

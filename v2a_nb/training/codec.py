@@ -165,9 +165,7 @@ def train_codec(
     torch.manual_seed(seed)
     module = CodecTraining()
     for k, cycle in enumerate(cycles):
-        plan = Plan(
-            steps=cycle.steps, lr=cycle.lr, warmup=50, weight_decay=1e-3, betas=(0.8, 0.99), seed=seed + k
-        )
+        plan = Plan(steps=cycle.steps, lr=cycle.lr, warmup=50, weight_decay=1e-3, betas=(0.8, 0.99), seed=seed + k)
         batch_of = batches(waves, batch_size, cycle.steps if k == 0 else 0, seed + k)
         module.tonal, module.transport = cycle.tonal, cycle.transport
         module.decoder_only = cycle.decoder_only

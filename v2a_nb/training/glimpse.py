@@ -24,9 +24,7 @@ SOUNDED = 0.1  # of the flux target: from here on something is said to have star
 
 
 @torch.no_grad()
-def gather(
-    encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: int, last: int
-) -> dict[str, np.ndarray]:
+def gather(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: int, last: int) -> dict[str, np.ndarray]:
     """Examples of the clips ``first`` to ``last``.
 
     Returns:

@@ -32,9 +32,7 @@ def log_mel(wave: Tensor) -> Tensor:
     """Natural log of mel power: [B, n] at 16 kHz to [B, 40, n / 80], frames centred on k * 5 ms."""
     n = wave.shape[-1] // HOP
     window = torch.hann_window(WINDOW)
-    spectrum = torch.stft(
-        wave, 512, HOP, WINDOW, window=window, center=True, pad_mode="constant", return_complex=True
-    )
+    spectrum = torch.stft(wave, 512, HOP, WINDOW, window=window, center=True, pad_mode="constant", return_complex=True)
     power = spectrum.abs().square()[..., :n]
     return torch.log(_basis() @ power + FLOOR)
 

@@ -189,9 +189,7 @@ def train_decoder(
     module = DecoderTraining(VAuraDecoder(PRESETS[preset]))
     plan = Plan(steps=steps, lr=1.5e-3, warmup=150, weight_decay=3e-2, seed=seed)
     batch_of = batches(tokens, batch_size, seed)
-    trained = fit(
-        module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until
-    )
+    trained = fit(module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until)
     return trained.decoder
 
 
@@ -231,18 +229,14 @@ def train_vaura(
     encoder = pretraining.encoder.eval()
     say(f"glimpse: {budget.glimpse_steps} steps")
     examples = gather_examples(encoder, frames, mels, vision / "examples.npz")
-    encoder = train_glimpse(
-        encoder, examples, vision / "glimpse", steps=budget.glimpse_steps, seed=seed, resume=True
-    )
+    encoder = train_glimpse(encoder, examples, vision / "glimpse", steps=budget.glimpse_steps, seed=seed, resume=True)
     say("tokens: frozen features and codes of every clip")
     # codes and features must be those of the weights that are shipped, which are fp16
     as_shipped(codec)
     as_shipped(encoder)
     tokens = cache_tokens(encoder, codec, frames, sounds, vision)
     say(f"decoder: {budget.steps} steps")
-    decoder = train_decoder(
-        tokens, out, steps=budget.steps, batch_size=budget.batch_size, seed=seed, resume=resume
-    )
+    decoder = train_decoder(tokens, out, steps=budget.steps, batch_size=budget.batch_size, seed=seed, resume=resume)
     system = VAura(decoder, encoder, codec).eval()
     card = {"preset": "tiny", "data": "Strike World", "data_seed": budget.data_seed, "seed": seed}
     card |= {"steps": budget.steps, "versions": {"torch": torch.__version__.split("+")[0]}}

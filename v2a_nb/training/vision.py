@@ -127,6 +127,4 @@ def train_pretraining(
     module = Pretraining()
     plan = Plan(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
     batch_of = batches(frames, mels, batch_size, seed)
-    return fit(
-        module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until
-    )
+    return fit(module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until)

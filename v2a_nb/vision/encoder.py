@@ -96,9 +96,7 @@ class StrikeVision(nn.Module):
         self.config = c = config or VisionConfig()
         self.motion = _stem(c.motion, 6)
         width = c.motion[-1]
-        self.space = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-        )
+        self.space = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.time = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
         self.attend = nn.Conv2d(width, c.heads, 1)
         self.moved = nn.Conv2d(width, 24 * c.heads, 1)

@@ -157,9 +157,7 @@ class Glimpse(nn.Module):
             rows.append(torch.cat([row, flux[clip], nothing], dim=1))
         return torch.stack(rows)
 
-    def hits(
-        self, frames: Tensor, when: Tensor, flux: Tensor, attention: Tensor
-    ) -> list[dict[str, float]]:
+    def hits(self, frames: Tensor, when: Tensor, flux: Tensor, attention: Tensor) -> list[dict[str, float]]:
         """Expected hits of one clip: time, probability and place (0 to 1 across the picture)."""
         peaks, _, place, _, probability = self._look(frames, when, flux, attention)
         if probability is None:

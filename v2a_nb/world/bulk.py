@@ -9,9 +9,7 @@ from v2a_nb.world.picture import frames
 from v2a_nb.world.recording import draw
 
 
-def sounds(
-    seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000, per_recording: int = 6
-) -> np.ndarray:
+def sounds(seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000, per_recording: int = 6) -> np.ndarray:
     """``n`` mixes of random windows, float32 [n, samples] in (-1, 1), without pictures."""
     size = int(round(seconds * sample_rate))
     out = np.empty((n, size), np.float32)

@@ -95,16 +95,13 @@ def _change(item: WorldClip, factor: str) -> tuple[Recording, object, object, di
     return _shifted(recording, item, event, rng)
 
 
-def _slower(
-    recording: Recording, item: WorldClip, heard: list[Event]
-) -> tuple[Recording, object, object, dict] | None:
+def _slower(recording: Recording, item: WorldClip, heard: list[Event]) -> tuple[Recording, object, object, dict] | None:
     """Every strike of the clip at half its speed: 6 dB softer."""
     if any(e.kind == "bounce" for e in heard):
         return None
     serials = {e.serial for e in heard}
     events = tuple(
-        replace(e, speed=e.speed / 2, lift=e.lift / 2) if e.serial in serials else e
-        for e in recording.events
+        replace(e, speed=e.speed / 2, lift=e.lift / 2) if e.serial in serials else e for e in recording.events
     )
     fastest = max(e.speed for e in heard)
     expect = {"level_db": round(-20 * float(np.log10(2)), 2)}
@@ -125,8 +122,7 @@ def _shifted(
         if max(before, item.start_s) + 0.2 < to < min(after - 0.2, stop - 0.05):
             lift = min(event.lift, 0.4 * (to - before) * event.speed / METRES)
             events = tuple(
-                replace(e, time_s=to, lift=lift) if e.serial == event.serial else e
-                for e in recording.events
+                replace(e, time_s=to, lift=lift) if e.serial == event.serial else e for e in recording.events
             )
             a, b = event.time_s - item.start_s, to - item.start_s
             expect = {"shift_s": round(to - event.time_s, 6)}
@@ -138,5 +134,3 @@ def level_difference(a: WorldClip, b: WorldClip) -> float:
     """How much louder ``b``'s action stem peaks than ``a``'s, dB."""
     peak = [float(np.abs(c.stems["action"].samples).max()) + 1e-9 for c in (a, b)]
     return float(20 * np.log10(peak[1] / peak[0]))
-
-

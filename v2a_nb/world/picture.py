@@ -201,11 +201,12 @@ def _composite(
     ax, ay, bx, by, radius = shape(moments)
     radius = max(radius, 0.6)
     speed = np.maximum(np.ptp(ax, axis=1) + np.ptp(ay, axis=1), np.ptp(bx, axis=1) + np.ptp(by, axis=1))
-    for rows, sub in ((np.flatnonzero(speed <= 0.8), slice(0, 1)), (np.flatnonzero(speed > 0.8), None)):
+    for rows, slow in ((np.flatnonzero(speed <= 0.8), True), (np.flatnonzero(speed > 0.8), False)):
         if not len(rows):
             continue
-        pick = (lambda a: a[rows].mean(1, keepdims=True)) if sub else (lambda a: a[rows])
-        a = [pick(v).astype(np.float32) for v in (ax, ay, bx, by)]
+        a = [v[rows].astype(np.float32) for v in (ax, ay, bx, by)]
+        if slow:
+            a = [v.mean(1, keepdims=True) for v in a]
         for k, move in ((0, 0), (1, 1), (2, 0), (3, 1)):
             a[k] = a[k] + shake[rows, move].astype(np.float32)[:, None]
         low_x, high_x = min(a[0].min(), a[2].min()), max(a[0].max(), a[2].max())

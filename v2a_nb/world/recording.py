@@ -175,9 +175,7 @@ def _draw_things(rng: np.random.Generator, wide: bool) -> tuple[Thing, ...]:
     return tuple(things)
 
 
-def _swings(
-    rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float
-) -> list[Event]:
+def _swings(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float) -> list[Event]:
     """Strikes, near misses and scrapes at irregular times; quick repeats stay on one object."""
     events: list[Event] = []
     time, thing, free = float(rng.uniform(0.3, 0.9)), things[int(rng.integers(len(things)))], 0.0
@@ -222,9 +220,7 @@ def _swings(
     return events
 
 
-def _drops(
-    rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float
-) -> list[Event]:
+def _drops(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float) -> list[Event]:
     """Drops that bounce: each contact is an event, and intervals shrink by the restitution."""
     events: list[Event] = []
     time = float(rng.uniform(0.4, 0.9))

@@ -54,9 +54,7 @@ def still(recording: Recording, size: int, margin: int) -> np.ndarray:
     if recording.variety == "wide":
         picture *= np.float32(light.uniform(0.6, 1.15))
         picture *= light.uniform(0.85, 1.12, 3).astype(np.float32)  # colour of the light
-        picture *= (1 + np.float32(light.normal(0, 0.35)) * x + np.float32(light.normal(0, 0.25)) * y)[
-            ..., None
-        ]
+        picture *= (1 + np.float32(light.normal(0, 0.35)) * x + np.float32(light.normal(0, 0.25)) * y)[..., None]
     picture = picture.reshape(n // over, over, n // over, over, 3).mean(axis=(1, 3))
     return np.clip(picture, 0, 1).astype(np.float32)
 
@@ -86,9 +84,7 @@ def texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cells: float
 def palette(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
     """Colours of wall and table, float [3] each; most are muted, as most rooms are."""
     rng = recording.rng("palette")
-    wall, table = (
-        rng.uniform(0.1, 0.9) + rng.beta(1, 2) * rng.uniform(-0.5, 0.5, 3) for _ in range(2)
-    )
+    wall, table = (rng.uniform(0.1, 0.9) + rng.beta(1, 2) * rng.uniform(-0.5, 0.5, 3) for _ in range(2))
     if rng.random() < 0.25:
         wall = np.array([0.25, 0.4, 0.2]) * rng.uniform(0.5, 1.5)  # outdoors
     return np.clip(wall, 0.04, 0.96), np.clip(table, 0.04, 0.96)
@@ -159,18 +155,14 @@ def _shape(thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return body.astype(np.float32)
 
 
-def _draw_thing(
-    recording: Recording, thing: Thing, picture: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> None:
+def _draw_thing(recording: Recording, thing: Thing, picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     rng = recording.rng("look-" + thing.material, thing.index)
     wide = recording.variety == "wide"
     half, height = thing.width / 2, thing.base - thing.top
     x, y = np.broadcast_arrays(x, y)
     u, v = (x - thing.x) / half, (y - thing.top) / height
     cover = _shape(thing, x, y)
-    jitter = (rng.uniform(0.75, 1.25) if wide else 1.0) * (
-        1 + (rng.normal(0, 0.1, 3) if wide else np.zeros(3))
-    )
+    jitter = (rng.uniform(0.75, 1.25) if wide else 1.0) * (1 + (rng.normal(0, 0.1, 3) if wide else np.zeros(3)))
     round_shade = (1 - 0.45 * np.clip(u, -1, 1) ** 2)[..., None]
     shadow = np.exp(-(((x - thing.x) / (1.3 * half)) ** 2) - ((y - thing.base) / 0.03) ** 2)
     picture *= (1 - np.float32(0.45) * shadow * (cover < 0.5))[..., None]

@@ -32,13 +32,9 @@ class _Material:
 
 _BOOK = {
     "wood": _Material((260, 560), (1, 2.57, 4.2, 6.1, 8.4), (0.09, 0.16), 0.55, 0.7, 0.35),
-    "metal": _Material(
-        (520, 1100), (1, 1.51, 2.1, 2.74, 3.42, 4.3, 5.5, 6.7), (0.9, 1.8), 0.5, 0.35, 0.2
-    ),
+    "metal": _Material((520, 1100), (1, 1.51, 2.1, 2.74, 3.42, 4.3, 5.5, 6.7), (0.9, 1.8), 0.5, 0.35, 0.2),
     "glass": _Material((1000, 1650), (1, 1.9, 2.32, 3.1), (0.28, 0.5), 0.3, 0.4, 0.2),
-    "ceramic": _Material(
-        (800, 1300), (1, 1.42, 2.13, 2.9, 3.9, 5.1, 6.4), (0.08, 0.15), 0.3, 0.3, 0.4
-    ),
+    "ceramic": _Material((800, 1300), (1, 1.42, 2.13, 2.9, 3.9, 5.1, 6.4), (0.08, 0.15), 0.3, 0.3, 0.4),
     "drum": _Material((75, 150), (1, 1.59, 2.14, 2.3, 2.65, 2.92, 3.6), (0.25, 0.5), 0.6, 0.6, 0.3),
 }
 
@@ -79,9 +75,7 @@ def ring(recording: Recording, thing: Thing, sample_rate: int) -> np.ndarray:
     return bands
 
 
-def _strike(
-    recording: Recording, event: Event, thing: Thing, bands: np.ndarray, sample_rate: int
-) -> np.ndarray:
+def _strike(recording: Recording, event: Event, thing: Thing, bands: np.ndarray, sample_rate: int) -> np.ndarray:
     rng = recording.rng("strike", event.serial)
     hardness = HARDNESS[recording.actor]
     # a faster and harder contact is shorter, so it reaches higher modes (Hertzian contact)
@@ -104,9 +98,7 @@ def level_of(speed: float, distance: float, damped: bool = False) -> float:
     return _PEAK_AT_3_MS * speed / 3.0 / distance * (0.71 if damped else 1.0)
 
 
-def _scrape(
-    recording: Recording, event: Event, thing: Thing, bands: np.ndarray, sample_rate: int
-) -> np.ndarray:
+def _scrape(recording: Recording, event: Event, thing: Thing, bands: np.ndarray, sample_rate: int) -> np.ndarray:
     from scipy.signal import fftconvolve
 
     rng = recording.rng("scrape", event.serial)
