@@ -72,15 +72,16 @@ plots.show(fig, alt="The same sound at three window lengths: short ones draw sha
 # Hear how few iterations ring and many do not.
 
 # %%
-from v2a_nb.audio.griffin_lim import griffin_lim
+from v2a_nb.audio.griffin_lim import griffin_lim, spectral_convergence, stft
 
-magnitude = torch.stft(wave, 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+magnitude = stft(wave, 512, 128).abs()  # [1, 257, T]
 guesses = {}
 for rounds in (1, 8, 64):
-    made = griffin_lim(magnitude, n_fft=512, hop_length=128, n_iter=rounds, length=sound.n, seed=0)
+    made = griffin_lim(magnitude, 128, iterations=rounds, num_samples=sound.n)
     guesses[f"{rounds} iterations"] = v2a.Sound(made[0].numpy().clip(-1, 1), sound.sample_rate)
-    error = torch.stft(made, 512, 128, window=torch.hann_window(512), return_complex=True).abs() - magnitude
-    print(f"{rounds:3} iterations: spectral convergence {error.norm() / magnitude.norm():.3f}")
+    error = spectral_convergence(made, magnitude, 128).item()
+    print(f"{rounds:3} iterations: spectral convergence {error:.3f}")
+assert error < 0.2
 
 # %%
 v2a.compare(item.clip, {"original": sound, **guesses}, events=item.truth["events"], title="Griffin-Lim")
@@ -89,7 +90,7 @@ v2a.compare(item.clip, {"original": sound, **guesses}, events=item.truth["events
 # ## Mel bands
 #
 # Ears, and the diffusion papers, look at fewer, wider bands at high frequencies: `mel = B @ |X|` with
-# `B [bands, bins]`. The three papers' front ends are in `v2a_nb.audio.spectrogram`.
+# `B [bands, bins]`. The three papers' front ends are in `v2a_nb.audio.spectrogram`, each with its way back.
 
 # %%
 import librosa
@@ -99,6 +100,20 @@ for bands in (16, 64, 128):
     back = np.linalg.pinv(basis) @ (basis @ magnitude[0].numpy())
     lost = np.linalg.norm(np.maximum(back, 0) - magnitude[0].numpy()) / magnitude.norm().item()
     print(f"{bands:3} bands: {100 * lost:5.1f} % of the magnitude is not recovered")
+
+# %% [markdown]
+# %%
+from v2a_nb.audio.spectrogram import FRONT_ENDS, Spectrogram
+
+papers = {}
+for name in FRONT_ENDS:
+    front = Spectrogram(name)
+    heard = sound.resample(front.front_end.sample_rate)
+    picture = front(heard)
+    back = front.to_wave(picture, heard.n)
+    papers[name] = v2a.Sound(back[0].numpy().clip(-1, 1), heard.sample_rate)
+    print(f"{name:14} {tuple(picture.shape)} at {heard.sample_rate} Hz")
+v2a.compare(item.clip, {"original": sound, **papers}, title="three front ends, and back by Griffin-Lim")
 
 # %% [markdown]
 # ## Tokens

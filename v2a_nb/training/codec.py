@@ -140,7 +140,7 @@ CYCLES = (
     Cycle(1300, 1e-3),
     Cycle(1500, 6e-4),
     Cycle(1300, 8e-4, tonal=0.3),
-    Cycle(1500, 6e-4, tonal=0.1, transport=2.0, decoder_only=True),
+    Cycle(1600, 6e-4, tonal=0.1, transport=2.0, decoder_only=True),
 )
 """What made the shipped weights. The tonal terms come late: glass and metal were still missing their pitch
 after two cycles."""
