@@ -95,14 +95,14 @@ class Report:
     def __repr__(self) -> str:
         columns = self._columns()
         lines = [f"{self.clips} clips" + (f", {len(self.problems)} problems" if self.problems else "")]
-        head = "".join(f"{name:>24}" if i == 0 else f"{name:>16}" for i, (name, _) in enumerate(columns))
+        head = "".join(f"{name:>24}" if i == 0 else f"{name:>18}" for i, (name, _) in enumerate(columns))
         lines.append(f"{'':24}{head}")
         for metric in self.metrics:
             name = metric["name"]
             cells = f"{_number(metric['value'])} [{_number(metric['low'])}, {_number(metric['high'])}]"
             row = f"{name:24}{cells:>24}"
             for _, values in columns[1:]:
-                row += f"{_number(values[name]['value']) if name in values else '':>16}"
+                row += f"{_number(values[name]['value']) if name in values else '':>18}"
             lines.append(row)
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
         return "\n".join(lines)

@@ -34,6 +34,10 @@ CODEBOOK_WEIGHTS = (2.0, 1.0, 0.7, 0.4)
 """The first codebook carries timing and material, the last one texture."""
 
 
+CAUTION = 0.5
+"""Taken off the glimpse's logit after training."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much of everything; the defaults made the shipped weights."""
@@ -237,6 +241,8 @@ def train_vaura(
     tokens = cache_tokens(encoder, codec, frames, sounds, vision)
     say(f"decoder: {budget.steps} steps")
     decoder = train_decoder(tokens, out, steps=budget.steps, batch_size=budget.batch_size, seed=seed, resume=resume)
+    with torch.no_grad():  # chosen on seed 4000: fewer near misses sound, and hardly a hit is lost
+        encoder.glimpse.touched.bias -= CAUTION
     system = VAura(decoder, encoder, codec).eval()
     card = {"preset": "tiny", "data": "Strike World", "data_seed": budget.data_seed, "seed": seed}
     card |= {"steps": budget.steps, "versions": {"torch": torch.__version__.split("+")[0]}}
