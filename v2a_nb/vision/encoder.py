@@ -195,7 +195,8 @@ class StrikeVision(nn.Module):
         wanted = max(1, int(np.ceil(clip.duration * self.config.fps - 1e-6)))
         if len(small) < wanted:
             small = np.concatenate([small, np.repeat(small[-1:], wanted - len(small), axis=0)])
-        return torch.from_numpy(small[:wanted].copy()).permute(0, 3, 1, 2)[None].float() / 255
+        pixels = torch.from_numpy(small[:wanted].copy()).permute(0, 3, 1, 2)[None]
+        return pixels.to(self.join.weight.device).float() / 255
 
     @torch.no_grad()
     def features(self, clip: Clip) -> Tensor:
