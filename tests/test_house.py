@@ -16,7 +16,7 @@ PACKAGE = ROOT / "v2a_nb"
 FLOORS = {
     "errors": 0, "clip": 0,
     "audio": 1, "hub": 1,
-    "vision": 2, "media": 2, "world": 2,
+    "mp4": 1, "vision": 2, "media": 2, "world": 2,
     "data": 3,
     "systems": 4, "metrics": 4,
     "training": 5, "official": 5, "saliency": 5,

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from v2a_nb import media
+from v2a_nb import media, mp4
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 
@@ -176,7 +176,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(media, "_encode_audio", fail)
+    monkeypatch.setattr(mp4, "_encode_audio", fail)
     with pytest.raises(MediaError, match="disk full"):
         media.save_mp4(tmp_path / "a.mp4", clip)
     assert list(tmp_path.iterdir()) == []
@@ -185,3 +185,18 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
 def test_large_pictures_are_shrunk_while_reading(tmp_path):
     path = media.save_mp4(tmp_path / "b.mp4", clip_of(5, height=240, width=320))
     assert media.open(path, size=60).frames.shape[1:3] == (60, 80)
+
+
+def test_dubbing_takes_the_pictures_from_the_file(tmp_path):
+    times = np.array([0.0, 0.1, 0.15, 0.4, 0.9])
+    original = media.save_mp4(tmp_path / "a.mp4", Clip(clip_of(5).frames, times, 10.0, 1.2), crf=0)
+    whole = media.open(media.dub(tmp_path / "b.mp4", original, clicks(1.2, 16000, (0.5,)), crf=0))
+    assert np.allclose(whole.times, times, atol=1e-3) and whole.duration == pytest.approx(1.2, abs=2e-3)
+    assert np.abs(whole.frames.astype(int) - media.open(original).frames).max() <= 3
+    assert abs(np.abs(whole.sound.samples).argmax() / 16000 - 0.5) < 0.005
+    part = media.open(media.dub(tmp_path / "c.mp4", original, clicks(0.5, 16000, ()), start=0.2, duration=0.5))
+    again = media.open(original, start=0.2, duration=0.5)
+    assert np.allclose(part.times, again.times, atol=1e-3) and part.duration == pytest.approx(0.5, abs=2e-3)
+    with pytest.raises(UsageError):
+        media.dub(tmp_path / "d.mp4", original, clicks(1, 16000, ()), start=9)
+    assert not (tmp_path / "d.mp4").exists()

@@ -162,3 +162,19 @@ def test_problems_stand_on_lines_of_their_own(tmp_path, tone, capfd):
     problems = [line.rsplit("\r", 1)[-1] for line in capfd.readouterr().err.split("\n") if "v2a-nb:" in line]
     assert len(problems) == 2 and all(line.startswith("v2a-nb: ") for line in problems)
     assert "bad.mp4" in problems[0] and "1 of 3" in problems[1]
+
+
+def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 255, (10, 240, 320, 3), dtype=np.uint8)
+    original = media.save_mp4(tmp_path / "big.mp4", Clip(frames, fps=20.0))
+    assert pipeline.open_small(original).frames.shape == (10, 240, 320, 3)
+    monkeypatch.setattr(pipeline, "FEW_BYTES", 10 * 3 * 120 * 160)
+    clip = pipeline.open_small(original)
+    assert clip.frames.shape == (10, 120, 160, 3) and clip.duration == pytest.approx(0.5, abs=1e-3)
+    made, failed = pipeline.generate_files([original], tmp_path / "out")
+    assert not failed and media.open(made[0]).frames.shape == (10, 240, 320, 3)
+    monkeypatch.setattr(pipeline, "FEW_BYTES", 1.0)
+    assert pipeline.open_small(original).height == pipeline.SMALLEST
+    monkeypatch.setattr(pipeline, "MOST_BYTES", 1.0)
+    with pytest.raises(MediaError, match="too long for one go.*--duration"):
+        pipeline.open_small(original)

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from v2a_nb import mp4
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
-
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,15 @@ def open(
         video = _video_stream(container, path)
         zero = _zero(container, video, path)
         stop = None if duration is None else start + duration
-        frames, times, fps, last = _read_frames(container, video, path, zero, start, stop, size)
-        end = last if stop is None else min(stop, last)
+        shown = _Shown(container, video, path, zero, start, stop)
+        frames, times = zip(*((_upright(frame, size), time) for frame, time in shown), strict=True)
+        end = shown.last if stop is None else min(stop, shown.last)
         sound = None
         if container.streams.audio:
             sound = _read_sound(path, zero + start, end - start)
     if sound is not None and sample_rate:
         sound = sound.resample(sample_rate).fit(end - start)
-    return Clip(frames, times, fps, end - start, sound, Path(path).stem)
+    return Clip(np.stack(frames), np.array(times), shown.fps, end - start, sound, Path(path).stem)
 
 
 def windows(path: str | Path, seconds: float, **options: object) -> Iterator[Clip]:
@@ -142,7 +142,7 @@ def save_wav(path: str | Path, sound: Sound) -> Path:
     """Write 16-bit PCM, whole or not at all; samples over full scale are clipped."""
     path = Path(path)
     pcm = np.clip(np.round(sound.samples.T * 32767.0), -32768, 32767).astype("<i2")
-    partial = _partial(path)
+    partial = mp4.partial_of(path)
     try:
         with wave_file.open(str(partial), "wb") as file:
             file.setnchannels(sound.channels)
@@ -171,69 +171,49 @@ def save_mp4(
         sound: another soundtrack, cut or filled to the clip's length.
         crf: quality, 0 (best) to 51.
     """
-    import av
-
-    path = Path(path)
     sound = clip.sound if sound is None else sound
-    height, width = clip.height // 2 * 2, clip.width // 2 * 2
-    if height == 0 or width == 0:
-        raise MediaError(f"{path}: a picture of {clip.width}x{clip.height} is too small for H.264")
-    partial = _partial(path)
-    try:
-        with av.open(str(partial), "w", format="mp4") as container:
-            rate = Fraction(clip.fps).limit_denominator(1001 * 60)
-            video = container.add_stream("libx264", rate=rate)
-            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-            # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
-            # uneven frame times ends at the wrong moment
-            video.options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1:bframes=0"}
-            base = Fraction(1, 90000)
-            video.codec_context.time_base = base
-            audio = None
-            if sound is not None:
-                if sound.channels > 2:
-                    sound = sound.stereo()
-                if sound.sample_rate not in AAC_RATES:
-                    higher = [r for r in AAC_RATES if r >= sound.sample_rate]
-                    sound = sound.resample(higher[0] if higher else AAC_RATES[-1])
-                audio = container.add_stream("aac", rate=sound.sample_rate)
-                audio.layout = "mono" if sound.channels == 1 else "stereo"
-                audio.bit_rate = 128000 if sound.channels == 1 else 192000
-            ends = np.append(clip.times[1:], max(clip.duration, clip.times[-1] + 1e-3))
-            lasting: dict[int, int] = {}
-
-            def mux(packets) -> None:
-                for packet in packets:  # the last frame's length is in no other frame's time
-                    packet.duration = lasting.get(packet.pts, packet.duration)
-                    container.mux(packet)
-
-            for picture, time, end in zip(clip.frames, clip.times, ends, strict=True):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-                frame.pts, frame.time_base = int(round(time * 90000)), base
-                frame.duration = lasting[frame.pts] = int(round((end - time) * 90000))
-                mux(video.encode(frame))
-            mux(video.encode(None))
-            if audio is not None:
-                _encode_audio(container, audio, sound.fit(clip.duration))
-        os.replace(partial, path)
-    except (OSError, av.FFmpegError) as error:
-        raise MediaError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    ends = np.append(clip.times[1:], max(clip.duration, clip.times[-1] + 1e-3))
+    pictures = zip(clip.frames, clip.times.tolist(), ends.tolist(), strict=True)
+    sound = None if sound is None else sound.fit(clip.duration)
+    return mp4.write(path, pictures, sound, fps=clip.fps, crf=crf, preset=preset)
 
 
-def _encode_audio(container, stream, sound: Sound) -> None:
-    import av
+def dub(
+    path: str | Path,
+    video: str | Path,
+    sound: Sound,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    crf: int = 20,
+) -> Path:
+    """Write the pictures of a file with another soundtrack; only one picture is in memory at a time.
 
-    block = stream.codec_context.frame_size or 1024
-    for start in range(0, sound.n, block):
-        part = np.ascontiguousarray(sound.samples[:, start : start + block])
-        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=stream.layout.name)
-        frame.sample_rate, frame.pts = sound.sample_rate, start
-        frame.time_base = Fraction(1, sound.sample_rate)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+    Args:
+        path: the mp4 to write, as :func:`save_mp4` does.
+        video: the file whose pictures are taken, in full size.
+        start, duration: the part of it, as in :func:`open`; ``sound`` is fitted to it.
+
+    Raises:
+        MediaError, UsageError: as :func:`open` and :func:`save_mp4`.
+    """
+    with _container(video) as container:
+        stream = _video_stream(container, video)
+        zero = _zero(container, stream, video)
+        shown = _Shown(container, stream, video, zero, start, None if duration is None else start + duration)
+        return mp4.write(path, _lasting(shown), sound, fps=shown.fps, crf=crf)
+
+
+def _lasting(shown: _Shown) -> Iterator[tuple[np.ndarray, float, float]]:
+    """Pictures with the times from and until which they are seen."""
+    before = None
+    for frame, time in shown:
+        if before is not None:
+            yield _upright(before[0], None), before[1], time
+        before = frame, time
+    if before is not None:
+        end = shown.last if shown.stop is None else min(shown.stop, shown.last)
+        yield _upright(before[0], None), before[1], max(end - shown.start, before[1] + 1e-3)
 
 
 # --- reading, piece by piece --------------------------------------------------------------------
@@ -294,52 +274,62 @@ def _duration(container, video) -> float:
     return container.duration / 1e6 if container.duration else 0.0
 
 
-def _read_frames(container, video, path, zero, start, stop, size):
-    import av
+class _Shown:
+    """The frames that are seen in a part of a video, as (frame, seconds from the part's start), one at a time.
 
-    fps = _fps(video)
-    if start > 0:  # to the key frame before, then decode up to the start
-        offset = int((zero + start) / float(video.time_base))
-        container.seek(max(0, offset), stream=video, backward=True)
-    frames, times, held, last = [], [], None, 0.0
-    broken: Exception | None = None
-    decoder = container.decode(video)
-    while True:
-        try:
-            frame = next(decoder)
-        except StopIteration:
-            break
-        except av.FFmpegError as error:
-            broken = error
-            break
-        index = len(times)
-        time = (float(frame.pts * video.time_base) - zero) if frame.pts is not None else index / fps
-        lasts = float(frame.duration * video.time_base) if frame.duration else 1 / fps
-        if stop is not None and time >= stop - 1e-6:
-            last = max(last, stop)
-            break
-        last = max(last, time + lasts)
-        if time < start - 1e-6:
-            held = frame  # it may still be showing when the part begins
-            continue
-        if times and time <= times[-1]:
-            continue  # a repeated timestamp shows nothing new
-        if not times and held is not None and time > start + 1e-6:
-            frames.append(_upright(held, size))
-            times.append(start)
-        held = None
-        frames.append(_upright(frame, size))
-        times.append(time)
-    if not frames and held is not None and last > start + 1e-6:
-        frames, times = [_upright(held, size)], [start]
-    if not frames:
-        if broken is not None or start == 0:
-            raise MediaError(f"{path}: not one picture could be decoded")
-        raise UsageError(f"{path}: the video ends before {start} s")
-    promised = _duration(container, video)
-    if broken is not None and last < 0.5 * promised:
-        raise MediaError(f"{path}: cut off or damaged after {last:.2f} s of {promised:.2f} s")
-    return np.stack(frames), np.array(times) - start, fps, last
+    ``last`` is when the newest one ends, on the video's own clock.
+    """
+
+    def __init__(self, container, video, path, zero: float, start: float, stop: float | None) -> None:
+        self.container, self.video, self.path = container, video, path
+        self.zero, self.start, self.stop = zero, start, stop
+        self.fps, self.last = _fps(video), 0.0
+
+    def __iter__(self) -> Iterator[tuple]:
+        import av
+
+        start, stop, base = self.start, self.stop, self.video.time_base
+        if start > 0:  # to the key frame before, then decode up to the start
+            offset = int((self.zero + start) / float(base))
+            self.container.seek(max(0, offset), stream=self.video, backward=True)
+        held, newest, count = None, None, 0
+        broken: Exception | None = None
+        decoder = self.container.decode(self.video)
+        while True:
+            try:
+                frame = next(decoder)
+            except StopIteration:
+                break
+            except av.FFmpegError as error:
+                broken = error
+                break
+            time = (float(frame.pts * base) - self.zero) if frame.pts is not None else count / self.fps
+            lasts = float(frame.duration * base) if frame.duration else 1 / self.fps
+            if stop is not None and time >= stop - 1e-6:
+                self.last = max(self.last, stop)
+                break
+            self.last = max(self.last, time + lasts)
+            if time < start - 1e-6:
+                held = frame  # it may still be showing when the part begins
+                continue
+            if newest is not None and time <= newest:
+                continue  # a repeated timestamp shows nothing new
+            if newest is None and held is not None and time > start + 1e-6:
+                yield held, 0.0
+                count += 1
+            held, newest = None, time
+            yield frame, time - start
+            count += 1
+        if newest is None and held is not None and self.last > start + 1e-6:
+            yield held, 0.0
+            count += 1
+        if not count:
+            if broken is not None or start == 0:
+                raise MediaError(f"{self.path}: not one picture could be decoded")
+            raise UsageError(f"{self.path}: the video ends before {start} s")
+        promised = _duration(self.container, self.video)
+        if broken is not None and self.last < 0.5 * promised:
+            raise MediaError(f"{self.path}: cut off or damaged after {self.last:.2f} s of {promised:.2f} s")
 
 
 def _upright(frame, size: int | None) -> np.ndarray:
@@ -403,10 +393,3 @@ def _decode_audio(container, path, start: float | None, stop: float | None):
     channels = max(p.shape[0] for p in parts)
     parts = [p if p.shape[0] == channels else np.repeat(p[:1], channels, axis=0) for p in parts]
     return np.concatenate(parts, axis=1), rate, first
-
-
-def _partial(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.part")

@@ -18,6 +18,9 @@ HONEST = (
     "in a picture is unknown to them."
 )
 
+SMALLEST = 64  # pixels of the short side: what the encoder looks at
+FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures that are held at once: if it can be, and if it must be
+
 
 def generate_files(
     videos: Sequence[str | Path],
@@ -66,15 +69,38 @@ def generate_files(
         taken.add(name)
         try:
             _keep(videos, out / f"{name}.mp4")
-            clip = media.open(video, start=start, duration=duration)
+            clip = open_small(video, start=start, duration=duration)
             sound = generate_one(model, clip, seed=seed, **options)
             media.save_wav(out / f"{name}.wav", sound)
-            made.append(media.save_mp4(out / f"{name}.mp4", clip, sound))
+            made.append(media.dub(out / f"{name}.mp4", video, sound, start=start, duration=duration))
         except V2AError as error:
             failed.append(str(error))
             if report:
                 report(str(error))
     return made, failed
+
+
+def open_small(video: str | Path, *, start: float = 0.0, duration: float | None = None) -> Clip:
+    """Read a video with pictures as large as memory allows, and no larger than its own.
+
+    The encoder looks at 64 pixels and the page shows 320, so a minute of full HD (11 GB of pixels) need not
+    be held; what is written takes its pictures from the file again.
+
+    Raises:
+        MediaError: it cannot be read, or is so long that even small pictures are too many.
+    """
+    seen = media.info(video)
+    seconds = min(seen.duration - start, math.inf if duration is None else duration)
+    short, long = sorted((seen.width, seen.height))
+    row = 3 * max(1.0, seconds * seen.fps) * long / max(short, 1)  # bytes for each pixel of the short side squared
+    size = max(SMALLEST, int(math.sqrt(FEW_BYTES / row)))
+    if size**2 * row > MOST_BYTES:
+        most = int(seconds * MOST_BYTES / (size**2 * row))
+        raise MediaError(
+            f"{video}: {seconds / 60:.0f} minutes are too long for one go; name a part with --start and "
+            f"--duration, at most {most} s"
+        )
+    return media.open(video, start=start, duration=duration, size=size)
 
 
 def generate_one(model, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
@@ -115,7 +141,7 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
         stem, title = "demo", f"Strike World: {item.narration}"
     else:
         _keep([video], out / f"{Path(video).stem}.mp4")
-        clip = media.open(video)
+        clip = open_small(video)
         stem, title = Path(video).stem, Path(video).name
     model = load("vaura")
     sound = generate_one(model, clip, seed=seed)
@@ -124,8 +150,9 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
         tracks["the clip's own sound"] = clip.sound
     files = {
         "wav": media.save_wav(out / f"{stem}.wav", sound),
-        "mp4": media.save_mp4(out / f"{stem}.mp4", clip, sound),
     }
+    target = out / f"{stem}.mp4"
+    files["mp4"] = media.dub(target, video, sound) if video else media.save_mp4(target, clip, sound)
     files["page"] = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
     return {name: Path(os.path.relpath(path)) for name, path in files.items()}
 

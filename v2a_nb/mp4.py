@@ -1,0 +1,122 @@
+"""H.264 + AAC in MP4, picture by picture: what :mod:`v2a_nb.media` writes with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from v2a_nb.clip import Sound
+from v2a_nb.errors import MediaError
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+TICKS = 90000  # a second of the video stream's clock
+
+
+def write(
+    path: str | Path,
+    pictures: Iterable[tuple[np.ndarray, float, float]],
+    sound: Sound | None,
+    *,
+    fps: float,
+    crf: int = 20,
+    preset: str = "veryfast",
+) -> Path:
+    """Write a file, whole or not at all; only one picture is held at a time.
+
+    Args:
+        pictures: (uint8 [H, W, 3], from, until) in seconds, in order; the first one gives the size.
+        sound: as long as the pictures.
+        fps: said in the header; the times are those of ``pictures``.
+
+    Raises:
+        MediaError: it cannot be written, there is no picture, or one too small for H.264.
+    """
+    import av
+
+    path = Path(path)
+    partial = partial_of(path)
+    coming = iter(pictures)
+    try:
+        first = next(coming, None)
+        if first is None:
+            raise MediaError(f"{path}: there is no picture to write")
+        height, width = (v // 2 * 2 for v in first[0].shape[:2])
+        if height == 0 or width == 0:
+            raise MediaError(f"{path}: a picture of {first[0].shape[1]}x{first[0].shape[0]} is too small for H.264")
+        with av.open(str(partial), "w", format="mp4") as container:
+            video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001 * 60))
+            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+            # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
+            # uneven frame times ends at the wrong moment
+            video.options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1:bframes=0"}
+            video.codec_context.time_base = Fraction(1, TICKS)
+            audio = None
+            if sound is not None:
+                sound = _for_aac(sound)
+                audio = container.add_stream("aac", rate=sound.sample_rate)
+                audio.layout = "mono" if sound.channels == 1 else "stereo"
+                audio.bit_rate = 128000 if sound.channels == 1 else 192000
+            _encode_video(container, video, first, coming)
+            if audio is not None:
+                _encode_audio(container, audio, sound)
+        os.replace(partial, path)
+    except (OSError, av.FFmpegError) as error:
+        raise MediaError(f"{path}: cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.part")
+
+
+def _for_aac(sound: Sound) -> Sound:
+    if sound.channels > 2:
+        sound = sound.stereo()
+    if sound.sample_rate not in AAC_RATES:
+        higher = [r for r in AAC_RATES if r >= sound.sample_rate]
+        sound = sound.resample(higher[0] if higher else AAC_RATES[-1])
+    return sound
+
+
+def _encode_video(container, stream, first: tuple, coming: Iterator[tuple]) -> None:
+    import av
+
+    height, width = stream.height, stream.width
+    lasting: dict[int, int] = {}
+
+    def mux(packets) -> None:
+        for packet in packets:  # the last frame's length is in no other frame's time
+            packet.duration = lasting.pop(packet.pts, packet.duration)
+            container.mux(packet)
+
+    item: tuple | None = first
+    while item is not None:
+        picture, time, end = item
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+        frame.pts, frame.time_base = int(round(time * TICKS)), Fraction(1, TICKS)
+        frame.duration = lasting[frame.pts] = int(round((end - time) * TICKS))
+        mux(stream.encode(frame))
+        item = next(coming, None)
+    mux(stream.encode(None))
+
+
+def _encode_audio(container, stream, sound: Sound) -> None:
+    import av
+
+    block = stream.codec_context.frame_size or 1024
+    for start in range(0, sound.n, block):
+        part = np.ascontiguousarray(sound.samples[:, start : start + block])
+        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=stream.layout.name)
+        frame.sample_rate, frame.pts = sound.sample_rate, start
+        frame.time_base = Fraction(1, sound.sample_rate)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
