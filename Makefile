@@ -16,7 +16,7 @@ demo: export V2A_OUT = $(OUT)
 demo: $(VENV)/.run
 	@$(BIN)/v2a-nb demo $${V2A_VIDEO:+"$$V2A_VIDEO"} --out "$$V2A_OUT"
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.lab
 	$(BIN)/python -m pytest
 
 notebooks: $(VENV)/.test

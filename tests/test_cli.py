@@ -125,6 +125,15 @@ def test_train_refuses_a_folder_that_holds_a_run(tmp_path, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+def test_monitor_prints_one_screen_of_a_run(tmp_path, capsys):
+    (tmp_path / "log.jsonl").write_text('{"step": 5, "loss": 2.5, "rate": 0.001, "seconds": 10.0}\n{"step": 10, "lo')
+    assert main(["monitor", str(tmp_path), "--once", "--steps", "20"]) == 0
+    said = capsys.readouterr().out
+    assert "2.5" in said and "20" in said
+    assert main(["monitor", str(tmp_path / "none"), "--once"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_check_names_a_remedy_for_what_is_missing(monkeypatch, capsys):
     import importlib.metadata
 

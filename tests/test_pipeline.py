@@ -176,5 +176,5 @@ def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypat
     monkeypatch.setattr(pipeline, "FEW_BYTES", 1.0)
     assert pipeline.open_small(original).height == pipeline.SMALLEST
     monkeypatch.setattr(pipeline, "MOST_BYTES", 1.0)
-    with pytest.raises(MediaError, match="too long for one go.*--duration"):
+    with pytest.raises(MediaError, match=r"too long for one go.*--duration"):
         pipeline.open_small(original)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import inspect
 import io
 import json
 
@@ -16,6 +18,12 @@ from v2a_nb.errors import UsageError
 EVENTS = [
     {"time_s": 0.2, "kind": "strike", "material": "wood", "sounding": True},
     {"time_s": 0.5, "kind": "strike", "material": "metal", "sounding": False},
+]
+ROWS = [
+    {"id": "a", "onset_f1_50ms": 0.5, "onset_offset_abs_ms": 12.0},
+    {"id": "<b>", "onset_f1_50ms": 1.0, "onset_offset_abs_ms": 3.0},
+    {"id": "c", "onset_f1_50ms": float("nan"), "onset_offset_abs_ms": 3.0},
+    {"id": "d", "onset_f1_50ms": 1.0, "onset_offset_abs_ms": None},
 ]
 
 
@@ -44,14 +52,21 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         "codes": lambda ax: plots.codes(np.zeros((4, 50), int), 50.0, ax),
         "curve": lambda ax: plots.curve([1, 2], [3, 4], ax, xlabel="codebooks", ylabel="distance"),
         "training": lambda ax: plots.training([{"step": 1, "loss": 2.0}], ax),
+        "mark_events": lambda ax: plots.mark_events(EVENTS, ax),
+        "scores": lambda ax: plots.scores(ROWS, ax),
     }
+    # what returns a figure and is not a plot
+    public = {n for n, f in vars(plots).items() if getattr(f, "__module__", "") == plots.__name__ and n.islower()}
+    assert set(makers) == {n for n in public if n[0] != "_"} - {"show", "spectrogram_zoom", "scores_zoom"}
     for name, make in makers.items():
         ax = axes()
         assert make(ax) is ax.figure, name
         fig = make(None)
         assert fig is not ax.figure and fig.axes[0].get_xlabel(), name
         assert picture_of(fig).std() > 1, f"{name} is an empty picture"
-        if name not in ("curve", "training"):
+        assert fig.alt.endswith(".") and f'alt="{html.escape(fig.alt)}"' in fig._repr_html_(), name
+        assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
+        if name not in ("curve", "training", "scores"):
             assert "(s)" in fig.axes[0].get_xlabel(), name
 
 
@@ -88,7 +103,7 @@ def test_a_quiet_waveform_stays_small_and_a_short_or_empty_sound_is_drawn(tone):
 
 def test_events_are_marked_by_material_and_near_misses_apart(tone):
     fig = plots.waveform(tone)
-    assert plots.mark_events(fig.axes[0], EVENTS) is fig
+    assert plots.mark_events(EVENTS, fig.axes[0]) is fig
     hit, miss = fig.axes[0].lines
     assert (hit.get_xdata()[0], miss.get_xdata()[0]) == (0.2, 0.5)
     assert hit.get_linestyle() == "-" and miss.get_linestyle() == ":"
@@ -141,3 +156,75 @@ def test_show_needs_alt_text_escapes_it_and_saves_the_picture(tone, tmp_path):
     assert figure.save(tmp_path / "f.png").read_bytes() == figure.png
     with pytest.raises(UsageError, match="linear, log or mel"):
         plots.spectrogram(tone, scale="bark")
+
+
+def test_alt_text_is_said_of_what_was_drawn_and_panel_by_panel(tone):
+    fig = plots.spectrogram(tone, title="a tone")
+    assert "a tone, over 1.00 s and 0 to 8000 Hz, strongest near 1000 Hz" in fig.alt
+    plots.mark_events(EVENTS, fig.axes[0])
+    assert fig.alt.endswith("Marked: strike wood at 0.20 s, miss at 0.50 s.") and "a tone" in fig.alt
+    assert plots.show(fig).alt == fig.alt and plots.show(fig, "mine").alt == "mine"
+    assert "silent" in plots.spectrogram(Sound(np.zeros(1600), 16000)).alt
+    assert "silent" in plots.waveform(Sound(np.zeros(1600), 16000)).alt
+    ax = axes()  # of a figure that is not ours
+    plots.curve(["a", "b"], [1, 2], ax, xlabel="name", ylabel="score")
+    assert plots.show(ax.figure).alt == "score over name: 1 at a, 2 at b."
+    with pytest.raises(UsageError, match="alt text"):
+        plots.show(axes().figure)
+
+
+def cells_of(figure) -> np.ndarray:
+    z = figure.data[0].z
+    return np.asarray(z if not isinstance(z, tuple) else np.array(z))
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0])
+def test_zoom_says_time_hertz_and_level_and_stays_small(seconds):
+    rate, hop = 16000, 128
+    samples = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(round(rate * seconds)) / rate)
+    samples[round(0.7 * rate * seconds)] += 1
+    fig = plots.spectrogram_zoom(Sound(samples, rate), hop=hop)
+    assert type(fig).__name__ == "Figure" and type(fig).__module__.startswith("plotly.graph_objs")
+    heat, db = fig.data[0], cells_of(fig)
+    assert db.dtype == np.int8 and db.shape[0] <= 257 and db.shape[1] <= 640
+    column = db[200].argmax()  # far above the tone stands the click
+    assert abs(heat.x0 + column * heat.dx - 0.7 * seconds) <= heat.dx / 2 + hop / rate
+    row = db[:, db.shape[1] // 3].argmax()
+    assert abs(heat.y0 + row * heat.dy - 1000) <= heat.dy and db[row, db.shape[1] // 3] == -20
+    assert (fig.layout.xaxis.title.text, fig.layout.yaxis.title.text) == ("time (s)", "frequency (Hz)")
+    assert (heat.zmin, heat.zmax) == (-80, 0)
+    text = fig.to_json()
+    assert len(text) < 900_000 and "http" not in text
+
+
+def test_zoom_merges_bins_without_losing_the_loudest(tone):
+    fig = plots.spectrogram_zoom(tone, n_fft=4096, hop=1024)
+    db, heat = cells_of(fig), fig.data[0]
+    row = db[:, db.shape[1] // 2].argmax()
+    assert db.shape[0] <= 257 and db[row, db.shape[1] // 2] == -20
+    assert abs(heat.y0 + row * heat.dy - 1000) <= heat.dy / 2
+    with pytest.raises(UsageError, match="hop 0"):
+        plots.spectrogram_zoom(tone, hop=0)
+
+
+def test_shown_plotly_carries_its_numbers_a_still_and_no_script(tone):
+    from IPython.core.formatters import DisplayFormatter
+
+    fig = plots.spectrogram_zoom(tone, title="a <tone>")
+    data, _ = DisplayFormatter().format(plots.show(fig, still=plots.spectrogram(tone)))
+    assert set(data) == {"application/vnd.plotly.v1+json", "text/html", "text/plain"}
+    assert data["application/vnd.plotly.v1+json"]["data"][0]["type"] == "heatmap"
+    assert "a &lt;tone&gt;" in data["text/html"] and 'src="data:image/png;base64,' in data["text/html"]
+    assert "<script" not in data["text/html"] and "http" not in data["text/html"]
+    bare, _ = DisplayFormatter().format(plots.show(fig))
+    assert "<img" not in bare["text/html"] and "a &lt;tone&gt;" in bare["text/html"]
+    assert fig.layout.meta["alt"] == plots.show(fig).alt
+
+
+def test_scores_are_points_with_names_and_what_cannot_be_drawn_is_counted():
+    fig = plots.scores_zoom(ROWS)
+    assert list(fig.data[0].text) == ["a", "<b>"] and list(fig.data[0].y) == [0.5, 1.0]
+    assert "of 2 clips" in fig.layout.meta["alt"] and "2 clips have no such score" in fig.layout.meta["alt"]
+    assert plots.scores(ROWS).axes[0].collections[0].get_offsets().tolist() == [[12.0, 0.5], [3.0, 1.0]]
+    with pytest.raises(UsageError, match="'f1'; there is onset_f1_50ms, onset_offset_abs_ms"):
+        plots.scores_zoom(ROWS, y="f1")

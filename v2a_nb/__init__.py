@@ -18,16 +18,23 @@ _WHERE = {
     "Clip": "v2a_nb.clip",
     "Sound": "v2a_nb.clip",
     "V2AError": "v2a_nb.errors",
+    "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
     "evaluate": "v2a_nb.metrics.report",
+    "explore_codec": "v2a_nb.widgets.explore_codec",
+    "explore_guidance": "v2a_nb.widgets.explore_guidance",
+    "explore_spectrogram": "v2a_nb.widgets.explore_spectrogram",
+    "listening_test": "v2a_nb.widgets.listening",
     "load": "v2a_nb.systems.registry",
+    "monitor": "v2a_nb.widgets.monitor",
     "open": "v2a_nb.media",
     "open_sound": "v2a_nb.media",
     "play": "v2a_nb.widgets.player",
     "save_mp4": "v2a_nb.media",
     "save_wav": "v2a_nb.media",
     "strike_world": "v2a_nb.world",
+    "your_video": "v2a_nb.widgets.upload",
 }
 
 __all__ = sorted([*_WHERE, "__version__"])

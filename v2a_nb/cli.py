@@ -36,12 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from v2a_nb.pipeline import HONEST, demo
+    from v2a_nb.pipeline import demo
+    from v2a_nb.systems.registry import HONEST
 
     _threads()
     files = demo(args.video, args.out, seed=args.seed)
     if args.video:
-        print(HONEST)
+        print(f"Note: {HONEST}")
     print(f"video with its new sound: {files['mp4']}   page to open in a browser: {files['page']}")
     return 0
 
@@ -59,7 +60,8 @@ def _world(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from v2a_nb.pipeline import HONEST, generate_files
+    from v2a_nb.pipeline import generate_files
+    from v2a_nb.systems.registry import HONEST
 
     _threads()
     options = {"guidance": args.guidance, "temperature": args.temperature, "top_k": args.top_k}
@@ -71,7 +73,7 @@ def _generate(args: argparse.Namespace) -> int:
     for path in made:
         print(path)
     if made and not args.weights:
-        print(HONEST, file=sys.stderr)
+        print(f"Note: {HONEST}", file=sys.stderr)
     if failed:
         print(f"v2a-nb: {len(failed)} of {len(args.videos)} videos failed", file=sys.stderr)
     return 1 if failed else 0
@@ -99,6 +101,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         report.save_json(args.json)
     if args.html:
         report.save_html(args.html)
+    return 0
+
+
+def _monitor(args: argparse.Namespace) -> int:
+    from v2a_nb.widgets.monitor import follow
+
+    follow(args.folder, every=args.every, steps=args.steps, once=args.once)
     return 0
 
 
@@ -218,6 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--metrics", help="names, separated by commas (default: all)")
     p.add_argument("--json", metavar="F")
     p.add_argument("--html", metavar="F")
+
+    p = command("monitor", _monitor, "watch a training run", "v2a-nb monitor runs/vaura")
+    p.add_argument("folder", help="what train was given as --out")
+    p.add_argument("--every", type=float, default=2.0, help="seconds (default: %(default)s)")
+    p.add_argument("--steps", type=int, help="planned steps, where the run has not written plan.json")
+    p.add_argument("--once", action="store_true", help="print one screen and end")
 
     command("check", _check, "look at this machine and say what is missing", "v2a-nb check")
     return parser

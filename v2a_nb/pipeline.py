@@ -12,12 +12,6 @@ from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
-HONEST = (
-    "Note: the tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
-    "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
-    "in a picture is unknown to them."
-)
-
 SMALLEST = 64  # pixels of the short side: what the encoder looks at
 FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures that are held at once: if it can be, and if it must be
 

@@ -87,6 +87,13 @@ assert error < 0.2
 v2a.compare(item.clip, {"original": sound, **guesses}, events=item.truth["events"], title="Griffin-Lim")
 
 # %% [markdown]
+# All of it in one table, each setting with its picture and sound. With a kernel, `.live()` on the same call gives
+# sliders (not in a cell that is saved: widgets do not survive their kernel).
+
+# %%
+v2a.explore_spectrogram(sound, events=item.truth)
+
+# %% [markdown]
 # ## Mel bands
 #
 # Ears, and the diffusion papers, look at fewer, wider bands at high frequencies: `mel = B @ |X|` with
@@ -132,11 +139,7 @@ print(codes.shape, codes[0, :, :6])
 plots.show(plots.codes(codes[0], codec.frame_rate), alt="Tokens of four codebooks over time; they change at every hit")
 
 # %%
-decoded = {}
-for books in (1, 2, 3, 4):
-    back = codec.decode(codes[:, :books], sound.n)[0].numpy()
-    decoded[f"{books} of 4 codebooks"] = v2a.Sound(back, sound.sample_rate)
-v2a.compare(item.clip, {"original": sound, **decoded}, events=item.truth["events"], title="each added codebook")
+v2a.explore_codec(sound, codec, events=item.truth)
 
 # %% [markdown]
 # **Check.** Each codebook brings the log-mel spectrogram nearer to the original.
@@ -145,7 +148,8 @@ v2a.compare(item.clip, {"original": sound, **decoded}, events=item.truth["events
 from v2a_nb.audio.onsets import log_mel
 
 target = log_mel(sound.samples[0])
-distance = [np.abs(log_mel(s.samples[0]) - target).mean() for s in decoded.values()]
+decoded = [codec.decode(codes[:, :books], sound.n)[0].numpy() for books in (1, 2, 3, 4)]
+distance = [np.abs(log_mel(wave) - target).mean() for wave in decoded]
 print([f"{d:.3f}" for d in distance])
 assert distance[3] < distance[0]
 figure = plots.curve([1, 2, 3, 4], distance, xlabel="codebooks", ylabel="log-mel distance (nepers)")

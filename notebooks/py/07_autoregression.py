@@ -141,7 +141,7 @@ with torch.no_grad():
     null = vaura.log_likelihood(item.clip, codes, null=True).sum(0)
 gain = (seen - null).numpy()
 figure = plots.curve(torch.arange(len(gain)).numpy() / 50, gain, xlabel="time (s)", ylabel="nats")
-plots.mark_events(figure.axes[0], item.truth["events"])
+plots.mark_events(item.truth["events"], figure.axes[0])
 plots.show(figure, alt="Nats that the video is worth over time; peaks stand at the true hits")
 
 # %% [markdown]
@@ -152,16 +152,12 @@ plots.show(figure, alt="Nats that the video is worth over time; peaks stand at t
 # $\gamma = 1$ is no guidance. The paper takes 6; a small model over-fires there.
 
 # %%
-made = {f"guidance {g:g}": vaura.generate(item.clip.silent(), seed=SEED, guidance=g) for g in (1.0, 2.0, 6.0)}
-v2a.compare(item.clip, {**made, "true": item.stems["mix"]}, events=item.truth["events"], title="guidance by ear")
-
-# %%
-from v2a_nb.audio.onsets import detect_onsets
-
-rows = {name: detect_onsets(sound) for name, sound in made.items()}
-figure = plots.timeline(rows, item.clip.duration, events=item.truth["events"])
-plots.show(figure, alt="Onsets at guidance 1, 2 and 6 over bars at the true events")
+v2a.explore_guidance(vaura, item.clip, (1.0, 2.0, 6.0), (SEED, SEED + 1), truth=item.truth)
 
 # %% [markdown]
+# **What to notice.** Above, every setting with its onsets over bars at the true events. With a kernel,
+# `v2a.explore_guidance(vaura, item.clip, truth=item.truth).live()` gives sliders for guidance, temperature and
+# seed (not in a cell that is saved: widgets do not survive their kernel).
+#
 # **Exercise.** Repeat with `temperature=1.0` instead of the preset's. Which of the two knobs makes more wrong
 # onsets, and why would token noise in the ambience be heard as hits?

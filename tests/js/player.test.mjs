@@ -40,7 +40,12 @@ test("keys", () => {
   assert.deepEqual(player.command("End", false, 2), { do: "to", share: 1 });
   assert.deepEqual(player.command("M", false, 2), { do: "mute" });
   assert.deepEqual(player.command("2", false, 2), { do: "track", index: 1 });
-  for (const key of ["3", "0", "Tab", "Enter", "a", "F1", "12"]) assert.equal(player.command(key, false, 2), null, key);
+  assert.deepEqual(player.command("i", false, 2), { do: "edge", which: "in" });
+  assert.deepEqual(player.command("O", true, 2), { do: "edge", which: "out" });
+  assert.deepEqual(player.command("<", true, 2), { do: "speed", step: -1 });
+  assert.deepEqual(player.command("]", false, 2), { do: "opacity", by: 0.1 });
+  assert.deepEqual(player.command("Escape", false, 2), { do: "clear" });
+  for (const key of ["3", "0", "Tab", "Enter", "a", "F1", "12", "toString"]) assert.equal(player.command(key, false, 2), null, key);
 });
 
 test("the picture is sought at rest, nudged while playing", () => {
@@ -86,4 +91,65 @@ test("ink of a dark page is bright", () => {
   assert.equal(player.bright("rgb(255, 255, 255)"), true);
   assert.equal(player.bright("rgb(30, 30, 30)"), false);
   assert.equal(player.bright("rgba(224, 224, 224, 0.9)"), true);
+});
+
+test("a focused control keeps the keys that it needs", () => {
+  assert.equal(player.owned("SELECT", "ArrowDown"), true);
+  assert.equal(player.owned("INPUT", "ArrowLeft"), true);
+  assert.equal(player.owned("INPUT", "l"), false);
+  assert.equal(player.owned("BUTTON", " "), true);
+  assert.equal(player.owned("DIV", " "), false);
+});
+
+test("edges of a selection", () => {
+  assert.deepEqual(player.withEdge(null, "in", 0.5, 2), [0.5, 2]);
+  assert.deepEqual(player.withEdge(null, "out", 0.5, 2), [0, 0.5]);
+  assert.deepEqual(player.withEdge([0.2, 1], "in", 0.5, 2), [0.5, 1]);
+  assert.deepEqual(player.withEdge([0.2, 1], "in", 1.5, 2), [1.5, 2], "the other edge gives way");
+  assert.deepEqual(player.withEdge([0.8, 1], "out", 0.5, 2), [0, 0.5]);
+  assert.equal(player.withEdge(null, "in", 2, 2), null);
+  assert.equal(player.withEdge(null, "out", 0, 2), null);
+  assert.deepEqual(player.between(1, 0.5), [0.5, 1]);
+  assert.equal(player.between(1, 1.01), null);
+});
+
+test("speeds go step by step and end", () => {
+  assert.equal(player.nextSpeed(1, 1), 1.25);
+  assert.equal(player.nextSpeed(1, -1), 0.75);
+  assert.equal(player.nextSpeed(2, 1), 2);
+  assert.equal(player.nextSpeed(0.25, -1), 0.25);
+});
+
+test("even levels only turn down, by 24 dB at most, and leave silence alone", () => {
+  assert.deepEqual(player.evenGains([-20, -26, null]), [-6, 0, 0]);
+  assert.ok(player.evenGains([-10, -70])[0] === -24);
+  assert.deepEqual(player.evenGains([]), []);
+});
+
+test("a picture is shown whole in its box", () => {
+  assert.deepEqual(player.contain(320, 320, 160, 80), { x: 0, y: 80, width: 320, height: 160 });
+  assert.deepEqual(player.contain(320, 320, 80, 160), { x: 80, y: 0, width: 160, height: 320 });
+});
+
+test("the frame of the saliency map", () => {
+  assert.equal(player.frameAt(0, 25, 50), 0);
+  assert.equal(player.frameAt(0.12, 25, 50), 3); // 0.12 * 25 is a hair under 3 in binary
+  assert.equal(player.frameAt(1.999, 25, 50), 49);
+  assert.equal(player.frameAt(2, 25, 50), -1);
+});
+
+test("no saliency is transparent, the most as opaque as asked for", () => {
+  assert.equal(player.heat(0, 1)[3], 0);
+  assert.equal(player.heat(255, 0.6)[3], 153);
+  assert.deepEqual(player.heat(300), player.heat(255));
+});
+
+test("throttled: the first at once, the last never lost", () => {
+  let time = 0, runs = [], due = [];
+  const tell = player.throttled(() => runs.push(time), 200, () => time, (run, wait) => due.push([time + wait, run]));
+  for (time = 0; time <= 1000; time += 10) {
+    while (due.length && due[0][0] <= time) due.shift()[1]();
+    if (time <= 500) tell();
+  }
+  assert.deepEqual(runs, [0, 200, 400, 600]);
 });

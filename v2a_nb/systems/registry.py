@@ -7,6 +7,12 @@ from pathlib import Path
 from v2a_nb.errors import UsageError, WeightsError
 
 SYSTEMS = ("vaura",)
+HONEST = (
+    "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
+    "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
+    "in a picture is unknown to them."
+)
+"""What a user of the shipped weights is told wherever they meet a video of their own."""
 
 
 def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):

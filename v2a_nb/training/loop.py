@@ -12,12 +12,14 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from v2a_nb import media
+from v2a_nb.clip import Sound
 from v2a_nb.errors import V2AError
 
 
@@ -52,7 +54,7 @@ def fit(
     out: str | Path,
     *,
     resume: bool = False,
-    watch: Callable[[int, nn.Module], dict[str, float]] | None = None,
+    watch: Callable[[int, nn.Module], dict[str, float | Sound]] | None = None,
     watch_every: int = 0,
     until: int | None = None,
 ) -> nn.Module:
@@ -62,10 +64,10 @@ def fit(
         module: ``module(batch)`` returns ``{"loss": scalar, ...}``.
         batch_of: from a step's number (global: step * processes + rank) to a batch on the CPU.
         plan: steps and rates.
-        out: folder for ``log.jsonl`` and ``state/``.
+        out: folder for ``plan.json``, ``log.jsonl``, ``state/`` and ``samples/``.
         resume: go on from ``state/`` where there is one.
         watch: called every ``watch_every`` steps with the module in evaluation mode; its numbers go to
-            the log.
+            the log, a sound under ``sample`` to ``samples/STEP.wav``.
         until: stop early at this step without changing the schedule (tests of resuming use it).
 
     Raises:
@@ -93,6 +95,8 @@ def fit(
     model, optimizer = accelerator.prepare(module, optimizer)
     began = time.perf_counter() - spent
     last = plan.steps if until is None else min(until, plan.steps)
+    if accelerator.is_main_process:
+        _write_plan(out / "plan.json", {**asdict(plan), "last": last})
     for step in range(first, last):
         model.train()
         torch.manual_seed(plan.seed * 1_000_003 + step)
@@ -117,7 +121,11 @@ def fit(
         if watch and watch_every and (done % watch_every == 0 or done == last):
             module.eval()
             with torch.no_grad():
-                entry.update(watch(done, accelerator.unwrap_model(model)))
+                seen = dict(watch(done, accelerator.unwrap_model(model)))
+            sample = seen.pop("sample", None)
+            if sample is not None:
+                media.save_wav(out / "samples" / f"{done}.wav", sample)
+            entry.update(seen)
         if entry:
             seconds = round(time.perf_counter() - began, 2)
             line = {"step": done, **entry, "rate": plan.rate(step), "seconds": seconds}
@@ -141,9 +149,22 @@ def _save(path: Path, module: nn.Module, optimizer, step: int, seconds: float) -
     os.replace(partial, path)
 
 
+def _write_plan(path: Path, plan: dict) -> None:
+    """What a monitor needs to say how much is left."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(plan))
+    os.replace(partial, path)
+
+
 def _cut_log(path: Path, step: int) -> None:
-    """Forget lines that were logged after the saved state."""
+    """Forget lines that were logged after the saved state, and one that a kill left half written."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
     path.write_text("".join(line + "\n" for line in kept))

@@ -1,0 +1,266 @@
+"""The guidance explorer: a grid of guidance values and seeds, generated once, scored, and heard with the picture."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from v2a_nb import plots
+from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError
+from v2a_nb.widgets import explorer_frame as frame
+from v2a_nb.widgets.player import Player, compare
+
+MOST = 36  # sounds in a grid
+TRACKS = 6  # of the page's player, where nobody chose
+
+
+class GuidanceExplorer(frame.Explorer):
+    """What :func:`explore_guidance` returns.
+
+    Attributes:
+        system, clip, events: as given; the clip's own sound is the reference and never an input.
+        chosen: ``(guidance, seed)`` of the sounds in the page's player.
+    """
+
+    lead = (
+        "Each row is one generated sound. Guidance is worth something where its values differ by more than the "
+        "seeds do; too much of it makes wrong hits, too little misses them."
+    )
+
+    def __init__(
+        self,
+        system,
+        clip: Clip,
+        guidances: Sequence[float],
+        seeds: Sequence[int],
+        temperature: float | None,
+        truth: Mapping | Sequence | None,
+        chosen: Sequence[tuple[float, int]] | None,
+        title: str,
+        options: dict,
+    ) -> None:
+        if not isinstance(clip, Clip):
+            raise UsageError(
+                f"explore_guidance needs a Clip, not a {type(clip).__name__}; read one with v2a.open(path)"
+            )
+        self.system, self.clip, self.options = system, clip, options
+        self.times = frame.times_of(truth)
+        events = truth.get("events", ()) if isinstance(truth, Mapping) else truth
+        given = [] if events is None else list(events)
+        self.events = [e if isinstance(e, Mapping) else {"time_s": float(e)} for e in given]
+        _accepts(system, ["guidance", *(["temperature"] if temperature is not None else []), *options])
+        preset = getattr(getattr(getattr(system, "decoder", None), "config", None), "sampling", None)
+        guidances = [guidances] if isinstance(guidances, int | float) else guidances
+        seeds = [seeds] if isinstance(seeds, int) else seeds
+        grid = [{"guidance": g, "seed": s} for g in guidances for s in seeds]
+        if len(grid) > MOST:
+            raise UsageError(f"{len(grid)} sounds are too many for one page: {MOST} at most, fewer guidances or seeds")
+        super().__init__(
+            title or f"Guidance and seed: {clip.name}",
+            grid,
+            {
+                "guidance": getattr(preset, "guidance", 2.0),
+                "seed": 0,
+                "temperature": getattr(preset, "temperature", None) if temperature is None else temperature,
+            },
+        )
+        if chosen is None:  # all where they are few, else the first seed of each guidance
+            few = len(grid) <= TRACKS
+            chosen = [(s["guidance"], s["seed"]) for s in grid if few or s["seed"] == grid[0]["seed"]][:8]
+        self.chosen = self._pairs(chosen)
+
+    def _check(self, settings: dict) -> None:
+        check(**settings)
+
+    def _pairs(self, chosen: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+        try:
+            pairs = [(guidance, seed) for guidance, seed in chosen]
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"chosen sounds are pairs (guidance, seed), not {chosen!r}") from error
+        for guidance, seed in pairs:
+            self._settings({"guidance": guidance, "seed": seed})
+        return pairs
+
+    def _compute(self, settings: dict) -> frame.Variant:
+        how = {k: v for k, v in settings.items() if v is not None}
+        sound = self.system.generate(self.clip.silent(), **how, **self.options)
+        label = f"guidance {settings['guidance']:g}, seed {settings['seed']}"
+        if settings["temperature"] != self.defaults["temperature"]:
+            label += f", temperature {settings['temperature']:g}"
+        numbers = {"onsets": len(detect_onsets(sound)), "level (dBFS)": sound.rms_dbfs}
+        if self.times is not None:
+            numbers = {**frame.onset_f1(sound, self.times, sound), "true onsets": len(self.times), **numbers}
+        return frame.Variant(label, settings, sound, partial(_picture, sound, label, self.times), numbers)
+
+    def _first(self) -> list[frame.Variant]:
+        """The clip's own sound, where it has one: what the detector makes of the truth is the ceiling."""
+        own = self.clip.sound
+        if own is None or not own.n:
+            return []
+        numbers = {"onsets": len(detect_onsets(own)), "level (dBFS)": own.rms_dbfs}
+        if self.times is not None:
+            numbers = {**frame.onset_f1(own, self.times, own), "true onsets": len(self.times), **numbers}
+        return [frame.Variant("the clip's own sound", {}, own, None, numbers)]
+
+    @property
+    def variants(self) -> list[frame.Variant]:
+        """What the page shows, generated when first asked for, with a bar where that takes long."""
+        from tqdm import tqdm
+
+        bar = tqdm(self.static, desc=self.clip.name[:24], unit="sound", leave=False, delay=3.0, file=sys.stderr)
+        return [self.at(**settings) for settings in bar]
+
+    @property
+    def summary(self) -> list[dict]:
+        """A dictionary per guidance: ``guidance``, and over its seeds mean, least and most of the onset F1.
+
+        Without a truth there is nothing to sum up: an empty list.
+        """
+        if self.times is None:
+            return []
+        rows = []
+        for guidance in dict.fromkeys(s["guidance"] for s in self.static):
+            found = [v.numbers[frame.F1] for v in self.variants if v.settings["guidance"] == guidance]
+            found = [f for f in found if not math.isnan(f)] or [math.nan]
+            rows.append({"guidance": guidance, "mean": float(np.mean(found)), "least": min(found), "most": max(found)})
+        return rows
+
+    def player(self, chosen: Sequence[tuple[float, int]] | None = None) -> Player:
+        """The clip with some of its sounds, switched in place, beside its own sound.
+
+        Args:
+            chosen: ``(guidance, seed)`` each; left out, those of the page.
+
+        Raises:
+            UsageError: values that cannot be meant.
+        """
+        tracks = {}
+        for guidance, seed in self.chosen if chosen is None else self._pairs(chosen):
+            made = self.at(guidance=guidance, seed=seed)
+            tracks[made.label] = made.sound
+        if self.clip.sound is not None:
+            tracks["the clip's own"] = self.clip.sound
+        return compare(self.clip, tracks, events=self.events, title=f"Heard with the picture: {self.clip.name}")
+
+    def _body(self) -> str:
+        rows = [
+            {"label": f"guidance {row['guidance']:g}", f"mean {frame.F1}": row["mean"], "least": row["least"],
+             "most": row["most"]}
+            for row in self.summary
+        ]  # fmt: skip
+        over = (
+            f'<p style="margin:12px 0 4px">Over the seeds of each guidance:</p>{frame.table_html(rows)}' if rows else ""
+        )
+        picture = f'<div style="margin:12px 0">{frame.image_html(self.picture)}</div>'
+        return f"{over}{picture}{self.player().html}"
+
+    @property
+    def picture(self) -> plots.Figure:
+        """Onsets of all sounds, one row each, over the true events where they are known."""
+        shown = self._first() + self.variants
+        rows = {v.label: detect_onsets(v.sound) for v in shown}
+        return plots.show(plots.timeline(rows, self.clip.duration, events=self.events), dpi=90)
+
+    def _controls(self, w) -> dict:
+        style = frame.control_style(w, continuous_update=False)
+        controls = {
+            "guidance": w.FloatSlider(
+                value=self.defaults["guidance"], min=0, max=12, step=0.5, description="Guidance (1: none)", **style
+            ),
+            "seed": w.BoundedIntText(value=self.static[0]["seed"], min=0, max=2**31 - 1, description="Seed", **style),
+        }
+        if self.defaults["temperature"] is not None:
+            controls["temperature"] = w.FloatSlider(
+                value=self.defaults["temperature"], min=0, max=2, step=0.05, description="Temperature", **style
+            )
+        return controls
+
+
+def explore_guidance(
+    system,
+    clip: Clip,
+    guidances: Sequence[float] = (1.0, 2.0, 6.0),
+    seeds: Sequence[int] = (0, 1),
+    *,
+    temperature: float | None = None,
+    truth: Mapping | Sequence | None = None,
+    chosen: Sequence[tuple[float, int]] | None = None,
+    title: str = "",
+    **options: object,
+) -> GuidanceExplorer:
+    """A grid of guidance values and seeds: scores, onsets, and a player of some of them.
+
+    Displays a static page that needs no kernel; ``.live()`` has a guidance slider, a seed box and a temperature
+    (needs one), ``.at(guidance=3.0, seed=5)`` is one sound as a value, ``.table`` and ``.summary`` the numbers,
+    ``.player([(1.0, 0), (6.0, 0)])`` plays others, ``.save(path)`` writes the page. Each sound is generated once,
+    alone, and is what ``system.generate(clip.silent(), guidance=..., seed=...)`` gives.
+
+    Args:
+        system: what :func:`v2a_nb.load` returns.
+        clip: its own sound is only compared with.
+        guidances: 0 to 100; 1 is none.
+        seeds: 0 and up.
+        temperature: left out, the preset's.
+        truth: true events: an entry of ``truth.json``, its events, or times in s. With them there is an onset F1.
+        chosen: ``(guidance, seed)`` of the sounds in the page's player; left out, all where they are six or
+            fewer, else the first seed of each guidance.
+        title: shown above.
+        options: more for ``system.generate``, such as ``top_k``.
+
+    Raises:
+        UsageError: not a clip, a system without guidance, or values that cannot be meant.
+
+    Examples:
+        >>> explorer = explore_guidance(vaura, item.clip, truth=item.truth)     # doctest: +SKIP
+        >>> [row["mean"] for row in explorer.summary]                             # doctest: +SKIP
+        [0.62, 0.8, 0.71]
+    """
+    return GuidanceExplorer(system, clip, guidances, seeds, temperature, truth, chosen, title, options)
+
+
+def check(guidance: float, seed: int, temperature: float | None) -> None:
+    """Raise :class:`UsageError` for values that cannot be meant."""
+    for name, value, most in (("guidance", guidance, 100.0), ("temperature", temperature, math.inf)):
+        if value is None:
+            continue
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or not (0 <= value <= most and math.isfinite(value)):
+            raise UsageError(f"{name} {value!r}: a number from 0{' to 100' if most == 100 else ''} is needed")
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"seed {seed!r}: a whole number from 0 is needed")
+
+
+def _accepts(system, names: Sequence[str]) -> None:
+    """Refuse what is no system, and a system whose ``generate`` has no such option."""
+    generate = getattr(system, "generate", None)
+    if not callable(generate):
+        raise UsageError(
+            f"explore_guidance needs a system, not a {type(system).__name__}; load one with v2a.load(name)"
+        )
+    known = inspect.signature(generate).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in names:
+        if name not in known:
+            raise UsageError(f"{getattr(system, 'name', type(system).__name__)} has no {name} to explore")
+
+
+def _picture(sound: Sound, label: str, times: np.ndarray | None) -> plots.Figure:
+    """One sound's spectrogram, with the true onsets on it."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(9, 2.8), layout="constrained")
+    ax = fig.add_subplot()
+    plots.spectrogram(sound, ax, title=label)
+    if times is not None:
+        for time in times:
+            ax.axvline(time, color="white", lw=1.2, ls="--")
+        fig.alt += f" Dashed: {len(times)} true onsets."
+    return plots.show(fig, dpi=80)

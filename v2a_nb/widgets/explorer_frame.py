@@ -1,0 +1,400 @@
+"""What the explorers share: a set of settings as a page without a kernel, and the same behind sliders.
+
+An explorer displays a **static page** by default: a table of numbers, and a picture and a sound for each of a few
+settings, computed once. It has no script, no widget and nothing from the network, so a saved notebook shows it
+everywhere, an untrusted one too. ``explorer.live()`` is the other way: an ipywidgets panel whose sliders compute
+anew. A notebook that was saved with such a panel shows "model not found" where no kernel runs, so call it by hand
+and leave it out of notebooks that are published with their outputs.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from v2a_nb import plots
+from v2a_nb.audio.onsets import detect_onsets, onset_scores
+from v2a_nb.clip import Sound
+from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.widgets.payload import notes_of
+from v2a_nb.widgets.player import sound_html
+
+TARGET_BYTES = 2_000_000
+"""What a static page is fitted to: the sample rate of its sounds gives way, then their length."""
+KEPT = 32  # computed settings that an explorer remembers beside those of its page
+RATES = (48000, 32000, 24000, 16000)  # Hz, tried in this order
+F1 = "onset F1 (50 ms)"
+NOT_THERE = "–"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one choice of settings gives.
+
+    Attributes:
+        label: the settings in words.
+        settings: by name.
+        sound: never rescaled.
+        draw: makes the picture; None for a sound alone.
+        numbers: by name with unit; NaN where there was nothing to count.
+        remarks: what else must be known, in words.
+    """
+
+    label: str
+    settings: dict
+    sound: Sound
+    draw: Callable[[], plots.Figure] | None = field(default=None, repr=False, compare=False)
+    numbers: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def picture(self) -> plots.Figure | None:
+        """With alt text; drawn when first looked at."""
+        return None if self.draw is None else self.draw()
+
+    @property
+    def notes(self) -> list[str]:
+        """The remarks, and ``silent`` or ``clipped`` where the sound is that."""
+        return [*self.remarks, *notes_of(self.sound, self.sound.duration)]
+
+
+class Explorer:
+    """A static page by default, :meth:`live` for sliders. The base of the three explorers.
+
+    Attributes:
+        title: shown above; any text, never read as HTML.
+        static: the settings of the page, one dictionary each.
+        defaults: where the sliders start, and what a setting left out of :meth:`at` is.
+    """
+
+    lead = ""
+    """What to look and listen for."""
+
+    def __init__(self, title: str, static: Sequence[Mapping], defaults: Mapping) -> None:
+        self.title, self.defaults = str(title), dict(defaults)
+        if isinstance(static, Mapping) or not all(isinstance(settings, Mapping) for settings in static):
+            raise UsageError("settings are a list of dictionaries, one for each choice")
+        self.static = [self._settings(settings) for settings in static]
+        if not self.static:
+            raise UsageError("an explorer needs at least one choice of settings")
+        self._made: dict[tuple, Variant] = {}
+
+    # --- for the three to fill in ---------------------------------------------------------------
+
+    def _check(self, settings: dict) -> None:
+        """Raise :class:`UsageError` for settings that cannot be meant."""
+        raise UsageError(f"{type(self).__name__} has no settings")  # pragma: no cover
+
+    def _compute(self, settings: dict) -> Variant:
+        raise UsageError(f"{type(self).__name__} computes nothing")  # pragma: no cover
+
+    def _controls(self, w) -> dict:
+        """Widgets of the module ``w`` (ipywidgets) by the name of their setting."""
+        return {}  # pragma: no cover
+
+    def _read(self, name: str, value: object) -> object:
+        """The setting that a widget's value stands for."""
+        return value
+
+    def _first(self) -> list[Variant]:
+        """What stands before the settings: the original."""
+        return []
+
+    # --- values ---------------------------------------------------------------------------------
+
+    def _settings(self, settings: Mapping) -> dict:
+        unknown = set(settings) - set(self.defaults)
+        if unknown:
+            raise UsageError(f"no setting {sorted(unknown)[0]!r}; there is {', '.join(self.defaults)}")
+        made = {**self.defaults, **settings}
+        self._check(made)
+        return made
+
+    def at(self, **settings) -> Variant:
+        """What these settings give; computed once.
+
+        Raises:
+            UsageError: an unknown setting, or one that cannot be meant.
+        """
+        made = self._settings(settings)
+        key = tuple(made.items())
+        if key not in self._made:
+            if len(self._made) >= KEPT + len(self.static):
+                self._made.pop(next(iter(self._made)))
+            self._made[key] = self._compute(made)
+        return self._made[key]
+
+    @property
+    def variants(self) -> list[Variant]:
+        """What the page shows, computed when first asked for."""
+        return [self.at(**settings) for settings in self.static]
+
+    @property
+    def table(self) -> list[dict]:
+        """A dictionary per row of the page's table: ``label``, the numbers by name, ``notes``."""
+        return [{"label": v.label, **v.numbers, "notes": ", ".join(v.notes)} for v in self._first() + self.variants]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.title!r}, {len(self.static)} settings; .live() has sliders)"
+
+    # --- the page -------------------------------------------------------------------------------
+
+    @cached_property
+    def html(self) -> str:
+        """The static page: no script, no widget, no address outside of it."""
+        return (
+            '<figure style="margin:8px 0;max-width:1000px;font-family:system-ui,sans-serif">'
+            f'<figcaption dir="auto" style="font-weight:600;margin:0 0 4px;text-align:start">{escape(self.title)}'
+            f'</figcaption><p style="margin:0 0 8px">{escape(self.lead)}</p>{table_html(self.table)}{self._body()}'
+            "</figure>"
+        )
+
+    def _body(self) -> str:
+        shown = self._first() + self.variants
+        pictures = [image_html(v.picture) for v in shown]
+        sounds, reduced = fit_sounds([v.sound for v in shown], TARGET_BYTES - sum(map(len, pictures)) - 30_000)
+        cards = "".join(
+            f'<div role="group" aria-label="{escape(v.label)}" style="border:1px solid #8886;border-radius:6px;'
+            f'padding:8px;min-width:0"><p style="font-weight:600;margin:0 0 6px">{escape(v.label)}</p>{picture}'
+            f'<div style="margin:6px 0 0;font-size:.8em">{sound_html(sound)}</div></div>'
+            for v, picture, sound in zip(shown, pictures, sounds, strict=True)
+        )
+        small = f"<p style='margin:8px 0 0'><small>{escape(reduced)}</small></p>" if reduced else ""
+        grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px;margin:12px 0 0"
+        return f'<div style="{grid}">{cards}</div>{small}'
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.html
+        except V2AError as error:  # IPython would print a traceback and go on; this is the same in one line
+            return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
+
+    def save(self, path: str | Path) -> Path:
+        """Write the static page, whole or not at all.
+
+        Raises:
+            MediaError: it cannot be written there.
+        """
+        path = Path(path)
+        page = (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<meta name="color-scheme" content="light dark"><title>{escape(self.title)}</title></head>'
+            f'<body style="max-width:1000px;margin:24px auto;padding:0 16px">{self.html}</body></html>\n'
+        )
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(page, encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise MediaError(f"{path}: the page cannot be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    # --- sliders --------------------------------------------------------------------------------
+
+    def live(self):
+        """A panel that computes anew when a setting changes; needs a kernel.
+
+        Sliders answer when they are released or a key is pressed (``continuous_update=False``): every answer is a
+        computation. Settings that cannot be meant are said in the panel, and the last good answer stays. The
+        original stays below, to compare with.
+
+        Returns:
+            an ``ipywidgets.VBox``; its ``controls`` are the widgets by name of their setting, ``status`` and
+            ``output`` two ``ipywidgets.HTML``.
+        """
+        import ipywidgets as w  # only here: the static page does without
+
+        controls = self._controls(w)
+        status, output = w.HTML(), w.HTML()
+        row = w.Box(list(controls.values()), layout=w.Layout(flex_flow="row wrap"))
+        original = "".join(f"<p><b>{escape(v.label)}</b></p>{variant_html(v)}" for v in self._first())
+        panel = w.VBox([row, status, output, *([w.HTML(original)] if original else [])])
+        panel.controls, panel.status, panel.output = controls, status, output
+
+        def update(_change=None) -> None:
+            status.value = '<p role="status">computing …</p>'
+            try:
+                made = self.at(**{name: self._read(name, control.value) for name, control in controls.items()})
+                output.value = variant_html(made)
+            except V2AError as error:
+                status.value = f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
+            except Exception as error:
+                status.value = f'<p role="alert"><b>Failed:</b> {escape(error)}</p>'
+                raise  # a fault of ours: the log has where
+            else:
+                status.value = f'<p role="status">{escape(made.label)}</p>'
+
+        for control in controls.values():
+            control.observe(update, names="value")
+        update()
+        return panel
+
+
+def control_style(w, **more) -> dict:
+    """Options of every control: its whole description, room for the slider, and an answer when released."""
+    layout = w.Layout(width="360px", max_width="100%", margin="2px 16px 2px 0")
+    return {"style": {"description_width": "initial"}, "layout": layout, **more}
+
+
+# --- HTML -----------------------------------------------------------------------------------------
+
+
+def escape(text: object) -> str:
+    """Any value as text for HTML and its attributes."""
+    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd"), quote=True)
+
+
+def number_text(value: object) -> str:
+    """Three digits; a dash where there is nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOT_THERE
+    if isinstance(value, int | np.integer | str):
+        return str(value)
+    plain = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return plain.replace("-", "\u2212")
+
+
+def table_html(rows: Sequence[Mapping]) -> str:
+    """Rows with ``label`` first; columns that are empty throughout are left out."""
+    # the last row has all the numbers, the original's fewer
+    ordered = dict.fromkeys(k for row in (*rows[-1:], *rows) for k in row if k not in ("label", "notes"))
+    names = [n for n in ("label", *ordered, "notes") if any(row.get(n) not in (None, "") for row in rows)]
+    style = 'style="padding:2px 10px;text-align:right;border-bottom:1px solid #8884"'
+    side = style.replace("right", "left")
+    head = "".join(
+        f'<th scope="col" {side if n in ("label", "notes") else style}>{"settings" if n == "label" else escape(n)}</th>'
+        for n in names
+    )
+    body = "".join(
+        f'<tr><th scope="row" {side}>{escape(row["label"])}</th>'
+        + "".join(
+            f"<td {side if n == 'notes' else style}>{escape(number_text(row.get(n)))}</td>"
+            for n in names
+            if n != "label"
+        )
+        + "</tr>"
+        for row in rows
+    )
+    table = 'style="border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums"'
+    return (
+        f'<div style="overflow-x:auto"><table {table}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def spectrogram_of(sound: Sound) -> plots.Figure:
+    """The sound itself, as large as a card."""
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(4.6, 2.4), layout="constrained")
+    return plots.show(plots.spectrogram(sound, fig.add_subplot()))
+
+
+def image_html(picture: plots.Figure | None) -> str:
+    """The picture with its alt text, or nothing."""
+    if picture is None:
+        return ""
+    data = base64.b64encode(small_png(picture.png)).decode()
+    return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}" style="max-width:100%">'
+
+
+def variant_html(variant: Variant) -> str:
+    """One choice of settings: numbers, picture, sound."""
+    words = [f"{name}: {number_text(value)}" for name, value in variant.numbers.items()] + list(variant.notes)
+    return f"<p>{escape('; '.join(words))}</p>{image_html(variant.picture)}{sound_html(variant.sound)}"
+
+
+def small_png(png: bytes) -> bytes:
+    """The same picture in 256 colours: less than half the size, and no difference to see in a spectrogram."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return min(png, buffer.getvalue(), key=len)
+
+
+# --- sounds ---------------------------------------------------------------------------------------
+
+
+def checked(sound: object, what: str) -> Sound:
+    """The sound as mono.
+
+    Raises:
+        UsageError: not a :class:`Sound`, or an empty one.
+    """
+    if not isinstance(sound, Sound):
+        raise UsageError(f"{what} needs a Sound, not a {type(sound).__name__}; make one with v2a.Sound(samples, rate)")
+    if not sound.n:
+        raise UsageError(f"{what} needs a sound, and this one is empty")
+    return sound.mono()
+
+
+def fit_sounds(sounds: Sequence[Sound], room: float) -> tuple[list[Sound], str]:
+    """Mono sounds that fit ``room`` bytes as base64 WAV, and a remark where something gave way; levels stay."""
+    longest = max((s.duration for s in sounds), default=0.0)
+    for rate in RATES:
+        a_second = sum(min(s.sample_rate, rate) for s in sounds) * 8 / 3  # 16 bits, base64
+        if a_second * longest <= room:
+            break
+    seconds = min(longest, max(room / max(a_second, 1), 0.1))
+    lost = [f"at {rate / 1000:g} kHz"] if any(s.sample_rate > rate for s in sounds) else []
+    lost += [f"the first {seconds:.2f} of {longest:.2f} s"] if seconds < longest else []
+    made = [s.slice(0, seconds) if s.duration > seconds else s for s in sounds]
+    made = [s.resample(min(rate, s.sample_rate)) for s in made]
+    return made, f"Played {', '.join(lost)}, to keep this output small; the numbers are of the whole." if lost else ""
+
+
+def onset_f1(sound: Sound, times: np.ndarray | None, original: Sound) -> dict[str, float]:
+    """F1 of a sound's onsets against true times (s) or, where none are known, against the original's onsets."""
+    if times is not None:
+        return {F1: onset_scores(times, detect_onsets(sound), 0.05)[2]}
+    return {"onsets kept (F1, 50 ms)": onset_scores(detect_onsets(original), detect_onsets(sound), 0.05)[2]}
+
+
+def times_of(events: Mapping | Sequence | None) -> np.ndarray | None:
+    """Times of the events that sound, s, sorted; of an entry of ``truth.json``, its events, or times.
+
+    Raises:
+        UsageError: an event without a time.
+    """
+    if events is None:
+        return None
+    if isinstance(events, Mapping):
+        events = events.get("events", ())
+    try:
+        given = [e for e in events if not isinstance(e, Mapping) or e.get("sounding", True)]
+        times = np.array([float(e["time_s"] if isinstance(e, Mapping) else e) for e in given])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"events need a time_s in seconds each: {error!r}") from error
+    if not np.isfinite(times).all():
+        raise UsageError("events need finite times in seconds")
+    return np.sort(times)
+
+
+def distance_db(original: Sound, made: Sound) -> float:
+    """Mean distance of two sounds' log-mel spectrograms, dB (80 bands, floor -100 dB; see ``codec_report``)."""
+    import warnings
+
+    import torch
+
+    from v2a_nb.audio.codec_report import log10_mel
+
+    made = made.resample(original.sample_rate).fit(n=original.n)
+    pair = torch.from_numpy(np.concatenate([original.samples, made.samples]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of librosa, over low bands that hold no bin at high rates
+        mel = log10_mel(pair, original.sample_rate)
+    return 20 * float((mel[0] - mel[1]).abs().mean())

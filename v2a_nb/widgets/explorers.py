@@ -1,0 +1,31 @@
+"""Explorers: one call in a notebook shows what settings do, in numbers, pictures and sounds.
+
+| call | explores |
+|---|---|
+| :func:`explore_spectrogram` | window, hop, mel bands, Griffin-Lim iterations |
+| :func:`explore_codec` | how many codebooks |
+| :func:`explore_guidance` | guidance, seed, temperature |
+
+Each returns an explorer that displays a static page (no kernel, no widget, about 2 MB at most) and whose
+``live()`` is a panel with sliders; see :mod:`v2a_nb.widgets.explorer_frame` for which to use when.
+
+Examples:
+    >>> explore_spectrogram(sound)                                              # doctest: +SKIP
+    >>> explore_codec(sound, events=item.truth).live()                            # doctest: +SKIP
+"""
+
+from v2a_nb.widgets.explore_codec import CodecExplorer, explore_codec
+from v2a_nb.widgets.explore_guidance import GuidanceExplorer, explore_guidance
+from v2a_nb.widgets.explore_spectrogram import SpectrogramExplorer, explore_spectrogram
+from v2a_nb.widgets.explorer_frame import Explorer, Variant
+
+__all__ = [
+    "CodecExplorer",
+    "Explorer",
+    "GuidanceExplorer",
+    "SpectrogramExplorer",
+    "Variant",
+    "explore_codec",
+    "explore_guidance",
+    "explore_spectrogram",
+]

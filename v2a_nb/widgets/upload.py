@@ -1,0 +1,313 @@
+"""Your own video: choose a file, press a button, hear its new soundtrack beside its own.
+
+``your_video()`` shows the panel; :func:`soundtrack` is the work behind its button, for code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from v2a_nb import media
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.systems.registry import HONEST
+from v2a_nb.widgets.browser import escape
+from v2a_nb.widgets.payload import as_text, encode
+from v2a_nb.widgets.player import Player, compare
+
+UPLOAD_BYTES = 50_000_000
+"""Most that an upload may have. Notebook servers often drop more than 10 MB on the way; a path has no such limit."""
+LINK_BYTES = 4_000_000
+"""Largest file that is put into the panel as a download; a larger one is named by its path."""
+SECONDS, MOST_S = 8.0, 30.0  # of the video: used if nothing is said, and at most
+SIDE = 360  # pixels of the picture's shorter side, at most: half a minute of it fits into 2 GB
+CODE = (
+    'clip = v2a.open("my_video.mp4", duration=8); '
+    'v2a.compare(clip, {"vaura": v2a.load("vaura").generate(clip), "its own sound": clip.sound})'
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What :func:`soundtrack` returns: the clip as read, its new sound, a player of both, and the files."""
+
+    clip: Clip
+    sound: Sound
+    player: Player
+    wav: Path
+    mp4: Path
+
+    def links(self) -> str:
+        """Download links as HTML; a file over :data:`LINK_BYTES` is named by its path."""
+        parts = []
+        for path, kind in ((self.wav, "audio/wav"), (self.mp4, "video/mp4")):
+            name = escape(path.name)
+            if path.stat().st_size > LINK_BYTES:
+                parts.append(f"<bdi>{escape(path)}</bdi> ({path.stat().st_size / 1e6:.0f} MB, too large for a link)")
+            else:
+                data = f"data:{kind};base64,{encode(path.read_bytes())}"
+                parts.append(f'<a download="{name}" href="{data}">Download <bdi>{name}</bdi></a>')
+        return f"<p>{' · '.join(parts)}<br><small>in the folder <bdi>{escape(self.wav.parent)}</bdi></small></p>"
+
+
+def soundtrack(
+    video: str | Path | bytes,
+    *,
+    name: str = "",
+    system: object = "vaura",
+    label: str = "",
+    weights: str | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    start: float = 0.0,
+    seconds: float = SECONDS,
+    out: str | Path = "your_video",
+    report: Callable[[str], None] | None = None,
+) -> Made:
+    """Read a part of a video, make its soundtrack, and write ``STEM.wav`` and ``STEM.mp4``.
+
+    Args:
+        video: a file's path, or its bytes as they were uploaded.
+        name: what the bytes were called; its stem names the results, any text is safe.
+        system: a name for :func:`v2a_nb.load` or a loaded system.
+        label: of its track in the player; left out, the system's name.
+        weights: of it; left out, the shipped ones.
+        seed: the same seed gives the same sound on one machine.
+        guidance: left out, the preset's best.
+        start, seconds: the part that is used, 30 s at most; pictures are shrunk to a short side of 360 pixels.
+        out: folder; nothing in it is written over, a second ``a.wav`` becomes ``a.2.wav``.
+        report: receives what is going on, a line at a time.
+
+    Raises:
+        MediaError: the video cannot be read, or the folder cannot be written.
+        UsageError: an upload over 50 MB, an impossible part, no such system.
+        WeightsError: there are no such weights.
+
+    Example:
+        ``soundtrack("my_video.mp4", seed=1).player``
+    """
+    report = report or (lambda line: None)
+    if not (math.isfinite(start) and start >= 0 and math.isfinite(seconds) and 0 < seconds <= MOST_S):
+        raise UsageError(f"{seconds:g} s from {start:g} s: a start from 0, and up to {MOST_S:g} s, are possible")
+    report("reading the video ...")
+    clip, stem = _read(video, name, start, seconds)
+    label = label or (system if isinstance(system, str) else type(system).__name__)
+    if isinstance(system, str):
+        from v2a_nb.systems.registry import load
+
+        report("loading the system ...")
+        system = load(system, weights)
+    told, done, began = 0.0, 0, time.monotonic()
+
+    def progress(steps: int) -> None:
+        nonlocal told, done
+        done += steps
+        if time.monotonic() - told > 0.25:  # a notebook cannot show more
+            told = time.monotonic()
+            report(f"making {clip.duration:.1f} s of sound: step {done}, {told - began:.0f} s so far")
+
+    report(f"making {clip.duration:.1f} s of sound ...")
+    sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
+    report("writing the files ...")
+    wav, mp4 = _free(Path(out), stem)
+    media.save_wav(wav, sound)
+    media.save_mp4(mp4, clip, sound)
+    player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
+    return Made(clip, sound, player, wav, mp4)
+
+
+def _read(video: str | Path | bytes, name: str, start: float, seconds: float) -> tuple[Clip, str]:
+    """The clip, and a stem that is safe in a file system."""
+    if isinstance(video, str | Path):
+        return media.open(video, start=start, duration=seconds, size=SIDE), safe_stem(Path(video).name)
+    size = len(video)
+    if size > UPLOAD_BYTES:
+        raise UsageError(
+            f"{as_text(name)}: {size / 1e6:.0f} MB, and {UPLOAD_BYTES / 1e6:.0f} MB may be uploaded; "
+            "cut it, or put it beside the notebook and give its path"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upload"
+        path.write_bytes(video)
+        try:
+            return media.open(path, start=start, duration=seconds, size=SIDE), safe_stem(name)
+        except V2AError as error:  # under the name that the user knows
+            raise type(error)(str(error).replace(str(path), as_text(name) or "the upload")) from error
+
+
+def safe_stem(name: str) -> str:
+    """A file's name without its ending and without anything that a file system or a shell would mind.
+
+    >>> safe_stem("../my clip;rm.mp4")
+    'my clip_rm'
+    """
+    last = re.split(r"[/\\]", as_text(name))[-1]
+    stem = last.rsplit(".", 1)[0] if "." in last[1:] else last
+    return re.sub(r"[^\w .-]+", "_", stem).strip(" ._-")[:60].rstrip(" .") or "video"
+
+
+def _free(out: Path, stem: str) -> tuple[Path, Path]:
+    """Paths for a wav and an mp4 that do not exist yet, in a folder that does."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"{out}: the folder cannot be made: {error.strerror}; choose another out=") from error
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}.{number}"
+        paths = out / f"{name}.wav", out / f"{name}.mp4"
+        if not any(path.exists() for path in paths):
+            return paths
+        number += 1
+
+
+def uploaded(value: Mapping | Sequence) -> tuple[str, bytes] | None:
+    """Name and bytes of the last file in ``FileUpload.value``: a dictionary in ipywidgets 7, a tuple in 8.
+
+    Returns:
+        None where nothing was chosen.
+    """
+    if not value:
+        return None
+    if isinstance(value, Mapping):
+        name, file = list(value.items())[-1]
+        return str(file.get("metadata", {}).get("name", name)), bytes(file["content"])
+    return str(value[-1]["name"]), bytes(value[-1]["content"])
+
+
+def your_video(
+    system: object = "vaura", *, weights: str | None = None, out: str | Path = "your_video", seconds: float = SECONDS
+) -> YourVideo:
+    """A panel that makes a soundtrack for a video of yours and plays it beside its own.
+
+    Args:
+        system: a name for :func:`v2a_nb.load`, loaded at the first press, or a loaded system.
+        weights, out: as in :func:`soundtrack`.
+        seconds: what the panel offers to use of the video.
+
+    Raises:
+        UsageError: impossible ``seconds``.
+
+    Example:
+        ``your_video()``
+    """
+    if not 0 < seconds <= MOST_S:
+        raise UsageError(f"seconds={seconds:g}: more than 0 and up to {MOST_S:g} s can be used")
+    return YourVideo(system, weights, out, seconds)
+
+
+class YourVideo:
+    """What :func:`your_video` returns.
+
+    Attributes:
+        made: the newest result, or None.
+        panel: the ipywidgets box, made when it is first asked for.
+    """
+
+    def __init__(self, system: object, weights: str | None, out: str | Path, seconds: float) -> None:
+        self.system, self.weights, self.out, self.seconds = system, weights, Path(out), seconds
+        self.label = system if isinstance(system, str) else type(system).__name__
+        self.note = HONEST if isinstance(system, str) and weights is None else ""
+        self.made: Made | None = None
+
+    def __repr__(self) -> str:
+        return f"YourVideo({self.label})"
+
+    def _repr_html_(self) -> str:
+        """What stays where no kernel runs."""
+        return f"<p><small>Without a running kernel, or in your own code: <code>{escape(CODE)}</code></small></p>"
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        with suppress(ImportError):  # without ipywidgets there is the sentence
+            display(self.panel)
+        display(HTML(self._repr_html_()))
+
+    @cached_property
+    def panel(self):
+        """The controls, from the file down to the result."""
+        import ipywidgets as w
+
+        self.upload = w.FileUpload(accept="video/*", multiple=False, description="Choose a video")
+        self.path = w.Text(description="or its path", placeholder="used when filled", layout=w.Layout(width="420px"))
+        self.start = w.BoundedFloatText(0.0, min=0.0, max=86400.0, step=0.5, description="from (s)")
+        self.length = w.BoundedFloatText(self.seconds, min=0.3, max=MOST_S, step=0.5, description="seconds")
+        self.seed = w.BoundedIntText(0, min=0, max=2**31 - 1, description="seed")
+        self.guidance = w.Text(description="guidance", placeholder="the preset's best")
+        self.button = w.Button(description="Make its sound", button_style="primary")
+        self.message, self.links, self.player = w.HTML(), w.HTML(), w.Output()
+        self.button.on_click(lambda _: self.run())
+        limits = (
+            f"<small>Up to {UPLOAD_BYTES / 1e6:.0f} MB; notebook servers may drop uploads over 10 MB without a word "
+            "(on Colab over 1 MB): then put the file beside the notebook and give its path.</small>"
+        )
+        rows = (
+            [self.upload, self.path],
+            [self.start, self.length, self.seed, self.guidance],
+            [self.button, self.message],
+        )
+        boxes = [w.HBox(row, layout=w.Layout(flex_flow="row wrap")) for row in rows]
+        return w.VBox([boxes[0], w.HTML(limits), *boxes[1:], self.player, self.links])
+
+    def run(self) -> None:
+        """What the button does; whatever goes wrong becomes one line in the panel."""
+        _ = self.panel
+        self.button.disabled, self.links.value, self.player.outputs = True, "", ()
+        try:
+            chosen, path = uploaded(self.upload.value), self.path.value.strip()
+            if not path and chosen is None:
+                raise UsageError("choose a video, or give its path")
+            name, video = ("", Path(path).expanduser()) if path else chosen
+            if isinstance(self.system, str):  # once: the next press need not load it again
+                from v2a_nb.systems.registry import load
+
+                self._say("loading the system ...")
+                self.system = load(self.system, self.weights)
+            self.made = soundtrack(
+                video, name=name, system=self.system, label=self.label, seed=self.seed.value,
+                guidance=_number(self.guidance.value), start=self.start.value, seconds=self.length.value,
+                out=self.out, report=self._say,
+            )  # fmt: skip
+            put(self.player, self.made.player.html, repr(self.made.player))
+            self.links.value = self.made.links()
+            self._say(f"Done. {self.note}")
+        except KeyboardInterrupt:
+            self._say("stopped", alert=True)
+        except V2AError as error:
+            self._say(error, alert=True)
+        except Exception as error:  # not of our making; the panel has no place for a traceback
+            self._say(f"unexpected {type(error).__name__}: {error}", alert=True)
+        finally:
+            self.button.disabled = False
+
+    def _say(self, line: object, alert: bool = False) -> None:
+        text = escape(" ".join(as_text(line).split()))
+        self.message.value = f'<span role="{"alert" if alert else "status"}" dir="auto">{text}</span>'
+
+
+def _number(text: str) -> float | None:
+    """What stands in the box for guidance; None where it is empty."""
+    if not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"guidance {text!r} is no number; empty, it is the preset's best")
+    return value
+
+
+def put(output, html: str, plain: str) -> None:
+    """Show HTML with its scripts in an ``ipywidgets.Output``: by its trait, which any thread and front end takes."""
+    shown = {"text/html": html, "text/plain": as_text(plain)}
+    output.outputs = ({"output_type": "display_data", "data": shown, "metadata": {}},)
