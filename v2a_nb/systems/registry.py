@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from v2a_nb.errors import UsageError, WeightsError
 
-SYSTEMS = ("vaura",)
+SYSTEMS = ("vaura", "egosonics")
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
@@ -30,13 +31,11 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
     """
     import torch
 
-    from v2a_nb.systems.vaura import VAura
-
     if name not in SYSTEMS:
         looks_like_a_place = Path(name).exists() or "/" in name
         if not looks_like_a_place:
             raise UsageError(f"no system {name!r}; there is {', '.join(SYSTEMS)}")
-        name, weights = "vaura", name
+        name, weights = _system_in(name), name
     try:
         target = torch.device(device)
         torch.zeros(1, device=target)
@@ -46,4 +45,26 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():
         raise WeightsError("an empty name for weights")
-    return VAura.from_pretrained(weights or name).to(target)
+    return _class_of(name).from_pretrained(weights or name).to(target)
+
+
+def _class_of(name: str):
+    """A system's class; only that one's file is imported."""
+    if name == "egosonics":
+        from v2a_nb.systems.egosonics import EgoSonics
+
+        return EgoSonics
+    from v2a_nb.systems.vaura import VAura
+
+    return VAura
+
+
+def _system_in(place: str | Path) -> str:
+    """Which system's weights a folder or a Hub id holds; V-AURA, which then says what is wrong, if none."""
+    from v2a_nb.hub import find_weights
+
+    try:
+        kind = json.loads((find_weights(str(place)) / "config.json").read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "vaura"
+    return kind if kind in SYSTEMS else "vaura"

