@@ -1,0 +1,438 @@
+"""VAAS: the pairs, the classifier, both readings of its score, the curve, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import MediaError, UsageError, V2AError, WeightsError
+from v2a_nb.metrics.vaas import (
+    PRESETS,
+    PaperVaas,
+    TinyVaas,
+    Vaas,
+    VaasConfig,
+    build,
+    conventions,
+    hold,
+    tag_of,
+)
+from v2a_nb.training import vaas as recipe
+from v2a_nb.training.takes import Takes, clips_of, gather_takes, load_takes
+from v2a_nb.training.vaas import draw_pairs, held_out_report, scores_of, shift_curve, train_classifier
+
+DIM = 12
+SMALL = VaasConfig(vector_dim=DIM, width=16, embed=16, groups=4, lags=8, layers=(32, 16, 16, 8))
+RECORDINGS = np.repeat(np.arange(20), 2)
+
+
+def easy_takes(recordings: int = 60, seed: int = 0) -> Takes:
+    """Takes in which some vector channels are lit exactly when every band rises: easy, and with no way around."""
+    rng = np.random.default_rng(seed)
+    n = 2 * recordings
+    vectors = 0.3 * rng.standard_normal((n, 64, DIM))  # 1.28 s, to be quick
+    mels = -11.0 + 0.3 * rng.standard_normal((n, 40, 1056))
+    for i in range(n):
+        for token in rng.choice(np.arange(4, 256), 16, replace=False):  # hits over the take and its margins
+            mels[i, :, 4 * token : 4 * token + 24] = -3.0
+            if 100 <= token < 164:
+                vectors[i, token - 100, :4] += 3.0
+    fill = np.zeros((n, 32, 128), np.float16)
+    names = np.array(["a hand strikes the drum"] * n)
+    made = (vectors.astype(np.float16), mels.astype(np.float16), fill, names, np.repeat(np.arange(recordings), 2))
+    return Takes(*made, np.zeros(n))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small classifier after some steps of the easy task, and takes that it never saw."""
+    torch.set_num_threads(1)
+    training, unseen = easy_takes().split(20)
+    out = tmp_path_factory.mktemp("vaas")
+    net = train_classifier(training, out, steps=100, batch_size=24, config=SMALL)
+    return net, unseen, out
+
+
+@pytest.mark.parametrize("size", [4, 48, 400])
+def test_pairs_are_half_matched_and_a_quarter_each(size):
+    pairs = draw_pairs(RECORDINGS, size, np.random.default_rng(0))
+    assert [(pairs.kind == k).sum() for k in ("matched", "other", "shifted")] == [size // 2, size // 4, size // 4]
+    assert np.array_equal(pairs.label, (pairs.kind == "matched").astype(np.float32))
+
+
+def test_pairs_hold_what_their_kind_says():
+    pairs = draw_pairs(RECORDINGS, 4000, np.random.default_rng(1))
+    for kind in ("matched", "shifted"):
+        assert np.array_equal(pairs.seen[pairs.kind == kind], pairs.heard[pairs.kind == kind])
+    other = pairs.kind == "other"
+    assert (RECORDINGS[pairs.seen[other]] != RECORDINGS[pairs.heard[other]]).all()
+    assert (pairs.shift_s[pairs.kind != "shifted"] == 0).all()
+
+
+@pytest.mark.parametrize("shifts", [(0.1, 2.0), (0.5, 0.5), (1.0, 1.5)])
+def test_shifts_never_leave_their_range(shifts):
+    pairs = draw_pairs(RECORDINGS, 4000, np.random.default_rng(2), shifts)
+    off = pairs.shift_s[pairs.kind == "shifted"]
+    assert np.abs(off).min() >= shifts[0] - 1e-9 and np.abs(off).max() <= shifts[1] + 1e-9
+    assert 0.4 < (off > 0).mean() < 0.6  # as often late as early
+
+
+def test_tolerance_moves_matched_pairs_alone():
+    pairs = draw_pairs(RECORDINGS, 4000, np.random.default_rng(5), (0.2, 2.0), tolerance_s=0.045)
+    near = np.abs(pairs.shift_s[pairs.kind == "matched"])
+    assert 0.04 < near.max() <= 0.045 + 1e-9 and (near == 0).any()
+    assert (pairs.shift_s[pairs.kind == "other"] == 0).all()
+    assert np.abs(pairs.shift_s[pairs.kind == "shifted"]).min() >= 0.2 - 1e-9
+    assert (pairs.label[pairs.kind == "matched"] == 1).all()
+    for wrong in (0.2, -0.1):
+        with pytest.raises(UsageError, match="tolerance"):
+            draw_pairs(RECORDINGS, 8, np.random.default_rng(5), (0.2, 2.0), tolerance_s=wrong)
+
+
+def test_pairs_come_in_random_order_from_the_generator_alone():
+    a, b, c = (draw_pairs(RECORDINGS, 64, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert all(np.array_equal(getattr(a, f), getattr(b, f)) for f in ("seen", "heard", "shift_s", "kind"))
+    assert not np.array_equal(a.seen, c.seen)
+    assert (np.diff(a.label) != 0).sum() > 8
+
+
+@pytest.mark.parametrize(
+    ("recordings", "size", "shifts"),
+    [(RECORDINGS, 6, (0.1, 2.0)), (RECORDINGS, 0, (0.1, 2.0)), (np.zeros(9), 8, (0.1, 2.0)),
+     (RECORDINGS, 8, (0.0, 2.0)), (RECORDINGS, 8, (2.0, 1.0))],
+)  # fmt: skip
+def test_impossible_pairs_are_refused(recordings, size, shifts):
+    with pytest.raises(UsageError):
+        draw_pairs(recordings, size, np.random.default_rng(0), shifts)
+
+
+def test_held_out_recordings_are_never_shared():
+    training, unseen = easy_takes(10).split(3)
+    assert not set(training.recordings) & set(unseen.recordings)
+    assert (len(training), len(unseen)) == (14, 6)
+    for wrong in (0, 10):
+        with pytest.raises(UsageError, match="held out"):
+            easy_takes(10).split(wrong)
+
+
+def test_a_positive_shift_is_a_late_sound():
+    takes = easy_takes(2)
+    takes.mels[0] = np.arange(1056, dtype=np.float16)  # a column's number; fp16 counts exactly up to 2048
+    assert takes.heard(0)[0, 0] == 400
+    assert takes.heard(0, 0.05)[0, 0] == 390  # what sounded 50 ms earlier is heard now
+    assert takes.heard(0, -2.0)[0, -1] == 1055
+    with pytest.raises(UsageError, match="margin"):
+        takes.heard(0, 2.005)
+
+
+def test_a_short_training_tells_matched_from_the_rest(trained):
+    net, unseen, _ = trained
+    report = held_out_report(net, unseen, pairs=200)
+    assert report["accuracy"]["value"] > 0.85
+    assert report["accuracy"]["low"] > 0.7  # well over the 50 % of always saying one thing
+    assert min(report["by_kind"].values()) > 0.7
+    assert report["auc"] > 0.9
+    assert report["varies"] > 0.2  # the last ReLU is alive
+
+
+def test_the_curve_falls_with_the_shift(trained):
+    net, unseen, _ = trained
+    rows = shift_curve(net, unseen, (0.0, 0.06, 0.5, 1.0))
+    score = [row["vaas_score"]["value"] for row in rows]
+    assert score[0] > 75 and score[0] > score[2] + 40 and score[0] > score[3] + 40
+    assert rows[0]["vaas_acc"]["n"] == len(unseen) and rows[1]["vaas_acc"]["n"] == 2 * len(unseen)
+
+
+def test_curve_of_clips_equals_that_of_takes(trained):
+    net, _, _ = trained
+    vaas = Vaas(net)
+    rng = np.random.default_rng(0)
+    pairs = []
+    for _ in range(6):
+        wave = 1e-4 * rng.standard_normal(round(4.56 * 16000))
+        vectors = 0.3 * rng.standard_normal((128, DIM))
+        for token in rng.choice(118, 5, replace=False) + 5:
+            start = 16000 + 320 * token
+            wave[start : start + 1600] += 0.3 * rng.standard_normal(1600)
+            vectors[token, :4] += 3.0
+        pairs.append((vectors.astype(np.float32), Sound(wave, 16000)))
+    still, moved = vaas.curve(pairs, (0.0, 0.7), margin_s=1.0, clusters=list("abcdef"))
+    assert still["vaas_score"]["value"] > moved["vaas_score"]["value"]
+    by_hand = [vaas.score(v, s.slice(1.0, 3.56)) for v, s in pairs]
+    assert still["vaas_score"]["value"] == pytest.approx(100 * np.mean(by_hand))
+    with pytest.raises(UsageError, match="margin"):
+        vaas.curve(pairs, (1.2,), margin_s=1.0)
+    with pytest.raises(UsageError, match="at least one"):
+        vaas.curve([], (0.0,), margin_s=1.0)
+
+
+def test_both_readings_of_the_score():
+    made = conventions([0.5, 0.51, 7.0, 0.0])
+    assert made["vaas_acc"]["value"] == 50.0  # one half is not aligned
+    assert made["vaas_score"]["value"] == pytest.approx(100 * (0.5 + 0.51 + 1 + 0) / 4)  # cut to 1
+    order = conventions([0.0, 7.0, 0.51, 0.5])
+    assert order["vaas_acc"]["value"] == made["vaas_acc"]["value"]
+    assert conventions([0.51] * 3)["vaas_acc"]["value"] == 100 and conventions([0.49] * 3)["vaas_acc"]["value"] == 0
+
+
+def test_intervals_are_over_recordings():
+    scores = [1.0] * 10 + [0.0] * 10
+    few = conventions(scores, ["a"] * 10 + ["b"] * 10)["vaas_acc"]
+    many = conventions(scores, [str(i) for i in range(20)])["vaas_acc"]
+    assert few["low"] <= many["low"] < 50 < many["high"] <= few["high"]
+    for bad in ([], [np.nan], [[0.1, 0.2]]):
+        with pytest.raises(UsageError):
+            conventions(bad)
+
+
+def test_slower_cameras_repeat_their_last_frame():
+    vectors = np.arange(30)[:, None]
+    assert hold(vectors, 30, 15)[:6, 0].tolist() == [0, 0, 2, 2, 4, 4]
+    assert np.array_equal(hold(vectors, 30, 30), vectors)
+    four = hold(vectors, 30, 4)[:, 0]
+    assert len(np.unique(four)) == 4 and (four <= np.arange(30)).all()  # never a frame of the future
+    with pytest.raises(UsageError):
+        hold(vectors, 30, 60)
+
+
+def test_five_linear_layers_each_with_a_relu():
+    for net in (TinyVaas(SMALL), build(PRESETS["tiny"])):
+        kinds = [type(layer).__name__ for layer in net.head]
+        assert kinds == ["Linear", "ReLU"] * 5
+        assert net.head[-2].out_features == 1 and net.head[-2].bias.item() == 0.5
+        seen = torch.randn(3, 128, net.config.vector_dim)
+        scores = net.eval()(seen, torch.randn(3, 40, 512))
+        assert scores.shape == (3,) and (scores >= 0).all()
+
+
+def test_one_encoder_reads_both_pictures():
+    net = TinyVaas(SMALL)
+    net.loss(torch.randn(4, 128, DIM), torch.randn(4, 40, 512), torch.tensor([1.0, 0, 1, 0])).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.shared.parameters())
+    seen, heard = net.encode(torch.randn(2, 128, DIM), torch.randn(2, 40, 512))
+    assert seen.shape == heard.shape == (2, 16, 128)
+
+
+def test_a_dead_score_of_a_matched_pair_still_learns():
+    net = TinyVaas(SMALL)
+    torch.nn.init.constant_(net.head[-2].bias, -50.0)
+    args = (torch.randn(4, 128, DIM), torch.randn(4, 40, 512))
+    assert net(*args).eq(0).all()
+    net.loss(*args, torch.ones(4)).backward()
+    assert net.head[-2].bias.grad.abs() > 0
+    net.zero_grad()
+    assert net.loss(*args, torch.zeros(4)) == 0  # and one that does not belong together is right
+
+
+def test_paper_preset_is_a_vit_b32_with_five_layers():
+    with torch.device("meta"):
+        net = PaperVaas()
+    assert sum(p.numel() for p in net.vit.parameters()) == 87_456_000
+    widths = [(layer.in_features, layer.out_features) for layer in net.head[::2]]
+    assert widths == [(1536, 1024), (1024, 512), (512, 256), (256, 64), (64, 1)]
+    assert not any(p.requires_grad for p in net.vit.parameters())  # only the linear layers were trained
+    made = net(torch.empty(2, 300, 768, device="meta"), torch.empty(2, 1025, 862, device="meta"))
+    assert made.shape == (2,)
+
+
+def small_paper() -> PaperVaas:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vit = CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=16))
+    return PaperVaas(VaasConfig("paper", 2.0, 8, 30.0, layers=(16, 16, 16, 16)), vit)
+
+
+def test_paper_form_scores_sound_and_keeps_its_encoder_frozen():
+    net = small_paper()
+    vaas = Vaas(net)
+    rng = np.random.default_rng(0)
+    sound = Sound(0.1 * rng.standard_normal(4 * 22050), 22050)
+    windows = vaas.windows(rng.standard_normal((120, 8)), sound)
+    assert windows.shape == (2,) and np.isfinite(windows).all()
+    assert net.train().vit.training is False
+    net.loss(torch.randn(2, 60, 8), torch.rand(2, 1025, 173), torch.tensor([1.0, 0.0])).backward()
+    assert all(p.grad is None for p in net.vit.parameters())
+    assert net.head[0].weight.grad.abs().sum() > 0
+
+
+def test_paper_weights_hold_what_was_trained_and_take_the_vit_by_its_id(tmp_path):
+    net = small_paper()
+    net.vit.save_pretrained(tmp_path / "vit")
+    config = VaasConfig("paper", 2.0, 8, 30.0, layers=(16, 16, 16, 16), vit=str(tmp_path / "vit"))
+    vaas = Vaas(PaperVaas.from_pretrained(config=config))
+    vaas.save_pretrained(tmp_path / "weights")
+    from safetensors.torch import load_file
+
+    assert not [k for k in load_file(tmp_path / "weights" / "model.safetensors") if k.startswith("vit.")]
+    again = Vaas.from_pretrained(tmp_path / "weights")
+    rng = np.random.default_rng(0)
+    pair = rng.standard_normal((60, 8)), Sound(0.1 * rng.standard_normal(44100), 22050)
+    assert again.windows(*pair) == pytest.approx(vaas.windows(*pair), abs=5e-3)  # fp16 rounds the layers
+
+
+def test_paper_vit_that_cannot_be_had_is_said_so(tmp_path):
+    with pytest.raises(WeightsError, match="ViT of VAAS"):
+        PaperVaas.from_pretrained(str(tmp_path))
+
+
+def test_long_clips_are_scored_window_by_window(trained):
+    vaas = Vaas(trained[0])
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((320, DIM)).astype(np.float32)  # 6.4 s: two windows and the last 2.56 s
+    sound = Sound(0.05 * rng.standard_normal(round(6.4 * 16000)), 16000)
+    windows = vaas.windows(vectors, sound)
+    assert windows.shape == (3,)
+    assert vaas.score(vectors, sound) == pytest.approx(np.clip(windows, 0, 1).mean())
+    first = vaas.windows(vectors[:128], sound.slice(0, 2.56))
+    assert first == pytest.approx(windows[:1], abs=0.05)  # the cut's edge alone differs
+    assert vaas.windows(vectors[:60], sound.slice(0, 1.2)).shape == (1,)
+    assert np.array_equal(windows, vaas.windows(vectors, sound))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "seconds", "error"),
+    [
+        (np.zeros((128, DIM + 1)), 2.56, UsageError),
+        (np.zeros((128,)), 2.56, UsageError),
+        (np.zeros((0, DIM)), 2.56, UsageError),
+        (np.full((128, DIM), np.nan), 2.56, MediaError),
+        (np.zeros((128, DIM)), 2.0, UsageError),  # the sound is shorter
+        (np.zeros((40, DIM)), 0.8, UsageError),  # too short to tell
+    ],
+)
+def test_bad_input_is_refused(vectors, seconds, error):
+    with pytest.raises(error) as caught:
+        Vaas(TinyVaas(SMALL)).score(vectors, Sound(np.zeros(round(seconds * 16000)), 16000))
+    assert isinstance(caught.value, V2AError)
+
+
+def test_a_clip_needs_an_encoder():
+    clip = Clip(np.zeros((64, 64, 64, 3), np.uint8))
+    with pytest.raises(UsageError, match="no encoder"):
+        Vaas(TinyVaas(SMALL)).score(clip, Sound(np.zeros(40960), 16000))
+
+
+def test_impossible_sizes_are_refused():
+    for wrong in ({"preset": "huge"}, {"layers": (8, 8)}, {"embed": 30}, {"seconds": 0.5}):
+        with pytest.raises(UsageError):
+            build(VaasConfig(**wrong))
+
+
+def test_weights_come_back_with_encoder_and_card(tmp_path):
+    from v2a_nb.hub import as_shipped
+    from v2a_nb.vision.encoder import StrikeVision
+
+    torch.manual_seed(0)
+    vaas = Vaas(as_shipped(TinyVaas()), as_shipped(StrikeVision().eval()))
+    vaas.save_pretrained(tmp_path, data_seed=5)
+    again = Vaas.from_pretrained(tmp_path)
+    assert again.tag == vaas.tag and again.config == vaas.config and again.card["data_seed"] == 5
+    assert tag_of(again.encoder, "vision") == tag_of(vaas.encoder, "vision")
+    clip = Clip(np.random.default_rng(0).integers(0, 255, (32, 48, 64, 3), dtype=np.uint8), fps=25.0)
+    sound = Sound(np.random.default_rng(0).standard_normal(20480) * 0.1, 16000)
+    assert again.score(clip, sound) == vaas.score(clip, sound)
+
+
+def test_other_weights_are_refused(tmp_path):
+    vaas = Vaas(TinyVaas(SMALL))
+    vaas.save_pretrained(tmp_path / "small")
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    for field, value in (("kind", "vaura"), ("width", 32)):
+        (tmp_path / "small" / "config.json").write_text(json.dumps(config | {field: value}))
+        with pytest.raises(WeightsError):
+            Vaas.from_pretrained(tmp_path / "small")
+    with pytest.raises(WeightsError):
+        Vaas.from_pretrained("no-such-weights")
+    from v2a_nb.vision.encoder import StrikeVision
+
+    with pytest.raises(WeightsError, match="encoder gives"):
+        Vaas(TinyVaas(SMALL), StrikeVision())
+
+
+def test_training_is_the_same_twice_and_after_a_break(tmp_path):
+    takes = easy_takes(8)
+    run = {"steps": 6, "batch_size": 8, "config": SMALL}
+    whole = train_classifier(takes, tmp_path / "a", **run)
+    train_classifier(takes, tmp_path / "b", until=3, **run)
+    resumed = train_classifier(takes, tmp_path / "b", resume=True, **run)
+    other = train_classifier(takes, tmp_path / "c", seed=1, **run)
+    assert tag_of(whole, "x") == tag_of(resumed, "x") != tag_of(other, "x")
+    pairs = draw_pairs(takes.recordings, 8, np.random.default_rng(0))
+    assert np.array_equal(scores_of(whole, takes, pairs), scores_of(resumed, takes, pairs))
+
+
+def test_gain_changes_the_level_and_nothing_else():
+    takes = easy_takes(4)
+    loud = recipe.batches(takes, 8, 0, noise=0.0, gain_db=6.0)(0)
+    same = recipe.batches(takes, 8, 0, noise=0.0, gain_db=0.0)(0)
+    assert torch.equal(loud["vectors"], same["vectors"]) and torch.equal(loud["label"], same["label"])
+    change = (loud["audio"] - same["audio"])[same["audio"] > -4]  # far over the floor a gain is a plain sum
+    assert change.abs().max() <= 6.0 * np.log(10) / 10 + 1e-2
+    assert change.abs().max() > 0.3
+
+
+@pytest.fixture(scope="module")
+def small_world(tmp_path_factory):
+    """A few takes rendered and read by an untrained encoder and codec."""
+    from v2a_nb.audio.tiny_codec import TinyCodec
+    from v2a_nb.vision.encoder import StrikeVision
+
+    folder = tmp_path_factory.mktemp("takes")
+    torch.manual_seed(0)
+    StrikeVision().eval().save_pretrained(folder / "vision")
+    TinyCodec().eval().save_pretrained(folder / "codec")
+    where = {"encoder": folder / "vision", "codec": folder / "codec"}
+    return folder, where, gather_takes(folder / "takes", **where, recordings=4, workers=1)
+
+
+def test_takes_are_rendered_once_and_hold_the_world_s_own_sound(small_world):
+    from v2a_nb.audio.onsets import log_mel
+    from v2a_nb.world import sound as world_sound
+    from v2a_nb.world.recording import draw
+
+    folder, where, takes = small_world
+    assert takes.vectors.shape == (8, 128, 384) and takes.mels.shape == (8, 40, 1312)
+    assert takes.latents.shape == (8, 32, 128) and takes.recordings.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    again = gather_takes(folder / "takes", **where, recordings=4, workers=1)
+    assert np.array_equal(again.vectors, takes.vectors)
+    start = round(takes.starts[3] * 16000)
+    mix = world_sound.render(draw(6000, 1), 16000)["mix"]
+    assert np.allclose(takes.heard(3)[:, 8:-8], log_mel(mix[start : start + 40960])[:, 8:504], atol=0.02)
+    clips = clips_of(takes, 6000, size=64)
+    assert len(clips) == 8 and clips[0].duration == 2.56 and clips[0].sound is None
+
+
+def test_takes_of_other_weights_are_not_mixed(small_world):
+    from v2a_nb.vision.encoder import StrikeVision
+
+    folder, where, _ = small_world
+    torch.manual_seed(1)
+    StrikeVision().eval().save_pretrained(folder / "other")
+    with pytest.raises(UsageError, match="other takes"):
+        gather_takes(folder / "takes", folder / "other", where["codec"], recordings=4, workers=1)
+    with pytest.raises(UsageError, match="lacks"):
+        load_takes(folder / "takes", 400)
+
+
+def test_the_whole_recipe_leaves_weights_with_a_card(small_world, tmp_path, capsys):
+    folder, where, _ = small_world
+    args = ["--out", str(tmp_path), "--takes", str(folder / "takes"), "--recordings", "4", "--held-out", "2"]
+    args += ["--steps", "2", "--encoder", str(where["encoder"]), "--codec", str(where["codec"])]
+    assert recipe.main(args) == 0
+    vaas = Vaas.from_pretrained(tmp_path / "weights")
+    assert vaas.card["scores"]["accuracy"]["n"] == 8 * 4 and len(vaas.card["scores"]["curve"]) == len(recipe.CURVE_S)
+    readme = (tmp_path / "weights" / "README.md").read_text()
+    assert vaas.tag in readme and "accuracy on unseen recordings" in readme
+    assert recipe.main(args) == 1  # a run is never overwritten
+    assert "--resume" in capsys.readouterr().err
+    assert recipe.main([*args, "--resume"]) == 0
+    said = []
+    assert recipe.main(["--score", str(tmp_path / "weights")], said.append) == 0
+    assert said[0].startswith(vaas.tag)
+    assert recipe.main(["--score", str(tmp_path)]) == 1

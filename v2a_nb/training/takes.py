@@ -1,0 +1,207 @@
+"""Takes: what VAAS and video summarization are trained on, rendered from Strike World and read once.
+
+A **take** is a clip of pictures, read by the frozen encoder, with its sound and two more seconds of sound on
+either side, so that a shift brings in what was really heard there, and its narration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from v2a_nb import hub
+from v2a_nb.audio.onsets import log_mel
+from v2a_nb.audio.tiny_codec import TinyCodec
+from v2a_nb.clip import Clip
+from v2a_nb.errors import UsageError
+from v2a_nb.metrics.vaas import tag_of
+from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.world import sound as world_sound
+from v2a_nb.world.narration import narrate
+from v2a_nb.world.picture import frames
+from v2a_nb.world.recording import draw
+
+TRAIN_SEED = 6000
+"""A world that the encoder was not trained on: on its own training clips it is surer than it should be."""
+SECONDS, MARGIN_S, RATE, FPS = 2.56, 2.0, 16000, 25.0
+PART = 20
+"""Recordings in one file of takes."""
+STEP_S = 0.005
+"""Shifts are multiples of a column of the log-mel."""
+SHIPPED_ENCODER = hub.SHIPPED / "vaura" / "vision"
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Many takes as arrays; row i of each belongs to take i.
+
+    Attributes:
+        vectors: frame vectors, float16 [N, 128, 384].
+        mels: log-mel with the margins, float16 [N, 40, 1312].
+        latents: the codec's latents of the clip's sound, float16 [N, 32, 128].
+        narrations: one line each.
+        recordings: int64 [N]; takes of one recording share its number.
+        starts: float64 [N], where in the recording each clip begins, seconds.
+    """
+
+    vectors: np.ndarray
+    mels: np.ndarray
+    latents: np.ndarray
+    narrations: np.ndarray
+    recordings: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    @property
+    def margin(self) -> int:
+        """Columns of log-mel on either side of the clip."""
+        return (self.mels.shape[2] - 4 * self.vectors.shape[1]) // 2
+
+    def heard(self, which: int, shift_s: float = 0.0) -> np.ndarray:
+        """Log-mel [40, 512] of take ``which`` with its sound ``shift_s`` late.
+
+        Raises:
+            UsageError: the shift goes over the margin.
+        """
+        first = self.margin - round(shift_s / STEP_S)
+        n = self.mels.shape[2] - 2 * self.margin
+        if not 0 <= first <= 2 * self.margin:
+            raise UsageError(f"a shift of {shift_s} s goes over the margin of {self.margin * STEP_S} s")
+        return self.mels[which, :, first : first + n]
+
+    def split(self, held_out: int) -> tuple[Takes, Takes]:
+        """Training and held-out takes: the last ``held_out`` recordings are kept apart, whole.
+
+        Raises:
+            UsageError: nothing would be left to train on.
+        """
+        names = np.unique(self.recordings)
+        if not 0 < held_out < len(names):
+            raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
+        last = np.isin(self.recordings, names[len(names) - held_out :])
+        return tuple(Takes(*(getattr(self, f)[part] for f in FIELDS)) for part in (~last, last))
+
+
+FIELDS = tuple(Takes.__dataclass_fields__)
+
+
+def gather_takes(
+    folder: str | Path,
+    encoder: str | Path = SHIPPED_ENCODER,
+    codec: str | Path = "codec",
+    *,
+    recordings: int = 2000,
+    per_recording: int = 2,
+    seed: int = TRAIN_SEED,
+    workers: int | None = None,
+) -> Takes:
+    """Render takes and read them with the frozen encoder and codec, once; kept in ``folder``.
+
+    About 0.2 s a take and core. What is there already is not made again, so an interrupted run goes on.
+
+    Args:
+        folder: gets ``takes-00000-20.npz`` and so on, :data:`PART` recordings each.
+        encoder, codec: folders of weights, or shipped names.
+        recordings, per_recording: how many, and how many takes of each; they may overlap.
+        seed: of the world.
+        workers: processes; left out, one per core.
+
+    Raises:
+        UsageError: ``folder`` holds takes that were read by other weights, or of another world.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tags = [tag_of(StrikeVision.from_pretrained(encoder), "vision"), tag_of(TinyCodec.from_pretrained(codec), "codec")]
+    told = {"seed": seed, "per_recording": per_recording, "encoder": tags[0], "codec": tags[1]}
+    about = folder / "takes.json"
+    if about.exists() and json.loads(about.read_text()) != told:
+        raise UsageError(f"{folder} holds other takes: {about.read_text().strip()}; give another folder")
+    about.write_text(json.dumps(told) + "\n")
+    parts = _parts(folder, recordings)
+    jobs = [(str(p), str(encoder), str(codec), seed, a, n, per_recording) for p, a, n in parts if not p.exists()]
+    workers = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
+    if workers == 1:
+        for job in jobs:
+            _make_takes(job)
+    else:  # spawned, not forked: a fork of a process that used torch's threads can hang
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            list(pool.map(_make_takes, jobs))
+    return load_takes(folder, recordings)
+
+
+def load_takes(folder: str | Path, recordings: int) -> Takes:
+    """Takes of the first ``recordings`` recordings that :func:`gather_takes` left in ``folder``.
+
+    Raises:
+        UsageError: some are not there.
+    """
+    parts = [path for path, _, _ in _parts(Path(folder), recordings)]
+    missing = [path.name for path in parts if not path.exists()]
+    if missing:
+        raise UsageError(f"{folder} lacks {len(missing)} of {len(parts)} parts, the first is {missing[0]}")
+    loaded = [np.load(path) for path in parts]
+    return Takes(*(np.concatenate([part[f] for part in loaded]) for f in FIELDS))
+
+
+def clips_of(takes: Takes, seed: int, size: int = 112) -> list[Clip]:
+    """The takes' pictures again, for a system to dub: silent clips of ``size`` pixels.
+
+    Args:
+        takes: from :func:`gather_takes`.
+        seed: of their world.
+        size: pixels; systems scale what they are given.
+    """
+    clips = []
+    for index, start in zip(takes.recordings, takes.starts, strict=True):
+        times = start + np.arange(round(SECONDS * FPS)) / FPS
+        pictures = frames(draw(seed, int(index)), times, size, FPS)
+        clips.append(Clip(pictures, fps=FPS, duration=SECONDS, name=f"r{index:05d}-{int(1000 * start):05d}"))
+    return clips
+
+
+def _parts(folder: Path, recordings: int) -> list[tuple[Path, int, int]]:
+    """Files of twenty recordings each: path, first recording, how many."""
+    starts = range(0, recordings, PART)
+    return [(folder / f"takes-{a:05d}-{min(PART, recordings - a)}.npz", a, min(PART, recordings - a)) for a in starts]
+
+
+@torch.no_grad()
+def _make_takes(job: tuple) -> None:
+    """One part of :func:`gather_takes`."""
+    path, encoder_name, codec_name, seed, first, count, per_recording = job
+    torch.set_num_threads(1)
+    encoder, codec = StrikeVision.from_pretrained(encoder_name), TinyCodec.from_pretrained(codec_name)
+    n, margin = round(SECONDS * RATE), round(MARGIN_S * RATE)
+    made: dict[str, list] = {field: [] for field in FIELDS}
+    for index in range(first, first + count):
+        recording = draw(seed, index)
+        mix = world_sound.render(recording, RATE)["mix"]
+        rng = recording.rng("takes")
+        for _ in range(per_recording):
+            # on the grid of the mel's columns, with room for the margins
+            start = 80 * int(rng.integers(margin // 80, (len(mix) - n - margin) // 80))
+            begin = start / RATE
+            pictures = frames(recording, begin + np.arange(round(SECONDS * FPS)) / FPS, encoder.config.size, FPS)
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 255
+            wave = mix[start - margin : start + n + margin]
+            events = [e for e in recording.events if begin <= e.time_s < begin + SECONDS]
+            clip_wave = torch.from_numpy(wave[None, margin : margin + n].astype(np.float32))
+            made["vectors"].append(encoder(pixels)[0].half().numpy())
+            made["mels"].append(log_mel(wave)[:, :-1].astype(np.float16))
+            made["latents"].append(codec.latents(clip_wave)[0].half().numpy())
+            made["narrations"].append(narrate(recording, events))
+            made["recordings"].append(index)
+            made["starts"].append(begin)
+    partial = f"{path}.part"
+    with open(partial, "wb") as file:
+        np.savez(file, **{k: np.array(v) for k, v in made.items()})
+    os.replace(partial, path)
