@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SEED = 5000
+SEED = 8000
 
 ONE = """
 import resource, sys, time, torch
 torch.set_num_threads(1)
 import v2a_nb as v2a
 from v2a_nb.world import strike_world
-clip = strike_world(5000, 1)[0].clip.silent()
+clip = strike_world(8000, 1)[0].clip.silent()
 model = v2a.load("vaura", sys.argv[1] or None)
 model.generate(clip, seed=0)
 began = time.process_time()

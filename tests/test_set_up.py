@@ -37,7 +37,7 @@ def checkout(tmp_path):
         shutil.copy(ROOT / name, folder)
     script(folder / ".venv" / "bin" / "v2a-nb", 'for a in "$@"; do echo "[$a]"; done\n')
     script(folder / ".venv" / "bin" / "python", 'echo "python $*"\n')
-    for stamp in (".run", ".test"):
+    for stamp in (".run", ".test", ".lab"):
         (folder / ".venv" / stamp).touch()
     return folder
 
@@ -61,7 +61,7 @@ def test_second_time_installs_nothing_and_a_new_floor_does(checkout):
     later = (checkout / ".venv" / ".test").stat().st_mtime + 5
     os.utime(checkout / "pyproject.toml", (later, later))
     words = run_make(checkout, "-n", "test").stdout
-    assert words.count("pip install") == 2 and "-c constraints.txt" in words and '".[test]"' in words
+    assert words.count("pip install") == 3 and "-c constraints.txt" in words and '".[test]"' in words
     lean = run_make(checkout, "-n", "demo").stdout
     assert lean.count("pip install") == 1 and "lab" not in lean and "test" not in lean
 

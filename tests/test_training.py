@@ -7,18 +7,22 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from v2a_nb.audio.tiny_codec import TinyCodec
+from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.media import open_sound
 from v2a_nb.training import targets
 from v2a_nb.training.codec import CodecTraining, Cycle, train_codec
-from v2a_nb.training.glimpse import train_glimpse
+from v2a_nb.training.glimpse import BELOW, calibrate, train_glimpse
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.training.recipes import train
-from v2a_nb.training.vaura import DecoderTraining, frame_weights, train_decoder
+from v2a_nb.training.vaura import DecoderTraining, frame_weights, train_decoder, world_arrays
 from v2a_nb.training.vision import Pretraining
-from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.vision.encoder import StrikeVision, VisionConfig
+from v2a_nb.vision.glimpse import Glimpse
 from v2a_nb.world import arrays, sounds
 
 
@@ -42,13 +46,26 @@ def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path):
     whole = fit(Line(), line_batch, plan, tmp_path / "a")
     fit(Line(), line_batch, plan, tmp_path / "b", until=20)
     with (tmp_path / "b" / "log.jsonl").open("a") as log:  # written after the saved state, then killed
-        log.write(json.dumps({"step": 25, "loss": 9.0}) + "\n")
+        log.write(json.dumps({"step": 25, "loss": 9.0}) + "\n" + '{"step": 30, "lo')
     resumed = fit(Line(), line_batch, plan, tmp_path / "b", resume=True)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     logs = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()] for f in "ab"]
     assert [(x["step"], x["loss"]) for x in logs[0]] == [(x["step"], x["loss"]) for x in logs[1]]
     assert logs[0][-1]["loss"] < 0.6 * logs[0][0]["loss"]
+
+
+def test_the_run_says_how_long_it_is_and_keeps_what_was_listened_to(tmp_path):
+    def watch(step, module):
+        assert not module.training
+        return {"score": step / 10, "sample": Sound(np.full(800, step / 100, np.float32), 8000)}
+
+    fit(Line(), line_batch, Plan(steps=20, log_every=100), tmp_path, watch=watch, watch_every=8)
+    assert json.loads((tmp_path / "plan.json").read_text())["last"] == 20
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["16.wav", "20.wav", "8.wav"]
+    assert open_sound(tmp_path / "samples" / "16.wav").peak == pytest.approx(0.16, abs=1e-3)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in log] == [8, 16, 20] and log[0]["score"] == 0.8 and "sample" not in log[0]
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
@@ -99,18 +116,60 @@ def test_every_pretraining_parameter_but_the_glimpse_gets_a_gradient():
 def test_glimpse_recipe_touches_only_the_glimpse(tmp_path):
     torch.manual_seed(0)
     encoder = StrikeVision()
-    c = encoder.config.glimpse
     rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, 20, 64, 64, 3), dtype=np.uint8)
     examples = {
-        "patch": rng.integers(0, 255, (40, 15, c.patch + 8, c.patch + 8), dtype=np.uint8),
-        "context": rng.standard_normal((40, encoder.config.when_dim + 16)).astype(np.float16),
+        "clip": rng.integers(0, 4, 40).astype(np.int32),
+        "frame": np.tile(np.arange(5, dtype=np.int16), (40, 1)),
+        "place": rng.uniform(0, 64, (40, 2)).astype(np.float32),
+        "context": rng.standard_normal((40, encoder.glimpse.context_dim)).astype(np.float16),
         "sounded": np.tile([0.0, 1.0], 20).astype(np.float16),
         "colour": rng.standard_normal((40, 80)).astype(np.float16),
     }
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    train_glimpse(encoder, examples, tmp_path, steps=3, batch_size=8)
+    train_glimpse(encoder, frames, examples, tmp_path, steps=3, batch_size=8)
     changed = {k.split(".")[0] for k, v in encoder.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"glimpse"}
+
+
+class Follower:
+    """An encoder whose heads attend near a square that flashes, one of them always by the same distance."""
+
+    def __init__(self):
+        self.config = VisionConfig()
+        self.glimpse = Glimpse(self.config.glimpse, self.config.when_dim)
+
+    def streams(self, pictures):
+        b, t = pictures.shape[:2]
+        change = pictures[:, 1:] - pictures[:, :-1]
+        energy = F.pad(change.square().flatten(2).sum(2), (1, 0))  # [B, T]: the flux hangs on what flashes
+        when = energy.repeat_interleave(2, 1)[..., None]
+        rng = np.random.default_rng(0)
+        line = torch.arange(8) * 8 + 4.0
+        heads = []
+        for clip in pictures.detach():
+            y, x = (v.float().mean() for v in (clip[-1, 0] > 0.8).nonzero().T)
+            away = [(9.0, -6.0), *rng.uniform(-20, 20, (3, 2))][::-1]  # the last head is the steady one
+            maps = [torch.exp(-((line - y - a[1])[:, None] ** 2 + (line - x - a[0]) ** 2) / 60) for a in away]
+            heads.append(torch.stack([m / m.sum() for m in maps]))
+        return when, None, torch.stack(heads)[:, None].expand(b, t, -1, -1, -1)
+
+    def flux(self, when):
+        moment = torch.tensor([0.0, 1.0, 0.0, 0.0] + [0.0] * 8)
+        return when * moment - 4
+
+
+def test_calibration_finds_the_steady_head_and_its_distance_without_labels():
+    rng = np.random.default_rng(1)
+    frames = np.full((16, 20, 64, 64, 3), 60, np.uint8)
+    for clip in frames:
+        x, y = rng.integers(20, 44, 2)
+        clip[9:, y : y + 5, x : x + 5] = 255
+    found = calibrate(Follower(), frames)
+    assert found.head == 3
+    assert abs(found.shift_x + 9) < 2 and abs(found.shift_y - (6 + BELOW)) < 2
+    with pytest.raises(V2AError, match="nowhere"):
+        calibrate(Follower(), frames[:, :5])
 
 
 def test_decoder_starts_at_ln_256_and_learns(tmp_path):
@@ -156,3 +215,14 @@ def test_recipes_refuse_what_they_cannot_make(tmp_path):
 
 def test_tiny_codec_is_what_training_returns():
     assert isinstance(CodecTraining().codec, TinyCodec)
+
+
+def test_the_world_is_rendered_once_and_from_the_clip_that_was_asked_for(tmp_path):
+    frames, waves = world_arrays(tmp_path, 4, seed=9, first=6)
+    seen, heard = arrays(9, 4, first=3)  # two clips of a recording: clip 6 is the first of recording 3
+    assert np.array_equal(frames, seen) and np.array_equal(waves, heard)
+    before = (tmp_path / "frames.npy").stat().st_mtime_ns
+    world_arrays(tmp_path, 4, seed=9, first=6)
+    assert (tmp_path / "frames.npy").stat().st_mtime_ns == before
+    others, _ = world_arrays(tmp_path, 4, seed=9, first=0)
+    assert not np.array_equal(others, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from v2a_nb.clip import Clip
 from v2a_nb.errors import WeightsError
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.vision.frames import square
+from v2a_nb.vision.glimpse import centroids
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,14 @@ def test_a_batch_is_its_clips(encoder):
     assert torch.allclose(together, alone, atol=1e-4)
 
 
+def test_reading_in_parts_changes_no_token(encoder, monkeypatch):
+    clip = clip_of(9.0, 25, 64, 64)
+    whole = encoder.features(clip)
+    assert torch.allclose(whole, encoder(encoder.pixels(clip))[0], atol=1e-4)
+    monkeypatch.setattr("v2a_nb.vision.encoder.MINUTE", 60)
+    assert torch.allclose(encoder.features(clip), whole, atol=1e-4)
+
+
 def test_peaks_are_local_maxima_above_the_threshold(encoder):
     flux = torch.zeros(1, 50, 12)
     flux[0, 10, 2], flux[0, 11, 0], flux[0, 30, 1], flux[0, 40, 3] = 0.9, 0.8, 0.5, 0.05
@@ -58,18 +69,55 @@ def test_hit_stream_is_empty_before_the_first_peak_and_held_after(encoder):
     assert (ages[1:] < ages[:-1]).all()
 
 
-def test_glimpse_sees_its_patch_and_nothing_else(encoder):
-    frames = torch.rand(1, 25, 3, 64, 64)
-    peaks = torch.tensor([[0, 80]])
-    place = torch.tensor([[20.0, 20.0]])
-    frame = torch.tensor([10])
-    patch = encoder.glimpse.cut(frames, peaks, frame, place)
+def test_caution_and_gain_move_probabilities_and_nothing_else(encoder, monkeypatch):
+    frames, when = torch.rand(1, 50, 3, 64, 64), torch.rand(1, 100, encoder.config.when_dim)
+    attention, flux = torch.rand(1, 50, 4, 8, 8), torch.zeros(1, 100, 12)
+    flux[0, 20::20, 0] = 1.0
+
+    def look(**settings) -> tuple:
+        monkeypatch.setattr(encoder.glimpse, "config", replace(encoder.config.glimpse, **settings))
+        return encoder.glimpse.look(frames, when, flux, attention)
+
+    peaks, embedded, plain, looked = look(caution=0.0, gain=1.0)
+    careful = look(caution=0.5, gain=3.0)
+    assert len(peaks) == 4 and torch.equal(careful[0], peaks)
+    assert torch.equal(careful[1], embedded) and torch.equal(careful[3], looked)
+    assert torch.allclose(careful[2].logit(), 3.0 * (plain.logit() - 0.5), atol=1e-4)
+
+
+def test_glimpse_reads_five_pictures_and_no_other(encoder):
+    frames = torch.rand(2, 25, 3, 64, 64)
+    peaks = torch.tensor([[1, 80]])  # 0.4 s: frame 10
     other = frames.clone()
-    other[:, :, :, 45:, 45:] = 0
-    other[:, :8] = 0
-    other[:, 13:] = 0
-    assert torch.equal(patch, encoder.glimpse.cut(other, peaks, frame, place))
-    assert torch.allclose(patch[0, 6:9, 20, 20] + 0.5, frames[0, 10, :, 20, 20])
+    other[0] = 0
+    other[:, :8], other[:, 13:] = 0, 0
+    pictures = encoder.glimpse.cut(frames, peaks)
+    assert torch.equal(pictures, encoder.glimpse.cut(other, peaks))
+    assert torch.equal(pictures[0, 6:9] + 0.5, frames[1, 10])
+
+
+def test_the_fovea_is_centred_on_its_place_and_the_border_repeated(encoder):
+    pictures = torch.rand(2, 15, 64, 64)
+    patches = encoder.glimpse.patches(pictures, torch.tensor([[20.0, 31.0], [-5.0, 90.0]]))
+    half = encoder.config.glimpse.patch // 2
+    assert torch.equal(patches[0, :, half, half], pictures[0, :, 31, 20])
+    assert torch.equal(patches[1, :, half, half], pictures[1, :, 63, 0])
+    assert torch.equal(patches[1, :, -1, 0], pictures[1, :, 63, 0])
+
+
+def test_centroids_find_a_bump_between_cells():
+    y, x = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="ij")
+    bump = torch.exp(-((x - 5.2) ** 2 + (y - 2.7) ** 2) / 0.5)
+    assert (centroids(bump[None])[0] - torch.tensor([5.2, 2.7]) * 8).abs().max() < 1.0
+
+
+def test_the_periphery_starts_at_the_given_place(encoder):
+    pictures, context = torch.zeros(1, 15, 64, 64), torch.zeros(1, encoder.glimpse.context_dim)
+    for x, y in ((10.0, 50.0), (40.0, 20.0)):
+        attention = encoder.glimpse(pictures, torch.tensor([[x, y]]), context)[2]
+        assert attention.shape == (1, 4, 16, 16) and torch.allclose(attention.sum((2, 3)), torch.ones(1, 4))
+        found = centroids(attention[:, 0])[0]
+        assert (found - torch.tensor([x, y])).abs().max() < 4
 
 
 def test_save_and_load(tmp_path, encoder):

@@ -122,3 +122,6 @@ for hit in vaura.encoder.hits(silent)[:6]:
 # **Exercise.** Cut the clip with `silent.slice(1.0, 3.0)` and generate again. Do the hits stay where they were?
 # Then swap the pictures' order in time (`v2a.Clip(silent.frames[::-1], fps=silent.fps)`): a bounce that shrinks
 # becomes one that grows. What does the model say to that?
+#
+# **From here.** `v2a.browse(v2a.strike_world(seed=5, clips=12))` shows more clips with their truth, to filter and to
+# open. `v2a.your_video()` makes a soundtrack for a file of yours, and is honest about what these weights know.

@@ -62,8 +62,8 @@ class VAuraConfig:
     dropout: float = 0.1
     token_dropout: float = 0.0
     guidance: float = 2.0
-    temperature: float = 0.5
-    top_k: int = 64
+    temperature: float = 0.4
+    top_k: int = 32
 
     def __post_init__(self) -> None:
         if self.visual_width + self.audio_width != self.hidden:

@@ -20,10 +20,10 @@ def train(
     """Train a system from nothing; returns the folder of weights.
 
     Args:
-        system: ``"vaura"``, or ``"material"``, the classifier of the truth metrics.
+        system: ``"vaura"``, ``"egosonics"``, or ``"material"``, the classifier of the truth metrics.
         preset: ``"tiny"``.
         data: folder in which the rendered world is kept between runs.
-        steps: of V-AURA's decoder; clips and the other stages shrink in proportion.
+        steps: of the last stage, V-AURA's decoder or SyncroNet; clips and the other stages shrink in proportion.
         seed: of initialisation and batches.
         out: folder; its ``weights/`` is what ``--weights`` loads.
         resume: go on with what ``out`` holds.
@@ -45,4 +45,11 @@ def train(
         if steps is not None:
             budget = budget.scaled(steps / budget.steps)
         return train_vaura(out, budget=budget, seed=seed, resume=resume, data=data)
-    raise UsageError(f"no recipe for {system!r}; there are vaura and material")
+    if system == "egosonics":
+        from v2a_nb.training import egosonics
+
+        plan = egosonics.Budget()
+        if steps is not None:
+            plan = plan.scaled(steps / plan.steps)
+        return egosonics.train_egosonics(out, budget=plan, seed=seed, resume=resume, data=data)
+    raise UsageError(f"no recipe for {system!r}; there are vaura, egosonics and material")

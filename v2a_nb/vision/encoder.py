@@ -7,9 +7,9 @@ Three streams come out, all at 50 tokens a second:
   the flux of the recording's own sound at 5 ms, which is what gives it timing;
 - *what* looks at still pictures, at the places where the motion stream attends, and is pre-trained to
   predict the spectrum that follows a hit;
-- *hit* takes a glimpse (:mod:`v2a_nb.vision.glimpse`): wherever the *when* stream expects a sound, 32 x 32
-  pixels of five frames around the place it attends to, at full detail. That is what tells a hit from a
-  near miss, and wood from metal.
+- *hit* takes a glimpse (:mod:`v2a_nb.vision.glimpse`): whenever the *when* stream expects a sound, it reads
+  the five pictures around that moment closely. That is what tells a hit from a near miss, and wood from
+  metal.
 
 None uses a label; see :mod:`v2a_nb.training.vision`. The attention, ``[B, T, heads, 8, 8]``, is returned
 as well: it says where the encoder looked.
@@ -28,7 +28,10 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import WeightsError
-from v2a_nb.vision.glimpse import Glimpse, GlimpseConfig
+from v2a_nb.vision.glimpse import Glimpse, GlimpseConfig, cells, unit
+
+MINUTE = 1500  # frames that are read at a time
+SEEN = 40  # frames to either side that a token may depend on, rounded up to the rhythm of looks
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class StrikeVision(nn.Module):
         attention = self.attend(moving).flatten(2).softmax(-1)  # [BT, heads, 64]
         values = self.moved(moving).view(b * t, c.heads, 24, -1)
         moved = torch.einsum("nhp,nhcp->nhc", attention, values).flatten(1)  # [BT, heads * 24]
-        places = _grid(grid, frames.device)
+        places = cells(grid, frames.device)
         place = torch.einsum("nhp,pk->nhk", attention, places).flatten(1)
         still = frames[:, :: c.look_every]  # [B, T', 3, 64, 64]
         looks = self.look_space(self.look((still.flatten(0, 1) - 0.5).contiguous()))
@@ -188,6 +191,10 @@ class StrikeVision(nn.Module):
         Frames are picked by timestamp; a picture that is not square is cropped to its centre, as the
         paper's transforms do (released configuration: short side, then centre crop).
         """
+        return unit(self._bytes(clip))
+
+    def _bytes(self, clip: Clip) -> Tensor:
+        """What :meth:`pixels` gives, as uint8."""
         from v2a_nb.vision.frames import square
 
         picked = clip.at_fps(self.config.fps)
@@ -196,12 +203,26 @@ class StrikeVision(nn.Module):
         if len(small) < wanted:
             small = np.concatenate([small, np.repeat(small[-1:], wanted - len(small), axis=0)])
         pixels = torch.from_numpy(small[:wanted].copy()).permute(0, 3, 1, 2)[None]
-        return pixels.to(self.join.weight.device).float() / 255
+        return pixels.to(self.join.weight.device)
 
     @torch.no_grad()
     def features(self, clip: Clip) -> Tensor:
-        """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 384]."""
-        return self(self.pixels(clip))[0]
+        """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 384].
+
+        A minute is read at a time, with as much before and after it as a token can see, so that an hour
+        needs no more memory than its own pictures.
+        """
+        frames = self._bytes(clip)
+        parts = []
+        for a in range(0, frames.shape[1], MINUTE):
+            first, b = max(0, a - SEEN), min(a + MINUTE, frames.shape[1])
+            when, what, attention = self.streams(unit(frames[:, first : b + SEEN]))
+            ups = self.config.upsample
+            tokens = slice(ups * (a - first), ups * (b - first))
+            parts.append((when[:, tokens], what[:, tokens], attention[:, a - first : b - first]))
+        when, what, attention = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        flux = self.flux(when).sigmoid()
+        return torch.cat([when, what, self.glimpse.stream(frames, when, flux, attention)], dim=-1)[0]
 
     def save_pretrained(self, folder: str | Path, **card: object) -> Path:
         """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
@@ -228,10 +249,3 @@ class StrikeVision(nn.Module):
         model = cls(VisionConfig(**fields))
         load_weights(model, path)
         return model.eval()
-
-
-def _grid(n: int, device: torch.device) -> Tensor:
-    """Centres of n x n cells, [n * n, 2] as (y, x) in [-1, 1]."""
-    line = (torch.arange(n, device=device, dtype=torch.float32) + 0.5) / n * 2 - 1
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack([y.flatten(), x.flatten()], dim=-1)
