@@ -208,10 +208,12 @@ def _parser() -> argparse.ArgumentParser:
         "train", _train, "train a system by its recipe",
         "v2a-nb train vaura --preset tiny --out runs/vaura",
     )  # fmt: skip
-    p.add_argument("system", help="vaura, or material (the classifier of the truth metrics)")
+    p.add_argument(
+        "system", help="vaura; egosonics (untried at full length); material (the classifier of the truth metrics)"
+    )
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
     p.add_argument("--data", help="folder in which the rendered world is kept")
-    p.add_argument("--steps", type=int, help="of the decoder; the other stages shrink with it")
+    p.add_argument("--steps", type=int, help="of the last stage; the others shrink with it")
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/SYSTEM)")
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")
