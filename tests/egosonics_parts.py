@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
+from system_parts import Eyes, seeded
 
 from v2a_nb.audio.autoencoder import AutoencoderConfig, ImageAutoencoder
-from v2a_nb.clip import Clip
 from v2a_nb.systems.egosonics import EgoSonics, EgoSonicsConfig
 
 SMALL = EgoSonicsConfig(
@@ -16,22 +15,6 @@ SMALL = EgoSonicsConfig(
     video_dim=12, hint_widths=(4, 8, 8, 8), context=16, overlap=4, sampler_steps=3, guidance=2.0,
 )  # fmt: skip
 SMALL_AUTOENCODER = AutoencoderConfig(latent_channels=4, widths=(8, 16, 16), groups=4)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-class Eyes(torch.nn.Module):
-    """A frame encoder: brightness of the picture, 50 times a second."""
-
-    rate, dim = 50.0, 12
-
-    def features(self, clip: Clip) -> torch.Tensor:
-        wanted = math.ceil(clip.duration * self.rate - 1e-6)
-        bright = torch.tensor(clip.at_fps(self.rate).frames[:wanted].mean(axis=(1, 2, 3)) / 255)
-        noise = 0.5 if self.training else 0.0  # as dropout would be: generate must not run in training mode
-        return bright.float()[:, None] * torch.arange(12) + noise
 
 
 def small_system(speaking: bool = True, **changes) -> EgoSonics:

@@ -185,7 +185,16 @@ def test_the_loss_falls_and_reaches_every_parameter():
         optimizer.zero_grad()
         losses.append(made["loss"].item())
     assert losses[-1] < 0.8 * losses[0]
-    assert made.keys() == {"loss", "l1", "l2", "kl"}
+    assert made.keys() == {"loss", "l1", "l2", "edge", "kl"}
+
+
+def test_the_edge_term_counts_what_changes_from_column_to_column():
+    autoencoder, picture = small(), torch.zeros(1, 1, 64, 64)
+    picture[..., 32:] = 0.5
+    with torch.no_grad():
+        made = {w: autoencoder.loss(picture, edge_weight=w, generator=seeded()) for w in (0.0, 2.0)}
+    assert made[0.0]["edge"] > 0
+    assert made[2.0]["loss"] == pytest.approx(float(made[0.0]["loss"] + 2 * made[0.0]["edge"]), rel=1e-5)
 
 
 def test_wrong_pictures_and_latents_are_refused():

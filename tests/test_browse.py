@@ -6,11 +6,11 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_parts import Tags
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -65,30 +65,6 @@ CASES = [
 
 def names(entries) -> str:
     return "".join(e.name for e in entries)
-
-
-class Tags(HTMLParser):
-    """What a page opens, and that it closes it."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags, self.inside, self.words = [], [], []
-        self.feed(page)
-        assert not self.inside
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.inside += [] if tag in ("img", "br", "input") else [tag]
-
-    def handle_endtag(self, tag):
-        assert self.inside.pop() == tag
-
-    def handle_data(self, data):
-        if not {"script", "style"} & set(self.inside):
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 @pytest.mark.parametrize(("want", "found"), CASES)

@@ -25,6 +25,9 @@ class Hum:
         n = int(round(clip.duration * 16000))
         return Sound(0.1 * np.sin(np.arange(n) * 0.05 * (1 + seed)), 16000)
 
+    def steps_of(self, clip, **options):
+        return 1
+
 
 @pytest.fixture
 def fake(monkeypatch):
@@ -93,6 +96,46 @@ def test_unknown_system_and_weights_are_one_line(tmp_path, capsys):
     assert main(["generate", str(path), "--weights", str(tmp_path / "no"), "--out", str(tmp_path)]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 2 and all(line.startswith("v2a-nb: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("system", "words", "said"),
+    [
+        ("vaura", ["--steps", "5"], "--steps: no option of vaura, which has --guidance, --temperature, --top-k"),
+        ("egosonics", ["--temperature", "0.5"], "--temperature: no option of egosonics, which has --guidance, --steps"),
+        ("egosonics", ["--top-k", "3", "--temperature", "0.5"], "--temperature, --top-k: no option of egosonics"),
+    ],
+)
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_options_that_a_system_does_not_have(tmp_path, monkeypatch, capsys, system, words, said, by_folder):
+    monkeypatch.setattr("v2a_nb.systems.registry.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    if by_folder:  # which system it is says its configuration
+        folder = tmp_path / "weights"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"kind": system}))
+        (folder / "model.safetensors").write_bytes(b"")
+        system, said = str(folder), said.replace(f"option of {system}", f"option of {folder}")
+    out = tmp_path / "made"
+    assert main(["generate", "a.mp4", "--system", system, "--out", str(out), *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith(f"v2a-nb: {said}") and not out.exists()
+
+
+def test_help_says_which_system_has_which_option(capsys):
+    from v2a_nb.systems.registry import SYSTEMS, class_of
+
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    text = " ".join(capsys.readouterr().out.split("options of a system:")[1].split())
+    for option in ("guidance", "steps", "temperature", "top_k"):
+        told = text.split(f"--{option.replace('_', '-')} ")[1].split(":")[0]  # METAVAR, then names of systems
+        assert {name for name in SYSTEMS if name in told} == {s for s in SYSTEMS if option in class_of(s).options}
+
+
+def test_less_than_one_step_is_wrong_usage(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "a.mp4", "--system", "egosonics", "--steps", "0", "--out", str(tmp_path)])
+    assert stop.value.code == 2 and "--steps" in capsys.readouterr().err
 
 
 def test_demo_on_a_video(tmp_path, fake, capsys):

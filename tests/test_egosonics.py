@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from egosonics_parts import SMALL, Eyes, seeded, small_system, speak
-from vaura_parts import clip_of
+from egosonics_parts import SMALL, small_system, speak
+from system_parts import Eyes, clip_of, seeded
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
@@ -203,11 +203,21 @@ def test_switches_change_what_is_heard():
         heard(system, vectors, **s)
         for s in (
             {}, {"no_syncronet": True}, {"no_cross_attention": True}, {"control_weighting": "cfg_rw"},
-            {"control_weighting": "guess"}, {"fps": 15.0}, {"fps": 4.0},
+            {"control_weighting": "guess"},
         )
     ]  # fmt: skip
     for i, first in enumerate(made):
         assert all(not torch.allclose(first, other, atol=1e-5) for other in made[i + 1 :])
+
+
+def test_a_slow_camera_changes_what_is_seen():
+    system, clip, seen = small_system(), clip_of(1.0), {}
+    for fps in (None, 30.0, 15.0, 4.0):
+        system.config = replace(SMALL, fps=fps)
+        seen[fps] = system.encode_video(clip)
+        assert seen[fps].shape == (1, 50, 12)
+    assert torch.equal(seen[None], seen[30.0])  # the clip has 25 frames a second
+    assert [len(seen[fps][0, :, 1].unique()) for fps in (None, 15.0, 4.0)] == [25, 15, 4]
 
 
 def test_without_syncronet_only_the_mean_is_left_and_without_cross_attention_the_hint():

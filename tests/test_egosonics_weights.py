@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
 from egosonics_parts import SMALL, small_system, speak
-from vaura_parts import clip_of
+from system_parts import check_damaged, check_named_parts, check_same
 
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.systems.egosonics import EgoSonics
@@ -32,9 +31,8 @@ def saved(tmp_path_factory):
 def test_saved_weights_generate_the_same(saved):
     system, folder = saved
     loaded = EgoSonics.from_pretrained(folder)
-    clip = clip_of(0.4)
-    assert loaded.generate(clip).samples.tobytes() == system.generate(clip).samples.tobytes()
-    assert not loaded.training and loaded.config == system.config
+    check_same(system, loaded)
+    assert loaded.config == system.config
     assert (loaded.card["preset"], loaded.card["steps"]) == ("tiny", 7)
 
 
@@ -58,38 +56,47 @@ def test_the_registry_knows_it(saved):
 
 
 def test_parts_can_be_named_instead_of_written(saved, tmp_path):
-    system, folder = saved
-    names = {part: str(folder / part) for part in ("vision", "autoencoder", "base")}
-    lean = system.save_pretrained(tmp_path / "lean", **names)
-    assert {p.name for p in lean.iterdir()} == {"config.json", "model.safetensors"}
-    clip = clip_of(0.4)
-    made = EgoSonics.from_pretrained(lean).generate(clip)
-    assert made.samples.tobytes() == system.generate(clip).samples.tobytes()
+    check_named_parts(*saved, tmp_path / "lean", ("vision", "autoencoder", "base"))
 
 
 def test_damaged_weights_are_refused(saved, tmp_path):
-    import shutil
-
-    _, folder = saved
-    broken = tmp_path / "broken"
-    shutil.copytree(folder, broken)
-    config = json.loads((broken / "config.json").read_text())
-    for text, message in [
-        ("{", "cannot be read"),
+    cases = [
         ("[1]", "not egosonics"),
-        (json.dumps({**config, "kind": "vaura"}), "not egosonics"),
-        (json.dumps({**config, "picture": "wide"}), "does not describe"),
-        (json.dumps({**config, "mlp_hidden": 3}), "does not fit"),
-    ]:
-        (broken / "config.json").write_text(text)
-        with pytest.raises(WeightsError, match=message):
-            EgoSonics.from_pretrained(broken)
-    with pytest.raises(WeightsError):
-        EgoSonics.from_pretrained(tmp_path / "nowhere")
+        ({"kind": "vaura"}, "not egosonics"),
+        ({"picture": "wide"}, "does not describe"),
+        ({"mlp_hidden": 3}, "does not fit"),
+    ]
+    check_damaged(EgoSonics, saved[1], tmp_path / "broken", cases)
+
+
+def test_what_cannot_be_saved_is_said(tmp_path):
     with pytest.raises(UsageError, match="no frame encoder"):
         EgoSonics(SMALL, None, small_system().autoencoder).save_pretrained(tmp_path / "blind")
     with pytest.raises(UsageError, match="card cannot say guidance"):
         small_system().save_pretrained(tmp_path / "told", guidance=2.0)
+
+
+def test_another_frame_encoder_than_that_of_the_training_is_refused(saved, tmp_path):
+    """Its vectors would have the right sizes and another meaning."""
+    from v2a_nb.hub import tag_of
+    from v2a_nb.vision.encoder import StrikeVision
+
+    system, folder = saved
+    trained = tag_of(system.encoder, "vision")
+    torch.manual_seed(1)
+    other = StrikeVision().eval()
+    has = tag_of(other, "vision")
+    assert has != trained
+    other.save_pretrained(tmp_path / "vision")
+    parts = {"autoencoder": str(folder / "autoencoder"), "base": str(folder / "base")}
+    right = system.save_pretrained(tmp_path / "right", **parts, vision=str(folder / "vision"), encoder=trained)
+    check_same(system, EgoSonics.from_pretrained(right))
+    wrong = system.save_pretrained(tmp_path / "wrong", **parts, vision="../vision", encoder=trained)
+    with pytest.raises(WeightsError) as caught:
+        EgoSonics.from_pretrained(wrong)
+    assert trained in str(caught.value) and has in str(caught.value) and str(wrong) in str(caught.value)
+    untold = system.save_pretrained(tmp_path / "untold", **parts, vision="../vision", encoder="of a friend")
+    assert EgoSonics.from_pretrained(untold).card["encoder"] == "of a friend"  # no tag: nothing to compare with
 
 
 def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch):

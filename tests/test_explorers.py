@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import os
 import subprocess
 import sys
-import wave
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from page_parts import Tags, wav_of
 from PIL import Image
 
 from v2a_nb.clip import Clip, Sound
@@ -86,31 +85,6 @@ def explorers(clip, title=HOSTILE):
     }
 
 
-class Tags(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.feed(page)
-        assert not self.open, "every element is closed"
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "br", "meta"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-def samples_of(uri: str) -> np.ndarray:
-    with wave.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1]))) as file:
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
-
-
 # --- the static page ----------------------------------------------------------------------------
 
 
@@ -138,7 +112,7 @@ def test_display_is_a_page_without_kernel_widget_or_network(clip, name):
 def test_sounds_are_heard_at_their_own_level_and_silence_and_clipping_are_named():
     quiet = hits(level=0.01)
     made = explore_spectrogram(quiet, [{"iterations": 8}])
-    original, again = (samples_of(a["src"]) for a in Tags(made.html).all("audio"))
+    original, again = (wav_of(a["src"])[0][0] for a in Tags(made.html).all("audio"))
     assert np.abs(original).max() == round(quiet.peak * 32767)
     assert np.abs(again).max() == pytest.approx(made.variants[0].sound.peak * 32767, abs=1)
     assert [row["notes"] for row in made.table] == ["", ""]
@@ -159,7 +133,7 @@ def test_long_sounds_give_way_in_rate_and_length_and_the_page_says_so(monkeypatc
     page = made.html
     assert len(page) < 1.1 * 300_000
     assert "Played at 16 kHz, the first" in page and "of 3.00 s" in page and "mixed to mono" in page
-    played = samples_of(Tags(page).all("audio")[0]["src"])
+    played = wav_of(Tags(page).all("audio")[0]["src"])[0][0]
     assert 0.5 < len(played) / 16000 < 3 and made.variants[0].sound.n == 3 * 44100
     sounds, said = explorer_frame.fit_sounds([hits()], 1e6)
     assert sounds[0].n == RATE and said == ""
@@ -174,7 +148,7 @@ def test_page_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(explorer_frame.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(MediaError, match=r"page\.html: the page cannot be written: disk full"):
         made.save(path)
     assert [p.name for p in path.parent.iterdir()] == ["page.html"] and path.read_text(encoding="utf-8") == page
@@ -400,7 +374,7 @@ def test_a_slider_changes_picture_and_sound(clip, name, control, value):
     after = shown(panel)
     assert before[0] != after[0] and before[1] != after[1]
     settings = {n: c.value for n, c in panel.controls.items() if c.value != 0 or n != "mels"}  # 0 is all bins
-    heard, wanted = samples_of(after[1]), made.at(**settings).sound
+    heard, wanted = wav_of(after[1])[0][0], made.at(**settings).sound
     assert np.array_equal(heard, np.clip(np.round(wanted.samples[0] * 32767), -32768, 32767))
     assert made.at(**settings).label in panel.status.value and 'role="status"' in panel.status.value
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from vaura_parts import clip_of
 
+from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.vision.frame_image import (
     ClipFrames,
     extend,
-    hold,
     load_frame_encoder,
+    slower,
     standardise,
     to_image,
     to_tokens,
@@ -24,29 +26,35 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("rate", "fps"), [(30, 15), (30, 4), (50, 30), (50, 15), (50, 4)])
-def test_columns_repeat_the_previous_one(rate: float, fps: float):
-    vectors = torch.arange(3 * rate).float()[None, :, None].expand(2, -1, 5)
-    held = hold(vectors, rate, fps)
-    assert held.shape == vectors.shape
-    shown = held[0, :, 0]
-    assert (shown <= vectors[0, :, 0]).all()  # nothing from the future
-    assert (shown.diff() >= 0).all()
-    assert len(shown.unique()) == 3 * fps
-    assert (vectors[0, :, 0] - shown).max() < rate / fps + 1  # and nothing older than a frame
+def numbered(fps: float, seconds: float = 3.0) -> Clip:
+    """A clip whose frames show their own number."""
+    n = round(fps * seconds)
+    return Clip(np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 8, 8, 3)), fps=fps)
 
 
-def test_half_the_rate_repeats_every_other_column():
-    vectors = torch.randn(1, 8, 3, generator=seeded())
-    assert torch.equal(hold(vectors, 30, 15), vectors[:, [0, 0, 2, 2, 4, 4, 6, 6]])
+@pytest.mark.parametrize(("rate", "fps"), [(30.0, 15.0), (30.0, 4.0), (25.0, 15.0), (25.0, 4.0)])
+def test_a_slower_camera_shows_what_was_there_when_it_looked(rate: float, fps: float):
+    clip = numbered(rate)
+    held = slower(clip, fps)
+    assert held.n == np.ceil(3 * fps) and held.duration == clip.duration
+    shown = held.at_fps(rate).frames[:, 0, 0, 0].astype(int)  # what an encoder at the old rate is given
+    true = np.arange(len(shown))
+    assert (shown <= true).all()  # nothing from the future
+    assert (np.diff(shown) >= 0).all() and len(np.unique(shown)) == held.n
+    assert (true - shown).max() < rate / fps + 1  # and nothing older than a frame
+
+
+def test_half_the_rate_repeats_every_other_frame():
+    shown = slower(numbered(30.0), 15.0).at_fps(30.0).frames[:8, 0, 0, 0]
+    assert shown.tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
 
 
 def test_the_full_rate_changes_nothing():
-    vectors = torch.randn(1, 8, 3)
-    for fps in (None, 30, 60):
-        assert hold(vectors, 30, fps) is vectors
+    clip = numbered(30.0)
+    for fps in (None, 30.0, 60.0):
+        assert slower(clip, fps) is clip
     with pytest.raises(UsageError, match="frames a second"):
-        hold(vectors, 30, 0)
+        slower(clip, 0.0)
 
 
 def test_the_last_column_goes_on():

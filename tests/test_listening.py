@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -489,7 +490,7 @@ def test_large_tests_become_several_pages_and_too_large_ones_an_error(tmp_path, 
         test.save(tmp_path / "u.html")
     assert not list(tmp_path.glob("u*"))
     monkeypatch.undo()
-    monkeypatch.setattr(listening.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(MediaError, match="disk full"):
         test.save(tmp_path / "u.html")
     assert not list(tmp_path.glob("*u*"))

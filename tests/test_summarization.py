@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,19 @@ def test_texts_that_teach_or_mean_nothing_are_refused():
     assert text.encode([]).shape[0] == 0
     with pytest.raises(WeightsError):
         NarrationText(["one"], np.zeros((2, 3)))
+
+
+def test_a_narration_without_a_direction_is_left_out_and_not_guessed():
+    texts = [f"a {a} {v} the {n}" for a in ACTORS for v in VERBS for n in NOUNS]
+    text = NarrationText.learn([*texts, "nothing moves"], dim=4)  # its words are its own: no room for it in four
+    assert text.knows(texts[0]) and not text.knows("nothing moves") and not text.knows("zither")
+    takes = easy_takes(4)
+    narrations = takes.narrations.astype("U40")
+    narrations[2] = "nothing moves"
+    odd = replace(takes, narrations=narrations)
+    kept = recipe.told_of(odd, text)
+    assert len(kept) == len(takes) - 1 and "nothing moves" not in kept.narrations
+    assert np.array_equal(kept.vectors, np.delete(takes.vectors, 2, axis=0))
 
 
 def test_the_switch_off_is_a_sound_of_zeros():

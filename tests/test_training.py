@@ -14,7 +14,7 @@ from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.media import open_sound
-from v2a_nb.training import targets
+from v2a_nb.training import loop, targets
 from v2a_nb.training.codec import CodecTraining, Cycle, train_codec
 from v2a_nb.training.glimpse import BELOW, calibrate, train_glimpse
 from v2a_nb.training.loop import Plan, fit
@@ -66,6 +66,29 @@ def test_the_run_says_how_long_it_is_and_keeps_what_was_listened_to(tmp_path):
     assert open_sound(tmp_path / "samples" / "16.wav").peak == pytest.approx(0.16, abs=1e-3)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [x["step"] for x in log] == [8, 16, 20] and log[0]["score"] == 0.8 and "sample" not in log[0]
+
+
+class Watched(Line):
+    """Says in which precision its layers computed."""
+
+    def forward(self, batch):
+        self.computed = self.layer(batch["x"]).dtype
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_is_for_processors_that_have_it_and_for_computing_only(has, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_has_bf16", lambda device: has)
+    trained = {}
+    for bf16 in (True, False):
+        plan = Plan(steps=40, lr=1e-2, warmup=5, log_every=5, bf16=bf16)
+        trained[bf16] = fit(Watched(), line_batch, plan, tmp_path / str(bf16))
+    assert trained[False].computed == torch.float32
+    assert trained[True].computed == (torch.bfloat16 if has else torch.float32)
+    assert all(p.dtype == torch.float32 for p in trained[True].parameters())
+    pairs = list(zip(*(m.parameters() for m in trained.values()), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs) == (not has)
+    assert all(torch.allclose(a, b, atol=0.1) for a, b in pairs)  # and it learns the same
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):

@@ -124,6 +124,10 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     assert (out / "weights" / "model.safetensors").read_bytes() == before
     system = load("egosonics", weights)
     assert system.config.fps == 4 and system.card["ablation"] == "fps4"
+    fast, slow = (np.load(how["data"] / name / "vectors.npy").astype(np.float32) for name in ("videos", "videos_fps4"))
+    assert fast.shape == slow.shape and not np.array_equal(fast, slow)
+    clip = clip_of(0.4)
+    assert torch.equal(system.encode_video(clip), system.encoder.features(clip.at_fps(4.0))[None])
     assert system.generate(clip_of(0.4)).n == 6400
     with pytest.raises(V2AError, match="--resume"):
         train_egosonics(out, **how, ablation="fps4")

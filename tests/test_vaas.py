@@ -10,17 +10,8 @@ import torch
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError, WeightsError
-from v2a_nb.metrics.vaas import (
-    PRESETS,
-    PaperVaas,
-    TinyVaas,
-    Vaas,
-    VaasConfig,
-    build,
-    conventions,
-    hold,
-    tag_of,
-)
+from v2a_nb.hub import tag_of
+from v2a_nb.metrics.vaas import PRESETS, PaperVaas, TinyVaas, Vaas, VaasConfig, build, conventions
 from v2a_nb.training import vaas as recipe
 from v2a_nb.training.takes import Takes, clips_of, gather_takes, load_takes
 from v2a_nb.training.vaas import draw_pairs, held_out_report, scores_of, shift_curve, train_classifier
@@ -187,16 +178,6 @@ def test_intervals_are_over_recordings():
     for bad in ([], [np.nan], [[0.1, 0.2]]):
         with pytest.raises(UsageError):
             conventions(bad)
-
-
-def test_slower_cameras_repeat_their_last_frame():
-    vectors = np.arange(30)[:, None]
-    assert hold(vectors, 30, 15)[:6, 0].tolist() == [0, 0, 2, 2, 4, 4]
-    assert np.array_equal(hold(vectors, 30, 30), vectors)
-    four = hold(vectors, 30, 4)[:, 0]
-    assert len(np.unique(four)) == 4 and (four <= np.arange(30)).all()  # never a frame of the future
-    with pytest.raises(UsageError):
-        hold(vectors, 30, 60)
 
 
 def test_five_linear_layers_each_with_a_relu():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from vaura_parts import DAC_RATES, Eyes, Voice, clip_of, fake_system, seeded, small_decoder
+from system_parts import Eyes, check_damaged, check_named_parts, check_same, clip_of, seeded
+from vaura_parts import DAC_RATES, Voice, fake_system, small_decoder
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
@@ -185,10 +184,7 @@ def saved(tmp_path_factory):
 def test_saved_weights_generate_the_same(saved):
     system, folder = saved
     loaded = VAura.from_pretrained(folder)
-    clip = clip_of(0.4)
-    assert loaded.generate(clip).samples.tobytes() == system.generate(clip).samples.tobytes()
-    assert not loaded.training
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    check_same(system, loaded)
     assert (loaded.card["preset"], loaded.card["steps"]) == ("tiny", 7)
     assert loaded.decoder.config == PRESETS["tiny"]
 
@@ -203,38 +199,12 @@ def test_weights_on_disk_are_half_precision_safetensors(saved):
 
 
 def test_parts_can_be_named_instead_of_written(saved, tmp_path):
-    system, folder = saved
-    names = {"vision": str(folder / "vision"), "codec": str(folder / "codec")}
-    lean = system.save_pretrained(tmp_path / "lean", **names)
-    assert not (lean / "codec").exists() and not (lean / "vision").exists()
-    clip = clip_of(0.4)
-    made = VAura.from_pretrained(lean).generate(clip)
-    assert made.samples.tobytes() == system.generate(clip).samples.tobytes()
+    check_named_parts(*saved, tmp_path / "lean", ("vision", "codec"))
 
 
 def test_damaged_weights_are_refused(saved, tmp_path):
-    import shutil
-
-    _, folder = saved
-    broken = tmp_path / "broken"
-    shutil.copytree(folder, broken)
-    config = json.loads((broken / "config.json").read_text())
-    for text, message in [
-        ("{", "cannot be read"),
-        ("[1]", "not V-AURA"),
-        (json.dumps({**config, "kind": "other"}), "not V-AURA"),
-        (json.dumps({**config, "layers": 3}), "does not fit"),
-    ]:
-        (broken / "config.json").write_text(text)
-        with pytest.raises(WeightsError, match=message):
-            VAura.from_pretrained(broken)
-    (broken / "config.json").write_text(json.dumps(config))
-    whole = (broken / "model.safetensors").read_bytes()
-    (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError, match="cannot be read"):
-        VAura.from_pretrained(broken)
-    with pytest.raises(WeightsError):
-        VAura.from_pretrained(tmp_path / "nowhere")
+    cases = [("[1]", "not V-AURA"), ({"kind": "other"}, "not V-AURA"), ({"layers": 3}, "does not fit")]
+    check_damaged(VAura, saved[1], tmp_path / "broken", cases)
 
 
 # --- seams ----------------------------------------------------------------------------------------------

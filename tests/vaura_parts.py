@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-import numpy as np
 import torch
+from system_parts import Eyes, clip_of, seeded
 
-from v2a_nb.clip import Clip
 from v2a_nb.systems.vaura import VAura, VAuraConfig, VAuraDecoder
+
+__all__ = ["DAC_RATES", "SMALL", "Eyes", "Voice", "clip_of", "fake_system", "seeded", "small_decoder"]
 
 SMALL = VAuraConfig(
     hidden=32, layers=2, heads=2, intermediate=48, num_codebooks=3, codebook_size=16, visual_dim=12,
@@ -18,28 +18,12 @@ SMALL = VAuraConfig(
 DAC_RATES = {"frame_rate": "44100/512", "visual_rate": "25/2", "context_frames": 221}
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def small_decoder(speaking: bool = True, **changes) -> VAuraDecoder:
     torch.manual_seed(0)
     decoder = VAuraDecoder(replace(SMALL, **changes)).eval()
     if speaking:  # heads begin at zero
         torch.nn.init.normal_(decoder.heads.weight, std=1.0)
     return decoder
-
-
-class Eyes(torch.nn.Module):
-    """An encoder: brightness of the picture, at 50 tokens a second."""
-
-    rate, dim = 50.0, 12
-
-    def features(self, clip: Clip) -> torch.Tensor:
-        wanted = math.ceil(clip.duration * self.rate - 1e-6)
-        bright = torch.tensor(clip.at_fps(self.rate).frames[:wanted].mean(axis=(1, 2, 3)) / 255)
-        noise = 0.5 if self.training else 0.0  # as dropout would be: generate must not run in training mode
-        return bright.float()[:, None] * torch.arange(12) + noise
 
 
 class Voice(torch.nn.Module):
@@ -58,9 +42,3 @@ class Voice(torch.nn.Module):
 
 def fake_system(**changes) -> VAura:
     return VAura(small_decoder(**changes), Eyes(), Voice()).eval()
-
-
-def clip_of(seconds: float, fps: float = 25.0, seed: int = 0) -> Clip:
-    n = max(1, math.ceil(seconds * fps - 1e-6))
-    frames = np.random.default_rng(seed).integers(0, 255, (n, 8, 10, 3), dtype=np.uint8)
-    return Clip(frames, fps=fps, duration=seconds)

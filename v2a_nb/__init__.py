@@ -18,6 +18,7 @@ _WHERE = {
     "Clip": "v2a_nb.clip",
     "Sound": "v2a_nb.clip",
     "V2AError": "v2a_nb.errors",
+    "Vaas": "v2a_nb.metrics.vaas",
     "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",

@@ -64,7 +64,7 @@ def _generate(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    options = {"guidance": args.guidance, "temperature": args.temperature, "top_k": args.top_k}
+    options = {name: getattr(args, name) for name in ("guidance", "steps", "temperature", "top_k")}
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
         start=args.start, duration=args.duration, report=_complain,
@@ -157,6 +157,13 @@ def _seed(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too few; at least 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="v2a-nb",
@@ -193,27 +200,33 @@ def _parser() -> argparse.ArgumentParser:
         "v2a-nb generate a.mp4 b.mp4 --system vaura --out made --seed 1",
     )  # fmt: skip
     p.add_argument("videos", nargs="+", metavar="VIDEO")
-    p.add_argument("--system", default="vaura")
+    p.add_argument("--system", default="vaura", help="vaura, egosonics, or a folder or Hub id (default: %(default)s)")
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
     p.add_argument("--seed", type=_seed, default=0)
-    p.add_argument("--guidance", type=float)
-    p.add_argument("--temperature", type=float)
-    p.add_argument("--top-k", type=int)
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")
     p.add_argument("--device", default="cpu")
+    p = p.add_argument_group("options of a system", "left out, what is best with its weights")
+    p.add_argument(
+        "--guidance", type=float, metavar="G", help="vaura, egosonics: how much the picture counts; 1 is none"
+    )
+    p.add_argument("--steps", type=_count, metavar="N", help="egosonics: steps of the sampler")
+    p.add_argument("--temperature", type=float, metavar="T", help="vaura: 0 takes the likeliest code")
+    p.add_argument("--top-k", type=int, metavar="K", help="vaura: codes to draw from; 0 is all")
 
     p = command(
-        "train", _train, "train a system by its recipe",
+        "train", _train, "train a system, or a network of the metrics, by its recipe",
         "v2a-nb train vaura --preset tiny --out runs/vaura",
     )  # fmt: skip
     p.add_argument(
-        "system", help="vaura; egosonics (untried at full length); material (the classifier of the truth metrics)"
+        "system",
+        help="vaura; egosonics (untried at full length); vaas (alignment score); summary (video summarization); "
+        "material (the classifier of the truth metrics)",
     )
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
-    p.add_argument("--data", help="folder in which the rendered world is kept")
-    p.add_argument("--steps", type=int, help="of the last stage; the others shrink with it")
+    p.add_argument("--data", help="folder in which what is rendered is kept; vaas and summary can share theirs")
+    p.add_argument("--steps", type=int, help="of the last stage; the others and what is rendered shrink with it")
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/SYSTEM)")
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")

@@ -104,22 +104,20 @@ def _check_package(report: Report, name: str, floor: str) -> None:
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        report.findings.append(Finding("problem", f"{name} is missing", f'pip install "{name}>={floor}"'))
+        report.add("problem", f"{name} is missing", f'pip install "{name}>={floor}"')
         return
     if _numbers(version) < _numbers(floor):
         remedy = f'pip install --upgrade "{name}>={floor}"'
-        report.findings.append(Finding("problem", f"{name} {version} is older than {floor}", remedy))
+        report.add("problem", f"{name} {version} is older than {floor}", remedy)
     else:
-        report.findings.append(Finding("ok", f"{name} {version}"))
+        report.add("ok", f"{name} {version}")
 
 
 def _check_torch(report: Report) -> None:
     try:
         import torch
     except Exception as error:  # a broken binary raises OSError, ImportError, ...
-        report.findings.append(
-            Finding("problem", f"torch cannot be imported: {error}", "pip install --force-reinstall torch")
-        )
+        report.add("problem", f"torch cannot be imported: {error}", "pip install --force-reinstall torch")
         return
     threads = torch.get_num_threads()
     if torch.cuda.is_available():
@@ -142,15 +140,13 @@ def _check_codecs(report: Report) -> None:
 
         missing = [name for name in ("libx264", "aac") if name not in av.codecs_available]
     except Exception as error:
-        report.findings.append(
-            Finding("problem", f"PyAV cannot be imported: {error}", "pip install --force-reinstall av")
-        )
+        report.add("problem", f"PyAV cannot be imported: {error}", "pip install --force-reinstall av")
         return
     if missing:
         remedy = "install the av wheel from PyPI (conda builds may lack encoders)"
-        report.findings.append(Finding("problem", f"PyAV has no {' and no '.join(missing)}", remedy))
+        report.add("problem", f"PyAV has no {' and no '.join(missing)}", remedy)
     else:
-        report.findings.append(Finding("ok", "PyAV writes H.264 and AAC"))
+        report.add("ok", "PyAV writes H.264 and AAC")
 
 
 def _check_weights(report: Report) -> None:
@@ -181,9 +177,9 @@ def _check_memory(report: Report) -> None:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     if free < 1.2:
         remedy = "close other notebooks: generating needs about 1.2 GB"
-        report.findings.append(Finding("note", f"{free:.1f} GB of memory free", remedy))
+        report.add("note", f"{free:.1f} GB of memory free", remedy)
     else:
-        report.findings.append(Finding("ok", f"{free:.1f} GB of memory free"))
+        report.add("ok", f"{free:.1f} GB of memory free")
 
 
 def _check_folder(report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -80,6 +81,59 @@ def _checked(path: Path, where: str) -> Path:
     if not list(path.glob("*.safetensors")):
         raise WeightsError(f"{where} has no .safetensors file; pickled weights are not read, for they can run code")
     return path
+
+
+def open_weights(name: str | Path, kind: str, what: str, revision: str | None = None) -> tuple[Path, dict]:
+    """The folder of weights and what its ``config.json`` says.
+
+    Args:
+        name, revision: as for :func:`find_weights`.
+        kind: what the configuration must say it is.
+        what: the same in words, for the error.
+
+    Raises:
+        WeightsError: as :func:`find_weights`, or the configuration is damaged or of another kind.
+    """
+    path = find_weights(str(name), revision)
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path / 'config.json'} cannot be read: {error}") from error
+    has = config.get("kind") if isinstance(config, dict) else None
+    if has != kind:
+        raise WeightsError(f"{path} holds {has!r} weights, not {what}")
+    return path, config
+
+
+def fields_of(kind: type, config: dict) -> dict:
+    """What ``config`` says of the fields of a dataclass; JSON's lists as tuples."""
+    known = {k: config[k] for k in kind.__dataclass_fields__ if k in config}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+
+
+def parts_of(path: Path, config: dict, *names: str) -> dict[str, str | Path]:
+    """Where a system's parts are: folders below ``path``, or what :func:`find_weights` knows.
+
+    Args:
+        path: of the system.
+        config: its ``"parts"`` say otherwise, or name more.
+        names: of folders that are there if nothing else is said.
+    """
+    parts = {name: name for name in names} | dict(config.get("parts", {}))
+    return {part: path / where if (path / where).is_dir() else where for part, where in parts.items()}
+
+
+def tag_of(module: torch.nn.Module, name: str) -> str:
+    """``name@`` and four hexadecimal digits of the module's sizes and of its weights as they are shipped (fp16).
+
+    What a codec counts while it is trained is not shipped and does not count here either.
+    """
+    digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
+    for key, value in sorted(module.state_dict().items()):
+        if not key.endswith((".counts", ".sums")):
+            value = value.half() if value.is_floating_point() else value
+            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return f"{name}@{digest.hexdigest()[:4]}"
 
 
 def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dict) -> Path:

@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
+
+if TYPE_CHECKING:
+    from v2a_nb.systems.generation import System
 
 SMALLEST = 64  # pixels of the short side: what the encoder looks at
 FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures that are held at once: if it can be, and if it must be
@@ -34,25 +38,29 @@ def generate_files(
     Args:
         videos: files; two of one stem get ``STEM.2`` and so on.
         out: folder, made if it is missing.
-        options: guidance, temperature, top_k for the system.
+        options: what the system has of guidance, steps, temperature and top_k.
         report: receives one line per problem.
 
     Returns:
         the mp4 files that were made, and one line per video that was not.
 
     Raises:
-        UsageError: a part that no video has, no such system or device.
+        UsageError: a part that no video has, no such system or device, an option that the system does not have.
         MediaError: the folder cannot be made.
         WeightsError: there are no such weights.
     """
     from tqdm import tqdm
 
-    from v2a_nb.systems.registry import load
+    from v2a_nb.systems.registry import class_of, load
 
     if not (math.isfinite(start) and start >= 0):
         raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
+    known = class_of(system).options
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known)}")
     out = _folder(out)
     model = load(system, weights, device=device)
     made, failed = [], []
@@ -97,11 +105,11 @@ def open_small(video: str | Path, *, start: float = 0.0, duration: float | None 
     return media.open(video, start=start, duration=duration, size=size)
 
 
-def generate_one(model, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
-    """One soundtrack, with a text progress bar over decoding steps where it takes long."""
+def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
+    """One soundtrack, with a text progress bar over the system's steps where it takes long."""
     from tqdm import tqdm
 
-    steps = int(clip.duration * 50 * 1.6)
+    steps = model.steps_of(clip, **options)
     with tqdm(
         total=steps, desc=clip.name[:24], unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar
     ) as progress:
@@ -149,6 +157,11 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
     files["mp4"] = media.dub(target, video, sound) if video else media.save_mp4(target, clip, sound)
     files["page"] = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
     return {name: Path(os.path.relpath(path)) for name, path in files.items()}
+
+
+def _flags(names: Sequence[str]) -> str:
+    """Options as the command line has them."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _folder(out: str | Path) -> Path:

@@ -133,22 +133,31 @@ class ImageAutoencoder(nn.Module):
         return F.pixel_shuffle(self.model.decode(plain).sample, self.config.unshuffle)
 
     def loss(
-        self, image: Tensor, *, kl_weight: float = 1e-4, generator: torch.Generator | None = None
+        self,
+        image: Tensor,
+        *,
+        kl_weight: float = 1e-4,
+        edge_weight: float = 2.0,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """What a new autoencoder is trained on: reconstruction (L1 and L2) and a light KL term.
+        """What a new autoencoder is trained on: reconstruction (L1 and L2), edges in time, and a light KL term.
+
+        An edge is the difference between neighbouring columns: an onset is one, and a blurred onset, which costs
+        L1 next to nothing, costs there.
 
         Stable Diffusion's has a perceptual and an adversarial term besides; what they add to a spectrogram,
         fine texture, the ear takes from Griffin-Lim's noise.
 
         Returns:
-            ``loss``, ``l1``, ``l2`` and ``kl``, the latter per latent.
+            ``loss``, ``l1``, ``l2``, ``edge`` and ``kl``, the latter per latent.
         """
         posterior = self.posterior(image)
         plain = posterior.sample(generator=generator)
         made = F.pixel_shuffle(self.model.decode(plain).sample, self.config.unshuffle)
         l1, l2 = (made - image).abs().mean(), (made - image).square().mean()
+        edge = (made.diff(dim=-1) - image.diff(dim=-1)).abs().mean()
         kl = posterior.kl().sum() / plain.numel()
-        return {"loss": l1 + l2 + kl_weight * kl, "l1": l1, "l2": l2, "kl": kl}
+        return {"loss": l1 + l2 + edge_weight * edge + kl_weight * kl, "l1": l1, "l2": l2, "edge": edge, "kl": kl}
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:

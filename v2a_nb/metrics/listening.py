@@ -10,7 +10,6 @@ from __future__ import annotations
 import html
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.files import write_text
 from v2a_nb.metrics.listening_plan import LETTERS, QUESTIONS, Plan, Trial, load, scores
 
 if TYPE_CHECKING:
@@ -89,15 +89,10 @@ class Analysis:
         """
         text = json.dumps(_clean(asdict(self)), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         if path is not None:
-            path = Path(path)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
-                partial.write_text(text, encoding="utf-8")
-                os.replace(partial, path)
+                write_text(path, text)
             except OSError as error:
                 raise MediaError(f"{path}: the results cannot be written: {error}") from error
-            finally:
-                partial.unlink(missing_ok=True)
         return text
 
     def plot(self, ax: Axes | None = None) -> Figure:

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.files import write_text
 
 LETTERS = "ABCDEFGHI"
 COLUMNS = ("test", "listener", "trial", "question", "candidate", "answer", "seconds", "time")
@@ -193,16 +194,10 @@ class Plan:
         if path.exists() and Plan.from_key(path) != self:
             raise UsageError(f"{path} is the key of another listening test; choose another name, nothing was changed")
         text = json.dumps({"format": _FORMAT, "test": self.test, **asdict(self)}, indent=1) + "\n"
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            return write_text(path, text)
         except OSError as error:
             raise MediaError(f"{path}: the key cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
 
     @classmethod
     def from_key(cls, path: str | Path) -> Plan:

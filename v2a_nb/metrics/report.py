@@ -6,18 +6,23 @@ import html
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb import media
-from v2a_nb.clip import Sound
+from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics import truth as truth_metrics
 from v2a_nb.metrics.pairing import flaws, listing, pair_files, read_sound, read_truth, shuffled
 from v2a_nb.metrics.statistics import bootstrap
+
+if TYPE_CHECKING:
+    from v2a_nb.metrics.vaas import Vaas
 
 EXTRACTORS = {"onset": "mel-rise", "near": "mel-rise", "ambience": "quiet-level"}
 
@@ -146,6 +151,7 @@ def evaluate(
     seed: int = 0,
     controls: bool = True,
     batch: int = 8,
+    vaas: Vaas | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: object,
 ) -> Report:
@@ -155,10 +161,11 @@ def evaluate(
         clips: :class:`~v2a_nb.world.WorldClip`, such as ``world.test``.
         system: has ``generate(clip, seed=...)`` and, to be faster, ``generate_batch(clips, seeds=...)``.
         seed: of the generation.
-        controls: also score the true sound (the metrics' ceiling), the codec's round trip of it where
-            the system has a codec (the system's ceiling), and the generated sounds of other recordings'
-            videos (chance).
+        controls: also score the true sound (the metrics' ceiling), what the system's codec or autoencoder
+            leaves of it (the system's ceiling, where it has ``round_trip``), and the generated sounds of other
+            recordings' videos (chance).
         batch: clips decoded side by side.
+        vaas: adds ``vaas_acc`` and ``vaas_score``, percent, see :mod:`v2a_nb.metrics.vaas`.
         progress: called with (done, total).
         options: guidance, temperature ...: go to the system.
 
@@ -171,13 +178,16 @@ def evaluate(
     if batch < 1:
         raise UsageError(f"batch={batch}: at least one clip at a time")
     sounds: list[Sound] = []
+    seen: list[np.ndarray] = []
     while len(sounds) < len(clips):
         start = len(sounds)
         same = clips[start].truth["duration_s"]  # clips of a batch must be equally long
         stop = start + 1
         while stop < min(start + batch, len(clips)) and clips[stop].truth["duration_s"] == same:
             stop += 1
-        sounds += _generate(system, clips[start:stop], seed * 100_003 + start, options)
+        with _pictures(clips[start:stop]) as silent:
+            sounds += _generate(system, silent, seed * 100_003 + start, options)
+            seen += [vaas.vectors(clip).numpy() for clip in silent] if vaas else []
         if progress:
             progress(len(sounds), len(clips))
     entries = [item.truth for item in clips]
@@ -186,43 +196,52 @@ def evaluate(
         for sound, entry in zip(sounds, entries, strict=True)
         for what in flaws(sound, entry["duration_s"])
     ]
-    scores = [truth_metrics.score_clip(s, e) for s, e in zip(sounds, entries, strict=True)]
-    report = Report(len(clips), summarize(scores), [s.row() for s in scores], problems)
+    columns = {"": sounds}
     if controls:
-        true = [item.stems["mix"] for item in clips]
-        columns = {"ground truth": true}
-        if hasattr(system, "codec") and hasattr(system, "encode_sound"):
-            columns["codec round trip"] = [_round_trip(system, sound) for sound in true]
+        columns["ground truth"] = true = [item.stems["mix"] for item in clips]
+        if hasattr(system, "round_trip"):
+            columns[f"{system.round_trip_of} round trip"] = [system.round_trip(sound) for sound in true]
         order = shuffled([entry["recording"] for entry in entries])
         if order is None:
             problems.append({"id": "shuffled video", "what": _CANNOT_SHUFFLE})
         else:
             columns["shuffled video"] = [sounds[j] for j in order]
-        for name, heard in columns.items():
-            rows = [truth_metrics.score_clip(s, e) for s, e in zip(heard, entries, strict=True)]
-            report.controls[name] = summarize(rows)
-    return report
+    scored, rows = {}, {}
+    for name, heard in columns.items():
+        rows[name] = [truth_metrics.score_clip(s, e) for s, e in zip(heard, entries, strict=True)]
+        scored[name] = summarize(rows[name]) + (_aligned(vaas, seen, heard, entries) if vaas else [])
+    return Report(len(clips), scored.pop(""), [s.row() for s in rows[""]], problems, scored)
 
 
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
 
 
-def _generate(system, part: Sequence, first_seed: int, options: dict) -> list[Sound]:
+@contextmanager
+def _pictures(part: Sequence) -> Iterator[list[Clip]]:
+    """Silent clips; outside, a world clip holds no pictures that it did not hold before: hundreds are too many."""
     kept = ["clip" in vars(item) for item in part]
-    silent = [item.clip.silent() for item in part]
-    for item, keep in zip(part, kept, strict=True):
-        if not keep:  # a world clip keeps the pictures it rendered: 2.4 MB each, too much for hundreds
-            vars(item).pop("clip", None)
-    seeds = [first_seed + i for i in range(len(part))]
+    try:
+        yield [item.clip.silent() for item in part]
+    finally:
+        for item, keep in zip(part, kept, strict=True):
+            if not keep:
+                vars(item).pop("clip", None)
+
+
+def _generate(system, silent: Sequence[Clip], first_seed: int, options: dict) -> list[Sound]:
+    seeds = [first_seed + i for i in range(len(silent))]
     if hasattr(system, "generate_batch"):
         return list(system.generate_batch(silent, seeds=seeds, **options))
     return [system.generate(clip, seed=s, **options) for clip, s in zip(silent, seeds, strict=True)]
 
 
-def _round_trip(system, sound: Sound) -> Sound:
-    codes = system.encode_sound(sound)
-    n = round(sound.duration * system.sample_rate)
-    return Sound(system.codec.decode(codes, n)[0].detach().cpu().numpy(), system.sample_rate)
+def _aligned(vaas: Vaas, seen: Sequence, heard: Sequence[Sound], entries: Sequence[dict]) -> list[dict]:
+    """VAAS of each clip's frame vectors with a sound, in both conventions."""
+    from v2a_nb.metrics.vaas import conventions
+
+    scores = [vaas.score(vectors, sound) for vectors, sound in zip(seen, heard, strict=True)]
+    made = conventions(scores, [entry["recording"] for entry in entries])
+    return [{"name": name, "extractor": vaas.tag, **values} for name, values in made.items()]
 
 
 def evaluate_folder(

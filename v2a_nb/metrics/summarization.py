@@ -17,7 +17,6 @@ and the text embedding is :class:`NarrationText`, learned from the narrations th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights
 from v2a_nb.metrics.statistics import bootstrap
 
 
@@ -44,6 +44,10 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 [N, dim]."""
+
+
+LEAST = 1e-9
+"""Length under which a vector has no direction."""
 
 
 class NarrationText:
@@ -117,6 +121,10 @@ class NarrationText:
                 row[self._place[term]] += 1
         return row
 
+    def knows(self, text: str) -> bool:
+        """Whether a text has a direction: one that shares no word with others may have none."""
+        return bool(np.linalg.norm(self._counts(text) @ self.projection) >= LEAST)
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors float32 [N, dim].
 
@@ -126,7 +134,7 @@ class NarrationText:
         made = np.stack([self._counts(text) for text in texts]) @ self.projection if len(texts) else np.zeros((0, 1))
         norms = np.linalg.norm(made, axis=1, keepdims=True)
         for text, norm in zip(texts, norms[:, 0], strict=True):
-            if norm < 1e-9:
+            if norm < LEAST:
                 raise UsageError(f"no word of {text!r} is known to this text encoder")
         return (made / norms).astype(np.float32)
 
@@ -367,8 +375,6 @@ def score_summaries(
 
 def save_summarizer(model: Summarizer, text: NarrationText, folder: str | Path, **card: object) -> Path:
     """Write the network and its text encoder; extra fields go to ``config.json``."""
-    from v2a_nb.hub import save_weights
-
     state = {f"model.{k}": v for k, v in model.state_dict().items()}
     state["text.projection"] = torch.from_numpy(text.projection.copy())
     return save_weights(folder, state, {"kind": "summary", **asdict(model.config), "terms": text.terms, **card})
@@ -380,15 +386,8 @@ def load_summarizer(folder: str | Path = "summary") -> tuple[Summarizer, Narrati
     Raises:
         WeightsError: no such weights, weights of another kind, or of other sizes.
     """
-    from v2a_nb.hub import find_weights, load_weights
-
-    path = find_weights(str(folder))
-    card = json.loads((path / "config.json").read_text())
-    if card.get("kind") != "summary":
-        raise WeightsError(f"{path} holds {card.get('kind')!r} weights, not a summarization network")
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
-    config = SummaryConfig(**{k: fields[k] for k in SummaryConfig.__dataclass_fields__ if k in fields})
-
+    path, card = open_weights(folder, "summary", "a summarization network")
+    config = SummaryConfig(**fields_of(SummaryConfig, card))
     both = nn.ModuleDict({"model": Summarizer(config), "text": nn.Module()})
     projection = torch.zeros(len(card["terms"]), config.text_dim)
     both["text"].register_buffer("projection", projection)

@@ -17,18 +17,17 @@ overlooks counts for neither side, and a generator that reads the same vectors s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights, tag_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas_net import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.vision.encoder import StrikeVision
@@ -42,44 +41,7 @@ __all__ = [
     "VaasConfig",
     "build",
     "conventions",
-    "hold",
-    "tag_of",
 ]
-
-
-def tag_of(module: nn.Module, name: str) -> str:
-    """``name@`` and four hexadecimal digits of the module's sizes and of its weights as they are shipped (fp16).
-
-    What a codec counts while it is trained is not shipped and does not count here either.
-    """
-    digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
-    for key, value in sorted(module.state_dict().items()):
-        if not key.endswith((".counts", ".sums")):
-            value = value.half() if value.is_floating_point() else value
-            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
-    return f"{name}@{digest.hexdigest()[:4]}"
-
-
-def hold(vectors: np.ndarray, rate: float, fps: float) -> np.ndarray:
-    """What a slower camera would have given: each vector is repeated until the next one at ``fps``.
-
-    Supplement H scores 15 and 4 fps in this way, so that the classifier sees as many columns as it was
-    trained on.
-
-    Args:
-        vectors: [T, D] at ``rate`` a second.
-        rate: vectors per second.
-        fps: at most ``rate``.
-
-    Examples:
-        >>> hold(np.arange(6)[:, None], 30, 15)[:, 0].tolist()
-        [0, 0, 2, 2, 4, 4]
-    """
-    if not 0 < fps <= rate:
-        raise UsageError(f"{fps} fps cannot be had from {rate} vectors a second")
-    index = np.arange(len(vectors))
-    kept = np.floor(index * fps / rate + 1e-9)  # number of the newest frame of the slower camera
-    return np.asarray(vectors)[np.minimum(np.ceil(kept * rate / fps - 1e-9).astype(int), index)]
 
 
 def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: object) -> dict:
@@ -258,8 +220,6 @@ class Vaas:
         The encoder is part of the metric: were it the generator's own, every score would change when the
         generator is trained again.
         """
-        from v2a_nb.hub import save_weights
-
         folder = Path(folder)
         if self.encoder is not None:
             self.encoder.save_pretrained(folder / "vision")
@@ -275,19 +235,13 @@ class Vaas:
         Raises:
             WeightsError: no such weights, weights of another kind, or of other sizes.
         """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(folder))
-        card = json.loads((path / "config.json").read_text())
-        if card.get("kind") != "vaas":
-            raise WeightsError(f"{path} holds {card.get('kind')!r} weights, not a VAAS classifier")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in card.items()}
-        known = VaasConfig.__dataclass_fields__
-        config = VaasConfig(**{k: fields[k] for k in known if k in fields})
+        path, card = open_weights(folder, "vaas", "a VAAS classifier")
+        config = VaasConfig(**fields_of(VaasConfig, card))
         net = PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config)
         load_weights(net, path, optional=tuple(k for k in net.state_dict() if k.startswith("vit.")))
         encoder = StrikeVision.from_pretrained(path / "vision") if (path / "vision").is_dir() else None
-        return cls(net, encoder, {k: v for k, v in card.items() if k not in known and k != "kind"})
+        told = (*VaasConfig.__dataclass_fields__, "kind")
+        return cls(net, encoder, {k: v for k, v in card.items() if k not in told})
 
 
 def _by(items: list, size: int) -> list[list]:

@@ -9,6 +9,7 @@ so that without it a model is the published one, tensor by tensor.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,7 +20,27 @@ from torch import Tensor, nn
 from v2a_nb.errors import UsageError
 
 
-class TimeBias(nn.Module):
+class Processor(ABC):
+    """What diffusers calls in the place of its own cross-attention; the names of the arguments are diffusers'."""
+
+    def __call__(
+        self,
+        attn,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        if encoder_hidden_states is None or attention_mask is not None:
+            raise UsageError(f"{type(self).__name__} belongs to cross-attention without a mask")
+        return self.attend(attn, hidden_states, encoder_hidden_states)
+
+    @abstractmethod
+    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
+        """Queries [B, rows * W, C] attend to tokens [B, K, D]: [B, rows * W, C]."""
+
+
+class TimeBias(Processor, nn.Module):
     """A cross-attention processor with a bias per head over (token's time - column's time).
 
     The bias is ``sum_k cos_k cos(2 pi k d / period) + sin_k sin(2 pi k d / period)`` with d in *seconds*, and
@@ -83,53 +104,29 @@ class TimeBias(nn.Module):
         bias = self.bias(queries // self.rows, tokens)
         return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
 
-    def __call__(
-        self,
-        attn,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """Queries [B, rows * W, C] attend to tokens [B, K, D]: [B, rows * W, C]."""
-        if encoder_hidden_states is None or attention_mask is not None:
-            raise UsageError("a time bias belongs to cross-attention without a mask")
-        bias = self.spread(hidden_states.shape[1], encoder_hidden_states.shape[1])
-        return _attend(attn, hidden_states, encoder_hidden_states, bias.to(hidden_states.dtype))[0]
+    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
+        bias = self.spread(queries.shape[1], tokens.shape[1])
+        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0]
 
 
-class NoAttention:
+class NoAttention(Processor):
     """Leaves cross-attention out (EgoSonics, table 3): what is added to the residual is zero."""
 
-    def __call__(
-        self,
-        attn,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        return torch.zeros_like(hidden_states)
+    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
+        return torch.zeros_like(queries)
 
 
-class _Watched:
+class _Watched(Processor):
     """Does what ``processor`` does, and keeps the attention [B, heads, queries, tokens]."""
 
     def __init__(self, processor) -> None:
         self.processor, self.seen = processor, None
 
-    def __call__(
-        self,
-        attn,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
+    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
         bias = None
         if isinstance(self.processor, TimeBias):
-            bias = self.processor.spread(hidden_states.shape[1], encoder_hidden_states.shape[1])
-        made, self.seen = _attend(attn, hidden_states, encoder_hidden_states, bias, keep=True)
+            bias = self.processor.spread(queries.shape[1], tokens.shape[1])
+        made, self.seen = _attend(attn, queries, tokens, bias, keep=True)
         return made
 
 

@@ -139,15 +139,16 @@ def generate_codes(
     return undelay(steps)
 
 
-def windows(frames: int, context: int, keep: int) -> list[tuple[int, int, int]]:
+def windows(frames: int, context: int, keep: int | None = None) -> list[tuple[int, int, int]]:
     """``(start, stop, prompt)`` of the windows that cover ``frames``.
 
-    Each window after the first starts with ``keep`` frames of the past as its prompt.
+    Each window after the first starts with ``keep`` frames of the past as its prompt; left out, half the context.
 
     Examples:
-        >>> windows(300, 128, 64)
+        >>> windows(300, 128)
         [(0, 128, 0), (64, 192, 64), (128, 256, 64), (192, 300, 64)]
     """
+    keep = context // 2 if keep is None else keep
     if frames < 1:
         raise UsageError(f"{frames} frames cannot be covered")
     if not 0 < keep < context:
@@ -159,7 +160,7 @@ def windows(frames: int, context: int, keep: int) -> list[tuple[int, int, int]]:
     return made
 
 
-def steps_of(frames: int, context: int, keep: int, num_codebooks: int) -> int:
+def steps_of(frames: int, context: int, keep: int | None, num_codebooks: int) -> int:
     """Decoding steps that :func:`generate_long` will take: the length of its progress bar."""
     spans = windows(frames, context, keep)
     return sum(stop - start - known + num_codebooks - 1 for start, stop, known in spans)
@@ -184,15 +185,13 @@ def generate_long(
     never sees one that training did not have.
 
     Args:
-        keep: frames of the past that a window starts with; left out, half the context.
+        keep: see :func:`windows`.
 
     See :func:`generate_codes` for the others.
     """
     total = decoder.frames_of(visual.shape[1]) if frames is None else frames
-    context = decoder.config.context_frames
-    keep = context // 2 if keep is None else keep
     codes: Tensor | None = None
-    for start, stop, known in windows(total, context, keep):
+    for start, stop, known in windows(total, decoder.config.context_frames, keep):
         prompt = codes[..., start : start + known] if known else None
         part = generate_codes(
             decoder, visual, how, generator, frames=stop - start, first=start, prompt=prompt,

@@ -10,7 +10,7 @@ the control, also the published one, has a trained null.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError
 from v2a_nb.systems.diffusion import Conditions, diffusion_loss, in_windows, sample_long, windows
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF, PRESETS, EgoSonicsConfig, make_unet
+from v2a_nb.systems.generation import Coded, Progress, check_fit, evaluating, seeded
 from v2a_nb.systems.syncronet import SyncroNet, VideoToText, WordTokens, control_weights
-from v2a_nb.systems.vaura import SHORTEST_S, _evaluating, _part
-from v2a_nb.vision.frame_image import extend, hold, standardise, to_image, to_tokens
+from v2a_nb.vision.frame_image import extend, slower, standardise, to_image, to_tokens
 
 __all__ = ["PRESETS", "STAGES", "EgoSonics", "EgoSonicsConfig"]
 
@@ -37,7 +37,7 @@ STAGES = {
 """What is trained, in this order; all else is frozen meanwhile (section 3.4)."""
 
 
-class EgoSonics(nn.Module):
+class EgoSonics(Coded):
     """The whole system.
 
     Args:
@@ -58,6 +58,9 @@ class EgoSonics(nn.Module):
     """
 
     name = "egosonics"
+    options = ("guidance", "steps")
+    switches = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
+    round_trip_of = "autoencoder"
 
     def __init__(
         self,
@@ -82,9 +85,7 @@ class EgoSonics(nn.Module):
         if base is not None:
             wanted["numbers in a text token"] = (base.config.cross_attention_dim, c.text_width)
             wanted["channels of the UNet's input"] = (base.config.in_channels, c.latent_channels)
-        for what, (has, needs) in wanted.items():
-            if has != needs:
-                raise WeightsError(f"the parts do not fit: {has} {what}, and EgoSonics wants {needs}")
+        check_fit(wanted, "EgoSonics")
         self.encoder, self.autoencoder, self.super_resolution = encoder, autoencoder, super_resolution
         self.base = make_unet(c) if base is None else base
         self.mlp = VideoToText(c.video_dim, c.mlp_hidden, c.text_tokens, c.text_width)
@@ -103,8 +104,7 @@ class EgoSonics(nn.Module):
 
     def start_syncronet(self) -> None:
         """Make SyncroNet a fresh copy of the base as it is now: to be called when the base is trained."""
-        device = self.device
-        self.syncronet = self._copy().to(device)
+        self.syncronet = self._copy().to(self.device)
 
     @property
     def sample_rate(self) -> int:
@@ -116,29 +116,30 @@ class EgoSonics(nn.Module):
         """Where the UNet is."""
         return self.null_text.device
 
-    def samples_of(self, clip: Clip) -> int:
-        """Samples of a sound exactly as long as the clip."""
-        return round(clip.duration * self.sample_rate)
-
     # --- in and out ---------------------------------------------------------------------------------
 
     def encode_video(self, clip: Clip) -> Tensor:
-        """Frame vectors [1, T, video_dim] of a clip; its sound is not looked at."""
+        """Frame vectors [1, T, video_dim] of a clip; its sound is not looked at.
+
+        With ``config.fps`` the encoder is shown no more frames a second than that: between two of them it sees
+        the first again. So a slow camera is slow for an encoder that looks at motion, too.
+        """
         if self.encoder is None:
             raise UsageError("this EgoSonics has no frame encoder: give one when it is made")
-        with torch.no_grad(), _evaluating(self):
+        clip = slower(clip, self.config.fps)
+        with torch.no_grad(), evaluating(self):
             return self.encoder.features(clip)[None].to(self.device)
 
     def encode_sound(self, sound: Sound | Tensor) -> Tensor:
         """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate."""
         picture = self.config.stft.to_image(sound).to(self.device)
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             return self.autoencoder.encode(picture)
 
     def decode_picture(self, latents: Tensor) -> Tensor:
         """The picture [B, c, H f, W f] of latents, decoded in windows as wide as training had, cross-faded."""
         c, f = self.config, self.config.factor
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             parts = [
                 (a * f, b * f, lambda wide, t, a=a, b=b: self.autoencoder.decode(latents[..., a:b]))
                 for a, b in windows(latents.shape[-1], c.context, c.overlap, c.align)
@@ -149,7 +150,7 @@ class EgoSonics(nn.Module):
     def decode_latents(self, latents: Tensor, num_samples: int | None = None, *, seed: int = 0) -> Tensor:
         """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]; ``seed`` is of Griffin-Lim's first phases."""
         picture = self.decode_picture(latents)
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             sharp = self.super_resolution
             return self.config.stft.to_wave(picture, num_samples, seed=seed, super_resolution=sharp).clamp(-1, 1)
 
@@ -171,7 +172,7 @@ class EgoSonics(nn.Module):
             bool [B]: whether there is a video.
         """
         c = self.config
-        vectors = hold(vectors.float(), c.video_rate, c.fps)
+        vectors = vectors.float()
         made = {"text": self.mlp(vectors) if text is None else text}
         made["on"] = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
         if c.no_syncronet:
@@ -250,15 +251,10 @@ class EgoSonics(nn.Module):
 
     def loss_text(self, vectors: Tensor, text: Tensor) -> dict[str, Tensor]:
         """The MLP's loss (supplement G): mean squared error to the text tokens of the narration."""
-        vectors = hold(vectors.float(), self.config.video_rate, self.config.fps)
-        return {"loss": (self.mlp(vectors) - text.detach()).square().mean()}
+        return {"loss": (self.mlp(vectors.float()) - text.detach()).square().mean()}
 
     def loss(
-        self,
-        latents: Tensor,
-        vectors: Tensor,
-        drop: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        self, latents: Tensor, vectors: Tensor, drop: Tensor | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """SyncroNet's loss (equation 2).
 
@@ -312,49 +308,21 @@ class EgoSonics(nn.Module):
             **switches,
         )[0]  # fmt: skip
 
-    @torch.no_grad()
-    def generate_batch(
-        self,
-        clips: list[Clip],
-        *,
-        seeds: list[int],
-        guidance: float | None = None,
-        steps: int | None = None,
-        start: float = 0.0,
-        duration: float | None = None,
-        progress: Callable[[int], None] | None = None,
-        **switches: object,
-    ) -> list[Sound]:
-        """Like :meth:`generate` for clips of one length, side by side; each starts from its own seed's noise.
-
-        Raises:
-            UsageError: also for clips of different lengths, and not as many seeds as clips.
-        """
-        if not clips or len(seeds) != len(clips):
-            raise UsageError(f"{len(seeds)} seeds for {len(clips)} clips: one each is needed")
-        clips = [_part(clip, start, duration) for clip in clips]
-        samples = self.samples_of(clips[0])
-        for clip in clips:
-            if clip.duration < SHORTEST_S - 1e-6:
-                raise UsageError(f"{clip.name}: {clip.duration:.3f} s is too short; {SHORTEST_S} s is the least")
-            if self.samples_of(clip) != samples:
-                raise UsageError(f"{clip.name} and {clips[0].name}: clips of a batch must be equally long")
-        known = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
-        if not switches.keys() <= set(known):
-            raise UsageError(f"unknown options {sorted(switches.keys() - set(known))}; there are {', '.join(known)}")
+    def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
+        switches = {k: options.pop(k) for k in self.switches if k in options}
         before, self.config = self.config, replace(self.config, **switches)
         try:
-            with _evaluating(self):
-                tracks = [self.encode_video(clip) for clip in clips]
-                shortest = min(v.shape[1] for v in tracks)  # frame times may differ by a rounding
-                vectors = torch.cat([v[:, :shortest] for v in tracks])
-                latents = self.sample_latents(
-                    vectors, samples, seeds=seeds, guidance=guidance, steps=steps, progress=progress
-                )
-                waves = self.decode_latents(latents, samples).cpu().numpy()
+            vectors = self.encode_videos(clips)
+            latents = self.sample_latents(vectors, samples, seeds=seeds, progress=progress, **options)
         finally:
             self.config = before
-        return [Sound(wave, self.sample_rate) for wave in waves]
+        return self._decode(latents, samples)
+
+    def _decode(self, made: Tensor, samples: int) -> Tensor:
+        return self.decode_latents(made, samples)
+
+    def _steps(self, samples: int, *, steps: int | None = None, **options) -> int:
+        return self.config.sampler_steps if steps is None else steps
 
     @torch.no_grad()
     def sample_latents(
@@ -362,7 +330,7 @@ class EgoSonics(nn.Module):
         vectors: Tensor,
         samples: int,
         *,
-        seeds: list[int],
+        seeds: Sequence[int],
         guidance: float | None = None,
         steps: int | None = None,
         progress: Callable[[int], None] | None = None,
@@ -370,16 +338,16 @@ class EgoSonics(nn.Module):
         """Latents [B, C, H, W] for frame vectors [B, T, video_dim] of a clip of so many samples."""
         c = self.config
         shape = c.latents_shape(samples)
-        text = self.mlp(hold(vectors.float(), c.video_rate, c.fps))  # of the whole clip
+        text = self.mlp(vectors.float())  # of the whole clip
 
         def conditions(start: int, stop: int) -> tuple[Conditions, Conditions]:
             told = self.conditions(vectors, shape[-1], (start, stop), text)
             return told, self.null(told)
 
         return sample_long(
-            self.denoise, conditions, shape, c.noise, [torch.Generator().manual_seed(int(s)) for s in seeds],
-            guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap,
-            align=c.align, steps=steps, device=self.device, progress=progress,
+            self.denoise, conditions, shape, c.noise, seeded(seeds), steps=steps, device=self.device,
+            guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
+            progress=progress,
         )  # fmt: skip
 
     # --- weights ------------------------------------------------------------------------------------

@@ -33,8 +33,9 @@ class EgoSonicsConfig:
         hint_repeat, hint_fold: see :func:`~v2a_nb.vision.frame_image.to_image`.
         hint_widths: channels of the hint encoder.
         warm_hint: see :class:`~v2a_nb.systems.syncronet.SyncroNet`.
-        train_hint: False keeps the hint encoder frozen, as the paper does. Only right once published weights
-            were loaded into it: frozen at its zeros it says nothing, for ever.
+        train_hint: False keeps the hint encoder frozen, as the paper does (supplement B): right with published
+            weights, or with ``warm_hint``; frozen at its zeros it would say nothing, for ever. Trained along, it
+            brings the video in by itself, and cross-attention is hardly needed any more.
         time_bias: cross-attention starts out knowing which token is of its own time. Not in the paper.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts; a whole number of frame vectors must fall on ``align``.
@@ -126,7 +127,7 @@ class EgoSonicsConfig:
 
 
 PRESETS = {
-    "tiny": EgoSonicsConfig(),
+    "tiny": EgoSonicsConfig(train_hint=False, guidance=4.0),
     # Stable Diffusion 2.1-base, ``unet/config.json``; 10 s at 22.05 kHz; guidance as diffusers uses it there
     "paper": EgoSonicsConfig(
         picture="paper", latent_channels=4, widths=(320, 640, 1280, 1280), layers=2, heads=(5, 10, 20, 20), groups=32,

@@ -11,8 +11,8 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.audio.super_resolution import SuperResolution
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights, tag_of
 from v2a_nb.systems.egosonics_config import PRESETS, EgoSonicsConfig, make_unet
 from v2a_nb.vision.frame_image import CLIP_ID, ClipFrames, load_frame_encoder
 
@@ -36,8 +37,6 @@ OWN = ("syncronet.", "mlp.", "words.", "null_text")
 
 def save(system: EgoSonics, folder: str | Path, parts: dict[str, str | None], card: dict[str, object]) -> Path:
     """Write ``system``; see :meth:`~v2a_nb.systems.egosonics.EgoSonics.save_pretrained`."""
-    from v2a_nb.hub import save_weights
-
     folder, config = Path(folder), asdict(system.config)
     taken = sorted(card.keys() & (config.keys() | {"kind", "parts"}))
     if taken:
@@ -62,21 +61,20 @@ def load(cls: type[EgoSonics], name: str | Path, revision: str | None = None) ->
     """Read what :func:`save` wrote.
 
     Raises:
-        WeightsError: no such weights, weights of another kind, or damaged ones.
+        WeightsError: no such weights, weights of another kind, damaged ones, or a frame encoder that is not the one
+            that they were trained with.
     """
-    from v2a_nb.hub import find_weights, load_weights
-
-    path = find_weights(str(name), revision)
-    config = _config(path, "egosonics")
-    parts = {part: part for part in ("vision", "autoencoder", "base")} | dict(config.get("parts", {}))
-    found = {part: path / v if (path / v).is_dir() else v for part, v in parts.items()}
-    fields = _fields(config, path)
-    where = find_weights(str(found["base"]))
-    base = make_unet(_fields(_config(where, "egosonics-base"), where))
+    path, config = open_weights(name, "egosonics", "egosonics", revision)
+    fields = _config(path, config)
+    parts = parts_of(path, config, "vision", "autoencoder", "base")
+    where, told = open_weights(parts["base"], "egosonics-base", "egosonics-base")
+    base = make_unet(_config(where, told))
     load_weights(base, where)
-    sharp = SuperResolution.from_pretrained(found["super_resolution"]) if "super_resolution" in found else None
-    autoencoder = ImageAutoencoder.from_pretrained(found["autoencoder"])
-    system = cls(fields, load_frame_encoder(found["vision"]), autoencoder, base, sharp).eval()
+    sharp = SuperResolution.from_pretrained(parts["super_resolution"]) if "super_resolution" in parts else None
+    autoencoder = ImageAutoencoder.from_pretrained(parts["autoencoder"])
+    eyes = load_frame_encoder(parts["vision"])
+    _check_encoder(eyes, parts["vision"], config.get("encoder"), path)
+    system = cls(fields, eyes, autoencoder, base, sharp).eval()
     load_weights(system, path, optional=tuple(k for k in system.state_dict() if not k.startswith(OWN)))
     system.card = config
     return system
@@ -102,8 +100,6 @@ def published(
     Raises:
         WeightsError: they cannot be had.
     """
-    from dataclasses import replace
-
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     name, unet = _first(UNet2DConditionModel, STABLE_DIFFUSION if stable_diffusion is None else (stable_diffusion,))
@@ -160,19 +156,17 @@ def _first(kind: type, names, subfolder: str | None = "unet") -> tuple[str, nn.M
     raise WeightsError(f"no {kind.__name__} could be had: {'; '.join(reasons)}")
 
 
-def _config(path: Path, kind: str) -> dict:
+def _config(path: Path, config: dict) -> EgoSonicsConfig:
     try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path / 'config.json'} cannot be read: {error}") from error
-    has = config.get("kind") if isinstance(config, dict) else None
-    if has != kind:
-        raise WeightsError(f"{path} holds {has!r} weights, not {kind}")
-    return config
-
-
-def _fields(config: dict, path: Path) -> EgoSonicsConfig:
-    try:
-        return EgoSonicsConfig(**{k: config[k] for k in EgoSonicsConfig.__dataclass_fields__ if k in config})
+        return EgoSonicsConfig(**fields_of(EgoSonicsConfig, config))
     except (UsageError, TypeError) as error:
         raise WeightsError(f"{path / 'config.json'} does not describe an EgoSonics: {error}") from error
+
+
+def _check_encoder(eyes: nn.Module, where: str | Path, told: object, path: Path) -> None:
+    """Refuse another frame encoder than the one whose tag the card has: its vectors would mean something else."""
+    if not isinstance(told, str) or not re.fullmatch(r".+@[0-9a-f]{4}", told):
+        return
+    has = tag_of(eyes, told.rpartition("@")[0])
+    if has != told:
+        raise WeightsError(f"{path} was trained with the frame encoder {told}, and {where} holds {has}")

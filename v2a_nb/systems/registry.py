@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError, WeightsError
 
-SYSTEMS = ("vaura", "egosonics")
+if TYPE_CHECKING:
+    from v2a_nb.systems.generation import System
+
+SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics"}
+"""By name, the class, in the file of that name."""
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
@@ -16,7 +22,7 @@ HONEST = (
 """What a user of the shipped weights is told wherever they meet a video of their own."""
 
 
-def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
+def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> System:
     """A system, ready to generate.
 
     Args:
@@ -32,9 +38,6 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
     import torch
 
     if name not in SYSTEMS:
-        looks_like_a_place = Path(name).exists() or "/" in name
-        if not looks_like_a_place:
-            raise UsageError(f"no system {name!r}; there is {', '.join(SYSTEMS)}")
         name, weights = _system_in(name), name
     try:
         target = torch.device(device)
@@ -45,26 +48,28 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu"):
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():
         raise WeightsError("an empty name for weights")
-    return _class_of(name).from_pretrained(weights or name).to(target)
+    return class_of(name).from_pretrained(weights or name).to(target)
 
 
-def _class_of(name: str):
-    """A system's class; only that one's file is imported."""
-    if name == "egosonics":
-        from v2a_nb.systems.egosonics import EgoSonics
+def class_of(name: str) -> type[System]:
+    """The class of a system, by its name or by a place as for :func:`load`; only that one's file is imported.
 
-        return EgoSonics
-    from v2a_nb.systems.vaura import VAura
-
-    return VAura
+    Raises:
+        UsageError: there is no such system.
+    """
+    if name not in SYSTEMS:
+        name = _system_in(name)
+    return getattr(import_module(f"v2a_nb.systems.{name}"), SYSTEMS[name])
 
 
 def _system_in(place: str | Path) -> str:
     """Which system's weights a folder or a Hub id holds; V-AURA, which then says what is wrong, if none."""
     from v2a_nb.hub import find_weights
 
+    if not Path(place).exists() and "/" not in str(place):
+        raise UsageError(f"no system {place!r}; there is {', '.join(SYSTEMS)}")
     try:
         kind = json.loads((find_weights(str(place)) / "config.json").read_text())["kind"]
     except (OSError, ValueError, KeyError, TypeError):
         return "vaura"
-    return kind if kind in SYSTEMS else "vaura"
+    return kind if isinstance(kind, str) and kind in SYSTEMS else "vaura"

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -23,8 +21,9 @@ import torch
 from v2a_nb.audio.codec_report import codec_report
 from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.clip import Sound
-from v2a_nb.errors import V2AError, WeightsError
+from v2a_nb.errors import WeightsError
 from v2a_nb.metrics import truth
+from v2a_nb.training.common import rounded, run, versions, write_readme
 
 TEST_SEED, TEST_CLIPS = 2000, 200
 LEVELS_DBFS = (-60, -55, -50, -45, -40, -35)
@@ -124,13 +123,9 @@ def write_codec(
     codec.save_pretrained(out, **card)
     saved = TinyCodec.from_pretrained(Path(out).resolve())
     report = score_codec(saved, test_seed, test_clips)
-    card |= {"test_seed": test_seed, "test_clips": test_clips, "scores": _rounded(report)}
-    card["versions"] = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+    card |= {"test_seed": test_seed, "test_clips": test_clips, "scores": rounded(report), "versions": versions()}
     codec.save_pretrained(out, **card)
-    readme = Path(out) / "README.md"
-    partial = readme.with_suffix(".part")
-    partial.write_text(_card(saved, report, card))
-    os.replace(partial, readme)
+    write_readme(out, _card(saved, report, card))
     return report
 
 
@@ -184,14 +179,6 @@ as something else.
 """
 
 
-def _rounded(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 4) if isinstance(value, float) else value
-
-
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
     """The command at the top of this file; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m v2a_nb.training.codec_card", description=__doc__.split("\n")[0])
@@ -205,17 +192,16 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     args = parser.parse_args(argv)
     if args.out and not args.state:
         parser.error("--out needs --state")
-    try:
+
+    def scores() -> str:
         codec = codec_of_state(args.state) if args.state else TinyCodec.from_pretrained(args.weights)
         if args.out:
             report = write_codec(codec, args.out, test_seed=args.seed, test_clips=args.clips, **json.loads(args.card))
         else:
             report = score_codec(codec, args.seed, args.clips)
-    except V2AError as error:
-        print(f"v2a-nb: {error}", file=sys.stderr)
-        return 1
-    say(json.dumps(_rounded(report), indent=1) if args.json else table(report))
-    return 0
+        return json.dumps(rounded(report), indent=1) if args.json else table(report)
+
+    return run(scores, say)
 
 
 if __name__ == "__main__":

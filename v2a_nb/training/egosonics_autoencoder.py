@@ -13,8 +13,7 @@ from v2a_nb.audio.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.audio.codec_report import log10_mel, pooled_f1
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Sound
-from v2a_nb.hub import as_shipped
-from v2a_nb.metrics.vaas import tag_of
+from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.training.egosonics_world import Scenes, batches
 from v2a_nb.training.loop import Plan, fit
 
@@ -68,7 +67,7 @@ def train_autoencoder(
             "sample": Sound(wave, scenes.stft.sample_rate),
         }
 
-    plan = Plan(steps=steps, lr=1e-3, warmup=min(100, steps // 4), seed=seed)
+    plan = Plan(steps=steps, lr=1e-3, warmup=min(100, steps // 4), seed=seed, bf16=True)
     batch_of = batches({"images": scenes.images}, n, batch_size, seed, 1, crop=CROP)
     autoencoder = fit(module, batch_of, plan, folder, resume=True, watch=watch, watch_every=200).autoencoder.cpu()
     autoencoder.calibrate(torch.from_numpy(scenes.images[: min(n, 256)].astype(np.float32)))

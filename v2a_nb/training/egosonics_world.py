@@ -2,8 +2,8 @@
 
 A clip of 5.12 s is 1.6 MB of frames and 0.3 MB of sound. Kept are its STFT image (64 KB), the frame vectors of
 the frozen encoder (192 KB, where they are wanted), its narration and its true onsets; the frames are never
-written. The paper keeps clips above a level (section 3.1): its silent ones are of no use, while here silence is
-the right answer to a clip in which nothing is touched, and is kept.
+written. The paper keeps clips above a level (section 3.1, ``min_rms_dbfs`` here): its silent ones are of no use,
+while in Strike World silence is the right answer to a clip in which nothing is touched, and is kept.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2a_nb.audio.loudness import loud_parts
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
+from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.vaas import tag_of
+from v2a_nb.hub import tag_of
 from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.vision.frame_image import slower
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.narration import narrate
 from v2a_nb.world.picture import frames
@@ -87,6 +90,8 @@ def gather_scenes(
     seed: int = 1000,
     encoder: str | Path | None = None,
     picture: str = "tiny",
+    fps: float | None = None,
+    min_rms_dbfs: float | None = None,
     workers: int | None = None,
 ) -> Scenes:
     """Render :data:`PER_RECORDING` clips of each recording, once; kept in ``folder``.
@@ -99,10 +104,12 @@ def gather_scenes(
         seed: of the world.
         encoder: folder of a ``StrikeVision``; left out, nothing is seen.
         picture: name of the STFT image.
+        fps: frames a second that the encoder is shown, see :func:`~v2a_nb.vision.frame_image.slower`.
+        min_rms_dbfs: only clips above this level, see :func:`~v2a_nb.audio.loudness.loud_parts`; left out, all.
         workers: processes; left out, one for each core that this process may use.
 
     Raises:
-        UsageError: ``folder`` holds other clips.
+        UsageError: ``folder`` holds other clips, or a recording has too few that are loud enough.
         WeightsError: there is no such encoder.
     """
     folder, stft = Path(folder), STFT_IMAGES[picture]
@@ -111,9 +118,11 @@ def gather_scenes(
     tag = None if eyes is None else tag_of(eyes, "vision")
     told = {
         "seed": seed, "first": first, "recordings": recordings, "per_recording": PER_RECORDING, "seconds": SECONDS,
-        "picture": picture, "encoder": tag,
+        "picture": picture, "encoder": tag, "fps": fps,
+        "min_rms_dbfs": min_rms_dbfs,
     }  # fmt: skip
     about, n = folder / "scenes.json", recordings * PER_RECORDING
+    told = {k: v for k, v in told.items() if v is not None or k == "encoder"}
     if about.exists() and json.loads(about.read_text()) != told:
         raise UsageError(f"{folder} holds other clips: {about.read_text().strip()}; give another folder")
     if not about.exists():
@@ -128,7 +137,7 @@ def gather_scenes(
     parts = [(folder / f"part-{a:05d}.json", a) for a in range(0, recordings, PART)]
     eyes_at = None if encoder is None else str(encoder)
     jobs = [
-        (str(path), eyes_at, picture, seed, first, a, min(PART, recordings - a))
+        (str(path), eyes_at, picture, fps, min_rms_dbfs, seed, first, a, min(PART, recordings - a))
         for path, a in parts
         if not path.exists()
     ]
@@ -191,7 +200,7 @@ def batches(
 @torch.no_grad()
 def _render(job: tuple) -> None:
     """One part of :func:`gather_scenes`."""
-    path, encoder, picture, seed, first, begin, count = job
+    path, encoder, picture, fps, min_rms_dbfs, seed, first, begin, count = job
     torch.set_num_threads(1)
     folder, stft = Path(path).parent, STFT_IMAGES[picture]
     eyes = None if encoder is None else StrikeVision.from_pretrained(encoder)
@@ -202,7 +211,7 @@ def _render(job: tuple) -> None:
         recording = draw(seed, first + index)
         mix = world_sound.render(recording, stft.sample_rate)["mix"]
         rng = recording.rng("scenes")
-        starts = np.sort(rng.integers(0, len(mix) - n, PER_RECORDING))
+        starts = _starts(mix, n, rng, stft.sample_rate, min_rms_dbfs)
         row = index * PER_RECORDING
         heard = torch.from_numpy(np.stack([mix[s : s + n] for s in starts]).astype(np.float32))
         images[row : row + PER_RECORDING] = stft.to_image(heard).numpy()
@@ -212,6 +221,7 @@ def _render(job: tuple) -> None:
             if eyes is not None:
                 times = start_s + np.arange(round(SECONDS * eyes.config.fps)) / eyes.config.fps
                 seen = frames(recording, times, eyes.config.size, eyes.config.fps)
+                seen = slower(Clip(seen, fps=eyes.config.fps), fps).at_fps(eyes.config.fps).frames.copy()
                 pixels = torch.from_numpy(seen).permute(0, 3, 1, 2)[None].float() / 255  # [1, T, 3, 64, 64]
                 vectors[row + i] = eyes(pixels)[0].numpy()
             clips.append(
@@ -226,6 +236,17 @@ def _render(job: tuple) -> None:
         if array is not None:
             array.flush()
     write_json(Path(path), clips)  # last: a part that has its file is whole
+
+
+def _starts(mix: np.ndarray, n: int, rng: np.random.Generator, rate: int, min_rms_dbfs: float | None) -> np.ndarray:
+    """Where in a recording its clips begin, samples."""
+    if min_rms_dbfs is None:
+        return np.sort(rng.integers(0, len(mix) - n, PER_RECORDING))
+    seed = int(rng.integers(2**31))
+    starts = loud_parts(mix, rate, n / rate, min_rms_dbfs, at_most=PER_RECORDING, seed=seed)
+    if len(starts) < PER_RECORDING:
+        raise UsageError(f"only {len(starts)} of {PER_RECORDING} clips of a recording lie above {min_rms_dbfs:g} dBFS")
+    return starts
 
 
 def write_json(path: Path, value: object) -> None:

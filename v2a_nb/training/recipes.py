@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from v2a_nb.errors import UsageError
@@ -17,39 +18,73 @@ def train(
     out: str | Path = "runs",
     resume: bool = False,
 ) -> Path:
-    """Train a system from nothing; returns the folder of weights.
+    """Train a system, or a network that metrics need, from nothing; returns the folder of weights.
 
     Args:
-        system: ``"vaura"``, ``"egosonics"``, or ``"material"``, the classifier of the truth metrics.
+        system: a name out of :data:`RECIPES`.
         preset: ``"tiny"``.
-        data: folder in which the rendered world is kept between runs.
-        steps: of the last stage, V-AURA's decoder or SyncroNet; clips and the other stages shrink in proportion.
+        data: folder in which what is rendered is kept between runs: the world, or the takes of ``vaas`` and
+            ``summary``, which are the same for both; left out, a folder in ``out``.
+        steps: of the last stage, such as V-AURA's decoder or SyncroNet; the other stages and what is rendered
+            shrink in proportion.
         seed: of initialisation and batches.
         out: folder; its ``weights/`` is what ``--weights`` loads.
         resume: go on with what ``out`` holds.
+
+    Raises:
+        UsageError: an unknown name or preset, or fewer steps than one.
+        V2AError: ``out`` holds a run and ``resume`` is not set.
     """
+    if system not in RECIPES:
+        raise UsageError(f"no recipe for {system!r}; there are {', '.join(RECIPES)}")
     if preset != "tiny":
         raise UsageError(f"there is no recipe for preset {preset!r} yet; 'tiny' has one")
     if steps is not None and steps < 1:
         raise UsageError(f"--steps {steps}: at least one step is needed")
-    if system == "material":
-        from v2a_nb.metrics.material import write_material
+    return RECIPES[system](Path(out), data, steps, seed=seed, resume=resume)
 
-        folder = Path(out) / "weights"
-        write_material(folder, seed=3000 + seed)
-        return folder
-    if system == "vaura":
-        from v2a_nb.training.vaura import Budget, train_vaura
 
-        budget = Budget()
-        if steps is not None:
-            budget = budget.scaled(steps / budget.steps)
-        return train_vaura(out, budget=budget, seed=seed, resume=resume, data=data)
-    if system == "egosonics":
-        from v2a_nb.training import egosonics
+def _vaura(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.vaura import Budget, train_vaura
 
-        plan = egosonics.Budget()
-        if steps is not None:
-            plan = plan.scaled(steps / plan.steps)
-        return egosonics.train_egosonics(out, budget=plan, seed=seed, resume=resume, data=data)
-    raise UsageError(f"no recipe for {system!r}; there are vaura, egosonics and material")
+    return train_vaura(out, budget=_scaled(Budget(), steps), data=data, **run)
+
+
+def _egosonics(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.egosonics import Budget, train_egosonics
+
+    return train_egosonics(out, budget=_scaled(Budget(), steps), data=data, **run)
+
+
+def _vaas(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.takes import scaled
+    from v2a_nb.training.vaas import STEPS, train_vaas
+
+    return train_vaas(out, **scaled(steps or STEPS, STEPS), takes=data, **run)
+
+
+def _summary(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.summarization import STEPS, train_summary
+    from v2a_nb.training.takes import scaled
+
+    return train_summary(out, **scaled(steps or STEPS, STEPS), takes=data, **run)
+
+
+def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
+    """Solved in one go, from a world that is not kept."""
+    from v2a_nb.metrics.material import write_material
+
+    folder = out / "weights"
+    write_material(folder, seed=3000 + seed)
+    return folder
+
+
+def _scaled(budget, steps: int | None):
+    """A budget whose last stage has so many steps, all else in proportion."""
+    return budget if steps is None else budget.scaled(steps / budget.steps)
+
+
+RECIPES: dict[str, Callable[..., Path]] = {
+    "vaura": _vaura, "egosonics": _egosonics, "vaas": _vaas, "summary": _summary, "material": _material,
+}  # fmt: skip
+"""Two systems; the alignment score and the summarizer of EgoSonics; the classifier of the truth metrics."""

@@ -2,7 +2,8 @@
 
 ::
 
-    python -m v2a_nb.training.summarization --takes runs/vaas/takes --out runs/summary
+    v2a-nb train summary --data runs/vaas/takes --out runs/summary
+    python -m v2a_nb.training.summarization --takes runs/vaas/takes --out runs/summary    # with more to choose
     python -m v2a_nb.training.summarization --score summary --takes runs/vaas/takes --system vaura
 
 The takes are those of VAAS (:mod:`v2a_nb.training.takes`). One network is trained with the switch of
@@ -14,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from v2a_nb import hub
 from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError
 from v2a_nb.metrics.summarization import (
     NarrationText,
     Summarizer,
@@ -39,9 +38,21 @@ from v2a_nb.metrics.summarization import (
     save_summarizer,
     score_summaries,
 )
+from v2a_nb.training.common import begin, card_of, rounded, run, write_readme
 from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.takes import SHIPPED_ENCODER, Takes, clips_of, gather_takes, load_takes
+from v2a_nb.training.takes import (
+    HELD_OUT,
+    RECORDINGS,
+    SHIPPED_ENCODER,
+    Takes,
+    add_arguments,
+    clips_of,
+    gather_takes,
+    load_takes,
+    told,
+)
 
+STEPS = 2000
 OFF = 0.5
 """Share of training clips whose sound is switched off."""
 
@@ -92,16 +103,16 @@ def train_summarizer(
     text: NarrationText,
     out: str | Path,
     *,
-    steps: int = 2000,
+    steps: int = STEPS,
     batch_size: int = 48,
     seed: int = 0,
     config: SummaryConfig | None = None,
-    resume: bool = False,
-    watch=None,
-    watch_every: int = 0,
-    until: int | None = None,
+    **how: object,
 ) -> Summarizer:
     """Train on takes; returns the network in evaluation mode. ``out`` gets the log and the state.
+
+    Args:
+        how: ``resume``, ``watch``, ``watch_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
 
     Raises:
         UsageError: takes whose channels do not fit ``config``.
@@ -120,9 +131,12 @@ def train_summarizer(
     module.model.sound_mean.copy_(torch.from_numpy(heard.mean((0, 2))))
     module.model.sound_deviation.copy_(torch.from_numpy(heard.std((0, 2)) + 1e-3))
     plan = Plan(steps=steps, lr=1.5e-3, warmup=100, weight_decay=5e-2, betas=(0.9, 0.999), seed=seed)
-    batch_of = batches(takes, targets, batch_size, seed)
-    trained = fit(module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until)
-    return trained.model
+    return fit(module, batches(takes, targets, batch_size, seed), plan, out, **how).model
+
+
+def told_of(takes: Takes, text: NarrationText) -> Takes:
+    """The takes whose narration has an embedding: "nothing is touched" shares no word with any other."""
+    return takes.where(np.array([text.knows(str(n)) for n in takes.narrations], bool))
 
 
 def held_out_scores(
@@ -172,9 +186,9 @@ def train_summary(
     out: str | Path,
     *,
     takes: str | Path | None = None,
-    recordings: int = 2000,
-    held_out: int = 200,
-    steps: int = 2000,
+    recordings: int = RECORDINGS,
+    held_out: int = HELD_OUT,
+    steps: int = STEPS,
     seed: int = 0,
     dim: int = 64,
     encoder: str | Path = SHIPPED_ENCODER,
@@ -197,27 +211,26 @@ def train_summary(
     Raises:
         V2AError: ``out`` holds a run and ``resume`` is not set.
     """
-    out = Path(out)
-    if (out / "log.jsonl").exists() and not resume:
-        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+    out = begin(out, resume)
     folder = Path(takes or out / "takes")
     say(f"takes: {recordings} recordings")
     training, unseen = gather_takes(folder, encoder, codec, recordings=recordings).split(held_out)
     text = NarrationText.learn([str(n) for n in training.narrations], dim)
-    say(f"summarizer: {steps} steps on {len(training)} takes, {len(text.terms)} terms")
+    left_out = len(training) + len(unseen)
+    training, unseen = told_of(training, text), told_of(unseen, text)
+    left_out -= len(training) + len(unseen)
+    say(f"summarizer: {steps} steps on {len(training)} takes, {len(text.terms)} terms, {left_out} takes left out")
     model = train_summarizer(training, text, out, steps=steps, seed=seed, resume=resume)
     model = hub.as_shipped(model)
     text = NarrationText(text.terms, text.projection.astype(np.float16).astype(np.float32))
     rows = held_out_scores(model, text, unseen)
     about = json.loads((folder / "takes.json").read_text())
-    versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
-    card = {"data": "Strike World", "data_seed": about["seed"], "recordings": recordings - held_out, "steps": steps}
-    card |= {"held_out": held_out, "seed": seed, "encoder": about["encoder"], "codec": about["codec"]}
-    card |= {"versions": versions, "scores": [_rounded(row) for row in rows]}
+    card = card_of(
+        data_seed=about["seed"], steps=steps, seed=seed, recordings=recordings - held_out, held_out=held_out,
+        left_out=left_out, encoder=about["encoder"], codec=about["codec"], scores=rounded(rows),
+    )  # fmt: skip
     weights = save_summarizer(model, text, out / "weights", **card)
-    partial = weights / "README.md.part"
-    partial.write_text(card_text(card, rows))
-    os.replace(partial, weights / "README.md")
+    write_readme(weights, card_text(card, rows))
     say(table(rows))
     return weights
 
@@ -251,10 +264,6 @@ predictor looks at nothing; shuffled is the true sound of another recording.
 """
 
 
-def _rounded(row: dict) -> dict:
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-
-
 def score_system(
     weights: str, takes: str | Path, name: str | None, *, held_out: int, recordings: int, say=print
 ) -> str:
@@ -268,7 +277,7 @@ def score_system(
     if (about["encoder"], about["codec"]) != (card["encoder"], card["codec"]):
         raise UsageError(f"{takes} was read by {about['encoder']} and {about['codec']}, not by those of {weights}")
     every = load_takes(takes, recordings)
-    _, unseen = every.split(held_out)
+    unseen = told_of(every.split(held_out)[1], text)
     generated = {}
     if name is not None:
         from v2a_nb.systems.registry import load
@@ -284,36 +293,16 @@ def score_system(
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
     """The commands at the top of this file; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m v2a_nb.training.summarization", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="runs/summary", help="folder for log, state and weights")
-    parser.add_argument("--takes", help="folder of the takes (default: OUT/takes)")
-    parser.add_argument("--recordings", type=int, default=2000, help="of the world, held-out ones among them")
-    parser.add_argument("--held-out", type=int, default=200, help="recordings that training never sees")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation and batches")
-    parser.add_argument("--encoder", default=str(SHIPPED_ENCODER), help="folder of the frozen vision encoder")
-    parser.add_argument("--codec", default="codec", help="name or folder of the codec")
-    parser.add_argument("--resume", action="store_true")
+    add_arguments(parser, "runs/summary", STEPS)
     parser.add_argument("--score", metavar="WEIGHTS", help="only score these weights on the held-out takes")
     parser.add_argument("--system", help="with --score: also score this system's sounds")
     args = parser.parse_args(argv)
     if args.system and not args.score:
         parser.error("--system needs --score")
-    takes = args.takes or str(Path(args.out) / "takes")
-    try:
-        if args.score:
-            made = score_system(
-                args.score, takes, args.system, held_out=args.held_out, recordings=args.recordings, say=say
-            )  # fmt: skip
-            say(made)
-            return 0
-        train_summary(
-            args.out, takes=takes, recordings=args.recordings, held_out=args.held_out, steps=args.steps,
-            seed=args.seed, encoder=args.encoder, codec=args.codec, resume=args.resume, say=say,
-        )  # fmt: skip
-    except V2AError as error:
-        print(f"v2a-nb: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if not args.score:
+        return run(lambda: train_summary(args.out, **told(args), say=say), say)
+    takes, of = args.takes or Path(args.out) / "takes", {"held_out": args.held_out, "recordings": args.recordings}
+    return run(lambda: score_system(args.score, takes, args.system, **of, say=say), say)
 
 
 if __name__ == "__main__":

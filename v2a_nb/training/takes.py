@@ -7,21 +7,20 @@ either side, so that a shift brings in what was really heard there, and its narr
 from __future__ import annotations
 
 import json
-import os
-from concurrent.futures import ProcessPoolExecutor
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from v2a_nb import hub
 from v2a_nb.audio.onsets import log_mel
 from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.vaas import tag_of
+from v2a_nb.files import whole
+from v2a_nb.hub import SHIPPED, tag_of
+from v2a_nb.training.common import spread
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.narration import narrate
@@ -35,7 +34,9 @@ PART = 20
 """Recordings in one file of takes."""
 STEP_S = 0.005
 """Shifts are multiples of a column of the log-mel."""
-SHIPPED_ENCODER = hub.SHIPPED / "vaura" / "vision"
+SHIPPED_ENCODER = SHIPPED / "vaura" / "vision"
+RECORDINGS, HELD_OUT = 2000, 200
+"""Of a recipe, the held-out ones among them."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,11 @@ class Takes:
         if not 0 < held_out < len(names):
             raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
         last = np.isin(self.recordings, names[len(names) - held_out :])
-        return tuple(Takes(*(getattr(self, f)[part] for f in FIELDS)) for part in (~last, last))
+        return self.where(~last), self.where(last)
+
+    def where(self, chosen: np.ndarray) -> Takes:
+        """Some of the takes: a mask bool [N], or rows int64 [n]."""
+        return Takes(*(getattr(self, f)[chosen] for f in FIELDS))
 
 
 FIELDS = tuple(Takes.__dataclass_fields__)
@@ -99,7 +104,7 @@ def gather_takes(
     encoder: str | Path = SHIPPED_ENCODER,
     codec: str | Path = "codec",
     *,
-    recordings: int = 2000,
+    recordings: int = RECORDINGS,
     per_recording: int = 2,
     seed: int = TRAIN_SEED,
     workers: int | None = None,
@@ -113,7 +118,7 @@ def gather_takes(
         encoder, codec: folders of weights, or shipped names.
         recordings, per_recording: how many, and how many takes of each; they may overlap.
         seed: of the world.
-        workers: processes; left out, one per core.
+        workers: processes; left out, one for each core that may be used.
 
     Raises:
         UsageError: ``folder`` holds takes that were read by other weights, or of another world.
@@ -128,13 +133,7 @@ def gather_takes(
     about.write_text(json.dumps(told) + "\n")
     parts = _parts(folder, recordings)
     jobs = [(str(p), str(encoder), str(codec), seed, a, n, per_recording) for p, a, n in parts if not p.exists()]
-    workers = min(workers or os.cpu_count() or 1, max(1, len(jobs)))
-    if workers == 1:
-        for job in jobs:
-            _make_takes(job)
-    else:  # spawned, not forked: a fork of a process that used torch's threads can hang
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            list(pool.map(_make_takes, jobs))
+    spread(_make_takes, jobs, workers)
     return load_takes(folder, recordings)
 
 
@@ -201,7 +200,42 @@ def _make_takes(job: tuple) -> None:
             made["narrations"].append(narrate(recording, events))
             made["recordings"].append(index)
             made["starts"].append(begin)
-    partial = f"{path}.part"
-    with open(partial, "wb") as file:
+    with whole(path) as partial, open(partial, "wb") as file:
         np.savez(file, **{k: np.array(v) for k, v in made.items()})
-    os.replace(partial, path)
+
+
+# --- the recipes that read takes ------------------------------------------------------------------------
+
+
+def add_arguments(parser: ArgumentParser, out: str, steps: int) -> None:
+    """What the commands of the recipes that read takes have in common.
+
+    Args:
+        out, steps: the defaults of ``--out`` and ``--steps``.
+    """
+    parser.add_argument("--out", default=out, help="folder for log, state and weights (default: %(default)s)")
+    parser.add_argument("--takes", help="folder of the takes (default: OUT/takes)")
+    parser.add_argument("--recordings", type=int, default=RECORDINGS, help="of the world, held-out ones among them")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="recordings that training never sees")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--seed", type=int, default=0, help="of initialisation and batches")
+    parser.add_argument("--encoder", default=str(SHIPPED_ENCODER), help="folder of the frozen vision encoder")
+    parser.add_argument("--codec", default="codec", help="name or folder of the codec")
+    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
+
+
+def told(args: Namespace) -> dict[str, object]:
+    """What :func:`add_arguments` was given, but for the folder, as the recipes take it."""
+    names = ("takes", "recordings", "held_out", "steps", "seed", "encoder", "codec", "resume")
+    return {name: getattr(args, name) for name in names}
+
+
+def scaled(steps: int, usual: int) -> dict[str, int]:
+    """``steps`` and, where they are fewer than usual, fewer recordings in proportion: whole files of them.
+
+    Args:
+        usual: steps of the recipe.
+    """
+    parts = max(1, round(min(1.0, steps / usual) * RECORDINGS / PART))
+    recordings = parts * PART
+    return {"steps": steps, "recordings": recordings, "held_out": max(2, recordings * HELD_OUT // RECORDINGS)}

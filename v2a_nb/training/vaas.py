@@ -2,7 +2,8 @@
 
 ::
 
-    python -m v2a_nb.training.vaas --out runs/vaas                # render, train, score, write runs/vaas/weights
+    v2a-nb train vaas --out runs/vaas                             # render, train, score, write runs/vaas/weights
+    python -m v2a_nb.training.vaas --out runs/vaas                # the same, with more to choose
     python -m v2a_nb.training.vaas --score vaas                   # print the scores of the shipped weights
 
 Pairs of the pictures and sounds of takes (:mod:`v2a_nb.training.takes`) are drawn anew at every step: half of
@@ -13,8 +14,6 @@ range of shifts is lost from the paper; ours is :data:`SHIFTS_S`.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,25 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb import hub
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas import PRESETS, Vaas, VaasConfig, build, conventions
+from v2a_nb.training.common import begin, card_of, rounded, run, write_readme
 from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.takes import SHIPPED_ENCODER, STEP_S, TRAIN_SEED, Takes, gather_takes
+from v2a_nb.training.takes import (
+    HELD_OUT,
+    RECORDINGS,
+    SHIPPED_ENCODER,
+    STEP_S,
+    TRAIN_SEED,
+    Takes,
+    add_arguments,
+    gather_takes,
+    told,
+)
 from v2a_nb.vision.encoder import StrikeVision
 
+STEPS = 1500
 SHIFTS_S = (0.2, 2.0)
 """Shifted pairs are off by this much, seconds, early or late."""
 TOLERANCE_S = 0.045
@@ -215,32 +226,30 @@ def train_classifier(
     takes: Takes,
     out: str | Path,
     *,
-    steps: int = 1500,
+    steps: int = STEPS,
     batch_size: int = 48,
     seed: int = 0,
     config: VaasConfig | None = None,
-    resume: bool = False,
-    watch=None,
-    watch_every: int = 0,
-    until: int | None = None,
+    **how: object,
 ) -> nn.Module:
-    """Train on takes; returns the classifier in evaluation mode. ``out`` gets the log and the state."""
+    """Train on takes; returns the classifier in evaluation mode. ``out`` gets the log and the state.
+
+    Args:
+        how: ``resume``, ``watch``, ``watch_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
+    """
     torch.manual_seed(seed)
     module = VaasTraining(config)
     # betas: the paper's Adam; what is added is weight decay, since our pairs are few
     plan = Plan(steps=steps, lr=1.5e-3, warmup=100, weight_decay=5e-2, betas=(0.9, 0.999), seed=seed)
-    batch_of = batches(takes, batch_size, seed)
-    return fit(
-        module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until
-    ).net  # fmt: skip
+    return fit(module, batches(takes, batch_size, seed), plan, out, **how).net
 
 
 def train_vaas(
     out: str | Path,
     *,
-    recordings: int = 2000,
-    held_out: int = 200,
-    steps: int = 1500,
+    recordings: int = RECORDINGS,
+    held_out: int = HELD_OUT,
+    steps: int = STEPS,
     seed: int = 0,
     encoder: str | Path = SHIPPED_ENCODER,
     codec: str | Path = "codec",
@@ -263,9 +272,7 @@ def train_vaas(
     Raises:
         V2AError: ``out`` holds a run and ``resume`` is not set.
     """
-    out = Path(out)
-    if (out / "log.jsonl").exists() and not resume:
-        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+    out = begin(out, resume)
     say(f"takes: {recordings} recordings of seed {TRAIN_SEED}")
     every = gather_takes(takes or out / "takes", encoder, codec, recordings=recordings)
     training, unseen = every.split(held_out)
@@ -280,20 +287,12 @@ def train_vaas(
     net = hub.as_shipped(net)
     report = held_out_report(net, unseen)
     vaas = Vaas(net, StrikeVision.from_pretrained(encoder))
-    versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
-    card = {"data": "Strike World", "data_seed": TRAIN_SEED, "recordings": recordings - held_out, "steps": steps}
-    card |= {
-        "held_out": held_out,
-        "seed": seed,
-        "shifts_s": SHIFTS_S,
-        "tolerance_s": TOLERANCE_S,
-        "versions": versions,
-        "scores": _rounded(report),
-    }
+    card = card_of(
+        data_seed=TRAIN_SEED, steps=steps, seed=seed, recordings=recordings - held_out, held_out=held_out,
+        shifts_s=SHIFTS_S, tolerance_s=TOLERANCE_S, scores=rounded(report),
+    )  # fmt: skip
     folder = vaas.save_pretrained(out / "weights", **card)
-    partial = folder / "README.md.part"
-    partial.write_text(card_text(vaas.tag, card, report))
-    os.replace(partial, folder / "README.md")
+    write_readme(folder, card_text(vaas.tag, card, report))
     say(table(report))
     return folder
 
@@ -344,43 +343,27 @@ table says of shifts between that and {1000 * low:.0f} ms was never trained.
 """
 
 
-def _rounded(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return round(value, 4) if isinstance(value, float) else value
+def scores_on_card(weights: str | Path) -> str:
+    """What the card of a trained classifier says.
+
+    Raises:
+        UsageError: it has no scores.
+    """
+    vaas = Vaas.from_pretrained(weights)
+    if "scores" not in vaas.card:
+        raise UsageError(f"{weights}: the card has no scores")
+    return f"{vaas.tag}\n\n{table(vaas.card['scores'])}"
 
 
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
     """The commands at the top of this file; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m v2a_nb.training.vaas", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="runs/vaas", help="folder for takes, log, state and weights")
-    parser.add_argument("--recordings", type=int, default=2000, help="of the world, held-out ones among them")
-    parser.add_argument("--held-out", type=int, default=200, help="recordings that training never sees")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation and pairs")
-    parser.add_argument("--encoder", default=str(SHIPPED_ENCODER), help="folder of the frozen vision encoder")
-    parser.add_argument("--codec", default="codec", help="name or folder of the codec")
-    parser.add_argument("--takes", help="folder of the takes (default: OUT/takes)")
-    parser.add_argument("--resume", action="store_true")
+    add_arguments(parser, "runs/vaas", STEPS)
     parser.add_argument("--score", metavar="WEIGHTS", help="only print what the card of these weights says")
     args = parser.parse_args(argv)
-    try:
-        if args.score:
-            vaas = Vaas.from_pretrained(args.score)
-            if "scores" not in vaas.card:
-                raise UsageError(f"{args.score}: the card has no scores")
-            say(f"{vaas.tag}\n\n{table(vaas.card['scores'])}")
-            return 0
-        train_vaas(
-            args.out, recordings=args.recordings, held_out=args.held_out, steps=args.steps, seed=args.seed,
-            encoder=args.encoder, codec=args.codec, takes=args.takes, resume=args.resume, say=say,
-        )  # fmt: skip
-    except V2AError as error:
-        print(f"v2a-nb: {error}", file=sys.stderr)
-        return 1
-    return 0
+    if args.score:
+        return run(lambda: scores_on_card(args.score), say)
+    return run(lambda: train_vaas(args.out, **told(args), say=say), say)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.tiny_codec import TinyCodec
 from v2a_nb.clip import Sound
-from v2a_nb.errors import V2AError
 from v2a_nb.hub import as_shipped
 from v2a_nb.systems.vaura import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training import targets
 from v2a_nb.training.codec import CYCLES, Cycle, train_codec
+from v2a_nb.training.common import begin, card_of
 from v2a_nb.training.glimpse import calibrate, gather, train_glimpse
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.training.vision import train_pretraining
@@ -206,18 +206,13 @@ def train_decoder(
     batch_size: int = 16,
     seed: int = 0,
     preset: str = "tiny",
-    resume: bool = False,
-    watch=None,
-    watch_every: int = 0,
-    until: int | None = None,
+    **how: object,
 ) -> VAuraDecoder:
-    """Train the language model on cached tokens."""
+    """Train the language model on cached tokens; ``how``: the rest of :func:`~v2a_nb.training.loop.fit`."""
     torch.manual_seed(seed)
     module = DecoderTraining(VAuraDecoder(PRESETS[preset]))
     plan = Plan(steps=steps, lr=1.5e-3, warmup=150, weight_decay=3e-2, seed=seed)
-    batch_of = batches(tokens, batch_size, seed)
-    trained = fit(module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until)
-    return trained.decoder
+    return fit(module, batches(tokens, batch_size, seed), plan, out, **how).decoder
 
 
 def train_vaura(
@@ -241,9 +236,7 @@ def train_vaura(
         V2AError: ``out`` holds another run and ``resume`` is not set.
     """
     budget = budget or Budget()
-    out = Path(out)
-    if (out / "log.jsonl").exists() and not resume:
-        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+    out = begin(out, resume)
     cache = Path(data) if data else out / "cache"
     n, many = budget.clips, max(budget.clips, budget.glimpse_clips)
     say(f"world: {many} clips of seed {budget.data_seed}")
@@ -279,6 +272,5 @@ def train_vaura(
     )  # fmt: skip
     aim(encoder, replace(encoder.config.glimpse, caution=CAUTION, gain=GAIN))
     system = VAura(decoder, encoder, codec).eval()
-    card = {"preset": "tiny", "data": "Strike World", "data_seed": budget.data_seed, "seed": seed}
-    card |= {"steps": budget.steps, "versions": {"torch": torch.__version__.split("+")[0]}}
+    card = card_of(data_seed=budget.data_seed, steps=budget.steps, seed=seed, preset="tiny")
     return system.save_pretrained(out / "weights", **card)

@@ -111,10 +111,7 @@ def train_pretraining(
     steps: int,
     batch_size: int = 16,
     seed: int = 0,
-    resume: bool = False,
-    watch=None,
-    watch_every: int = 0,
-    until: int | None = None,
+    **how: object,
 ) -> Pretraining:
     """Pre-train the encoder on pictures and the log-mels of their sounds.
 
@@ -122,9 +119,9 @@ def train_pretraining(
         frames: uint8 [N, T, 64, 64, 3] at 25 fps (a memory map will do).
         mels: float [N, 40, 8 T], from :func:`v2a_nb.training.targets.log_mel`.
         out: folder for the log and the state.
+        how: ``resume``, ``watch``, ``watch_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
     """
     torch.manual_seed(seed)
     module = Pretraining()
     plan = Plan(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
-    batch_of = batches(frames, mels, batch_size, seed)
-    return fit(module, batch_of, plan, out, resume=resume, watch=watch, watch_every=watch_every, until=until)
+    return fit(module, batches(frames, mels, batch_size, seed), plan, out, **how)

@@ -2,7 +2,7 @@
 
 The paper's vectors are CLIP's, 30 a second, resized to the spectrogram's picture. Those of ``tiny`` are the
 tokens of :class:`~v2a_nb.vision.encoder.StrikeVision`, 50 a second out of 25 frames: the same stream that
-V-AURA's decoder reads. A lower frame rate is what the paper tests it with: columns that repeat the previous one.
+V-AURA's decoder reads.
 """
 
 from __future__ import annotations
@@ -24,29 +24,17 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 BATCH = 32  # frames that go through CLIP at a time
 
 
-def hold(vectors: Tensor, rate: float, fps: float | None) -> Tensor:
-    """What a camera of ``fps`` would have given: columns between its frames repeat the previous one.
-
-    Args:
-        vectors: [..., T, D], ``rate`` of them a second.
-        rate: columns a second.
-        fps: None, or the rate itself and above, changes nothing.
+def slower(clip: Clip, fps: float | None) -> Clip:
+    """What a camera of ``fps`` would have given of a clip (EgoSonics, table 3); faster ones change nothing.
 
     Raises:
         UsageError: a rate that cannot be meant.
-
-    Examples:
-        >>> hold(torch.arange(8.0)[:, None], 30, 15)[:, 0]
-        tensor([0., 0., 2., 2., 4., 4., 6., 6.])
     """
-    if fps is None or fps >= rate:
-        return vectors
+    if fps is None or fps >= clip.fps:
+        return clip
     if not fps > 0:
         raise UsageError(f"{fps} frames a second are impossible")
-    columns = torch.arange(vectors.shape[-2], dtype=torch.float64)
-    frame = torch.floor(columns * fps / rate + 1e-9)
-    source = torch.floor(frame * rate / fps + 1e-9).long()
-    return vectors[..., source.to(vectors.device), :]
+    return clip.at_fps(fps)
 
 
 def extend(vectors: Tensor, n: int) -> Tensor:

@@ -7,9 +7,7 @@ as many clips carry a player as fit into :data:`BUDGET_BYTES`. Without scripts t
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
 import io
 import json
 import os
@@ -24,6 +22,7 @@ import numpy as np
 from v2a_nb import media
 from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.widgets.page import data_uri, escape, json_text
 from v2a_nb.widgets.payload import as_text
 from v2a_nb.widgets.player import play
 
@@ -39,11 +38,6 @@ SUFFIXES = re.compile(r"\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|m?ts|wmv|flv|ogv|3gp)"
 SCRIPTS = re.compile(r"<script>(.*?)</script>", re.S)
 SCRIPT = (Path(__file__).parent / "browser.js").read_text(encoding="utf-8").strip()
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, OSError)
-
-
-def escape(text: object) -> str:
-    """Any value as text for HTML and its attributes."""
-    return html.escape(as_text(text), quote=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +84,7 @@ class Entry:
         under = [f"<bdi>{escape(self.name)}</bdi>"] * bool(self.narration)
         under += [f"{self.seconds:.2f} s"] if self.seconds else []
         return (
-            f'<img alt="Picture: {title}" src="data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}" '
+            f'<img alt="Picture: {title}" src="{data_uri("image/jpeg", jpeg.getvalue())}" '
             'style="display:block;width:100%;height:132px;object-fit:contain">'
             f'<p class="name" dir="auto" style="margin:4px 0"><bdi>{title}</bdi></p>'
             f'<p class="tags" style="margin:4px 0">{tags}</p>'
@@ -177,7 +171,7 @@ class Browser:
         # every player ends in the same script up to its own name: it is written once
         shared = os.path.commonprefix([s for p in players.values() for s in SCRIPTS.findall(p)])  # noqa: RUF071
         pages = {k: page.split(shared) if shared else [page] for k, page in players.items()}
-        data = json.dumps({"shared": shared, "clips": facts, "players": pages}, allow_nan=False).replace("<", "\\u003c")
+        data = json_text({"shared": shared, "clips": facts, "players": pages})
         style = "display:inline-block;vertical-align:top;width:180px;margin:0 10px 14px 0"
         cards = "".join(f'<li style="{style}">{entry.card}</li>' for entry in shown)
         token = "v2a-" + hashlib.sha256((data + cards).encode()).hexdigest()[:12]

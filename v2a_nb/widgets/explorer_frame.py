@@ -9,11 +9,8 @@ and leave it out of notebooks that are published with their outputs.
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +21,8 @@ import numpy as np
 from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 from v2a_nb.clip import Sound
-from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.widgets.page import data_uri, escape, page_of, save_page
 from v2a_nb.widgets.payload import notes_of
 from v2a_nb.widgets.player import sound_html
 
@@ -184,23 +182,7 @@ class Explorer:
         Raises:
             MediaError: it cannot be written there.
         """
-        path = Path(path)
-        page = (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta name="color-scheme" content="light dark"><title>{escape(self.title)}</title></head>'
-            f'<body style="max-width:1000px;margin:24px auto;padding:0 16px">{self.html}</body></html>\n'
-        )
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(page, encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            raise MediaError(f"{path}: the page cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return save_page(path, page_of(self.title, self.html))
 
     # --- sliders --------------------------------------------------------------------------------
 
@@ -252,11 +234,6 @@ def control_style(w, **more) -> dict:
 # --- HTML -----------------------------------------------------------------------------------------
 
 
-def escape(text: object) -> str:
-    """Any value as text for HTML and its attributes."""
-    return html.escape(str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd"), quote=True)
-
-
 def number_text(value: object) -> str:
     """Three digits; a dash where there is nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -306,8 +283,8 @@ def image_html(picture: plots.Figure | None) -> str:
     """The picture with its alt text, or nothing."""
     if picture is None:
         return ""
-    data = base64.b64encode(small_png(picture.png)).decode()
-    return f'<img alt="{escape(picture.alt)}" src="data:image/png;base64,{data}" style="max-width:100%">'
+    address = data_uri("image/png", small_png(picture.png))
+    return f'<img alt="{escape(picture.alt)}" src="{address}" style="max-width:100%">'
 
 
 def variant_html(variant: Variant) -> str:

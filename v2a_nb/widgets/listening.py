@@ -7,13 +7,8 @@ of channels. Nothing is drawn of the sounds and their levels are neither shown n
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
-import io
 import json
-import os
-import wave
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics.listening import Analysis, analyse
 from v2a_nb.metrics.listening_plan import Plan, Trial, append_answers, listener_name, resume
-from v2a_nb.widgets.payload import film_of, poster_of
+from v2a_nb.widgets.page import escape, json_text, save_page
+from v2a_nb.widgets.payload import encode, film_of, pcm_of, poster_of
 
 PAGE_BYTES = 24_000_000
 """What one saved page may hold; a longer test is split between trials into several."""
@@ -210,7 +206,7 @@ class ListeningTest:
             used = []
             for data in self._media(trial):
                 name = ids.setdefault(hashlib.sha256(data).digest(), f"m{len(ids) + 1}")
-                media.setdefault(name, base64.b64encode(data).decode())
+                media.setdefault(name, encode(data))
                 used.append(name)
             entry = {"number": trial.number, "hear": self._hear(trial), "film": used[0], "poster": used[1]}
             cost = sum(len(media[name]) for name in set(used) - on_page)
@@ -234,7 +230,7 @@ class ListeningTest:
                 "parts": len(parts),
                 "suffix": f"-{number}" if len(parts) > 1 else "",
             }
-            _write(target, _page(spec, [entry for entry, _ in part], {name: media[name] for name in wanted}))
+            save_page(target, _page(spec, [entry for entry, _ in part], {name: media[name] for name in wanted}))
             made.append(target)
         return made
 
@@ -252,8 +248,8 @@ class ListeningTest:
         return "\n".join(self._words() + ([self.notice] if self.notice else []))
 
     def _repr_html_(self) -> str:
-        first, *rest = [html.escape(text) for text in self._words()]
-        notice = f"<p><strong>{html.escape(self.notice)}</strong></p>" if self.notice else ""
+        first, *rest = [escape(text) for text in self._words()]
+        notice = f"<p><strong>{escape(self.notice)}</strong></p>" if self.notice else ""
         listed = "".join(f"<li><bdi>{text}</bdi></li>" for text in rest)
         return (
             f"<div><p><strong>{first}</strong></p><ul>{listed}</ul>{notice}<p>The panel needs a running kernel. "
@@ -312,14 +308,7 @@ def _digest(trials: dict[str, tuple[Clip, dict[str, Sound]]]) -> str:
 
 def _wav(sound: Sound, seconds: float, channels: int, rate: int) -> bytes:
     """16-bit PCM at the sound's own level, as long as the clip."""
-    sound = (sound.mono() if channels == 1 else sound.stereo()).resample(rate).fit(seconds)
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.clip(np.round(sound.samples.T * 32767), -32768, 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
+    return pcm_of((sound.mono() if channels == 1 else sound.stereo()).resample(rate).fit(seconds))
 
 
 @lru_cache(maxsize=1)
@@ -327,11 +316,6 @@ def _script() -> str:
     """The module as a plain script, for a page that imports nothing."""
     source = Path(__file__).with_name("listening.js").read_text(encoding="utf-8")
     return source.replace("\nexport default { render };", "").replace("\nexport ", "\n").strip()
-
-
-def _json(value: object) -> str:
-    # "<" would end the script element early, whatever a name says
-    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def _page(spec: dict, trials: list[dict], media: Mapping[str, str]) -> str:
@@ -348,25 +332,13 @@ def _page(spec: dict, trials: list[dict], media: Mapping[str, str]) -> str:
         "<style>:root{color-scheme:light dark}body{max-width:960px;margin:24px auto;padding:0 16px;"
         "font-family:system-ui,sans-serif}.foot{margin:32px 0 0}</style></head>\n<body>"
         '<main id="test"></main><noscript><p>This listening test needs scripts: please allow them for this page.</p>'
-        f'</noscript>\n<script type="application/json" id="spec">{_json(spec)}</script>\n'
-        f'<script type="application/json" id="trials">{_json(trials)}</script>\n{held}'
+        f'</noscript>\n<script type="application/json" id="spec">{json_text(spec)}</script>\n'
+        f'<script type="application/json" id="trials">{json_text(trials)}</script>\n{held}'
         f"<script>(() => {{\n{_script()}\n"
         "const read = (id) => document.getElementById(id).textContent;\n"
         'page(document.getElementById("test"), JSON.parse(read("spec")), JSON.parse(read("trials")), read);\n'
         "})();</script></body></html>\n"
     )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise MediaError(f"{path}: the page cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=1)

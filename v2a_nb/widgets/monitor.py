@@ -23,7 +23,7 @@ from typing import TextIO
 from v2a_nb import media, plots
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.training.progress import Progress, find_log, look, over, smooth
-from v2a_nb.widgets.browser import escape
+from v2a_nb.widgets.page import escape
 from v2a_nb.widgets.player import sound_html
 
 SAMPLE_S = 10.0  # of the newest sample, at most

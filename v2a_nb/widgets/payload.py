@@ -202,7 +202,11 @@ def wav_of(sound: Sound, channels: int, rate: int) -> bytes:
     """16-bit PCM at the sound's own level: a fixed gain of one, cut at full scale."""
     if sound.channels > channels:
         sound = sound.mono() if channels == 1 else sound.stereo()
-    sound = sound.resample(min(rate, sound.sample_rate))
+    return pcm_of(sound.resample(min(rate, sound.sample_rate)))
+
+
+def pcm_of(sound: Sound) -> bytes:
+    """A WAV file of 16 bits, cut at full scale."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(sound.channels)

@@ -9,9 +9,7 @@ have one fixed scale for all tracks, so a quiet track sounds and looks quiet.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
@@ -19,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.errors import UsageError
 from v2a_nb.widgets import payload as make
+from v2a_nb.widgets.page import data_uri, escape, json_text, page_of, save_page
 
 if TYPE_CHECKING:
     from v2a_nb.widgets.widget import PlayerWidget
@@ -118,31 +117,30 @@ class Player:
     @cached_property
     def html(self) -> str:
         """The whole output: plain controls first, then the script that replaces them."""
-        # "<" would end the script element early, whatever a name says
-        payload = json.dumps(self.payload, allow_nan=False).replace("<", "\\u003c")
+        payload = json_text(self.payload)
         film, poster, *waves = self.media
-        poster = _uri("image/jpeg", poster)
+        poster = data_uri("image/jpeg", poster)
         sounds = []
         for track, data in zip(self.payload["tracks"], waves, strict=True):
-            name, state = _escape(track["label"]), ", ".join(filter(None, [track["level"], *track["notes"]]))
+            name, state = escape(track["label"]), ", ".join(filter(None, [track["level"], *track["notes"]]))
             sounds.append(
                 f'<p class="v2a-plain" style="margin:6px 0"><bdi>{name}</bdi>: {state}<br>'
-                f'<audio controls preload="auto" aria-label="{name}: {state}" src="{_uri("audio/wav", data)}">'
+                f'<audio controls preload="auto" aria-label="{name}: {state}" src="{data_uri("audio/wav", data)}">'
                 "</audio></p>"
             )
         # from the content, not from chance; shown twice, each output still mounts what is not mounted yet
         token = "v2a-" + hashlib.sha256((payload + poster).encode()).hexdigest()[:12]
-        absent = "".join(f"<br>No sound given for <bdi>{_escape(name)}</bdi>." for name in self.absent)
+        absent = "".join(f"<br>No sound given for <bdi>{escape(name)}</bdi>." for name in self.absent)
         plain = "Scripts are off here: picture and sound start separately." if sounds else "No sound."
         plain += f" Peak saliency at {self.saliency['peak']:.2f} s." if self.saliency else ""
-        alt = _escape(self.alt)
+        alt = escape(self.alt)
         made = (
             f'<figure class="{token}" style="margin:8px 0;max-width:1000px;font-family:system-ui,sans-serif">'
             f'<figcaption dir="auto" style="font-weight:600;margin:0 0 8px;text-align:start">'
-            f"{_escape(self.title)}</figcaption>"
+            f"{escape(self.title)}</figcaption>"
             f'<video controls muted playsinline preload="auto" width="{make.SIDE}" '
             'style="max-width:100%;max-height:320px" '
-            f'aria-label="{alt}" title="{alt}" poster="{poster}" src="{_uri("video/mp4", film)}">'
+            f'aria-label="{alt}" title="{alt}" poster="{poster}" src="{data_uri("video/mp4", film)}">'
             f'<img alt="{alt}" src="{poster}" style="max-width:100%"></video>'
             f'{"".join(sounds)}<p class="v2a-plain" style="margin:6px 0"><small>{plain}{absent}</small></p>'
             f'<script type="application/json">{payload}</script>'
@@ -173,24 +171,7 @@ class Player:
         Raises:
             MediaError: the page cannot be written there.
         """
-        path = Path(path)
-        page = (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            '<meta name="color-scheme" content="light dark">'
-            f"<title>{_escape(self.title)}</title></head>"
-            f'<body style="max-width:1000px;margin:24px auto;padding:0 16px">{self.html}</body></html>\n'
-        )
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(page, encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            raise MediaError(f"{path}: the page cannot be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+        return save_page(path, page_of(self.title, self.html))
 
 
 def play(
@@ -239,20 +220,12 @@ def compare(
 
 def sound_html(sound: Sound) -> str:
     """A sound alone, with the browser's controls; unlike IPython's, not scaled to full level."""
-    words = _escape(", ".join([repr(sound), *make.notes_of(sound, sound.duration)]))
-    data = _uri("audio/wav", make.wav_of(sound, min(2, sound.channels), sound.sample_rate))
+    words = escape(", ".join([repr(sound), *make.notes_of(sound, sound.duration)]))
+    data = data_uri("audio/wav", make.wav_of(sound, min(2, sound.channels), sound.sample_rate))
     return (
         f'<figure style="margin:0"><audio controls aria-label="{words}" src="{data}"></audio>'
         f"<figcaption>{words}</figcaption></figure>"
     )
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{make.encode(data)}"
 
 
 @lru_cache(maxsize=1)

@@ -19,8 +19,8 @@ from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
 from v2a_nb.systems.registry import HONEST
-from v2a_nb.widgets.browser import escape
-from v2a_nb.widgets.payload import as_text, encode
+from v2a_nb.widgets.page import data_uri, escape
+from v2a_nb.widgets.payload import as_text
 from v2a_nb.widgets.player import Player, compare
 
 UPLOAD_BYTES = 50_000_000
@@ -53,7 +53,7 @@ class Made:
             if path.stat().st_size > LINK_BYTES:
                 parts.append(f"<bdi>{escape(path)}</bdi> ({path.stat().st_size / 1e6:.0f} MB, too large for a link)")
             else:
-                data = f"data:{kind};base64,{encode(path.read_bytes())}"
+                data = data_uri(kind, path.read_bytes())
                 parts.append(f'<a download="{name}" href="{data}">Download <bdi>{name}</bdi></a>')
         return f"<p>{' · '.join(parts)}<br><small>in the folder <bdi>{escape(self.wav.parent)}</bdi></small></p>"
 

@@ -1,0 +1,225 @@
+"""What all systems share: parts, batches, seeds, options, bars and round trips; weights that say what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from egosonics_parts import small_system
+from system_parts import Eyes, clip_of
+from vaura_parts import fake_system
+
+from v2a_nb.clip import Sound
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.files import whole, write_text
+from v2a_nb.hub import fields_of, open_weights, parts_of, save_weights
+from v2a_nb.systems.egosonics import EgoSonics
+from v2a_nb.systems.egosonics_config import EgoSonicsConfig
+from v2a_nb.systems.generation import Coded, System, check_fit, evaluating, part_of, seeded
+from v2a_nb.systems.vaura import VAura
+
+
+class Hiss(Coded):
+    """The least that a system is: noise of the clip's seed, as loud as the picture is bright."""
+
+    name, options, switches, round_trip_of = "hiss", ("guidance", "steps"), ("upside_down",), "copy"
+    sample_rate = 8000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eyes, self.dropout, self.told = Eyes(), torch.nn.Dropout(0.5), []
+
+    def encode_video(self, clip):
+        return self.eyes.features(clip)[None]
+
+    def encode_sound(self, sound):
+        return torch.from_numpy(sound.mono().resample(8000).samples.copy())
+
+    def _decode(self, made, samples):
+        return made[:, :samples]
+
+    def _make(self, clips, samples, seeds, progress, **options):
+        self.told.append(options)
+        loud = self.dropout(self.encode_videos(clips)).mean((1, 2))
+        for _ in range(self._steps(samples, **options)):
+            if progress:
+                progress(1)
+        noise = torch.stack([torch.randn(samples + 5, generator=g) for g in seeded(seeds)])
+        return noise * loud[:, None]  # longer than asked for, and too loud
+
+    def _steps(self, samples, steps=4, **options):
+        return steps
+
+
+def test_a_system_must_say_how_it_makes_sound():
+    class Mute(System):
+        name = "mute"
+
+    with pytest.raises(TypeError, match="abstract"):
+        Mute()
+
+
+def test_every_clip_has_its_own_seed_and_length_of_sound():
+    system, clips = Hiss(), [clip_of(1.0, seed=s) for s in range(3)]
+    made = system.generate_batch(clips, seeds=[5, 6, 7])
+    assert [(s.n, s.sample_rate, s.channels) for s in made] == [(8000, 8000, 1)] * 3
+    assert max(s.peak for s in made) == 1.0  # never over full scale
+    for clip, seed, sound in zip(clips, (5, 6, 7), made, strict=True):
+        alone = system.generate_batch([clip], seeds=[seed])[0]
+        assert alone.samples.tobytes() == sound.samples.tobytes()
+    assert made[0].samples.tobytes() != made[1].samples.tobytes()
+
+
+def test_frame_times_that_differ_by_a_rounding_fit_in_one_batch():
+    system = Hiss()
+    tracks = {1.0: torch.zeros(1, 50, 2), 1.01: torch.ones(1, 51, 2)}
+    system.encode_video = lambda clip: tracks[clip.duration]
+    assert system.encode_videos([clip_of(1.0), clip_of(1.01)]).shape == (2, 50, 2)
+
+
+@pytest.mark.parametrize(
+    ("clips", "how", "message"),
+    [
+        ((1.0,), {"seeds": [0, 1]}, "2 seeds for 1 clips"),
+        ((), {"seeds": []}, "0 seeds for 0 clips"),
+        ((0.25,), {"seeds": [0]}, r"0\.250 s is too short; 0\.3 s is the least"),
+        ((2.0,), {"seeds": [0], "duration": 0.2}, "too short"),
+        ((1.0, 1.5), {"seeds": [0, 1]}, r"lasts 1\.500 s .* 1\.000 s: .*equally long"),
+        ((2.0,), {"seeds": [0], "start": 1.5, "duration": 1.0}, r"1\.5 s to 2\.5 s is not a part"),
+        ((1.0,), {"seeds": [0], "tempo": 3}, "unknown options of hiss: tempo; there are guidance, steps, upside_down"),
+    ],
+)
+def test_batches_that_cannot_be_are_refused(clips, how, message):
+    system = Hiss()
+    with pytest.raises(UsageError, match=message):
+        system.generate_batch([clip_of(s) for s in clips], **how)
+    assert not system.told
+
+
+def test_what_is_left_out_is_not_told_and_a_switch_may_be_none():
+    system = Hiss()
+    system.generate_batch([clip_of(1.0)], seeds=[0], guidance=None, steps=2, upside_down=None)
+    assert system.told == [{"steps": 2, "upside_down": None}]
+
+
+def test_parts_of_a_clip():
+    clip = clip_of(3.0)
+    assert part_of(clip) is clip
+    assert part_of(clip, 1.0, 0.8).duration == pytest.approx(0.8)
+    assert part_of(clip, 2.0).duration == pytest.approx(1.0)
+    for start, duration in ((-1.0, None), (3.0, None), (0.0, float("nan")), (0.0, 3.1), (float("nan"), None)):
+        with pytest.raises(UsageError, match="not a part"):
+            part_of(clip, start, duration)
+
+
+def test_training_mode_is_put_aside_and_put_back():
+    system, clip = Hiss(), clip_of(1.0)
+    system.eval()
+    expected = system.generate_batch([clip], seeds=[0])[0]
+    system.train()
+    system.eyes.eval()
+    assert system.generate_batch([clip], seeds=[0])[0].samples.tobytes() == expected.samples.tobytes()
+    assert system.training and system.dropout.training and not system.eyes.training
+    with pytest.raises(ZeroDivisionError), evaluating(system):
+        assert not system.training
+        _ = 1 / 0
+    assert system.dropout.training
+
+
+@pytest.mark.parametrize(
+    ("make", "seconds", "options"),
+    [
+        (fake_system, 0.3, {}),
+        (fake_system, 0.9, {"guidance": 1.0}),
+        (fake_system, 2.0, {"start": 0.5, "duration": 0.7}),  # several windows
+        (small_system, 0.5, {}),
+        (small_system, 3.0, {"steps": 2, "no_syncronet": True}),
+        (Hiss, 1.0, {"steps": 9}),
+    ],
+)
+def test_the_bar_is_as_long_as_the_work(make, seconds, options):
+    system, clip, done = make(), clip_of(seconds), []
+    wanted = system.steps_of(clip, **options)
+    system.generate_batch([clip], seeds=[0], progress=done.append, **options)
+    assert done == [1] * wanted and wanted > 0
+
+
+@pytest.mark.parametrize("kind", [VAura, EgoSonics])
+def test_generate_says_by_name_what_there_is(kind):
+    import inspect
+
+    taken = inspect.signature(kind.generate).parameters
+    common = {"self", "clip", "seed", "start", "duration", "progress"}
+    named = {name for name, p in taken.items() if p.kind is not p.VAR_KEYWORD}
+    assert named - common == set(kind.options)
+    for name in (*kind.options, *kind.switches):
+        assert f"{name}" in kind.generate.__doc__
+
+
+@pytest.mark.parametrize(("make", "of"), [(fake_system, "codec"), (small_system, "autoencoder")])
+def test_a_round_trip_is_as_long_as_the_sound_and_of_one_channel(make, of):
+    system = make()
+    sound = Sound(0.1 * np.random.default_rng(0).standard_normal((2, 22050)), 44100)
+    made = system.round_trip(sound)
+    assert (made.n, made.sample_rate, made.channels) == (8000, 16000, 1) and system.round_trip_of == of
+    assert made.samples.tobytes() == system.round_trip(sound).samples.tobytes()
+
+
+def test_a_round_trip_of_a_copy_is_the_sound():
+    sound = Sound(0.1 * np.random.default_rng(0).standard_normal(8000), 8000)
+    assert np.array_equal(Hiss().round_trip(sound).samples, sound.samples)
+
+
+def test_parts_that_do_not_fit():
+    check_fit({"channels": (3, 3)}, "hiss")
+    with pytest.raises(WeightsError, match="the parts do not fit: 4 channels, and hiss wants 3"):
+        check_fit({"rate": (1, 1), "channels": (4, 3)}, "hiss")
+
+
+# --- weights ------------------------------------------------------------------------------------------
+
+
+def test_weights_say_what_they_are(tmp_path):
+    folder = save_weights(tmp_path / "w", {"x": torch.zeros(1)}, {"kind": "hiss", "widths": [4, 8], "steps": 7})
+    path, config = open_weights(folder, "hiss", "a Hiss")
+    assert path == folder and config["steps"] == 7
+    assert fields_of(EgoSonicsConfig, config) == {"widths": (4, 8)}  # the card's steps are no field of it
+    with pytest.raises(WeightsError, match=r"holds 'hiss' weights, not V-AURA"):
+        open_weights(folder, "vaura", "V-AURA")
+    for text, message in (("{", "cannot be read"), ("[1]", "holds None weights, not a Hiss"), ("\xff", "cannot be")):
+        (folder / "config.json").write_text(text, encoding="latin-1")
+        with pytest.raises(WeightsError, match=message):
+            open_weights(folder, "hiss", "a Hiss")
+    with pytest.raises(WeightsError, match="no config"):
+        open_weights(tmp_path, "hiss", "a Hiss")
+
+
+def test_parts_lie_below_or_elsewhere(tmp_path):
+    (tmp_path / "w" / "vision").mkdir(parents=True)
+    (tmp_path / "eyes").mkdir()
+    here = tmp_path / "w"
+    assert parts_of(here, {}, "vision", "codec") == {"vision": here / "vision", "codec": "codec"}
+    told = {"parts": {"codec": "someone/dac", "vision": "../eyes", "extra": "vision"}}
+    assert parts_of(here, told, "vision", "codec") == {
+        "vision": here / "../eyes", "codec": "someone/dac", "extra": here / "vision",
+    }  # fmt: skip
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "new" / "a.json", json.dumps({"ä": 1}, ensure_ascii=False))
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+    with pytest.raises(ZeroDivisionError), whole(path) as partial:
+        partial.write_text("half")
+        assert path.read_text(encoding="utf-8") != "half"
+        _ = 1 / 0
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "other")
+    assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]

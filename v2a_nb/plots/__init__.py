@@ -1,0 +1,40 @@
+"""Plots: every function takes ``ax=None``, has seconds and hertz on its axes, and returns a figure with alt text.
+
+The figures are matplotlib's, made without pyplot, so nothing is shown twice and nothing stays open. Each has an
+``alt`` attribute that says what was drawn and shows itself in a notebook with it; ``show(fig, alt=...)`` says it
+better, because only the caller knows what there is to notice.
+
+Where pointing and zooming help there are two of plotly: :func:`spectrogram_zoom` and :func:`scores_zoom`. They
+are plain ``plotly.graph_objects.Figure`` with their alt text in ``fig.layout.meta["alt"]``, and never a
+``FigureWidget``. Put them into a notebook with :func:`show`, which writes their numbers and a still picture: some
+of plotly's own renderers write its script as well, 4.9 MB into every notebook, or fetch it from the network.
+"""
+
+from v2a_nb.plots.events import mark_events, strip, timeline
+from v2a_nb.plots.figure import COLOURS, MISS, WAVE, Figure, Zoomable, show
+from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
+from v2a_nb.plots.pictures import attention, picture
+from v2a_nb.plots.sounds import codes, spectrogram, spectrogram_zoom, waveform
+
+__all__ = [
+    "COLOURS",
+    "MISS",
+    "WAVE",
+    "Figure",
+    "Zoomable",
+    "attention",
+    "codes",
+    "curve",
+    "intervals",
+    "mark_events",
+    "picture",
+    "scores",
+    "scores_zoom",
+    "show",
+    "spectrogram",
+    "spectrogram_zoom",
+    "strip",
+    "timeline",
+    "training",
+    "waveform",
+]

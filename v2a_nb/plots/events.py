@@ -1,0 +1,109 @@
+"""What happens when: true events, onsets, frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from v2a_nb.clip import Clip
+from v2a_nb.errors import UsageError
+from v2a_nb.plots.figure import COLOURS, MISS, axes, tell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+
+def mark_events(events: Sequence[Mapping], ax: Axes | None = None) -> Canvas:
+    """Lines at true events over another plot: solid where they sound, dotted at near misses.
+
+    Labels say kind and material; where events are close, their names take turns on two lines. Without ``ax``
+    the lines stand alone.
+    """
+    if ax is None:
+        ax = axes(None, (9, 1.1))[1]
+        ax.set(xlabel="time (s)", yticks=[], xlim=(0, 1.05 * max((e["time_s"] for e in events), default=1)))
+    ordered = sorted(events, key=lambda e: e["time_s"])
+    told: list[str] = []
+    for k, event in enumerate(ordered):
+        sounding = event.get("sounding", True)
+        material = str(event.get("material", ""))
+        colour = COLOURS.get(material, "black") if sounding else MISS
+        ax.axvline(event["time_s"], color=colour, lw=1.6, ls="-" if sounding else ":")
+        words = f"{event.get('kind', '')} {material}".strip() if sounding else "miss"
+        told.append(f"{words} at {event['time_s']:.2f} s")
+        ax.annotate(
+            words.replace("$", r"\$"),
+            (event["time_s"], 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, 2 + 11 * (k % 2)),
+            textcoords="offset points",
+            color=colour,
+            fontsize=8,
+            annotation_clip=True,
+        )
+    if ordered and ax.get_title():
+        ax.set_title(ax.get_title(), pad=28)
+    return tell(ax.figure, f"Marked: {', '.join(told) or 'no event'}.")
+
+
+def timeline(
+    rows: Mapping[str, Sequence[float]],
+    duration: float,
+    ax: Axes | None = None,
+    *,
+    events: Sequence[Mapping] = (),
+    tolerance: float = 0.05,
+) -> Canvas:
+    """Onsets of several sounds, one row each, over the true events.
+
+    Args:
+        rows: name to onset times, seconds.
+        events: a bar of ``tolerance`` to both sides of each: an onset inside it is a hit at that window.
+    """
+    fig, ax = axes(ax, (9, 0.5 * len(rows) + 1.2))
+    seen: dict[str, object] = {}
+    for event in events:
+        sounding = event.get("sounding", True)
+        material = str(event.get("material", "")) or "event"
+        name = material if sounding else "near miss"
+        colour = COLOURS.get(material, "black") if sounding else MISS
+        style = {"color": colour, "alpha": 0.3} if sounding else {"fill": False, "hatch": "////", "ec": MISS, "lw": 0}
+        bar = ax.axvspan(event["time_s"] - tolerance, event["time_s"] + tolerance, **style)
+        seen.setdefault(name, bar)
+    for k, times in enumerate(rows.values()):
+        ax.plot(times, np.full(len(times), k), "|", ms=18, mew=2, color="black")
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set(xlabel="time (s)", xlim=(0, duration), ylim=(len(rows) - 0.3, -0.7))
+    if seen:
+        title = f"bars: true events ± {tolerance * 1000:g} ms"
+        ax.legend(
+            list(seen.values()), list(seen), title=title, loc="upper left", bbox_to_anchor=(1.01, 1.05), fontsize=8,
+            title_fontsize=8, frameon=False,
+        )  # fmt: skip
+    counts = ", ".join(f"{name} {len(times)}" for name, times in rows.items())
+    bars = f"; bars at {len(events)} true events, {1000 * tolerance:g} ms to each side" if events else ""
+    return tell(fig, f"Onsets over {duration:.2f} s: {counts}{bars}.")
+
+
+def strip(clip: Clip, times: Sequence[float], ax: Axes | None = None) -> Canvas:
+    """The frames that are showing at the given times (s), side by side.
+
+    Raises:
+        UsageError: no times.
+    """
+    if not len(times):
+        raise UsageError("a strip of frames needs at least one time")
+    fig, ax = axes(ax, (9, min(5.0, 9 / len(times) * clip.height / clip.width + 0.4)))
+    index = np.clip(np.searchsorted(clip.times, np.asarray(times) + 1e-6, side="right") - 1, 0, clip.n - 1)
+    gap = np.full((clip.height, max(1, clip.width // 40), 3), 255, np.uint8)
+    parts = [piece for k in index for piece in (clip.frames[k], gap)][:-1]
+    ax.imshow(np.concatenate(parts, axis=1))
+    step = clip.width + gap.shape[1]
+    ax.set_xticks([k * step + clip.width / 2 for k in range(len(times))], [f"{t:.2f}" for t in times])
+    ax.set_yticks([])
+    ax.set_xlabel("time (s)")
+    ax.spines[:].set_visible(False)
+    return tell(fig, f"Frames of {clip.name} at {', '.join(f'{t:.2f}' for t in times)} s.")

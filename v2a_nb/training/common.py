@@ -1,0 +1,81 @@
+"""What the recipes share: beginning a run, work on all cores, the card beside the weights, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.files import write_text
+
+
+def begin(out: str | Path, resume: bool = False) -> Path:
+    """The folder of a run.
+
+    Raises:
+        V2AError: it holds a run and ``resume`` is not set.
+    """
+    out = Path(out)
+    if (out / "log.jsonl").exists() and not resume:
+        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+    return out
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spread(work: Callable[[tuple], None], jobs: Sequence[tuple], workers: int | None = None) -> None:
+    """``work(job)`` for every job, in as many processes; left out, one for each core that may be used."""
+    workers = min(workers or cores(), max(1, len(jobs)))
+    if workers == 1:
+        for job in jobs:
+            work(job)
+    else:  # spawned, not forked: a fork of a process that used torch's threads can hang
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            list(pool.map(work, jobs))
+
+
+def card_of(*, data_seed: int, steps: int, seed: int, **more: object) -> dict[str, object]:
+    """What the card of every ``tiny`` says, and ``more``: goes to ``config.json``."""
+    told = {"data": "Strike World", "data_seed": data_seed, "steps": steps, "seed": seed}
+    return {**told, **more, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Of what was computed with."""
+    return {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+
+
+def rounded(value: object) -> object:
+    """Numbers to four places, in dictionaries and lists as well."""
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def write_readme(folder: str | Path, text: str) -> Path:
+    """The model card beside the weights."""
+    return write_text(Path(folder) / "README.md", text)
+
+
+def run(command: Callable[[], object], say: Callable[[str], None] = print) -> int:
+    """Run a command and say what it returns; the exit status, as those of ``v2a-nb``: 0, 1 or 2."""
+    try:
+        say(str(command()))
+    except V2AError as error:
+        print(f"v2a-nb: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0

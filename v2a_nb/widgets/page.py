@@ -1,0 +1,50 @@
+"""HTML for what has no kernel: text that is never read as tags, data inside of a page, pages that stand alone."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+
+from v2a_nb.errors import MediaError
+from v2a_nb.files import write_text
+from v2a_nb.widgets.payload import as_text, encode
+
+
+def escape(text: object) -> str:
+    """Any value as text for HTML and its attributes."""
+    return html.escape(as_text(text), quote=True)
+
+
+def json_text(value: object) -> str:
+    """JSON for a script element, which a ``<`` in it would end early, whatever a name says."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+
+
+def data_uri(kind: str, data: bytes | np.ndarray) -> str:
+    """Data as an address, ``kind`` being such as ``image/png``."""
+    return f"data:{kind};base64,{encode(data)}"
+
+
+def page_of(title: str, body: str) -> str:
+    """A whole page around the HTML ``body``; the title is text."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title></head>'
+        f'<body style="max-width:1000px;margin:24px auto;padding:0 16px">{body}</body></html>\n'
+    )
+
+
+def save_page(path: str | Path, page: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Raises:
+        MediaError: it cannot be written there.
+    """
+    try:
+        return write_text(path, page)
+    except OSError as error:
+        raise MediaError(f"{path}: the page cannot be written: {error}") from error
