@@ -13,7 +13,7 @@ from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 
-COMMANDS = ["demo", "world", "generate", "train", "evaluate", "check"]
+COMMANDS = ["demo", "world", "generate", "train", "evaluate", "curate", "monitor", "check"]
 
 
 class Hum:
@@ -160,6 +160,21 @@ def test_world_then_evaluate(tmp_path, capsys):
     assert main(["evaluate", "--generated", str(tmp_path), "--truth", str(tmp_path / "none.json")]) == 1
     assert main(["world", str(tmp_path / "v"), "--pairs", "mood"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_curate_keeps_and_says_why(tmp_path, capsys):
+    world, kept = str(tmp_path / "w"), tmp_path / "kept.json"
+    assert main(["world", world, "--clips", "3", "--seconds", "0.5", "--size", "64", "--seed", "3"]) == 0
+    capsys.readouterr()
+    assert main(["curate", world, "--filters", "sound,energy=-300", "--out", str(kept)]) == 0
+    assert "kept 3 of 3 clips" in capsys.readouterr().out
+    told = json.loads(kept.read_text())
+    assert len(told["clips"]) == 3 and [s["name"] for s in told["curation"]["stages"]] == ["sound", "energy"]
+    assert main(["curate", str(kept), "--filters", "sound", "--out", str(tmp_path / "again.json")]) == 0
+    capsys.readouterr()
+    assert main(["curate", world, "--filters", "loud", "--out", str(tmp_path / "x.json")]) == 2
+    assert main(["curate", str(tmp_path / "nowhere"), "--out", str(tmp_path / "x.json")]) == 1
+    assert not (tmp_path / "x.json").exists() and len(capsys.readouterr().err.strip().splitlines()) == 2
 
 
 def test_train_refuses_a_folder_that_holds_a_run(tmp_path, capsys):

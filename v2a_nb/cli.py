@@ -104,6 +104,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _curate(args: argparse.Namespace) -> int:
+    from v2a_nb.data.curation import curate_file
+
+    _threads()
+    report = curate_file(
+        args.source, args.filters, args.out, media_root=args.media, about=args.about, progress=_bar("judgements")
+    )
+    print(report)
+    print(args.out)
+    return 0
+
+
 def _monitor(args: argparse.Namespace) -> int:
     from v2a_nb.widgets.monitor import follow
 
@@ -221,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument(
         "system",
-        help="vaura; egosonics (untried at full length); vaas (alignment score); summary (video summarization); "
+        help="vaura; egosonics; vaas (alignment score); summary (video summarization); "
         "material (the classifier of the truth metrics)",
     )
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
@@ -242,6 +254,20 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--metrics", help="names, separated by commas (default: all)")
     p.add_argument("--json", metavar="F")
     p.add_argument("--html", metavar="F")
+
+    p = command(
+        "curate", _curate, "put a collection through filters and write what is kept",
+        "v2a-nb curate world --filters sound,agreement --out kept.json",
+    )  # fmt: skip
+    p.add_argument("source", help="folder of a Strike World or of videos, a table of Ego4D-Sounds, or an earlier list")
+    p.add_argument(
+        "--filters", default="paper", metavar="A,B",
+        help="sound, scenario, tags, energy, agreement, each perhaps with =LIMIT; paper is the first four "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument("--out", required=True, metavar="F", help="kept clips: .json with counts and reasons, or .csv")
+    p.add_argument("--media", metavar="DIR", help="where the videos of a table are (default: beside it)")
+    p.add_argument("--about", metavar="JSON", help="ego4d.json, for lengths and scenarios")
 
     p = command("monitor", _monitor, "watch a training run", "v2a-nb monitor runs/vaura")
     p.add_argument("folder", help="what train was given as --out")

@@ -1,0 +1,1 @@
+"""Collections of clips: reading them, curating them, and who neighbours whom."""
