@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "v2a_nb"
 FLOORS = {
-    "errors": 0, "clip": 0,
+    "errors": 0, "clip": 0, "files": 0,
     "audio": 1, "hub": 1,
     "mp4": 1, "vision": 2, "media": 2, "world": 2,
     "data": 3,

@@ -159,7 +159,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
 def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(recipe, "train_egosonics", lambda out, **how: called.update(how, out=out) or tmp_path)
-    assert train("egosonics", steps=14, seed=3, out=tmp_path, resume=True) == tmp_path
+    assert train("egosonics", steps=Budget().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
     assert called["budget"] == Budget().scaled(0.01) and called["seed"] == 3 and called["resume"]
     said = []
     assert recipe.main(["--ablation", "fps15", "--steps", "7", "--out", "there"], said.append) == 0
