@@ -46,6 +46,7 @@ from v2a_nb.hub import SHIPPED, as_shipped, find_weights, save_weights, tag_of
 from v2a_nb.systems.diffusion import guided, sample, use_of_video
 from v2a_nb.systems.egosonics import PRESETS, EgoSonics, EgoSonicsConfig
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF
+from v2a_nb.training.common import write_readme
 from v2a_nb.training.egosonics_autoencoder import cache_latents, train_autoencoder
 from v2a_nb.training.egosonics_world import PER_RECORDING, SECONDS, BatchOf, Scenes, batches, gather_scenes, write_json
 from v2a_nb.training.loop import Plan, fit
@@ -66,6 +67,17 @@ ABLATIONS: dict[str, dict[str, object]] = {
 """SyncroNets that the paper compares (section 4.3, table 3), each by what differs in the configuration.
 
 Strike World has 25 frames a second: under ``fps30`` nothing differs, and it is trained to be compared with."""
+
+BASE_CARD = """# EgoSonics `{preset}`: its frozen base
+
+A small latent diffusion model of {data} spectrograms under one-line narrations: what Stable Diffusion is to
+EgoSonics. It has never seen a video. `egosonics` refers to it; by itself it generates nothing. fp16 safetensors, MIT
+licence.
+
+Trained by `v2a-nb train egosonics` on sounds of {data} seed {data_seed}, {steps} steps, training seed {seed}.
+Held-out loss {held_out} (mean squared error of v; 1 is what knowing nothing costs). Its scores stand in the card of
+the system.
+"""
 
 
 @dataclass(frozen=True)
@@ -331,6 +343,8 @@ def train_egosonics(
     if not (base / "config.json").exists():
         told_base = {"kind": "egosonics-base", **asdict(config), **card, "steps": budget.base_steps}
         save_weights(base, system.base.state_dict(), told_base)
+        held_out = json.loads((out / "base" / "log.jsonl").read_text().splitlines()[-1])["held_out"]
+        write_readme(base, BASE_CARD.format(held_out=held_out, **card, **{"steps": budget.base_steps}))
     say(f"video to text: {budget.text_steps} steps")
     train_text(system, seen, out / "text", budget, seed)
     if ablation is not None:
