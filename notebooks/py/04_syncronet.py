@@ -320,7 +320,7 @@ batch_of = batches(cached, len(world), 4, SEED, stage=4)
 fit(Stage(fresh, "syncronet"), batch_of, plan, folder, watch=lambda step, m: sizes(m.system), watch_every=2)
 log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 grown = [{"step": 0, **before}, *(line for line in log if names[0] in line)]
-print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s")
+print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.2f}" for line in log))
 
 # %%
 # check: each signal was 0, and is not any more
@@ -500,18 +500,20 @@ assert table["full"]["onset_f1_50ms"] > table["no SyncroNet"]["onset_f1_50ms"]
 LABELS = {"full": "fps30", "15 fps": "fps15", "4 fps": "fps4"}
 LABELS |= {"no cross-attention": "no_cross_attention", "no SyncroNet": "no_syncronet"}
 card = {label: egosonics.card["ablations"][name] for label, name in LABELS.items()}
+metrics = ("onset_f1_50ms", "material_accuracy", "vaas_acc")
+print(" " * 20 + "".join(f"{m:24}" for m in metrics))
 for name, row in card.items():
-    numbers = ((m, row[m]) for m in ("onset_f1_50ms", "material_accuracy", "vaas_acc"))
-    print(f"{name:20}", *(f"{m} {v['value']:.3g} ({v['low']:.3g} to {v['high']:.3g})  " for m, v in numbers))
+    words = (f"{row[m]['value']:.3g} ({row[m]['low']:.3g} to {row[m]['high']:.3g})" for m in metrics)
+    print(f"{name:20}" + "".join(f"{word:24}" for word in words))
 trained = {name: card[name]["onset_f1_50ms"] for name in table}
 assert trained["full"]["low"] > trained["15 fps"]["high"] > trained["4 fps"]["high"]
 assert trained["full"]["low"] > trained["no cross-attention"]["high"]
 
 # %%
 off = {name: row["onset_f1_50ms"] for name, row in table.items()}
-words = {"xlabel": "onset F1 within 50 ms"}
-fig = plots.intervals(off, label=f"switched off, {len(few)} clips", shift=-0.12, **words)
-plots.intervals(trained, fig.axes[0], label="trained without, from the card", shift=0.12, **words)
+how = {"xlabel": "onset F1 within 50 ms"}
+fig = plots.intervals(off, label=f"switched off, {len(few)} clips", shift=-0.12, **how)
+plots.intervals(trained, fig.axes[0], label="trained without, from the card", shift=0.12, **how)
 plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and in a network trained without it")
 
 # %% [markdown]
@@ -535,6 +537,8 @@ ways = {f"guidance {g:g}": {"guidance": g} for g in (1.0, 8.0)} | {"cfg_rw": {"c
 louder = {f"preset: guidance {config.guidance:g}": made["full"][0]}
 louder |= {name: egosonics.generate(item.clip.silent(), seed=SEED, **how) for name, how in ways.items()}
 heard = {"true": detect_onsets(true)} | {name: detect_onsets(sound) for name, sound in louder.items()}
+for name, sound in {"true": true, **louder}.items():
+    print(f"{name:20} {len(heard[name])} onsets, {sound.rms_dbfs:.0f} dBFS")
 plots.show(
     plots.timeline(heard, true.duration, events=events),
     alt="Onsets at several guidances and with resolution weighting, over bars at the true events",
@@ -544,6 +548,9 @@ plots.show(
 v2a.compare(item.clip, {"true": true, **louder}, events=events, title="guidance and its weighting")
 
 # %% [markdown]
+# **What to notice.** More guidance finds the softer hits, and at last one that is none. It exaggerates everything that
+# the video says, and so the level, too: hear the tracks as they are before you even them out.
+#
 # ## A judge that needs no truth
 #
 # $$\mathrm{VAAS} = f\big(E_V, S\big) \approx \begin{cases} 1 & \text{this sound, this moment} \\

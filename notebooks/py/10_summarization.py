@@ -27,7 +27,6 @@ import os
 PRESET = os.environ.get("V2A_NB_PRESET", "tiny")
 CLIPS = {"tiny": 160, "small": 800, "paper": 2000}.get(PRESET, 160)
 DUBBED = {"tiny": 20, "small": 100, "paper": 400}.get(PRESET, 20)
-SEED = 0
 
 # %%
 import numpy as np
@@ -201,7 +200,8 @@ v2a.compare(clips[k], tracks, events=events[which], title=narrations[which])
 
 # %% [markdown]
 # **What to notice.** With so few clips every interval is wider than its gain: a table without intervals could have
-# shown whatever one likes. The paper's has none.
+# shown whatever one likes. And a sound that is on time and of the right material has passed other tests than this one:
+# it must be nearer to the truth than the reader of the picture already is.
 #
 # ## Why the gain is small
 #
@@ -264,7 +264,7 @@ plots.show(fig, alt="Two curves that meet: with sound far above without where no
 # **What to notice.** At the left the probe knows nothing but the sound, and is well above the mean predictor. At the
 # right the sound has not become worse: the picture has said it already. A small gain is no sign of a poor sound,
 # and a large one is a sign of what the picture lacks. Egocentric video, where hands leave the frame and objects
-# hide each other, stands further to the left than Strike World.
+# hide each other, may well stand further to the left than Strike World.
 #
 # ## Where it helps
 #
@@ -304,6 +304,6 @@ assert worst > best and worst > misled[groups["worst quarter by picture"]].mean(
 # you believe in one.
 #
 # **Exercise.** A clip of a world also has its stems: collect `codec_vectors(vaura.codec, c.stems["action"])` instead
-# of the mix, then `"ambient"`, then `"offscreen"`. Which of them carries the gain? And give `probe` the sounds of
-# EgoSonics in place of the true ones: the probe that sees nothing gains from them. Why does that not contradict the
-# equation above?
+# of the mix, then `"ambient"`, then `"offscreen"`. Which of them carries the gain? Then let EgoSonics dub all clips
+# and give `probe` these sounds in place of the true ones. Does it gain where it sees nothing? Would that contradict
+# the equation above?

@@ -1,0 +1,325 @@
+"""The two encoders of AV-Sim: sizes, attention, filter bank, InfoNCE, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from av_parts import AUDIO, SMALL, VIDEO, small_model
+
+from v2a_nb.audio import ast
+from v2a_nb.audio.ast import Ast, AstConfig, columns_of, filter_bank
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.systems.av_sim import PRESETS, AvSim, AvSimConfig, info_nce
+from v2a_nb.vision.space_time import SpaceTime, SpaceTimeConfig, _Attention, _Block, windows_of
+
+PLAIN = SpaceTimeConfig(size=16, patch=8, frames=4, dim=24, depth=2, heads=3, mlp=48)
+
+
+def noise(seconds: float, seed: int = 0, rate: int = 16000) -> Sound:
+    return Sound(0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)), rate)
+
+
+def pictures(seconds: float, fps: float = 25.0, size: int = 24) -> Clip:
+    """Frame k is of brightness k: which ones were picked can be read."""
+    n = round(seconds * fps)
+    frames = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3))
+    return Clip(frames.copy(), fps=fps)
+
+
+# --- sizes ------------------------------------------------------------------------------------------
+
+
+def test_paper_video_encoder_has_the_released_parameters():
+    with torch.device("meta"):
+        net = SpaceTime(SpaceTimeConfig())
+    shapes = {k: tuple(v.shape) for k, v in net.state_dict().items()}
+    block = {
+        "norm1.weight": (768,), "attn.qkv.weight": (2304, 768), "attn.qkv.bias": (2304,), "norm3.weight": (768,),
+        "attn.proj.weight": (768, 768), "timeattn.qkv.weight": (2304, 768), "timeattn.proj.bias": (768,),
+        "mlp.fc1.weight": (3072, 768), "mlp.fc2.weight": (768, 3072),
+    }  # fmt: skip
+    for i in range(12):
+        assert {k: shapes[f"blocks.{i}.{k}"] for k in block} == block
+    assert shapes["patch_embed.proj.weight"] == (768, 3, 16, 16)
+    assert shapes["pos_embed"] == (1, 197, 768) and shapes["temporal_embed"] == (1, 16, 768)
+    assert shapes["cls_token"] == (1, 1, 768) and shapes["norm.weight"] == (768,)
+    # ViT-B/16 without head (85,798,656), a temporal table, and in each block a second attention and norm
+    extra = 12 * (4 * 768 * 768 + 4 * 768 + 2 * 768)
+    assert sum(math.prod(s) for s in shapes.values()) == 85_798_656 + 16 * 768 + extra == 114_177_792
+
+
+def test_paper_audio_encoder_is_ast_on_170_tokens():
+    with torch.device("meta"):
+        model = AvSim(PRESETS["paper"])
+        bank = torch.empty(2, 148, 128)
+        tokens = model.audio.net(torch.empty(2, 149, 128)).last_hidden_state
+        assert tokens.shape == (2, 170, 768)  # 12 x 14 patches, CLS and distillation
+        assert model.hear(bank).shape == model.see(torch.empty(2, 16, 3, 224, 224)).shape == (2, 256)
+        assert model.video.per_frame(torch.empty(1, 16, 3, 224, 224)).shape == (1, 16, 768)  # c_v of section 3.6
+    layer = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
+    expected = 12 * layer + (256 * 768 + 768) + 2 * 768 + 170 * 768 + 2 * 768
+    assert sum(p.numel() for p in model.audio.parameters()) == expected
+    assert sum(p.numel() for p in model.vid_proj.parameters()) == 196_864
+    assert sum(p.numel() for p in model.aud_proj.parameters()) == 196_864 + 2 * 768
+
+
+def test_tiny_is_small_and_reads_what_it_should():
+    torch.manual_seed(0)
+    model = AvSim().eval()
+    assert sum(p.numel() for p in model.parameters()) < 1e6
+    assert model.config.video.seconds == model.config.audio.seconds == 3.0
+    with torch.no_grad():
+        seen = model.see(torch.randint(0, 255, (1, 16, 3, 64, 64), dtype=torch.uint8))
+        heard = model.hear(filter_bank(torch.randn(1, 48000)))
+    assert seen.shape == heard.shape == (1, 256)
+    assert torch.allclose(torch.stack([seen, heard]).norm(dim=-1), torch.ones(2, 1), atol=1e-5)
+
+
+# --- attention --------------------------------------------------------------------------------------
+
+
+def dense(attention: _Attention, x: torch.Tensor, frames: int, over_time: bool) -> torch.Tensor:
+    """The same attention over all pairs of tokens, with what must not be seen masked."""
+    b, n, d = x.shape
+    h, places = attention.heads, (n - 1) // frames
+    frame, place = torch.arange(n - 1) // places, torch.arange(n - 1) % places
+    index = place if over_time else frame
+    allowed = torch.ones(n, n, dtype=torch.bool)
+    allowed[1:, 1:] = index[:, None] == index[None]
+    q, k, v = (z.view(b, n, h, d // h).transpose(1, 2) for z in attention.qkv(x).chunk(3, dim=-1))
+    scores = (q @ k.transpose(-1, -2) / math.sqrt(d // h)).masked_fill(~allowed, -torch.inf)
+    return attention.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, n, d))
+
+
+@pytest.mark.parametrize("over_time", [True, False])
+@pytest.mark.parametrize(("frames", "places"), [(4, 9), (1, 4), (5, 1)])
+def test_divided_attention_equals_masked_attention(over_time, frames, places):
+    torch.manual_seed(0)
+    attention = _Attention(24, 3).double()
+    x = torch.randn(2, 1 + frames * places, 24, dtype=torch.float64)
+    assert torch.allclose(attention(x, frames, over_time), dense(attention, x, frames, over_time), atol=1e-12)
+
+
+def test_space_is_added_to_the_input_and_time_is_heard_through_it_alone():
+    torch.manual_seed(0)
+    block = _Block(replace(PLAIN, time_init="random")).double()
+    x = torch.randn(2, 1 + 4 * 4, 24, dtype=torch.float64)
+    timed = x + dense(block.timeattn, block.norm3(x), 4, True)
+    y = x + dense(block.attn, block.norm1(timed), 4, False)
+    y = y + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(y))))
+    assert torch.allclose(block(x, 4), y, atol=1e-12)
+
+
+def test_time_that_starts_at_zero_sees_a_bag_of_frames_and_can_learn():
+    torch.manual_seed(0)
+    frames = torch.rand(2, 4, 3, 16, 16)
+    still = SpaceTime(PLAIN)
+    assert torch.allclose(still(frames), still(frames[:, [2, 0, 3, 1]]), atol=1e-6)
+    timed = SpaceTime(replace(PLAIN, time_init="random"))
+    assert not torch.allclose(timed(frames), timed(frames[:, [2, 0, 3, 1]]), atol=1e-3)
+    still(frames).square().sum().backward()
+    assert still.blocks[0].timeattn.qkv.weight.grad.abs().sum() > 0
+    assert torch.equal(still.blocks[0].timeattn.proj.weight, torch.ones(24, 24))
+
+
+def test_bytes_and_numbers_are_the_same_pictures():
+    torch.manual_seed(0)
+    for config in (PLAIN, VIDEO):
+        net = SpaceTime(config).eval()
+        frames = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
+        assert torch.allclose(net(frames), net(frames.float() / 255), atol=1e-5)
+        grey = frames.float().div(255).requires_grad_()
+        net(grey).square().sum().backward()  # saliency needs gradients of pixels
+        assert grey.grad.abs().amax((0, 2)).gt(0).all()
+
+
+def test_vectors_per_frame():
+    torch.manual_seed(0)
+    net = SpaceTime(PLAIN)
+    frames = torch.rand(2, 4, 3, 16, 16)
+    patches = net.tokens(frames)[1]
+    assert patches.shape == (2, 4, 4, 24)
+    assert torch.equal(net.per_frame(frames), patches.amax(2))
+    assert torch.equal(net.per_frame(frames, "mean"), patches.mean(2))
+    with pytest.raises(UsageError, match="pool"):
+        net.per_frame(frames, "sum")
+
+
+def test_frames_are_picked_by_time():
+    net = SpaceTime(replace(PLAIN, frames=16, fps=5.0))
+    shown = net.pixels(pictures(3.0))[..., 0, 0, 0]
+    assert shown.tolist() == [[*range(0, 75, 5), 74]]  # every 0.2 s; at 3.0 s the last one still shows
+    assert net.pixels(pictures(2.56))[0, :, 0, 0, 0].tolist() == list(range(0, 61, 5))  # 13 frames, none held
+    long = net.pixels(pictures(7.0))[..., 0, 0, 0]
+    assert long[:, 0].tolist() == [0, 75, 100] and long.shape == (3, 16)  # the last window ends with the clip
+
+
+def test_released_sampling_spreads_sixteen_frames():
+    net = SpaceTime(replace(PLAIN, frames=16, fps=5.0, sampling="released"))
+    shown = net.pixels(pictures(3.0, fps=30.0))[0, :, 0, 0, 0].tolist()
+    assert shown == [0, 5, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77, 83, 89]
+
+
+def test_windows():
+    assert windows_of(2.0, 3.0) == [(0.0, 2.0)] and windows_of(3.0, 3.0) == [(0.0, 3.0)]
+    assert windows_of(3.0, 1.5) == [(0.0, 1.5), (1.5, 3.0)]
+    for a, b in windows_of(10.1, 3.0):
+        assert b - a == pytest.approx(3.0) and a >= 0 and b <= 10.1 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 20}, {"heads": 5}, {"frames": 0}, {"fps": 0.0}, {"time_init": "ones"}, {"sampling": "random"},
+     {"stem": (8, 8, 8)}],
+)  # fmt: skip
+def test_impossible_video_encoders_are_refused(wrong):
+    with pytest.raises(UsageError):
+        SpaceTime(replace(PLAIN, **wrong))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3, 16, 16), (1, 4, 3, 16, 24), (4, 3, 16, 16), (1, 0, 3, 16, 16)])
+def test_frames_of_another_shape_are_refused(shape):
+    with pytest.raises(UsageError, match="frames must be"):
+        SpaceTime(PLAIN)(torch.zeros(shape))
+
+
+# --- filter bank ------------------------------------------------------------------------------------
+
+
+def test_filter_bank_equals_that_of_transformers():
+    from transformers import ASTFeatureExtractor
+
+    wave = 0.1 * np.random.default_rng(0).standard_normal(24000)
+    wave[8000:9000] = 0.0  # silence as well
+    wave = wave.astype(np.float32)
+    made = ASTFeatureExtractor(max_length=148, do_normalize=False)(wave, sampling_rate=16000, return_tensors="pt")
+    ours = filter_bank(torch.from_numpy(wave)[None])
+    assert ours.shape == (1, 148, 128)
+    assert (ours - made["input_values"]).abs().max() < 2e-3
+    assert ours.min() == pytest.approx(math.log(1.1920929e-7), abs=1e-4)
+
+
+def test_the_bank_of_a_part_is_a_part_of_the_bank():
+    wave = torch.randn(1, 16000)
+    assert torch.allclose(filter_bank(wave)[:, 10:40], filter_bank(wave[:, 1600 : 1600 + 400 + 29 * 160]), atol=1e-4)
+    assert filter_bank(wave + 0.3).sub(filter_bank(wave)).abs().max() < 0.05  # a constant is not heard
+    assert [columns_of(n) for n in (399, 400, 24000, 48000)] == [0, 1, 148, 298]
+    with pytest.raises(UsageError, match="waves must be"):
+        filter_bank(torch.zeros(1, 399))
+
+
+def test_what_is_missing_is_filled_with_zeros_after_normalising():
+    torch.manual_seed(0)
+    net = Ast(AUDIO).eval()
+    bank = filter_bank(torch.randn(1, 8000))  # 48 columns
+    filled = torch.cat([bank, torch.full((1, 160 - bank.shape[1], 128), ast.MEAN)], dim=1)
+    assert torch.allclose(net(bank), net(filled), atol=1e-6)
+    for wrong in (torch.zeros(1, 10, 64), torch.zeros(10, 128), torch.zeros(1, 0, 128)):
+        with pytest.raises(UsageError, match="filter bank"):
+            net(wrong)
+
+
+@pytest.mark.parametrize(("crop", "first"), [("middle", 12000), ("released", 16000)])
+def test_which_part_of_three_seconds_is_heard(crop, first):
+    net = Ast(replace(AUDIO, crop=crop))
+    sound = noise(3.0)
+    expected = filter_bank(torch.from_numpy(sound.samples[:, first : first + 24000].copy()))
+    assert torch.equal(net.listen(sound), expected)
+    short = noise(1.0)
+    assert torch.equal(net.listen(short), filter_bank(torch.from_numpy(short.samples.copy())))
+    assert net.listen(noise(3.0, rate=48000)).shape == (1, 148, 128)  # any rate
+
+
+@pytest.mark.parametrize("wrong", [{"columns": 100}, {"heads": 3}, {"crop": "end"}])
+def test_impossible_audio_encoders_are_refused(wrong):
+    with pytest.raises(UsageError):
+        AstConfig(**{"seconds": 1.5, "columns": 160, "dim": 32, **wrong}).check()
+
+
+# --- InfoNCE ----------------------------------------------------------------------------------------
+
+
+def test_info_nce_by_hand():
+    heard = torch.eye(2)
+    seen = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    # sound 0 sees (1, 0.6), sound 1 sees (0, 0.8); video 0 hears (1, 0), video 1 hears (0.6, 0.8)
+    t = 0.5
+    sounds = -(math.log(1 / (1 + math.exp((0.6 - 1) / t))) + math.log(1 / (1 + math.exp((0 - 0.8) / t)))) / 2
+    videos = -(math.log(1 / (1 + math.exp((0 - 1) / t))) + math.log(1 / (1 + math.exp((0.6 - 0.8) / t)))) / 2
+    assert info_nce(heard, seen, t, both=False).item() == pytest.approx(sounds, abs=1e-6)
+    assert info_nce(heard, seen, t).item() == pytest.approx((sounds + videos) / 2, abs=1e-6)
+    alike = F.normalize(torch.ones(8, 4), dim=-1)
+    assert info_nce(alike, alike, 0.07).item() == pytest.approx(math.log(8), abs=1e-5)
+
+
+def test_other_moments_of_a_recording_are_not_wrong():
+    torch.manual_seed(0)
+    heard, seen = (F.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
+    groups = torch.tensor([0, 1, 2, 0, 1, 2])
+    logits = heard @ seen.T / 0.1
+    rows = [torch.tensor([j for j in range(6) if j == i or groups[j] != groups[i]]) for i in range(6)]
+    expected = sum(logits[i, rows[i]].logsumexp(0) - logits[i, i] for i in range(6)) / 6
+    assert info_nce(heard, seen, 0.1, both=False, groups=groups).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert info_nce(heard, seen, 0.1, groups=torch.arange(6)) == info_nce(heard, seen, 0.1)
+
+
+def test_every_parameter_learns_and_a_fixed_temperature_does_not():
+    torch.manual_seed(0)
+    for learn in (True, False):
+        model = AvSim(replace(SMALL, learn_temperature=learn, temperature=0.05))
+        assert model.temperature.item() == pytest.approx(0.05)
+        seen = model.see(torch.rand(4, 7, 3, 16, 16))
+        heard = model.hear(filter_bank(torch.randn(4, 24000)))
+        info_nce(heard, seen, model.temperature).backward()
+        silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert [k for k in silent if not k.endswith("k_proj.bias")] == []  # a key's bias cancels in a softmax
+        assert ("log_scale" in dict(model.named_parameters())) == learn
+    cold = AvSim(SMALL)
+    torch.nn.init.constant_(cold.log_scale, 20.0)
+    assert cold.temperature.item() == pytest.approx(0.01)
+
+
+# --- clips and sounds -------------------------------------------------------------------------------
+
+
+def test_a_long_clip_is_the_mean_of_its_windows():
+    model = small_model()
+    clip, sound = pictures(3.0), noise(3.0)
+    halves = [model.look(clip.slice(0, 1.5)), model.look(clip.slice(1.5, 3.0))]
+    # the first half's last picture is the one that shows at 1.5 s: the slice cannot see it
+    assert F.cosine_similarity(torch.tensor(sum(halves)), torch.tensor(model.look(clip)), dim=0) > 0.99
+    parts = [model.listen(sound.slice(0, 1.5)), model.listen(sound.slice(1.5, 3.0))]
+    whole = sum(parts) / np.linalg.norm(sum(parts))
+    assert np.allclose(model.listen(sound), whole, atol=1e-5)
+    assert np.linalg.norm(model.look(clip)) == pytest.approx(1, abs=1e-5)
+    assert -1 <= model.similarity(clip, sound) <= 1
+    assert np.array_equal(model.look(clip), model.look(clip.with_sound(noise(3.0, seed=9))))
+
+
+def test_weights_come_back(tmp_path):
+    model = small_model()
+    model.save_pretrained(tmp_path, steps=5)
+    again = AvSim.from_pretrained(tmp_path)
+    assert again.config == SMALL and again.card == {"steps": 5}
+    clip = pictures(1.5)
+    assert np.array_equal(again.look(clip), model.look(clip))
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "kind": "vaas"}))
+    with pytest.raises(WeightsError, match="audio-visual encoders"):
+        AvSim.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "dim": 32}))
+    with pytest.raises(WeightsError, match="does not fit"):
+        AvSim.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.001}, {"temperature": 2.0}, {"dim": 1}])
+def test_impossible_models_are_refused(wrong):
+    with pytest.raises(UsageError):
+        AvSim(replace(AvSimConfig(), **wrong))
