@@ -1,0 +1,340 @@
+"""The vocoder's recipe: discriminators, who learns from which loss, resuming to the byte, scores and card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from v2a_nb.audio.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.hub import load_weights
+from v2a_nb.training import discriminators as critics
+from v2a_nb.training import vocoder as recipe
+from v2a_nb.training.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
+from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.vocoder import Budget, VocoderTraining, batches, gather_waves, start, train_vocoder
+from v2a_nb.world import sounds
+from v2a_nb.world.recording import draw
+from v2a_nb.world.sound import render
+
+torch.set_num_threads(1)
+CONFIG = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),))
+JUDGES = DiscriminatorConfig(
+    periods=(2, 3), period_channels=(4, 8), scales=2, scale_layers=((4, 15, 4, 1), (8, 15, 4, 4))
+)  # fmt: skip
+BUDGET = Budget(recordings=3, spectral_steps=3, steps=3, batch_size=2, test_clips=2)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A whole run with small parts: how it is called, and its folder."""
+    root = tmp_path_factory.mktemp("vocoder")
+    how = {"config": CONFIG, "judges": JUDGES, "budget": BUDGET, "data": root / "cache", "say": lambda line: None}
+    assert train_vocoder(root / "run", **how) == root / "run" / "weights"
+    return how, root / "run"
+
+
+@pytest.fixture(scope="module")
+def waves(made):
+    return np.load(made[0]["data"] / "waves.npy")
+
+
+def training(waves, judged: bool = True) -> VocoderTraining:
+    torch.manual_seed(0)
+    vocoder = Vocoder(CONFIG)
+    start(vocoder, waves)
+    return VocoderTraining(vocoder, Discriminators(JUDGES) if judged else None)
+
+
+def silent(module) -> list[str]:
+    return [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()]
+
+
+# --- discriminators -----------------------------------------------------------------------------------------
+
+
+def test_every_discriminator_judges_with_all_of_its_layers():
+    judges = Discriminators()
+    judged = judges(0.1 * torch.randn(3, 2048))
+    assert len(judged) == 5 + 3
+    for score, features in judged:
+        assert score.shape[0] == 3 and score.dim() == 2 and torch.equal(features[-1].flatten(1), score)
+        assert len(features) == 6
+    for period, (_, features) in zip((2, 3, 5, 7, 11), judged[:5], strict=True):
+        rows = -(-2048 // period)
+        for layer, feature in enumerate(features):
+            if layer < 4:  # each takes every third row
+                rows = (rows - 1) // 3 + 1
+            assert feature.shape[2:] == (rows, period)
+    lengths = [features[0].shape[-1] for _, features in judged[5:]]
+    assert lengths == [1024, 513, 257]
+
+
+@pytest.mark.parametrize("period", [2, 3, 7])
+def test_a_period_sees_only_what_is_a_multiple_of_it_away(period):
+    torch.manual_seed(0)
+    judge = PeriodDiscriminator(period, (4, 8))
+    wave = torch.randn(1, 40 * period - 1)  # the last row is filled by reflection
+    other = wave.clone()
+    other[0, 10 * period + 1] += 1.0
+    changed = (judge(wave)[1][-1] != judge(other)[1][-1])[0, 0].any(0)
+    assert changed.nonzero().flatten().tolist() == [1]
+
+
+def test_published_discriminators():
+    with torch.device("meta"):
+        judges = Discriminators(critics.PRESETS["paper"])
+    # the lengths that weight normalisation adds are some thousands
+    periods, scales = (sum(p.numel() for p in part.parameters()) for part in (judges.periods, judges.scales))
+    assert (round(periods / 1e6, 1), round(scales / 1e6, 1)) == (41.1, 29.6)
+
+
+def test_losses():
+    true = [(torch.ones(2, 3), [torch.zeros(2, 4), torch.ones(2, 3)])] * 2
+    fake = [(torch.zeros(2, 3), [torch.ones(2, 4), torch.zeros(2, 3)])] * 2
+    assert critics.discriminator_loss(true, fake) == 0 and critics.discriminator_loss(fake, true) == 4
+    assert critics.generator_loss(true) == 0 and critics.generator_loss(fake) == 2
+    assert critics.feature_loss(true, true) == 0 and critics.feature_loss(true, fake) == 4
+
+
+def test_frozen_judges_say_the_same():
+    torch.manual_seed(0)
+    judges = Discriminators(JUDGES).eval()
+    wave = torch.randn(2, 600)
+    for (a, left), (b, right) in zip(judges(wave), judges.frozen(wave), strict=True):
+        assert torch.equal(a, b) and all(torch.equal(x, y) for x, y in zip(left, right, strict=True))
+    true, fake = critics.judge_both(judges, wave, wave.flip(0))
+    for (a, _), (b, c), (d, _) in zip(judges(wave), true, fake, strict=True):
+        assert torch.allclose(a, b, atol=1e-6) and torch.allclose(a.flip(0), d, atol=1e-6)
+        assert all(len(x) == 2 for x in c)
+
+
+# --- who learns from which loss -----------------------------------------------------------------------------
+
+
+def test_every_parameter_of_both_sides_gets_a_gradient(waves):
+    module = training(waves)
+    module(batches(waves, module.vocoder.spectrogram, 2, 0)(0))["loss"].backward()
+    assert silent(module) == []
+    module = training(waves, judged=False)
+    module(batches(waves, module.vocoder.spectrogram, 2, 0)(0))["loss"].backward()
+    assert silent(module) == []
+
+
+@pytest.mark.parametrize("side", ["vocoder", "judges"])
+def test_the_loss_of_one_side_leaves_the_other_as_it_is(waves, side):
+    module = training(waves)
+    batch = batches(waves, module.vocoder.spectrogram, 2, 0)(0)
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    losses = module.discriminator_losses(module.vocoder(batch["spectrogram"]), batch["wave"])
+    (losses["discriminator"] if side == "judges" else losses["generator"] + losses["feature"]).backward()
+    optimizer.step()
+    names = {k for k, _ in module.named_parameters()}
+    changed = {k for k, v in module.state_dict().items() if k in names and not torch.equal(v, before[k])}
+    assert changed == {k for k in names if k.startswith(side)}
+
+
+def test_one_optimizer_steps_both_sides_as_two_would(waves):
+    one, two = training(waves), training(waves)
+    two.load_state_dict(one.state_dict())
+    batch = batches(waves, one.vocoder.spectrogram, 2, 0)(0)
+    how = {"lr": 1e-3, "betas": (0.8, 0.99)}
+    both = torch.optim.AdamW(one.parameters(), **how)
+    torch.manual_seed(0)
+    one(batch)["loss"].backward()
+    both.step()
+    torch.manual_seed(0)
+    losses = two(batch)
+    for name, part in (("judges", losses["discriminator"]), ("vocoder", losses["loss"] - losses["discriminator"])):
+        parameters = list(getattr(two, name).parameters())
+        gradients = torch.autograd.grad(part, parameters, retain_graph=True)
+        for p, g in zip(parameters, gradients, strict=True):
+            p.grad = g
+    for name in ("judges", "vocoder"):
+        torch.optim.AdamW(getattr(two, name).parameters(), **how).step()
+    for (k, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), k
+
+
+def test_spectral_losses_are_nothing_for_the_true_wave(waves):
+    module = training(waves)
+    true = batches(waves, module.vocoder.spectrogram, 2, 0)(0)["wave"]
+    assert all(v == 0 for v in module.spectral_losses(true, true).values())
+    softer = module.spectral_losses(0.5 * true, true)
+    assert 0.3 < softer["mel"] <= np.log(2) + 1e-3  # less only where the floor is reached
+    assert all(v > 0 for v in softer.values())
+
+
+def test_a_started_generator_can_be_heard_and_learns(waves, tmp_path):
+    module = training(waves, judged=False)
+    front = module.vocoder.spectrogram
+    batch = batches(waves, front, 4, 0)(0)
+    assert 1e-3 < module.vocoder(batch["spectrogram"]).std() < 1
+    assert not module.vocoder.model.mean.eq(0).any() and not module.vocoder.model.scale.eq(1).any()
+    plan = Plan(steps=40, lr=3e-3, warmup=5, log_every=1, betas=(0.8, 0.99))
+    fit(module, batches(waves, front, 4, 0), plan, tmp_path)
+    log = [json.loads(line)["mel"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert np.mean(log[-5:]) < 0.8 * np.mean(log[:5])
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def test_sounds_are_windows_of_recordings_and_kept(waves, tmp_path):
+    assert waves.shape == (3, 128000) and waves.dtype == np.float16
+    mix = render(draw(1000, 1))["mix"].astype(np.float16)
+    at = [i for i in np.flatnonzero(mix[:-127999] == waves[1, 0]) if np.array_equal(mix[i : i + 128000], waves[1])]
+    assert len(at) == 1
+    again = gather_waves(tmp_path, 3, 1000)
+    assert np.array_equal(again, waves)
+    stamp = (tmp_path / "waves.npy").stat().st_mtime_ns
+    gather_waves(tmp_path, 3, 1000)
+    assert (tmp_path / "waves.npy").stat().st_mtime_ns == stamp
+    with pytest.raises(UsageError, match="other sounds"):
+        gather_waves(tmp_path, 3, 1001)
+
+
+def test_segments_are_functions_of_the_step_with_frames_as_in_the_whole(waves):
+    front = Vocoder(CONFIG).spectrogram
+    of = batches(waves, front, 3, 0)
+    a, b, c = of(3), of(3), of(4)
+    assert all(torch.equal(a[k], b[k]) for k in a) and not torch.equal(a["wave"], c["wave"])
+    assert a["wave"].shape == (3, 8192) and a["spectrogram"].shape == (3, 128, 32)
+    # frames whose windows lie inside of the segment do not know where it was cut
+    assert torch.allclose(front(a["wave"])[..., 2:30], a["spectrogram"][..., 2:30], atol=1e-6)
+    assert not torch.allclose(front(a["wave"])[..., 0], a["spectrogram"][..., 0], atol=1e-2)
+
+
+# --- the run ------------------------------------------------------------------------------------------------
+
+
+def test_from_nothing_to_weights(made):
+    _, out = made
+    vocoder = Vocoder.from_pretrained(out / "weights")
+    assert vocoder.config == CONFIG
+    card = json.loads((out / "weights" / "config.json").read_text())
+    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, 6)
+    assert [row["sound"] for row in card["scores"]] == ["original", "vocoder", "griffin-lim 60", "griffin-lim 32"]
+    readme = (out / "weights" / "README.md").read_text()
+    assert recipe.table(card["scores"]) in readme and "HiFi-GAN" in readme
+    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    last = {f: json.loads((out / f / "log.jsonl").read_text().splitlines()[-1]) for f in ("spectral", "")}
+    assert {"loss", "mel", "spectral", "transport", "held_out_mel", "onset_f1_50ms"} <= last["spectral"].keys()
+    assert {"discriminator", "generator", "feature", "mel", "held_out_mel"} <= last[""].keys()
+    assert list((out / "samples").glob("*.wav")) and list((out / "spectral" / "samples").glob("*.wav"))
+    said = []
+    assert recipe.main(["--score", str(out / "weights"), "--test-clips", "2"], said.append) == 0
+    assert said[0].splitlines()[2].startswith("| original | 0.000")
+
+
+@pytest.mark.parametrize("stage", ["spectral", "run"])
+def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stage):
+    how, out = made
+    run = tmp_path / "run"
+
+    def dies(module, batch_of, plan, folder, **options):
+        if folder.name != stage:
+            return fit(module, batch_of, plan, folder, **options)
+        fit(module, batch_of, plan, folder, **options, until=2)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "fit", dies)
+        with pytest.raises(Killed):
+            train_vocoder(run, **how)
+    assert not (run / "weights").exists()
+    monkeypatch.setattr(recipe, "score_vocoder", lambda vocoder, clips: json.loads(scores))
+    scores = json.dumps(json.loads((out / "weights" / "config.json").read_text())["scores"])
+    train_vocoder(run, **how, resume=True)
+    for name in ("model.safetensors", "config.json", "README.md"):
+        assert (run / "weights" / name).read_bytes() == (out / "weights" / name).read_bytes(), name
+    states = [torch.load(r / "state" / "state.pt", weights_only=True)["module"] for r in (run, out)]
+    assert states[0].keys() == states[1].keys() and any(k.startswith("judges.") for k in states[0])
+    assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+
+def test_what_cannot_be_meant_is_refused(made, tmp_path):
+    how, out = made
+    with pytest.raises(V2AError, match="--resume"):
+        train_vocoder(out, **how)
+    with pytest.raises(V2AError, match="another seed"):
+        train_vocoder(out, **how, seed=1, resume=True)
+    with pytest.raises(V2AError, match="another steps"):
+        train_vocoder(out, **{**how, "budget": replace(BUDGET, steps=9)}, resume=True)
+    for wrong in ({"steps": 0}, {"recordings": 0}, {"batch_size": -1}, {"test_clips": 1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            Budget(**wrong)
+    assert Budget().scaled(0.5).steps == Budget().steps // 2
+    assert Budget().scaled(0.0001).steps == 4 and Budget().scaled(0.1).batch_size == Budget().batch_size
+    assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
+    assert recipe.main(["--score", str(tmp_path)]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
+    called = {}
+    monkeypatch.setattr(recipe, "train_vocoder", lambda out, **how: called.update(how, out=out) or tmp_path)
+    said = []
+    assert recipe.main(["--steps", "7", "--out", "there", "--seed", "3", "--resume"], said.append) == 0
+    assert (called["budget"], called["out"]) == (replace(Budget(), steps=7), "there")
+    assert (called["seed"], called["resume"], said) == (3, True, [str(tmp_path)])
+
+
+# --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_distances_know_the_same_from_the_other():
+    wave = torch.from_numpy(sounds(5, 3, seconds=1.0))
+    assert torch.equal(recipe.stft_distance(wave, wave), torch.zeros(3))
+    nearer, further = (recipe.stft_distance(wave * gain, wave) for gain in (0.9, 0.5))
+    assert nearer.shape == (3,) and (nearer > 0).all() and (nearer < further).all()
+    noise = 0.1 * torch.randn(1, 16000, generator=torch.Generator().manual_seed(0))
+    half = recipe.stft_distance(0.5 * noise, noise)
+    assert half.item() == pytest.approx(0.5 + np.log(2), abs=1e-3)  # convergence 0.5, log distance log 2
+
+
+def test_scores_put_the_original_first_and_griffin_lim_beside():
+    class Perfect(Vocoder):
+        """Griffin-Lim with more iterations, in the place of a vocoder that is better than Griffin-Lim."""
+
+        def decode(self, spectrogram, num_samples=None):
+            return GriffinLimVocoder(iterations=90, method="nnls").decode(spectrogram, num_samples)
+
+    rows = {row["sound"]: row for row in recipe.score_vocoder(Perfect(CONFIG), clips=4)}
+    assert rows["original"]["mel_distance"] == rows["original"]["stft_distance"] == 0
+    assert rows["original"]["nearer"] == 1 and rows["griffin-lim 60"]["nearer"] == 0
+    better, sixty, thirty = (rows[k]["mel_distance"] for k in ("vocoder", "griffin-lim 60", "griffin-lim 32"))
+    assert 0 < better < sixty < thirty
+    assert rows["vocoder"]["nearer"] > 0.7
+    for row in rows.values():
+        assert row["clips"] == 4 and row["mel_low"] <= row["mel_distance"] <= row["mel_high"]
+        assert 0 <= row["onset_f1_50ms"] <= 1 and row["stft_low"] <= row["stft_distance"] <= row["stft_high"]
+    assert rows["griffin-lim 60"]["seconds"] > rows["griffin-lim 32"]["seconds"] > 0
+    assert "of the clips" in recipe.table(list(rows.values()))
+
+
+def test_the_paper_preset_trains_with_its_own_discriminators():
+    with torch.device("meta"):
+        module = VocoderTraining(Vocoder(PRESETS["paper"]), Discriminators(critics.PRESETS["paper"]))
+        made = module.vocoder(torch.rand(2, 128, 32))
+        judged = module.judges(made)
+    assert made.shape == (2, 8192) and len(judged) == 8
+
+
+def test_a_state_can_be_read_as_weights(made, tmp_path):
+    _, out = made
+    shutil.copytree(out / "weights", tmp_path / "moved")
+    vocoder = load_weights(Vocoder(CONFIG), tmp_path / "moved")
+    state = torch.load(out / "state" / "state.pt", weights_only=True)["module"]
+    for key, value in vocoder.state_dict().items():
+        assert torch.equal(state[f"vocoder.{key}"].half().float(), value)
