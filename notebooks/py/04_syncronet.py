@@ -596,6 +596,7 @@ plots.show(
 # reads pictures with the very encoder that steers EgoSonics, so what that encoder overlooks counts for neither: a
 # judge with the eyes of the accused stands beside the truth metrics, never in their place.
 #
-# **Exercise.** `egosonics.generate(clip, no_cross_attention=True)` leaves the hint, which also knows the time. Take
-# the hint away instead: set `told["hint"]` to its mean in the cell with the DDIM loop and decode `z` with
-# `egosonics.decode_latents`. Which of the two paths keeps the time, and which the material?
+# **Exercise.** `no_cross_attention=True` leaves the hint, and the time is lost all the same. Do the opposite: in the
+# cell with the DDIM loop, set `told["hint"]` to its mean, and listen to `egosonics.decode_latents(z)`. What does this
+# network use its hint for? What must the one use it for that was trained without cross-attention, and why has a hint
+# encoder that is frozen at random weights so little to say while there are tokens?
