@@ -272,6 +272,36 @@ def test_options_reach_the_system_and_pictures_are_not_hoarded():
     assert not any("clip" in vars(item) for item in world.clips[1:])
 
 
+def test_a_list_has_a_value_for_each_clip():
+    world = strike_world(506, 8, size=16)
+    gains = [1.0, 0.0] * 4
+
+    class Each(Batched):
+        def generate_batch(self, clips, *, seeds, gain):
+            return [self.generate(c, seed=s, gain=g) for c, s, g in zip(clips, seeds, gain, strict=True)]
+
+    report = evaluate(world, Each(world), batch=3, controls=False, gain=gains)
+    assert [p["id"] for p in report.problems] == [item.id for item in world][1::2]
+    with pytest.raises(UsageError, match="gain: 3 values for 8 clips"):
+        evaluate(world, Each(world), gain=gains[:3])
+
+
+def test_the_frechet_distance_is_to_the_true_sounds():
+    class Levels:
+        tag = "levels@0000"
+
+        def __call__(self, sound):
+            return np.log10(np.square(sound.samples).reshape(8, -1).mean(1) + 1e-9)[:, None]
+
+    world = strike_world(506, 8, size=16)
+    report = evaluate(world, Echo(world), embed=Levels())
+    fad = {m["name"]: m for m in report.metrics}["fad"]
+    assert fad["value"] == pytest.approx(0, abs=1e-9) and fad["extractor"] == "levels@0000" and fad["n"] == 8
+    softer = evaluate(world, Echo(world), embed=Levels(), controls=False, gain=0.1)
+    assert softer["fad"] == pytest.approx(4, rel=0.1)  # 20 dB are 2 in log10 of power
+    assert "fad" not in {m["name"] for m in evaluate(world, Echo(world), controls=False).metrics}
+
+
 def test_one_recording_cannot_be_shuffled_and_says_so():
     world = strike_world(507, 3, size=16)
     report = evaluate(world, Echo(world))

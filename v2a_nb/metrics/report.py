@@ -22,6 +22,7 @@ from v2a_nb.metrics.pairing import flaws, listing, pair_files, read_sound, read_
 from v2a_nb.metrics.statistics import bootstrap
 
 if TYPE_CHECKING:
+    from v2a_nb.metrics.frechet import StrikeAudio
     from v2a_nb.metrics.vaas import Vaas
 
 EXTRACTORS = {"onset": "mel-rise", "near": "mel-rise", "ambience": "quiet-level"}
@@ -152,6 +153,7 @@ def evaluate(
     controls: bool = True,
     batch: int = 8,
     vaas: Vaas | None = None,
+    embed: StrikeAudio | None = None,
     progress: Callable[[int, int], None] | None = None,
     **options: object,
 ) -> Report:
@@ -166,13 +168,18 @@ def evaluate(
             recordings' videos (chance).
         batch: clips decoded side by side.
         vaas: adds ``vaas_acc`` and ``vaas_score``, percent, see :mod:`v2a_nb.metrics.vaas`.
+        embed: adds ``fad``, the Fréchet distance to the true sounds of these clips, see
+            :mod:`v2a_nb.metrics.frechet`.
         progress: called with (done, total).
-        options: guidance, temperature ...: go to the system.
+        options: guidance, temperature ...: go to the system; a list has one value for each clip (``ambient``).
 
     Raises:
-        UsageError: there are no clips.
+        UsageError: there are no clips, or a list is not as long as they are.
     """
     clips = list(clips)
+    for name, value in options.items():
+        if isinstance(value, list) and len(value) != len(clips):
+            raise UsageError(f"{name}: {len(value)} values for {len(clips)} clips")
     if not clips:
         raise UsageError("no clips to evaluate")
     if batch < 1:
@@ -186,7 +193,8 @@ def evaluate(
         while stop < min(start + batch, len(clips)) and clips[stop].truth["duration_s"] == same:
             stop += 1
         with _pictures(clips[start:stop]) as silent:
-            sounds += _generate(system, silent, seed * 100_003 + start, options)
+            told = {k: v[start:stop] if isinstance(v, list) else v for k, v in options.items()}
+            sounds += _generate(system, silent, seed * 100_003 + start, told)
             seen += [vaas.vectors(clip).numpy() for clip in silent] if vaas else []
         if progress:
             progress(len(sounds), len(clips))
@@ -207,9 +215,16 @@ def evaluate(
         else:
             columns["shuffled video"] = [sounds[j] for j in order]
     scored, rows = {}, {}
+    if embed:
+        from v2a_nb.metrics.frechet import frechet_with_interval
+
+        like = [embed(item.stems["mix"]) for item in clips]
     for name, heard in columns.items():
         rows[name] = [truth_metrics.score_clip(s, e) for s, e in zip(heard, entries, strict=True)]
         scored[name] = summarize(rows[name]) + (_aligned(vaas, seen, heard, entries) if vaas else [])
+        if embed:
+            told = frechet_with_interval([embed(sound) for sound in heard], like)
+            scored[name].append({"name": "fad", "extractor": embed.tag, **told})
     return Report(len(clips), scored.pop(""), [s.row() for s in rows[""]], problems, scored)
 
 

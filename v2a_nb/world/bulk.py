@@ -33,9 +33,10 @@ def arrays(
     fps: float = 25.0,
     sample_rate: int = 16000,
     per_recording: int = 2,
+    style: str = "camera",
     out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and sounds of ``n`` random windows of the recordings from ``first`` on.
+    """Pictures and sounds of ``n`` random windows of the recordings from ``first`` on, drawn in ``style``.
 
     Returns:
         frames uint8 [n, T, size, size, 3] and sounds float32 [n, samples]; written into ``out`` (two
@@ -49,7 +50,7 @@ def arrays(
         )
     for i in range(n):
         if i % per_recording == 0:
-            recording = draw(seed, first + i // per_recording)
+            recording = draw(seed, first + i // per_recording, style=style)
             mix = world_sound.render(recording, sample_rate)["mix"]
             rng = recording.rng("windows")
         start = int(rng.integers(0, len(mix) - samples))

@@ -293,6 +293,7 @@ def strike_world(
     variety: str = "wide",
     mismatched: float = 0.0,
     per_recording: int = 4,
+    style: str = "camera",
 ) -> StrikeWorld:
     """A seeded world of ``clips`` clips; the same seed gives the same bytes.
 
@@ -306,6 +307,7 @@ def strike_world(
         variety: ``"wide"`` or ``"plain"``.
         mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.
         per_recording: at most this many clips are cut from one recording; they do not overlap.
+        style: ``"camera"``, or ``"game"``: the same clips, sounds and truth drawn as flat game graphics.
 
     Raises:
         UsageError: a setting is out of range.
@@ -326,7 +328,7 @@ def strike_world(
     made: list[WorldClip] = []
     index = 0
     while len(made) < clips:
-        recording = draw(seed, index, variety=variety)
+        recording = draw(seed, index, variety=variety, style=style)
         if recording.rng("mismatched").random() < mismatched:
             recording = recording.changed(mismatched=True)
         take = Take(recording, settings)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from v2a_nb.world import game
 from v2a_nb.world.motion import actor_path
 from v2a_nb.world.recording import Recording
 from v2a_nb.world.scenery import dye as dye_of
@@ -18,16 +19,22 @@ _FINE = 4  # the camera's sway is resolved to 1 / _FINE of a pixel
 def frames(recording: Recording, times: np.ndarray, size: int, fps: float) -> np.ndarray:
     """Pictures at ``times`` (s from the recording's start), uint8 [T, size, size, 3].
 
-    A frame is exposed symmetrically around its time for a share of ``1 / fps``.
+    A frame is exposed symmetrically around its time for a share of ``1 / fps``; a game's shows one moment.
     """
     times = np.asarray(times, np.float64)
     shake = sway(recording, times, size)
     out = _scenery(recording, size, shake)
     camera = recording.rng("camera-look")
     exposure = float(camera.uniform(0.4, 0.95)) / fps
+    flat = recording.style == "game"
     for colour, opacity, shape in _movers(recording, size):
-        _composite(out, shape, times, exposure, size, colour, opacity, shake)
-    if recording.variety == "wide":
+        if flat:
+            _outlined(out, shape, times, size, colour, shake)
+        else:
+            _composite(out, shape, times, exposure, size, colour, opacity, shake)
+    if flat:
+        game.head_up(recording, out)
+    elif recording.variety == "wide":
         flicker = 1 + camera.uniform(0, 0.025) * np.sin(2 * np.pi * camera.uniform(0.2, 9) * times)
         out *= flicker.astype(np.float32)[:, None, None, None]
         grain = camera.normal(0, camera.uniform(0.2, 3.5), (size + 31, size + 31)).astype(np.float32)
@@ -66,7 +73,8 @@ def sway(recording: Recording, times: np.ndarray, size: int) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _canvases(recording: Recording, size: int) -> np.ndarray:
     """The scenery shifted by every fraction of a pixel: float32 [_FINE, _FINE, N, N, 3], 0..255."""
-    canvas = still(recording, size, margin_of(recording, size)) * 255
+    drawn = game.still if recording.style == "game" else still
+    canvas = drawn(recording, size, margin_of(recording, size)) * 255
     n = canvas.shape[0] - 1
     shifted = np.empty((_FINE, _FINE, n, n, 3), np.float32)
     for i in range(_FINE):
@@ -116,8 +124,11 @@ def _movers(recording: Recording, size: int) -> list:
 
         return shape
 
+    flat = recording.style == "game"
     skin = np.array([0.87, 0.65, 0.52]) * (rng.uniform(0.45, 1.1) if wide else 1.0)
     dye = dye_of(recording) if wide else np.array([0.25, 0.2, 0.45])
+    if flat:
+        skin, dye = np.array(game.SKIN), game.paint(recording, "actor")
     actor = recording.actor
     if actor == "stick":
         r = 0.014 * scale
@@ -145,7 +156,7 @@ def _movers(recording: Recording, size: int) -> list:
         leg = part(0.05, 0.0, 0.9, 0.1, 0.065 * scale, r)
         parts = [(dye * 0.7, leg), (dye, part(0, -0.03, 0, 0.1 * scale, r, r))]
     movers = _distractors(recording, view, size)
-    if not wide or rng.random() < 0.6:
+    if not flat and (not wide or rng.random() < 0.6):
         movers.append((np.zeros(3), 0.3, _shadow(recording, path, view)))
     movers += [(colour * 255, 1.0, shape) for colour, shape in parts]
     return movers
@@ -188,7 +199,10 @@ def _distractors(recording: Recording, view, size: int) -> list:
             bx, by = x + length * np.cos(tilt), y - length * np.abs(np.sin(tilt))
             return (*view.to_pixels(x, y), *view.to_pixels(bx, by), radius * view.scale)
 
-        movers.append((rng.uniform(0.05, 0.95, 3) * 255, 1.0, shape))
+        colour = rng.uniform(0.05, 0.95, 3)
+        if recording.style == "game":
+            colour = game.paint(recording, "distractor", len(movers))
+        movers.append((colour * 255, 1.0, shape))
     return movers
 
 
@@ -227,8 +241,37 @@ def _composite(
         out[whole, y0:y1, x0:x1] = region
 
 
+def _outlined(out: np.ndarray, shape, times: np.ndarray, size: int, colour: np.ndarray, shake: np.ndarray) -> None:
+    """Draw one moving capsule over ``out`` as it is at each time, in one colour with an outline around it."""
+    ax, ay, bx, by, radius = shape(times)
+    line = game.line_of(size)
+    radius = max(radius, 0.6) + line
+    ends = [(v + shake[:, axis]).astype(np.float32) for v, axis in ((ax, 0), (ay, 1), (bx, 0), (by, 1))]
+    low = [np.minimum(ends[axis], ends[axis + 2]) - radius - 1 for axis in (0, 1)]
+    high = [np.maximum(ends[axis], ends[axis + 2]) + radius + 2 for axis in (0, 1)]
+    for rows in np.array_split(np.arange(len(times)), max(1, len(times) // 4)):  # what is near in time is near in place
+        x0, y0 = (int(max(0, v[rows].min())) for v in low)
+        x1, y1 = (int(min(size, v[rows].max())) for v in high)
+        if x1 <= x0 or y1 <= y0:
+            continue
+        gx, gy = (np.arange(a, b, dtype=np.float32) + 0.5 for a, b in ((x0, x1), (y0, y1)))
+        depth = _depth(gx, gy, *(v[rows] for v in ends), radius)
+        inside = depth > 0
+        depth = depth[inside][:, None]  # [pixels, 1]
+        region = out[rows[0] : rows[-1] + 1, y0:y1, x0:x1]
+        drawn = game.INK * 255 + np.clip(depth - line, 0, 1) * (colour.astype(np.float32) - game.INK * 255)
+        under = region[inside]
+        region[inside] = under + np.minimum(depth, 1) * (drawn - under)
+
+
 def _capsule(gx, gy, ax, ay, bx, by, radius) -> np.ndarray:
     """Antialiased coverage [T, h, w] of capsules from (ax, ay) to (bx, by), all [T]."""
+    depth = _depth(gx, gy, ax, ay, bx, by, radius)
+    return np.clip(depth, 0, 1, out=depth)
+
+
+def _depth(gx, gy, ax, ay, bx, by, radius) -> np.ndarray:
+    """How deep in capsules pixels lie, half a pixel added: [T, h, w]; under 0 is outside."""
     px, py = gx[None, :] - ax[:, None], gy[None, :] - ay[:, None]  # [T, w], [T, h]
     dx, dy = bx - ax, by - ay
     length2 = dx * dx + dy * dy
@@ -245,5 +288,4 @@ def _capsule(gx, gy, ax, ay, bx, by, radius) -> np.ndarray:
         d2 = ex
         d2 += ey
     np.sqrt(d2, out=d2)
-    np.subtract(radius + 0.5, d2, out=d2)
-    return np.clip(d2, 0, 1, out=d2)
+    return np.subtract(radius + 0.5, d2, out=d2)

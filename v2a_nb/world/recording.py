@@ -15,9 +15,11 @@ recording's start.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from v2a_nb.errors import UsageError
 
 METRES = 0.5
 """One picture height at distance 1, in metres: what turns speeds on the screen into m/s."""
@@ -25,6 +27,8 @@ METRES = 0.5
 MATERIALS = ("wood", "metal", "glass", "ceramic", "drum")
 ACTORS = ("stick", "mallet", "hand", "hammer", "knife", "ball", "foot")
 AMBIENCES = ("hum", "hiss", "rain", "traffic")
+STYLES = ("camera", "game")
+"""How a recording is drawn: as a camera sees it, or as flat game graphics. Nothing else depends on it."""
 
 HARDNESS = {
     "stick": 0.8, "mallet": 0.45, "hand": 0.25, "hammer": 1.0, "knife": 1.0, "ball": 0.6, "foot": 0.3,
@@ -94,7 +98,7 @@ class Recording:
     sway: float = 0.004
     gravity: float = 6.0
     mismatched: bool = False
-    style: dict = field(default_factory=dict, compare=False, hash=False)
+    style: str = "camera"
 
     @property
     def id(self) -> str:
@@ -109,7 +113,7 @@ class Recording:
         return replace(self, **fields)
 
 
-def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wide") -> Recording:
+def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wide", style: str = "camera") -> Recording:
     """Draw recording ``index`` of the world of ``seed``.
 
     Args:
@@ -118,7 +122,13 @@ def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wid
         duration_s: length in seconds.
         variety: ``"wide"`` (training) or ``"plain"`` (figures and tests: one table, a mallet, no
             distractors, no roll).
+        style: one of :data:`STYLES`: the same recording, drawn another way.
+
+    Raises:
+        UsageError: an unknown style.
     """
+    if style not in STYLES:
+        raise UsageError(f"style={style!r} is unknown; choose one of {', '.join(STYLES)}")
     wide = variety == "wide"
     scene = stream(seed, index, "scene")
     things = _draw_things(scene, wide)
@@ -149,6 +159,7 @@ def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wid
         roll=float(camera.normal(0.0, 0.06)) if wide else 0.0,
         sway=float(camera.uniform(0.0, 0.012)) if wide else 0.003,
         gravity=gravity,
+        style=style,
     )
 
 

@@ -64,7 +64,7 @@ def silhouette(recording: Recording, thing: Thing, size: int) -> np.ndarray:
     view = view_of(recording, size)
     grid = np.arange(size, dtype=np.float32) + 0.5
     x, y = view.to_world(grid[None, :], grid[:, None])
-    return _shape(thing, x, y) > 0.5
+    return cover_of(thing, x, y) > 0.5
 
 
 def texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cells: float) -> np.ndarray:
@@ -139,7 +139,7 @@ def _background(recording: Recording, x: np.ndarray, y: np.ndarray) -> np.ndarra
     return picture
 
 
-def _shape(thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cover_of(thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Coverage (0 or 1) of an object's silhouette."""
     half, height = thing.width / 2, thing.base - thing.top
     u, v = (x - thing.x) / half, (y - thing.top) / height  # v: 0 at the top, 1 at the base
@@ -161,7 +161,7 @@ def _draw_thing(recording: Recording, thing: Thing, picture: np.ndarray, x: np.n
     half, height = thing.width / 2, thing.base - thing.top
     x, y = np.broadcast_arrays(x, y)
     u, v = (x - thing.x) / half, (y - thing.top) / height
-    cover = _shape(thing, x, y)
+    cover = cover_of(thing, x, y)
     jitter = (rng.uniform(0.75, 1.25) if wide else 1.0) * (1 + (rng.normal(0, 0.1, 3) if wide else np.zeros(3)))
     round_shade = (1 - 0.45 * np.clip(u, -1, 1) ** 2)[..., None]
     shadow = np.exp(-(((x - thing.x) / (1.3 * half)) ** 2) - ((y - thing.base) / 0.03) ** 2)

@@ -24,6 +24,7 @@ def write_world(
     mismatched: float = 0.0,
     pairs: str | None = None,
     variety: str = "wide",
+    style: str = "camera",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render clips and write them with their truth; returns the path of ``truth.json``.
@@ -33,6 +34,7 @@ def write_world(
         clips: how many clips, or how many pairs where ``pairs`` is given.
         pairs: a factor of :data:`~v2a_nb.world.counterfactual.FACTORS`: every clip is written twice,
             as ``ID.a`` and ``ID.b`` with that one factor changed.
+        style: how it is drawn; ``truth.json`` names it where it is not ``"camera"``.
         progress: called with (done, total) after each clip.
 
     ``truth.json`` is written last, under its final name at once, so a folder that has one is whole.
@@ -49,7 +51,7 @@ def write_world(
     if (out / "truth.json").exists():
         raise V2AError(f"{out} already holds a world (truth.json); choose another folder or remove it")
     keep = {"seconds": seconds, "size": size, "fps": fps, "sample_rate": sample_rate}
-    options = {**keep, "variety": variety, "mismatched": mismatched}
+    options = {**keep, "variety": variety, "mismatched": mismatched, "style": style}
     world = strike_world(seed, clips if pairs is None else max(4 * clips, 8), **options)
     items = list(world) if pairs is None else _pairs(world, pairs, clips)
     for folder in ("clips", "stems"):
@@ -64,7 +66,8 @@ def write_world(
             progress(done, len(items))
     truth = {
         "world": "strike", "version": 1, "seed": seed, "fps": fps, "sample_rate": sample_rate,
-        "size": size, "variety": variety, "clips": entries,
+        "size": size, "variety": variety,
+        **({} if style == "camera" else {"style": style}), "clips": entries,
     }  # fmt: skip
     path = out / "truth.json"
     partial = path.with_suffix(".json.part")

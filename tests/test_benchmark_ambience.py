@@ -1,0 +1,162 @@
+"""The benchmark of ambience control, with a system whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.signal import butter, sosfilt
+
+import v2a_nb as v2a
+from v2a_nb.clip import Sound
+from v2a_nb.world import strike_world
+
+_spec = spec_from_file_location("benchmark", Path(__file__).parent.parent / "benchmarks" / "ambience.py")
+benchmark = module_from_spec(_spec)
+_spec.loader.exec_module(benchmark)
+RATE = 16000
+
+
+class Oracle:
+    """Knows the clips: lays their true action over the condition; ``"low"`` and ``"retrieved"`` are its own."""
+
+    def __init__(self, items, shrink: float = 1.0, loses: float = 0.0) -> None:
+        self.items = {item.id: item for item in items}
+        self.shrink, self.loses, self.calls = shrink, loses, []
+
+    def generate_batch(self, clips, *, seeds, ambient):
+        self.calls.append((tuple(clip.name for clip in clips), tuple(seeds)))
+        assert all(clip.sound is None for clip in clips) and len(seeds) == len(clips)
+        made = []
+        for k, clip in enumerate(clips):
+            stems = self.items[clip.name].stems
+            if ambient == "low":
+                steady, action = stems["ambient"].gain(-40), stems["action"].gain(-self.loses)
+            elif ambient == "retrieved":
+                steady, action = stems["ambient"], stems["action"]
+            else:
+                action, steady = stems["action"], ambient[k]
+                steady = steady.gain((self.shrink - 1) * (steady.rms_dbfs + 55))
+            made.append(Sound(steady.samples + action.samples, RATE))
+        return made
+
+    def round_trip(self, sound):
+        return sound
+
+
+class Deaf(Oracle):
+    """Was trained without a condition, and refuses one."""
+
+    class config:
+        neighbour = False
+
+    def generate_batch(self, clips, *, seeds):
+        return super().generate_batch(clips, seeds=seeds, ambient="retrieved")
+
+
+@pytest.fixture(scope="module")
+def items():
+    return strike_world(9402, 9, seconds=3.0, size=16, per_recording=2).clips
+
+
+@pytest.fixture(scope="module")
+def found(items):
+    oracle = Oracle(items)
+    levels = (-70.0, -55.0, -40.0)
+    return benchmark.score(oracle, items, levels), oracle
+
+
+def test_a_system_that_obeys_follows(found):
+    scores, oracle = found
+    level, back = scores["level"]["full"], scores["round_trip"]["full"]
+    assert level["follows"] and level["slope"] == pytest.approx(1, abs=0.1) and level["span_db"] == 30
+    assert back["slope"] == pytest.approx(1, abs=0.02) and back["r2"] > 0.99
+    rows = scores["leakage"]
+    assert rows["ambience_drop_db"]["value"] > 15 and abs(rows["hit_change_db"]["value"]) < 0.5
+    assert rows["hits_kept"]["value"] > 0.98
+    assert len(set(oracle.calls)) == 2  # one batch of 8 and one of 1: a clip has the same seed whatever it is given
+
+
+def test_kinds_are_those_of_the_conditions(found):
+    kinds = found[0]["kinds"]
+    assert kinds["true mixes"]["of the clip"]["value"] == kinds["retrieved"]["of the clip"]["value"] >= 0.85
+    assert kinds["neighbour"]["of the clip"]["value"] >= 0.85
+    random = kinds["random"]
+    assert random["of the condition"]["value"] >= 0.75 > random["of the clip"]["value"]
+
+
+def test_shortcomings_are_seen(items):
+    lazy = benchmark.score(Oracle(items, shrink=0.4, loses=15.0), items, (-70.0, -40.0), ["neighbour"], "retrieved")
+    assert not lazy["level"]["full"]["follows"] and lazy["level"]["full"]["slope"] == pytest.approx(0.4, abs=0.15)
+    assert lazy["leakage"]["hit_change_db"]["value"] < -10 and lazy["leakage"]["hits_kept"]["value"] < 0.2
+    assert set(lazy["kinds"]) == {"true mixes", "neighbour"}
+
+
+class Narrow(Oracle):
+    """Keeps nothing under 125 Hz, as the mel spectrogram does not."""
+
+    def generate_batch(self, clips, *, seeds, ambient):
+        return [self.round_trip(s) for s in super().generate_batch(clips, seeds=seeds, ambient=ambient)]
+
+    def round_trip(self, sound):
+        made = sosfilt(butter(8, 125, "high", fs=RATE, output="sos"), sound.samples[0])
+        return Sound(made, RATE)
+
+
+def test_what_the_spectrogram_cannot_hold_is_not_held_against_the_model(items):
+    scores = benchmark.score(Narrow(items), items, (-70.0, -40.0), ["neighbour"], "retrieved")
+    most = scores["round_trip"]
+    assert most["in_band"]["r2"] > 0.99 > most["full"]["r2"]
+    assert most["in_band"]["slope"] == pytest.approx(1, abs=0.05)
+    assert scores["level"]["in_band"]["follows"]
+
+
+def test_a_system_without_condition_is_asked_once_and_stays_flat(items):
+    deaf = Deaf(items)
+    scores = benchmark.score(deaf, items, (-70.0, -40.0))
+    assert len(deaf.calls) == 2 and scores["level"]["full"]["slope"] == pytest.approx(0, abs=1e-6)
+    assert not scores["level"]["full"]["follows"] and scores["leakage"]["ambience_drop_db"]["value"] == 0
+
+
+def test_other_moments_do_not_overlap_and_have_their_level(items):
+    for item in items:
+        first = item.start_s
+        sound = benchmark.other_moment(item, "mix")
+        assert sound.n == 48000 and sound.duration == 3.0
+        whole = item.take.stems["mix"]
+        places = np.flatnonzero(whole[: len(whole) - 47999] == sound.samples[0, 0])
+        starts = [p / RATE for p in places if np.array_equal(whole[p : p + 48000], sound.samples[0])]
+        assert starts and all(abs(s - first) >= 3.0 - 1e-3 for s in starts)
+        assert benchmark.at(sound, -47.0).rms_dbfs == pytest.approx(-47, abs=0.01)
+
+
+def test_command_prints_and_keeps_all(items, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(v2a, "load", lambda name, weights=None: (Deaf if weights else Oracle)(items))
+    monkeypatch.setattr(benchmark, "strike_world", lambda *_, **__: type("W", (), {"clips": items})())
+    path = tmp_path / "a.json"
+    words = ["ambience.py", "--json", str(path), "--other-weights", "w", "--conditions", "neighbour"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert benchmark.main() == 0
+    out = capsys.readouterr().out
+    for word in (
+        "| slope against the condition's level | ",
+        "`onset_f1_change`",
+        "neighbour to low",
+        "| true mixes | ",
+        "without condition: w",
+    ):
+        assert word in out
+    kept = json.loads(path.read_text())
+    assert set(kept) == {"conditioned", "without condition"} and kept["conditioned"]["level"]["full"]["n"] == 7 * 9
+
+
+def test_the_measure_is_checked_against_stems(capsys):
+    text = benchmark.measured(9403, 4, (-60, -40))
+    rows = [line for line in text.splitlines() if line.startswith("| -")]
+    assert len(rows) == 2 and "4 clips of 3 s" in text
+    medians = [float(row.split("|")[2].split("/")[0]) for row in rows]
+    assert max(map(abs, medians)) < 1
