@@ -7,12 +7,14 @@ import math
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from v2a_nb.audio.codec_report import log10_mel
+from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.spectrogram import Spectrogram
 from v2a_nb.audio.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig, load_vocoder
 from v2a_nb.errors import UsageError, WeightsError
@@ -20,7 +22,8 @@ from v2a_nb.hub import as_shipped, shipped
 from v2a_nb.world import sounds
 
 torch.set_num_threads(1)
-SMALL = VocoderConfig(channels=16, block_kernels=(3, 5), block_dilations=((1, 3), (1, 2)))
+# the generator alone; what matching does to its waves has tests of its own
+SMALL = VocoderConfig(channels=16, block_kernels=(3, 5), block_dilations=((1, 3), (1, 2)), match=0)
 # AudioLDM's rates, whose first kernel exceeds its rate by an odd number
 AUDIOLDM = replace(PRESETS["paper-audioldm"], channels=32, block_kernels=(3,), block_dilations=((1, 3),))
 needs_weights = pytest.mark.skipif("vocoder" not in shipped(), reason="the vocoder's weights are not in this checkout")
@@ -111,7 +114,7 @@ def test_the_generator_is_transformers_on_the_natural_log_of_mels():
     model = published()
     config = VocoderConfig(
         channels=16, rates=(8, 8, 2, 2), kernels=(16, 16, 4, 4), block_kernels=(3, 5),
-        block_dilations=((1, 3), (1, 3)), normalize=False,
+        block_dilations=((1, 3), (1, 3)), normalize=False, match=0,
     )  # fmt: skip
     seen = spectrogram(12)
     mels = torch.log(10 ** ((seen * 100 - 80) / 20))  # Action2Sound, ldm/logger.py
@@ -330,3 +333,63 @@ def test_shipped_weights_beat_griffin_lim():
         for v in (way, GriffinLimVocoder())
     ]
     assert distances[0] < distances[1]
+
+
+# --- matching the mels ----------------------------------------------------------------------------------
+
+
+def test_matched_waves_have_the_mels_that_were_asked_for():
+    front = Spectrogram("action2sound")
+    rng = np.random.default_rng(0)
+    time = np.arange(16000) / 16000
+    tone = 0.2 * np.sin(2 * np.pi * 2500 * time) * np.exp(-4 * time)
+    true = torch.from_numpy((tone + 0.003 * rng.standard_normal(16000)).astype(np.float32))[None]
+    made = torch.from_numpy((0.05 * rng.standard_normal(16128)).astype(np.float32))[None]  # all noise, and no tone
+    wanted = front(true)
+
+    def away(wave):
+        return float((front(wave[:, :16000]) - wanted)[..., 2:-2].abs().mean()) * 100  # dB
+
+    near = [away(match_mels(made, wanted, front, times)) for times in (0, 1, 2, 4)]
+    assert near[0] > 20 and near == sorted(near, reverse=True) and near[-1] < 2
+
+
+def test_what_no_band_hears_stays_and_silence_becomes_silent():
+    front = Spectrogram("action2sound")
+    time = np.arange(16384) / 16000
+    hum = torch.from_numpy((0.1 * np.sin(2 * np.pi * 50 * time)).astype(np.float32))[None]  # under 125 Hz
+    noise = 0.01 * torch.randn(1, 16384, generator=torch.Generator().manual_seed(0))
+    silence = torch.zeros(1, 128, 64)
+    left = (match_mels(hum + noise, silence, front, 4) - hum)[:, 2048:-2048]
+    was, rate = noise[:, 2048:-2048], torch.fft.rfftfreq(12288, 1 / 16000)
+    heard = (rate > 200) & (rate < 7500)
+    power = [torch.fft.rfft(w * torch.hann_window(12288))[0].abs().square() for w in (left, was)]
+    assert power[0][heard].mean() < 1e-4 * power[1][heard].mean()
+    assert power[0][rate < 100].mean() > 0.8 * power[1][rate < 100].mean()
+
+
+def test_a_wave_that_has_its_mels_is_left_alone():
+    front = Spectrogram("action2sound")
+    true = 0.1 * torch.randn(2, 16384, generator=torch.Generator().manual_seed(1))
+    made = match_mels(true, front(true)[..., :64], front, 2)
+    assert float((made - true)[:, 1024:-1024].abs().max()) < 1e-4
+
+
+def test_matching_is_a_switch_and_published_vocoders_have_none():
+    torch.manual_seed(0)
+    small = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),))
+    vocoder = Vocoder(small).eval()
+    spectrogram = vocoder.spectrogram(0.1 * torch.randn(1, 16384))[..., :64]
+    plain = Vocoder(replace(small, match=0), vocoder.model).eval()
+    assert torch.allclose(plain.decode(spectrogram), plain(spectrogram), atol=1e-6)
+    matched, wave = vocoder.decode(spectrogram), plain.decode(spectrogram)
+    away = [float((vocoder.spectrogram(w)[..., :64] - spectrogram).abs().mean()) for w in (wave, matched)]
+    assert away[1] < 0.3 * away[0]
+    assert {name: c.match for name, c in PRESETS.items()} == {"tiny": 4, "paper": 0, "paper-audioldm": 0}
+
+
+def test_what_cannot_be_matched_is_refused():
+    with pytest.raises(UsageError, match="frames"):
+        match_mels(torch.zeros(1, 999), torch.zeros(1, 128, 4), Spectrogram("action2sound"))
+    with pytest.raises(UsageError, match="mels"):
+        match_mels(torch.zeros(1, 1024), torch.zeros(1, 1025, 4), Spectrogram("egosonics"))

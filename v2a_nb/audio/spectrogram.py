@@ -249,6 +249,16 @@ class Spectrogram:
             magnitude = _basis(self.front_end, magnitude.dtype, magnitude.device) @ magnitude
         return self.front_end.scale(magnitude)
 
+    def basis(self, like: Tensor) -> Tensor:
+        """The mel basis [F, n_fft / 2 + 1], in the type and on the device of ``like``.
+
+        Raises:
+            UsageError: a front end of linear bins.
+        """
+        if self.front_end.mels is None:
+            raise UsageError(f"{self.front_end.name} has linear bins and no mels")
+        return _basis(self.front_end, like.dtype, like.device)
+
     def inverse(self, spectrogram: Tensor, method: str = "nnls", iterations: int = 60) -> Tensor:
         """Scaled spectrogram [B, F, T] back to linear magnitudes [B, n_fft / 2 + 1, T].
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from v2a_nb.audio.spectrogram import EGOSONICS, DecibelScale, FrontEnd, PictureLayout, Spectrogram
+from v2a_nb.audio.spectrogram import ACTION2SOUND, EGOSONICS, DecibelScale, FrontEnd, PictureLayout, Spectrogram
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 
@@ -165,9 +165,22 @@ class StftImage:
         return torch.nn.functional.pad(made, (0, more))
 
 
+# the released spectrogram as our own autoencoder reads it: one channel, in [-1, 1], low bands at the bottom
+ACTION2SOUND_TINY = replace(ACTION2SOUND, picture=PictureLayout(signed=True, low_at_bottom=True))
+
 STFT_IMAGES = {
     "tiny": StftImage(TINY, columns_per_s=100.0, align=32),
     # 512 columns for 10 s; 64 of them are 8 latents, which is what Stable Diffusion's UNet divides by
     "paper": StftImage(EGOSONICS, columns_per_s=51.2, align=64, iterations=64),
     "paper-44k": StftImage(PAPER_44K, columns_per_s=51.2, align=64, iterations=64),
+    # a column is a frame; 32 of them are 4 latents, which is what the UNet divides by
+    "action2sound": StftImage(ACTION2SOUND_TINY, columns_per_s=62.5, align=32, iterations=60, method="nnls"),
+    # three channels in [0, 1], and eight columns to a latent of Stable Diffusion's four sizes
+    "action2sound-paper": StftImage(
+        replace(ACTION2SOUND, picture=PictureLayout(channels=3)),
+        columns_per_s=62.5,
+        align=64,
+        iterations=60,
+        method="nnls",
+    ),
 }

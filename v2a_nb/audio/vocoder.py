@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.spectrogram import FRONT_ENDS, DecibelScale, Spectrogram
 from v2a_nb.errors import UsageError, WeightsError
 
@@ -41,6 +42,8 @@ class VocoderConfig:
         block_kernels: of the residual blocks that follow each upsampling, side by side.
         block_dilations: of each of these blocks' convolutions.
         normalize: subtract a mean and divide by a scale per band first (:meth:`Vocoder.calibrate`).
+        match: how often what was made is brought to the mels that it was made of, see
+            :func:`~v2a_nb.audio.match_mels.match_mels`. Ours; with published weights, 0.
     """
 
     front_end: str = "action2sound"
@@ -50,6 +53,7 @@ class VocoderConfig:
     block_kernels: tuple[int, ...] = (3, 7)
     block_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5))
     normalize: bool = True
+    match: int = 4
 
     def published(self) -> SpeechT5HifiGanConfig:
         """The same sizes for ``transformers``.
@@ -80,7 +84,7 @@ class VocoderConfig:
         )  # fmt: skip
 
 
-_V1 = {"block_kernels": (3, 7, 11), "block_dilations": ((1, 3, 5),) * 3, "normalize": False}
+_V1 = {"block_kernels": (3, 7, 11), "block_dilations": ((1, 3, 5),) * 3, "normalize": False, "match": 0}
 
 PRESETS = {
     "tiny": VocoderConfig(),
@@ -179,7 +183,10 @@ class Vocoder(nn.Module):
             low, b = max(0, a - more), min(frames, a + chunk)
             wave = self(spectrogram[..., low : b + more])
             made.append(wave[:, (a - low) * self.hop : (b - low) * self.hop])
-        return torch.cat(made, dim=-1)[:, :samples]
+        wave = torch.cat(made, dim=-1)
+        if self.config.match:
+            wave = match_mels(wave, spectrogram, self.spectrogram, self.config.match).clamp(-1, 1)
+        return wave[:, :samples]
 
     @torch.no_grad()
     def calibrate(self, spectrograms: Tensor) -> None:
@@ -249,7 +256,7 @@ class Vocoder(nn.Module):
                 "front_end": _front_end(front_end, c.model_in_dim, math.prod(c.upsample_rates), c.sampling_rate),
                 "channels": c.upsample_initial_channel, "rates": c.upsample_rates,
                 "kernels": c.upsample_kernel_sizes, "block_kernels": c.resblock_kernel_sizes,
-                "block_dilations": c.resblock_dilation_sizes, "normalize": c.normalize_before,
+                "block_dilations": c.resblock_dilation_sizes, "normalize": c.normalize_before, "match": 0,
             }
         )  # fmt: skip
         return cls(config, model).eval()
@@ -277,7 +284,7 @@ class Vocoder(nn.Module):
         if missing:
             raise WeightsError(f"the settings lack {', '.join(missing)}: not those of a HiFi-GAN")
         fields = {k: settings[v] for k, v in names.items()}
-        vocoder = cls(_config({**fields, "front_end": front_end, "normalize": False}))
+        vocoder = cls(_config({**fields, "front_end": front_end, "normalize": False, "match": 0}))
         weights = fused(state)
         own = vocoder.model.state_dict()
         missing = [k for k in own if k not in weights and k not in ("mean", "scale")]

@@ -28,7 +28,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -38,34 +37,37 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.audio.codec_report import log10_mel, pooled_f1
-from v2a_nb.audio.griffin_lim import spectral_convergence, stft
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.audio.spectrogram import LogScale, Spectrogram
-from v2a_nb.audio.vocoder import GriffinLimVocoder, Vocoder, VocoderConfig
+from v2a_nb.audio.vocoder import Vocoder, VocoderConfig
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.hub import as_shipped
-from v2a_nb.metrics import truth
-from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.training import discriminators as critics
 from v2a_nb.training.codec import SpectralLoss
 from v2a_nb.training.discriminators import DiscriminatorConfig, Discriminators
 from v2a_nb.training.egosonics_world import BatchOf, write_json
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.vocoder_report import (
+    CLIP_SECONDS,
+    TEST_CLIPS,
+    TEST_SEED,
+    card_text,
+    embedding,
+    score_vocoder,
+    table,
+)
 from v2a_nb.world import sound as world_sound
-from v2a_nb.world import sounds, strike_world
+from v2a_nb.world import sounds
 from v2a_nb.world.recording import draw
 
 SECONDS = 8.0
 """Kept of each recording."""
 FRAMES = 32
 """Of a training segment: 8192 samples, 0.512 s."""
-CLIP_SECONDS = 3.0
 WATCH_SEED, WATCHED, WATCH_EVERY = 1500, 16, 250
-TEST_SEED, TEST_CLIPS = 2000, 200
 SPECTRAL_WEIGHT, FEATURE_WEIGHT = 45.0, 2.0
 """HiFi-GAN's (section 2.3); the adversarial loss counts once."""
-_STFTS = (512, 1024, 2048)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Budget:
         UsageError: a part that is empty.
     """
 
-    recordings: int = 2000
+    recordings: int = 1500
     spectral_steps: int = 3000
     steps: int = 1000
     batch_size: int = 16
@@ -285,7 +287,7 @@ def train_vocoder(
     vocoder = fit(VocoderTraining(vocoder, judging), batch_of, plan, out, **how).vocoder.cpu()
     as_shipped(vocoder)
     say(f"scores: {budget.test_clips} clips, seed {TEST_SEED}")
-    rows = score_vocoder(vocoder, clips=budget.test_clips)
+    rows = score_vocoder(vocoder, clips=budget.test_clips, embed=embedding())
     card = {"preset": "tiny", "data": "Strike World", "data_seed": budget.data_seed, "seed": seed}
     card |= {"steps": budget.spectral_steps + budget.steps, "budget": asdict(budget), "judges": asdict(judging.config)}
     card |= {"versions": {"torch": torch.__version__.split("+")[0]}, "test_seed": TEST_SEED}
@@ -317,104 +319,6 @@ def _watcher(vocoder: Vocoder) -> Callable[[int, nn.Module], dict[str, float | S
     return watch
 
 
-def stft_distance(made: Tensor, true: Tensor) -> Tensor:
-    """Multi-resolution STFT distance [B] of waves [B, n] (Yamamoto et al. 2020, section 2.2).
-
-    Spectral convergence plus the mean distance of log magnitudes (natural, floor 1e-5), averaged over transforms
-    of 512, 1024 and 2048 samples with hops of a quarter.
-    """
-    total = made.new_zeros(len(made))
-    for n in _STFTS:
-        a, b = (stft(wave, n, n // 4).abs() for wave in (made, true))
-        logs = (torch.log(a.clamp(min=1e-5)) - torch.log(b.clamp(min=1e-5))).abs().mean(dim=(1, 2))
-        total += spectral_convergence(made, b, n // 4) + logs
-    return total / len(_STFTS)
-
-
-@torch.no_grad()
-def score_vocoder(vocoder: Vocoder, seed: int = TEST_SEED, clips: int = TEST_CLIPS) -> list[dict]:
-    """What is left of true sounds after their spectrogram and a vocoder, beside Griffin-Lim and the originals.
-
-    Args:
-        vocoder: to score.
-        seed: of a world that training never saw.
-        clips: how many, 3 s each and each of another recording.
-
-    Returns:
-        a row for each of ``original``, ``vocoder``, ``griffin-lim 60`` and ``griffin-lim 32``: ``mel_distance`` (of
-        :func:`~v2a_nb.audio.codec_report.log10_mel`) and ``stft_distance`` (:func:`stft_distance`), each with an
-        interval over recordings (``mel_low`` ...); the truth metrics; ``seconds``, of the processor, a clip;
-        ``nearer``, the share of clips whose mels Griffin-Lim with 60 iterations keeps worse.
-    """
-    how = {"seconds": CLIP_SECONDS, "sample_rate": vocoder.sample_rate, "per_recording": 1}
-    items = list(strike_world(seed, clips, size=16, **how))
-    true = torch.from_numpy(np.stack([item.stems["mix"].samples[0] for item in items]))
-    spectrogram, mel = vocoder.spectrogram(true), log10_mel(true, vocoder.sample_rate)
-    recordings = [item.recording.id for item in items]
-    ways = {"original": None, "vocoder": vocoder}
-    for iterations in (60, 32):
-        ways[f"griffin-lim {iterations}"] = GriffinLimVocoder(vocoder.config.front_end, iterations=iterations)
-    rows, gaps = [], {}
-    for name, way in ways.items():
-        began = time.process_time()
-        made = true
-        if way is not None:
-            made = torch.cat([way.decode(part, true.shape[-1]) for part in spectrogram.split(8)])
-        seconds = (time.process_time() - began) / len(items)
-        gaps[name] = (log10_mel(made, vocoder.sample_rate) - mel).abs().mean(dim=(1, 2)).numpy()
-        row = {"sound": name, "clips": len(items), "seconds": seconds}
-        for what, values in (("mel", gaps[name]), ("stft", stft_distance(made, true).numpy())):
-            low, high = bootstrap(list(values), lambda v: float(np.mean(v)), recordings)
-            row |= {f"{what}_distance": float(values.mean()), f"{what}_low": low, f"{what}_high": high}
-        scored = [
-            truth.score_clip(Sound(w.numpy(), vocoder.sample_rate), item.truth) for w, item in zip(made, items)
-        ]  # fmt: skip
-        rows.append(row | {metric: truth.pool(scored, metric) for metric in truth.NAMES})
-    for row in rows:
-        row["nearer"] = float((gaps[row["sound"]] < gaps["griffin-lim 60"]).mean())
-    return rows
-
-
-_COLUMNS = {"onset_f1_50ms": "onset F1 at 50 ms", "material_accuracy": "material", "ambience_error_db": "ambience, dB"}
-
-
-def table(rows: Sequence[dict]) -> str:
-    """Rows of :func:`score_vocoder` as Markdown."""
-    lines = [f"| sound | log10-mel distance | STFT distance | {' | '.join(_COLUMNS.values())} | s a clip |"]
-    lines.append("| :--- |" + " ---: |" * (3 + len(_COLUMNS)))
-    for r in rows:
-        cells = [f"{r[f'{k}_distance']:.3f} ({r[f'{k}_low']:.3f} to {r[f'{k}_high']:.3f})" for k in ("mel", "stft")]
-        cells += [f"{r[k]:.3f}" for k in _COLUMNS] + [f"{r['seconds']:.3f}" if r["seconds"] > 1e-3 else ""]
-        lines.append(f"| {r['sound']} | {' | '.join(cells)} |")
-    own = next(r for r in rows if r["sound"] == "vocoder")
-    lines += ["", f"Nearer in mels than Griffin-Lim with 60 iterations: {own['nearer']:.0%} of the clips."]
-    return "\n".join(lines)
-
-
-def card_text(vocoder: Vocoder, card: dict) -> str:
-    """The model card."""
-    front = vocoder.spectrogram.front_end
-    size = sum(p.numel() for p in vocoder.parameters()) / 1e6
-    return f"""# The tiny vocoder
-
-HiFi-GAN's generator (`transformers`' `SpeechT5HifiGan`), {size:.2f} M parameters, fp16 safetensors: spectrograms of
-`{front.name}` ({front.mels} mels at {front.sample_rate} Hz, hop {front.hop}) to waves. MIT licence.
-
-Trained by `python -m v2a_nb.training.vocoder` on {card["budget"]["recordings"]} recordings of Strike World seed
-{card["data_seed"]}, training seed {card["seed"]}: {card["budget"]["spectral_steps"]} steps on spectra, then
-{card["budget"]["steps"]} against discriminators by period and by scale. It knows no other world: speech and music
-come back rough.
-
-## Scores
-
-{card["scores"][0]["clips"]} clips of 3 s of seed {card["test_seed"]}, which training never saw, by
-`python -m v2a_nb.training.vocoder --score WEIGHTS`; every sound but the original is made from the original's
-spectrogram. Intervals are over recordings.
-
-{table(card["scores"])}
-"""
-
-
 def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
     """The commands at the top of this file; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m v2a_nb.training.vocoder", description=__doc__.split("\n")[0])
@@ -429,7 +333,8 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     try:
         budget = Budget(**{field.name: getattr(args, field.name) for field in fields(Budget)})
         if args.score:
-            say(table(score_vocoder(Vocoder.from_pretrained(args.score), clips=budget.test_clips)))
+            vocoder = Vocoder.from_pretrained(args.score)
+            say(table(score_vocoder(vocoder, clips=budget.test_clips, embed=embedding())))
             return 0
         say(str(train_vocoder(args.out, budget=budget, seed=args.seed, data=args.data, resume=args.resume, say=say)))
     except V2AError as error:
