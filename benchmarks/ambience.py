@@ -9,7 +9,9 @@ Three tables, on clips of a Strike World seed that training never saw:
    which is the most that can be had; and both lines against the level that a condition has between 125 and 7600 Hz,
    because the spectrogram has nothing else, and hum and traffic lose 6 dB and more by it whatever the model does;
 2. pairs of action-ambient and action-focused sounds: what the ambience loses and what the action does;
-3. whether the kind of ambience is right with the neighbour, the retrieved and an unrelated sound as the condition.
+3. whether the kind of ambience is right when the condition is the neighbour, what retrieval finds among other moments
+   of the clips' own rooms, what it finds in the shipped pool (in Strike World a room's looks say nothing of its
+   ambience, so that this cannot be better than chance), and an unrelated sound.
 
 ``--other-weights`` are those of the model that was trained without a condition. ``--measure`` checks the ruler itself:
 :func:`~v2a_nb.metrics.ambience.ambience_dbfs` against the stems of true sounds.
@@ -24,8 +26,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from scores import ROOT, put
 
 from v2a_nb.clip import Sound
+from v2a_nb.data.neighbours import neighbours_of
 from v2a_nb.metrics.ambience import (
     AmbienceKind,
     ambience_dbfs,
@@ -35,12 +39,12 @@ from v2a_nb.metrics.ambience import (
     level_curve,
 )
 from v2a_nb.metrics.pairing import shuffled
-from v2a_nb.systems.pool import quiet_dbfs
+from v2a_nb.systems.pool import Pool, Source, quiet_dbfs
 from v2a_nb.world import WorldClip, draw, strike_world
 from v2a_nb.world.sound import synthesize
 
 LEVELS = tuple(float(level) for level in range(-70, -39, 5))
-CONDITIONS = ("neighbour", "retrieved", "random")
+CONDITIONS = ("neighbour", "known rooms", "retrieved", "random")
 SECONDS = 3.0
 SEED = 10000
 BATCH = 8
@@ -57,6 +61,7 @@ def main() -> int:
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument("--pair", choices=("retrieved", "neighbour"), help="what action-focused is compared with")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--card", action="store_true", help="write the table into the model card and the README")
     parser.add_argument("--measure", action="store_true", help="only check the measure against true stems")
     args = parser.parse_args()
     import torch
@@ -76,6 +81,10 @@ def main() -> int:
             print(f"{title}: {weights or args.system}\n{table(found[title])}\n", flush=True)
         if args.json:
             args.json.write_text(json.dumps(found, indent=1) + "\n")
+    if args.card:
+        made = "\n\n".join(f"**{title.capitalize()}**: {table(told)}" for title, told in found.items())
+        for target in (ROOT / "v2a_nb" / "weights" / args.system / "README.md", ROOT / "README.md"):
+            put(target, f"ambience {args.system}", made)
     return 0
 
 
@@ -103,10 +112,15 @@ def score(
     entries = [item.truth for item in items]
     recordings = [entry["recording"] for entry in entries]
     others = shuffled(recordings) or [(i + 1) % len(items) for i in range(len(items))]
-    quiet = [other_moment(item, "ambient") for item in items]
+    moments = neighbours_of(items)
+    quiet = [moment.stems["ambient"] for moment in moments]
     asked: dict[object, object] = {level: [at(sound, level) for sound in quiet] for level in levels}
-    near = [other_moment(item, "mix") for item in items]
+    near = [moment.stems["mix"] for moment in moments]
     given = {"neighbour": near, "retrieved": "retrieved", "random": [near[j] for j in others]}
+    if getattr(model, "ambients", None) is None:  # nothing to retrieve with
+        conditions = [name for name in conditions if name != "known rooms"]
+    if "known rooms" in conditions:
+        given["known rooms"] = in_known_rooms(model.ambients.retrieval, items)
     asked |= {name: given[name] for name in dict.fromkeys((*conditions, pair))} | {"low": "low"}
     made = _made(model, items, {None: None} if deaf else asked)
     if deaf:
@@ -162,16 +176,22 @@ def _made(model, items: Sequence[WorldClip], asked: dict) -> dict:
     return made
 
 
-def other_moment(item: WorldClip, stem: str) -> Sound:
-    """A stem of as much of the clip's recording as the clip is long, from a moment that does not overlap it."""
-    seconds, whole = item.take.settings.seconds, item.recording.duration_s
-    rng = item.recording.rng("other-moment", round(item.start_s * 1000))
-    before, after = item.start_s - seconds, whole - 2 * seconds - item.start_s  # room for a start on either side
-    at_s = rng.uniform(0, max(0.0, before) + max(0.0, after))
-    start_s = at_s if at_s < before else item.start_s + seconds + at_s - max(0.0, before)
-    rate = item.take.settings.sample_rate
-    first = round(start_s * rate)
-    return Sound(item.take.stems[stem][first : first + round(seconds * rate)], rate)
+def in_known_rooms(retrieval, items: Sequence[WorldClip]) -> list[Sound]:
+    """What retrieval finds for each clip where its pool has other moments of the clips' own rooms, and nothing else."""
+    moments = neighbours_of(items, seed=1)
+    sources = [
+        Source(m.recording.id, m.start_s, m.take.settings.seconds, world_seed=m.recording.seed) for m in moments
+    ]  # fmt: skip
+    pool = Pool.of(retrieval.model, ((m.clip, s) for m, s in zip(moments, sources, strict=True)))
+    found = []
+    for item in items:
+        own = Source(item.recording.id, item.start_s, item.take.settings.seconds, world_seed=item.recording.seed)
+        looks = retrieval.model.look(item.clip.silent())
+        row = pool.search(looks, 1, by=retrieval.by, forbidden=pool.overlapping(own))[1][0]
+        found.append(pool.sound(int(row)))
+    for moment in (*moments, *items):
+        vars(moment).pop("clip", None)
+    return found
 
 
 def at(sound: Sound, dbfs: float) -> Sound:

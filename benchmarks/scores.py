@@ -1,6 +1,6 @@
 """The score table of a system's ``tiny`` weights: 200 clips of a Strike World seed that training never saw.
 
-``python benchmarks/scores.py vaura|egosonics [--clips 200] [--weights FOLDER] [--speed] [--card]``
+``python benchmarks/scores.py SYSTEM [--clips 200] [--weights FOLDER] [--speed] [--card]``
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Test:
         seconds: of a clip.
         timed_s: how long the clip is whose generation is timed.
         vaas: whether the alignment score of EgoSonics stands in the table.
+        fad: whether the Fréchet distance does.
     """
 
     title: str
@@ -34,11 +35,14 @@ class Test:
     seconds: float
     timed_s: float
     vaas: bool = False
+    fad: bool = False
 
 
 TESTS = {
     "vaura": Test("V-AURA tiny", 8000, 2.56, 2.56),
     "egosonics": Test("EgoSonics tiny", 9000, 5.12, 10.24, vaas=True),
+    "action2sound": Test("Action2Sound tiny", 10000, 3.0, 3.0, vaas=True, fad=True),
+    "retrieval": Test("Retrieval", 10000, 3.0, 3.0, vaas=True, fad=True),
 }
 
 ONE = """
@@ -66,6 +70,8 @@ def main() -> int:
     parser.add_argument("--speed", action="store_true", help="only time and memory")
     parser.add_argument("--card", action="store_true", help="write the model card and the README's table")
     args = parser.parse_args()
+    if args.card and not card_of(args.system).exists():
+        parser.error(f"the card of {args.system} is written by its recipe")
     import torch
 
     import v2a_nb as v2a
@@ -95,16 +101,26 @@ def main() -> int:
     return 0
 
 
-def score(name: str, model, clips: int = 200, controls: bool = True, **options):
-    """The report of a model on the clips of its system's test; ``options`` go to ``generate``."""
-    import v2a_nb as v2a
-    from v2a_nb.metrics.vaas import Vaas
+def clips_of(name: str, clips: int = 200, style: str | None = None):
+    """The clips of a system's test, perhaps drawn in another style."""
     from v2a_nb.world import strike_world
 
     test = TESTS[name]
-    world = strike_world(test.seed, clips, seconds=test.seconds, size=112)
+    how = {} if style is None else {"style": style}
+    return strike_world(test.seed, clips, seconds=test.seconds, size=112, **how).clips
+
+
+def score(name: str, model, clips: int = 200, controls: bool = True, style: str | None = None, **options):
+    """The report of a model on the clips of its system's test; ``options`` go to ``generate``."""
+    import v2a_nb as v2a
+    from v2a_nb.metrics.frechet import StrikeAudio
+    from v2a_nb.metrics.vaas import Vaas
+
+    test = TESTS[name]
     judge = Vaas.from_pretrained("vaas") if test.vaas else None
-    return v2a.evaluate(world.clips, model, seed=0, vaas=judge, controls=controls, **options)
+    embed = StrikeAudio.from_pretrained() if test.fad else None
+    how = {"vaas": judge, "embed": embed, "controls": controls, **options}
+    return v2a.evaluate(clips_of(name, clips, style), model, seed=0, **how)
 
 
 def table(report, test: Test, seconds: float, megabytes: float) -> str:
@@ -128,13 +144,18 @@ def write_card(name: str, report, made: str, clips: int, folder: Path | None) ->
     config = json.loads(path.read_text())
     config["scores"] = {m["name"]: round(m["value"], 4) for m in report.metrics} | {"clips": clips, "seed": seed}
     path.write_text(json.dumps(config, indent=1) + "\n")
-    card = (Path(__file__).parent / f"{name}_card.md").read_text()
+    card = card_of(name).read_text()
     (folder / "README.md").write_text(card.replace("{table}", made).replace("{clips}", str(clips)))
     intro = (
         f"{clips} clips of a Strike World seed that training never saw, 95 % intervals over recordings "
         f"(`python benchmarks/scores.py {name}`; the columns on the right are controls):\n\n"
     )
     put(ROOT / "README.md", f"scores {name}", intro + made)
+
+
+def card_of(name: str) -> Path:
+    """What a model card says around its table."""
+    return Path(__file__).parent / f"{name}_card.md"
 
 
 def put(path: Path, mark: str, text: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from v2a_nb.audio import stft_image
 from v2a_nb.audio.autoencoder import PRESETS, AutoencoderConfig, ImageAutoencoder
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
+from v2a_nb.audio.spectrogram import Spectrogram
 from v2a_nb.audio.stft_image import STFT_IMAGES
 from v2a_nb.audio.super_resolution import SuperResolution
 from v2a_nb.clip import Sound
@@ -51,6 +52,24 @@ def test_ten_seconds_are_the_papers_picture():
     assert image.to_image(torch.zeros(1, 220500)).shape == (1, 3, 512, 512)
     assert image.to_spectrogram(torch.zeros(1, 3, 512, 512)).shape == (1, 1025, 862)
     assert STFT_IMAGES["paper-44k"].to_spectrogram(torch.zeros(1, 3, 512, 512)).shape == (1, 1025, 862)
+
+
+def test_three_seconds_are_action2sounds_picture():
+    """Three equal channels in [0, 1], not in [-1, 1], a column a frame, silence 0 to the end (its loader)."""
+    wave = 0.1 * torch.randn(1, 48000, generator=seeded())
+    image = STFT_IMAGES["action2sound-paper"]
+    picture = image.to_image(wave)
+    assert picture.shape == (1, 3, 128, 192) and picture.min() == 0 and 0.4 < picture.max() <= 1
+    assert torch.equal(picture[:, 0], picture[:, 1]) and torch.equal(picture[:, 0], picture[:, 2])
+    assert not picture[..., 190:].any() and picture[..., :186].any(2).all()
+    front = Spectrogram(image.front_end)
+    assert torch.allclose(picture[:, 0, :, :180], front(wave)[..., :180], atol=1e-6)  # the lowest band first
+    tiny = STFT_IMAGES["action2sound"].to_image(wave)
+    assert tiny.shape == (1, 1, 128, 192)
+    assert torch.allclose((tiny[:, 0].flip(1) + 1) / 2, picture[:, 0], atol=1e-6)
+    for name in ("action2sound", "action2sound-paper"):
+        made = STFT_IMAGES[name].to_spectrogram(STFT_IMAGES[name].to_image(wave))
+        assert torch.allclose(made, picture[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper"])

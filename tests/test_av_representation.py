@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from av_parts import AUDIO, SMALL, VIDEO, small_model
+from av_parts import AUDIO, SMALL, VIDEO, random_eyes, small_model
 
 from v2a_nb.audio import ast
 from v2a_nb.audio.ast import Ast, AstConfig, columns_of, filter_bank
+from v2a_nb.audio.onsets import log_mel
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.systems.av_sim import PRESETS, AvSim, AvSimConfig, info_nce
+from v2a_nb.vision.moments import Moments, place_of
 from v2a_nb.vision.space_time import SpaceTime, SpaceTimeConfig, _Attention, _Block, windows_of
 
+KALDI = AstConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
 PLAIN = SpaceTimeConfig(size=16, patch=8, frames=4, dim=24, depth=2, heads=3, mlp=48)
 
 
@@ -74,10 +78,12 @@ def test_tiny_is_small_and_reads_what_it_should():
     torch.manual_seed(0)
     model = AvSim().eval()
     assert sum(p.numel() for p in model.parameters()) < 1e6
-    assert model.config.video.seconds == model.config.audio.seconds == 3.0
+    assert model.config.video.seconds == model.config.audio.seconds == 2.56
     with torch.no_grad():
-        seen = model.see(torch.randint(0, 255, (1, 16, 3, 64, 64), dtype=torch.uint8))
-        heard = model.hear(filter_bank(torch.randn(1, 48000)))
+        seen = model.see(torch.randn(1, 128, 384), torch.rand(1, 8, 8, 3))
+        heard = model.hear(model.audio.front_end(torch.randn(1, 40960)))
+        tokens = model.audio.net(torch.randn(1, 520, 40)).last_hidden_state
+    assert tokens.shape == (1, 2 + 13, 128)  # patches of 0.2 s
     assert seen.shape == heard.shape == (1, 256)
     assert torch.allclose(torch.stack([seen, heard]).norm(dim=-1), torch.ones(2, 1), atol=1e-5)
 
@@ -131,13 +137,12 @@ def test_time_that_starts_at_zero_sees_a_bag_of_frames_and_can_learn():
 
 def test_bytes_and_numbers_are_the_same_pictures():
     torch.manual_seed(0)
-    for config in (PLAIN, VIDEO):
-        net = SpaceTime(config).eval()
-        frames = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
-        assert torch.allclose(net(frames), net(frames.float() / 255), atol=1e-5)
-        grey = frames.float().div(255).requires_grad_()
-        net(grey).square().sum().backward()  # saliency needs gradients of pixels
-        assert grey.grad.abs().amax((0, 2)).gt(0).all()
+    net = SpaceTime(PLAIN).eval()
+    frames = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
+    assert torch.allclose(net(frames), net(frames.float() / 255), atol=1e-5)
+    grey = frames.float().div(255).requires_grad_()
+    net(grey).square().sum().backward()  # saliency needs gradients of pixels
+    assert grey.grad.abs().amax((0, 2)).gt(0).all()
 
 
 def test_vectors_per_frame():
@@ -176,9 +181,8 @@ def test_windows():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 20}, {"heads": 5}, {"frames": 0}, {"fps": 0.0}, {"time_init": "ones"}, {"sampling": "random"},
-     {"stem": (8, 8, 8)}],
-)  # fmt: skip
+    [{"size": 20}, {"heads": 5}, {"frames": 0}, {"fps": 0.0}, {"time_init": "ones"}, {"sampling": "random"}],
+)
 def test_impossible_video_encoders_are_refused(wrong):
     with pytest.raises(UsageError):
         SpaceTime(replace(PLAIN, **wrong))
@@ -188,6 +192,76 @@ def test_impossible_video_encoders_are_refused(wrong):
 def test_frames_of_another_shape_are_refused(shape):
     with pytest.raises(UsageError, match="frames must be"):
         SpaceTime(PLAIN)(torch.zeros(shape))
+
+
+# --- moments ----------------------------------------------------------------------------------------
+
+
+def test_a_token_knows_when_within_its_fifth_of_a_second():
+    torch.manual_seed(0)
+    net = Moments(VIDEO)
+    vectors, place = torch.zeros(1, 75, 384), torch.full((1, 8, 8, 3), 0.5)
+    made = []
+    for k in (31, 35, 39, 41):
+        hit = vectors.clone()
+        hit[0, k] = 3.0
+        made.append(net.tokens(hit, place))
+    assert all((a[0] - made[0][0]).abs().max() > 1e-3 for a in made[1:])  # all but the last lie in one token
+    assert made[0][1].shape == (1, 8, 32)  # 75 vectors in tens: the last token is half filled
+
+
+def test_the_place_is_seen_and_bytes_are_numbers():
+    torch.manual_seed(0)
+    net = Moments(VIDEO)
+    vectors, place = torch.randn(2, 75, 384), torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    assert torch.allclose(net(vectors, place), net(vectors, place.float() / 255), atol=1e-6)
+    assert (net(vectors, place) - net(vectors, place.flip(0))).abs().max() > 1e-3
+    assert torch.equal(net.per_frame(vectors, place), net.tokens(vectors, place)[1])
+    wanted = vectors.requires_grad_()
+    net(wanted, place).square().sum().backward()
+    assert wanted.grad.abs().amax((0, 2)).gt(0).all()
+
+
+def test_a_place_is_the_mean_picture():
+    frames = np.zeros((4, 64, 80, 3), np.uint8)
+    frames[:, :, :8] = 255  # outside of the middle square
+    frames[:2, :8, 8:16, 0] = 200
+    frames[:, 32:, 40:, 2] = 100
+    made = place_of(frames)
+    expected = np.zeros((8, 8, 3), np.uint8)
+    expected[0, 0, 0] = 100
+    expected[4:, 4:, 2] = 100
+    assert np.array_equal(made, expected)
+
+
+def test_windows_of_what_is_seen():
+    eyes, net = random_eyes(), Moments(VIDEO)
+    clip = pictures(3.4)
+    vectors, places = net.windows(clip, eyes)
+    features = eyes.features(clip)
+    assert vectors.shape == (3, 75, 384) and places.shape == (3, 8, 8, 3)
+    for i, first in enumerate((0, 75, len(features) - 75)):
+        assert torch.equal(vectors[i], features[first : first + 75])
+    # frame k is of brightness k, and one in five is looked at
+    assert [int(p[0, 0, 0]) for p in places] == [18, 54, 64]  # means over 8 frames, halves to even
+    short, _ = net.windows(pictures(1.0), eyes)
+    assert short.shape == (1, 50, 384)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "place"),
+    [((1, 76, 384), (1, 8, 8, 3)), ((1, 0, 384), (1, 8, 8, 3)), ((1, 75, 96), (1, 8, 8, 3)),
+     ((2, 75, 384), (1, 8, 8, 3)), ((1, 75, 384), (1, 3, 8, 8))],
+)  # fmt: skip
+def test_vectors_of_another_shape_are_refused(vectors, place):
+    with pytest.raises(UsageError, match="must be"):
+        Moments(VIDEO)(torch.zeros(vectors), torch.zeros(place))
+
+
+@pytest.mark.parametrize("wrong", [{"fps": 7.0}, {"fps": 0.0}, {"fps": 100.0}, {"seconds": 0.1}, {"heads": 5}])
+def test_impossible_moments_are_refused(wrong):
+    with pytest.raises(UsageError):
+        Moments(replace(VIDEO, **wrong))
 
 
 # --- filter bank ------------------------------------------------------------------------------------
@@ -217,7 +291,7 @@ def test_the_bank_of_a_part_is_a_part_of_the_bank():
 
 def test_what_is_missing_is_filled_with_zeros_after_normalising():
     torch.manual_seed(0)
-    net = Ast(AUDIO).eval()
+    net = Ast(KALDI).eval()
     bank = filter_bank(torch.randn(1, 8000))  # 48 columns
     filled = torch.cat([bank, torch.full((1, 160 - bank.shape[1], 128), ast.MEAN)], dim=1)
     assert torch.allclose(net(bank), net(filled), atol=1e-6)
@@ -228,7 +302,7 @@ def test_what_is_missing_is_filled_with_zeros_after_normalising():
 
 @pytest.mark.parametrize(("crop", "first"), [("middle", 12000), ("released", 16000)])
 def test_which_part_of_three_seconds_is_heard(crop, first):
-    net = Ast(replace(AUDIO, crop=crop))
+    net = Ast(replace(KALDI, crop=crop))
     sound = noise(3.0)
     expected = filter_bank(torch.from_numpy(sound.samples[:, first : first + 24000].copy()))
     assert torch.equal(net.listen(sound), expected)
@@ -237,7 +311,19 @@ def test_which_part_of_three_seconds_is_heard(crop, first):
     assert net.listen(noise(3.0, rate=48000)).shape == (1, 148, 128)  # any rate
 
 
-@pytest.mark.parametrize("wrong", [{"columns": 100}, {"heads": 3}, {"crop": "end"}])
+def test_tiny_hears_the_log_mel():
+    net = Ast(AUDIO)
+    sound = noise(3.0)
+    middle = sound.samples[0, 12000:36000]
+    assert np.array_equal(net.listen(sound)[0].numpy(), log_mel(middle)[:, :300].T)
+    assert columns_of(24000, "mel") == 300 and net.listen(noise(1.0)).shape == (1, 200, 40)
+    with pytest.raises(UsageError, match="waves must be"):
+        net.front_end(torch.zeros(1, 399))
+    with pytest.raises(UsageError, match="filter bank"):
+        net(torch.zeros(1, 300, 128))
+
+
+@pytest.mark.parametrize("wrong", [{"columns": 100}, {"heads": 3}, {"crop": "end"}, {"front": "cqt"}])
 def test_impossible_audio_encoders_are_refused(wrong):
     with pytest.raises(UsageError):
         AstConfig(**{"seconds": 1.5, "columns": 160, "dim": 32, **wrong}).check()
@@ -275,8 +361,8 @@ def test_every_parameter_learns_and_a_fixed_temperature_does_not():
     for learn in (True, False):
         model = AvSim(replace(SMALL, learn_temperature=learn, temperature=0.05))
         assert model.temperature.item() == pytest.approx(0.05)
-        seen = model.see(torch.rand(4, 7, 3, 16, 16))
-        heard = model.hear(filter_bank(torch.randn(4, 24000)))
+        seen = model.see(torch.randn(4, 75, 384), torch.rand(4, 8, 8, 3))
+        heard = model.hear(torch.randn(4, 300, 40))
         info_nce(heard, seen, model.temperature).backward()
         silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert [k for k in silent if not k.endswith("k_proj.bias")] == []  # a key's bias cancels in a softmax
@@ -292,15 +378,48 @@ def test_every_parameter_learns_and_a_fixed_temperature_does_not():
 def test_a_long_clip_is_the_mean_of_its_windows():
     model = small_model()
     clip, sound = pictures(3.0), noise(3.0)
-    halves = [model.look(clip.slice(0, 1.5)), model.look(clip.slice(1.5, 3.0))]
-    # the first half's last picture is the one that shows at 1.5 s: the slice cannot see it
-    assert F.cosine_similarity(torch.tensor(sum(halves)), torch.tensor(model.look(clip)), dim=0) > 0.99
+    halves = model.see(*model.windows(clip)).detach().numpy()
+    assert halves.shape == (2, 16)
+    assert np.allclose(model.look(clip), halves.sum(0) / np.linalg.norm(halves.sum(0)), atol=1e-5)
     parts = [model.listen(sound.slice(0, 1.5)), model.listen(sound.slice(1.5, 3.0))]
     whole = sum(parts) / np.linalg.norm(sum(parts))
     assert np.allclose(model.listen(sound), whole, atol=1e-5)
     assert np.linalg.norm(model.look(clip)) == pytest.approx(1, abs=1e-5)
     assert -1 <= model.similarity(clip, sound) <= 1
     assert np.array_equal(model.look(clip), model.look(clip.with_sound(noise(3.0, seed=9))))
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 3), (1.5, 8), (3.0, 15), (3.4, 17)])
+def test_vectors_per_frame_of_a_clip(seconds, count):
+    model, clip = small_model(), pictures(seconds)
+    made = model.per_frame(clip)
+    assert made.shape == (count, 32)
+    with torch.no_grad():
+        windows = model.video.per_frame(*model.windows(clip))
+    assert torch.equal(made[0], windows[0, 0])
+    if seconds == 3.4:  # the last window begins at 1.9 s; of it only what lies after 3.0 s
+        assert torch.equal(made[14], windows[1, 6]) and torch.equal(made[15], windows[2, 5])
+
+
+def test_other_eyes_are_refused(tmp_path):
+    eyes = random_eyes()
+    told = replace(SMALL, video=replace(VIDEO, encoder=tag_of(eyes, "vision")))
+    model = AvSim(told, eyes)
+    model.save_pretrained(tmp_path / "whole")
+    assert AvSim.from_pretrained(tmp_path / "whole").config == told
+    with pytest.raises(WeightsError, match="read vectors of vision@"):
+        AvSim(replace(SMALL, video=replace(VIDEO, encoder="vision@0000")), eyes)
+    eyes.save_pretrained(tmp_path / "vaura" / "vision")
+    model.save_pretrained(tmp_path / "light", vision="../vaura/vision")
+    assert not (tmp_path / "light" / "vision").exists()
+    light = AvSim.from_pretrained(tmp_path / "light")
+    assert np.array_equal(light.look(pictures(1.5)), AvSim.from_pretrained(tmp_path / "whole").look(pictures(1.5)))
+    model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "vaura" / "vision"))
+    with pytest.raises(WeightsError, match="and the vision encoder is"):
+        AvSim.from_pretrained(tmp_path / "other")
+    assert "eyes" not in "".join(model.state_dict())  # neither trained nor counted here
+    with pytest.raises(UsageError, match="without the frozen"):
+        AvSim(SMALL).look(pictures(1.5))
 
 
 def test_weights_come_back(tmp_path):

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from av_parts import SMALL, SYNC, VIDEO, small_model
+from av_parts import SMALL, SYNC, VIDEO, random_eyes, small_model
 
-from v2a_nb.audio.ast import filter_bank
+from v2a_nb.audio.ast import AstConfig, filter_bank
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.metrics.av_sync import PRESETS, AvSync, AvSyncNet, loss_of, share_synchronous, synchronous
@@ -29,7 +29,7 @@ def judge() -> AvSync:
     from v2a_nb.hub import as_shipped
 
     torch.manual_seed(0)
-    net = AvSyncNet(SYNC)
+    net = AvSyncNet(SYNC, eyes=random_eyes())
     torch.nn.init.normal_(net.head[-1].weight, std=1.0)  # probabilities that differ
     return AvSync(as_shipped(net))
 
@@ -80,7 +80,7 @@ def test_the_order_of_clips_does_not_matter_and_intervals_are_over_recordings():
 def test_paper_form():
     with torch.device("meta"):
         net = AvSyncNet(PRESETS["paper"])
-        made = net(torch.empty(2, 16, 3, 224, 224), torch.empty(2, 148, 128))
+        made = net([torch.empty(2, 16, 3, 224, 224)], torch.empty(2, 148, 128))
     assert made.shape == (2,) and net.config.seconds == 1.5  # two windows in a clip of 3 s
     layers = [(layer.in_features, layer.out_features) for layer in net.head[::2]]
     assert layers == [(512, 1024), (1024, 512), (512, 1)]
@@ -94,8 +94,8 @@ def test_it_starts_from_encoders_and_trains_them():
     net.encoders.vid_proj.weight.data.zero_()
     assert model.vid_proj.weight.abs().sum() > 0  # a copy
     net = AvSyncNet(SYNC, model)
-    frames, bank = torch.rand(4, 7, 3, 16, 16), filter_bank(torch.randn(4, 24000))
-    loss_of(net(frames, bank), torch.tensor([1, 0, 1, 0])).backward()
+    seen, bank = (torch.randn(4, 75, 384), torch.rand(4, 8, 8, 3)), torch.randn(4, 300, 40)
+    loss_of(net(seen, bank), torch.tensor([1, 0, 1, 0])).backward()
     silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert [k for k in silent if not k.endswith(("k_proj.bias", "log_scale"))] == []
     with pytest.raises(UsageError, match="other sizes"):
@@ -120,18 +120,24 @@ def test_released_crop_leaves_half_a_second():
     torch.manual_seed(0)
     net = AvSyncNet(replace(SYNC, crop="released")).eval()
     whole = AvSyncNet(SYNC, net.encoders).eval()
+    bank = torch.randn(1, 300, 40)
+    assert torch.equal(net.hear(bank), whole.hear(bank[:, 200:]))  # columns of 5 ms
+    other = bank.clone()
+    other[:, :190] = -11.5
+    assert torch.equal(net.hear(bank), net.hear(other))
+    kaldi = AstConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
+    net = AvSyncNet(replace(SYNC, crop="released", encoders=replace(SMALL, audio=kaldi))).eval()
+    whole = AvSyncNet(replace(SYNC, encoders=net.config.encoders), net.encoders).eval()
     wave = torch.randn(1, 24000)
-    assert torch.equal(net.hear(filter_bank(wave)), whole.hear(filter_bank(wave[:, 16000:])))
-    assert filter_bank(wave[:, 16000:]).shape[1] == 48
-    wave[:, :15000] = 0.0
-    assert torch.allclose(net.hear(filter_bank(wave)), net.hear(filter_bank(wave.clone())))
+    half = filter_bank(wave[:, 16000:])
+    assert half.shape[1] == 48 and torch.allclose(net.hear(filter_bank(wave)), whole.hear(half), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [{"layers": (8,)}, {"halves": "both"}, {"crop": "middle"},
-     {"encoders": replace(SMALL, video=replace(VIDEO, frames=3))},
-     {"encoders": replace(SMALL, video=replace(VIDEO, fps=6.0), audio=replace(SMALL.audio, seconds=0.9)),
+     {"encoders": replace(SMALL, video=replace(VIDEO, seconds=1.0))},
+     {"encoders": replace(SMALL, video=replace(VIDEO, seconds=1.0), audio=replace(SMALL.audio, seconds=0.9)),
       "crop": "released"}],
 )  # fmt: skip
 def test_impossible_classifiers_are_refused(wrong):

@@ -103,6 +103,7 @@ def test_unknown_system_and_weights_are_one_line(tmp_path, capsys):
     [
         ("vaura", ["--steps", "5"], "--steps: no option of vaura, which has --guidance, --temperature, --top-k"),
         ("egosonics", ["--temperature", "0.5"], "--temperature: no option of egosonics, which has --guidance, --steps"),
+        ("vaura", ["--ambient", "low"], "--ambient: no option of vaura"),
         ("egosonics", ["--top-k", "3", "--temperature", "0.5"], "--temperature, --top-k: no option of egosonics"),
     ],
 )
@@ -127,9 +128,40 @@ def test_help_says_which_system_has_which_option(capsys):
     with pytest.raises(SystemExit):
         main(["generate", "--help"])
     text = " ".join(capsys.readouterr().out.split("options of a system:")[1].split())
-    for option in ("guidance", "steps", "temperature", "top_k"):
+    for option in ("guidance", "steps", "temperature", "top_k", "ambient"):
         told = text.split(f"--{option.replace('_', '-')} ")[1].split(":")[0]  # METAVAR, then names of systems
         assert {name for name in SYSTEMS if name in told} == {s for s in SYSTEMS if option in class_of(s).options}
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--ambient", "low"], "low"), (["--ambient=retrieved"], "retrieved"),
+        (["--ambient", "-40dB"], -40.0), (["--ambient", "-52.5 dBFS"], -52.5), (["--ambient=-30DB"], -30.0),
+        (["--ambient", "room.wav"], "room.wav"), ([], None),
+    ],
+)  # fmt: skip
+def test_an_ambience_is_a_word_a_level_or_a_file(tmp_path, monkeypatch, words, meant):
+    told = {}
+
+    def generate_files(videos, out, **options):
+        told.update(options)
+        return [], []
+
+    monkeypatch.chdir(tmp_path)
+    media.save_wav("room.wav", Sound(np.zeros(160), 16000))
+    monkeypatch.setattr(pipeline, "generate_files", generate_files)
+    assert main(["generate", "a.mp4", "--system", "action2sound", "--out", "made", *words]) == 0
+    assert told.get("ambient") == meant
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "no.wav", "40", "-40", "."])
+def test_an_ambience_that_means_nothing_is_wrong_usage(tmp_path, monkeypatch, capsys, wrong):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["generate", "a.mp4", "--system", "action2sound", "--out", "made", f"--ambient={wrong}"])
+    assert stop.value.code == 2 and "a level like -40dB" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
 
 
 def test_less_than_one_step_is_wrong_usage(tmp_path, capsys):

@@ -20,6 +20,7 @@ from v2a_nb.systems.diffusion import (
     Noise,
     _kept,
     add_noise,
+    decode_long,
     diffusion_loss,
     draw_timesteps,
     guided,
@@ -28,6 +29,7 @@ from v2a_nb.systems.diffusion import (
     make_scheduler,
     sample,
     sample_long,
+    spectrogram_unet,
     use_of_video,
     windows,
 )
@@ -165,6 +167,28 @@ def test_progress_counts_the_steps():
     assert seen == [1] * 7
 
 
+def test_dpm_solver_is_that_of_action2sound():
+    """Its own DPM-Solver++ 2M, "time_uniform": 25 steps of continuous time down to that of the first timestep."""
+    noise = Noise(sampler="dpm++", spacing="linspace", steps=25)
+    denoise = oracle(noise, 0.6, 0.5)
+    made = sample(denoise, (4, 8, 8), noise, [seeded()])
+    x = torch.randn(4, 8, 8, generator=seeded())[None].double()
+    kept, last = _kept(noise), None
+    for a, b in pairwise(torch.linspace(999, 0, 26).round().long()):
+        t, s = kept[a], kept[b]
+        lam_a, lam_b = 0.5 * torch.log(t / (1 - t)), 0.5 * torch.log(s / (1 - s))
+        clean = (x - (1 - t).sqrt() * denoise(x.float(), a[None]).double()) / t.sqrt()
+        direction = clean
+        if last is not None:
+            ratio = (lam_a - last[0]) / (lam_b - lam_a)
+            direction = (1 + 1 / (2 * ratio)) * clean - last[1] / (2 * ratio)
+        x = ((1 - s) / (1 - t)).sqrt() * x - s.sqrt() * torch.expm1(lam_a - lam_b) * direction
+        last = (lam_a, clean)
+    assert torch.allclose(made.double(), x, atol=1e-3)
+    other = sample(denoise, (4, 8, 8), replace(noise, final="zero"), [seeded()])
+    assert (other - made).abs().max() > 5 * (made - x).abs().max()
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_steps_that_cannot_be_meant_are_refused(steps: int):
     with pytest.raises(UsageError, match="steps"):
@@ -270,6 +294,46 @@ def test_a_long_latent_of_one_kind_equals_the_whole():
     assert torch.allclose(parts, whole, atol=1e-4)
 
 
+def test_long_latents_are_decoded_in_windows_and_without_seams():
+    widths = []
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        """Each latent is 4 x 4 pixels; zeros pad the ends, which shows within two latents."""
+        widths.append(latents.shape[-1])
+        mean = torch.nn.functional.avg_pool1d(latents.mean((1, 2))[:, None], 5, 1, 2)[:, 0]  # [B, w]
+        return mean.repeat_interleave(4, -1)[:, None, None].expand(-1, 3, 8, -1)
+
+    latents = torch.randn(2, 4, 2, 60, generator=seeded())
+    made, whole = decode_long(decode, latents, 3, 4, 24, 8, 4), decode(latents)
+    assert made.shape == (2, 3, 8, 240) and max(widths[:-1]) == 24
+    inside = torch.ones(60, dtype=torch.bool)
+    for a, b in windows(60, 24, 8, 4):
+        inside[a + 2 : b - 2] &= True
+        inside[[a, a + 1, b - 2, b - 1]] = False  # there one window feels its end, and counts for little
+    wide = inside.repeat_interleave(4)
+    assert torch.allclose(made[..., wide], whole[..., wide], atol=1e-6) and wide.float().mean() > 0.6
+    assert (made - whole).abs().max() < 0.25 * whole.abs().max()
+    short = latents[..., :20]
+    assert torch.equal(decode_long(decode, short, 3, 4, 24, 8, 4), decode(short))
+
+
+def test_the_shared_unet_is_stable_diffusions_in_any_size():
+    how = {"rows": 8, "channels": 4, "widths": (16, 32, 32), "layers": 1, "heads": (2, 4, 4), "groups": 8}
+    unet = spectrogram_unet(**how, context_width=12)
+    found = cross_attentions(unet)
+    assert {depth: attn.heads for depth, attn in found.values()} == {0: 2, 1: 4, 2: 4}
+    assert {n.split(".")[0] + n.split(".")[1] for n in found if n.startswith("down")} == {
+        "down_blocks0",
+        "down_blocks1",
+    }
+    with torch.no_grad():
+        assert unet(torch.zeros(1, 4, 8, 12), torch.tensor([5]), torch.zeros(1, 7, 12)).sample.shape == (1, 4, 8, 12)
+    first = {linear: spectrogram_unet(**how, context_width=12, linear=linear).state_dict() for linear in (True, False)}
+    assert first[True].keys() == first[False].keys()
+    name = "down_blocks.0.attentions.0.proj_in.weight"
+    assert (first[True][name].ndim, first[False][name].ndim) == (2, 4)
+
+
 # --- time bias ------------------------------------------------------------------------------------------
 
 
@@ -292,6 +356,68 @@ def test_the_bias_is_in_seconds_and_holds_at_any_length():
     assert torch.allclose(long[:, 100:116, 200:232], short, atol=1e-3)
     # beyond its reach it is flat: a token of a period later is not taken for one of now
     assert torch.allclose(long[:, 0, 100:], long[:, 0, 100:101].expand(-1, 300), atol=1e-4)
+
+
+def test_without_timed_and_free_the_bias_is_what_it_was():
+    """EgoSonics' weights have no other parameters, and begin as they did: to the bit."""
+    made = TimeBias(5, rows=8, column_s=0.08, token_s=0.04)
+    turns = torch.arange(1, 33) / 4.0
+    taper = torch.exp(-((2 * torch.pi * turns * 0.04) ** 2) / 2)
+    taper = taper * (6.0 / taper.sum())
+    angle = 2 * torch.pi * turns * (((torch.arange(5) + 0.5) / 5 - 0.5) * 0.08)[:, None]
+    assert made.state_dict().keys() == {"cos", "sin"}
+    assert torch.equal(made.cos, taper * angle.cos()) and torch.equal(made.sin, taper * angle.sin())
+    away = ((torch.arange(70) + 0.5) * 0.04 - ((torch.arange(30) + 0.5) * 0.08)[:, None]).clamp(-2, 2)
+    basis = 2 * torch.pi * turns[:, None, None] * away
+    wanted = torch.cat([made.cos, made.sin], 1) @ torch.cat([basis.cos(), basis.sin()]).flatten(1)
+    assert torch.equal(made.bias(30, 70), wanted.view(5, 30, 70))
+    given = TimeBias(5, rows=8, column_s=0.08, token_s=0.04, timed=None, free=0)
+    assert torch.equal(given.bias(30, 70), made.bias(30, 70))
+
+
+def test_tokens_beyond_the_timed_ones_have_one_number_a_head():
+    how = {"column_s": 0.128, "token_s": 0.192, "width_s": 0.096}
+    timed, plain = TimeBias(3, 4, **how, timed=16), TimeBias(3, 4, **how)
+    assert timed.state_dict().keys() == {"cos", "sin", "others"}
+    made = timed.bias(24, 40)
+    assert made.shape == (3, 24, 40)
+    assert torch.equal(made[..., :16], plain.bias(24, 16)) and not made[..., 16:].any()
+    with torch.no_grad():
+        timed.others.copy_(torch.tensor([1.0, -2.0, 3.0]))
+    made = timed.bias(24, 40)
+    assert (made[..., 16:] == torch.tensor([1.0, -2.0, 3.0])[:, None, None]).all()
+    assert torch.equal(made[..., :16], plain.bias(24, 16))
+    assert torch.equal(timed.bias(24, 16), plain.bias(24, 16)) and timed.bias(24, 9).shape == (3, 24, 9)
+    assert timed.spread(4 * 24, 40).shape == (1, 3, 4 * 24, 40)
+    timed.bias(24, 40).square().sum().backward()
+    assert (timed.others.grad != 0).all() and timed.cos.grad.abs().min() > 0
+
+
+def test_free_heads_begin_without_a_bump_and_listen_to_the_others():
+    made = TimeBias(5, 8, column_s=0.128, token_s=0.192, timed=16, free=2)
+    bias = made.bias(24, 40)
+    assert not bias[3:, :, :16].any() and (bias[3:, :, 16:] == 2).all() and not bias[:3, :, 16:].any()
+    fewer = TimeBias(3, 8, column_s=0.128, token_s=0.192)  # those that are left divide the column between them
+    assert torch.allclose(bias[:3, :, :16], fewer.bias(24, 16), atol=1e-5)
+    made.bias(24, 40).square().sum().backward()
+    assert (made.others.grad[3:] != 0).all()
+    alone = TimeBias(5, 8, column_s=0.128, token_s=0.192, free=2)
+    assert alone.state_dict().keys() == {"cos", "sin"} and not alone.bias(24, 16)[3:].any()
+    for free in (5, 6, -1):
+        with pytest.raises(UsageError, match="cannot be free of time"):
+            TimeBias(5, 8, 0.128, 0.192, free=free)
+
+
+def test_what_is_watched_is_what_is_done_with_others_as_well():
+    unet = small_unet()
+    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04, timed=16, free=1)
+    x, t, tokens = torch.randn(1, 2, 4, 16, generator=seeded()), torch.tensor([5]), torch.randn(1, 24, 6)
+    with torch.no_grad():
+        plain = unet(x, t, tokens).sample
+        with watch_attention(unet) as seen:
+            assert torch.allclose(unet(x, t, tokens).sample, plain, atol=1e-5)
+    bound, free = next(v for k, v in seen.items() if k.startswith("down_blocks"))[0]
+    assert free[:, 16:].sum(-1).mean() > 0.7 > 0.3 > bound[:, 16:].sum(-1).mean()
 
 
 def small_unet():

@@ -13,6 +13,7 @@ from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.vision.frame_image import (
     ClipFrames,
+    check_encoder,
     extend,
     load_frame_encoder,
     slower,
@@ -153,3 +154,17 @@ def test_clip_is_saved_and_read_again(tmp_path):
         load_frame_encoder(folder)
     with pytest.raises(WeightsError, match="no CLIP"):
         ClipFrames.from_hub(str(tmp_path / "nowhere"))
+
+
+def test_an_encoder_that_is_not_the_one_that_was_told_is_refused(tmp_path):
+    from v2a_nb.hub import tag_of
+
+    torch.manual_seed(0)
+    eyes, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    tag = tag_of(eyes, "vision")
+    check_encoder(eyes, "there", tag, tmp_path)
+    for untold in (None, "of a friend", "vision", "vision@12345", 7):  # nothing to compare with
+        check_encoder(other, "there", untold, tmp_path)
+    with pytest.raises(WeightsError) as caught:
+        check_encoder(other, "over there", tag, tmp_path)
+    assert all(part in str(caught.value) for part in (tag, tag_of(other, "vision"), "over there", str(tmp_path)))

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from action2sound_parts import small_system as small_action2sound
 from egosonics_parts import small_system
 from system_parts import Eyes, clip_of
 from vaura_parts import fake_system
@@ -16,6 +17,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.files import whole, write_text
 from v2a_nb.hub import fields_of, open_weights, parts_of, save_weights
+from v2a_nb.systems.action2sound import Action2Sound
 from v2a_nb.systems.egosonics import EgoSonics
 from v2a_nb.systems.egosonics_config import EgoSonicsConfig
 from v2a_nb.systems.generation import Coded, System, check_fit, evaluating, part_of, seeded
@@ -137,6 +139,8 @@ def test_training_mode_is_put_aside_and_put_back():
         (fake_system, 2.0, {"start": 0.5, "duration": 0.7}),  # several windows
         (small_system, 0.5, {}),
         (small_system, 3.0, {"steps": 2, "no_syncronet": True}),
+        (small_action2sound, 0.5, {"ambient": "low"}),
+        (small_action2sound, 7.3, {"steps": 2, "null": "zero"}),
         (Hiss, 1.0, {"steps": 9}),
     ],
 )
@@ -147,7 +151,7 @@ def test_the_bar_is_as_long_as_the_work(make, seconds, options):
     assert done == [1] * wanted and wanted > 0
 
 
-@pytest.mark.parametrize("kind", [VAura, EgoSonics])
+@pytest.mark.parametrize("kind", [VAura, EgoSonics, Action2Sound])
 def test_generate_says_by_name_what_there_is(kind):
     import inspect
 
@@ -159,7 +163,10 @@ def test_generate_says_by_name_what_there_is(kind):
         assert f"{name}" in kind.generate.__doc__
 
 
-@pytest.mark.parametrize(("make", "of"), [(fake_system, "codec"), (small_system, "autoencoder")])
+@pytest.mark.parametrize(
+    ("make", "of"),
+    [(fake_system, "codec"), (small_system, "autoencoder"), (small_action2sound, "autoencoder and vocoder")],
+)
 def test_a_round_trip_is_as_long_as_the_sound_and_of_one_channel(make, of):
     system = make()
     sound = Sound(0.1 * np.random.default_rng(0).standard_normal((2, 22050)), 44100)

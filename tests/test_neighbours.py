@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from v2a_nb.data.entries import read_source
-from v2a_nb.data.neighbours import Neighbours, free_neighbours
+from v2a_nb.data.neighbours import Neighbours, free_neighbours, neighbours_of
 from v2a_nb.errors import UsageError
 from v2a_nb.world import strike_world
 
@@ -188,3 +188,15 @@ def test_the_room_needs_no_torch():
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "[]"
+
+
+def test_neighbours_of_world_clips_share_the_room_and_no_time():
+    world = strike_world(31, 6, seconds=3.0, size=16)
+    near = neighbours_of(list(world), seed=4)
+    for item, other in zip(world, near, strict=True):
+        assert other.take is item.take and abs(other.start_s - item.start_s) >= 3.0 - 1e-6
+        assert other.stems["mix"].n == item.stems["mix"].n == 48000
+    assert [n.start_s for n in neighbours_of(list(world)[::-1], seed=4)] == [n.start_s for n in near[::-1]]
+    assert [n.start_s for n in neighbours_of(list(world), seed=5)] != [n.start_s for n in near]
+    with pytest.raises(UsageError, match="no room"):
+        neighbours_of(list(world), min_gap_s=60.0)

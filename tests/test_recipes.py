@@ -87,6 +87,19 @@ def test_a_run_begins_where_there_is_none(tmp_path):
     assert common.begin(tmp_path, resume=True) == tmp_path
 
 
+def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path):
+    path, told = tmp_path / "run" / "run.json", {"seed": 0, "steps": 5, "sizes": (1, 2)}
+    common.settle(path, told)
+    common.settle(path, told)  # JSON has no tuples; they are the same all the same
+    before = path.read_text()
+    with pytest.raises(V2AError, match=r"another seed, steps; give what it was made with"):
+        common.settle(path, {**told, "seed": 1, "steps": 6})
+    with pytest.raises(V2AError, match="another more"):
+        common.settle(path, {**told, "more": 1})
+    common.settle(path, {**told, "steps": 6}, ("steps",))
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_work_is_done_in_as_many_processes_as_asked_for(tmp_path, workers):
     common.spread(note, [(str(tmp_path), k) for k in range(3)], workers)

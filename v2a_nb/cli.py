@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 from v2a_nb import __version__
 from v2a_nb.errors import UsageError, V2AError
 
+_LEVEL = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*dB(?:FS)?", re.IGNORECASE)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 (could not do it) or 2 (wrong usage)."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_args(_levels(sys.argv[1:] if argv is None else argv))
     try:
         return args.run(args)
     except UsageError as error:
@@ -53,7 +56,7 @@ def _world(args: argparse.Namespace) -> int:
     path = write_world(
         args.out, args.clips, seconds=args.seconds, seed=args.seed, size=args.size, fps=args.fps,
         sample_rate=args.sample_rate, mismatched=args.mismatched, pairs=args.pairs, variety=args.variety,
-        progress=_bar("clips"),
+        style=args.style, progress=_bar("clips"),
     )  # fmt: skip
     print(path)
     return 0
@@ -64,7 +67,7 @@ def _generate(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    options = {name: getattr(args, name) for name in ("guidance", "steps", "temperature", "top_k")}
+    options = {name: getattr(args, name) for name in ("guidance", "steps", "temperature", "top_k", "ambient")}
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
         start=args.start, duration=args.duration, report=_complain,
@@ -176,6 +179,27 @@ def _count(text: str) -> int:
     return value
 
 
+def _ambient(text: str) -> str | float:
+    """A word, a level such as ``-40dB``, or a file."""
+    level = _LEVEL.fullmatch(text)
+    if level:
+        return float(level[1])
+    if text not in ("low", "retrieved") and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither low, nor retrieved, nor a level like -40dB, nor a file")
+    return text
+
+
+def _levels(argv: Sequence[str]) -> list[str]:
+    """``--ambient -40dB`` as ``--ambient=-40dB``: a value that begins with a dash would be taken for an option."""
+    made: list[str] = []
+    for text in argv:
+        if made and made[-1] == "--ambient" and _LEVEL.fullmatch(text):
+            made[-1] = f"--ambient={text}"
+        else:
+            made.append(text)
+    return made
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="v2a-nb",
@@ -206,13 +230,18 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--mismatched", type=float, default=0.0, help="share of recordings with a foreign sound")
     p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
     p.add_argument("--variety", choices=("wide", "plain"), default="wide")
+    p.add_argument("--style", default="camera", help="camera, or game: flat game graphics (default: %(default)s)")
 
     p = command(
         "generate", _generate, "make soundtracks for videos",
         "v2a-nb generate a.mp4 b.mp4 --system vaura --out made --seed 1",
     )  # fmt: skip
     p.add_argument("videos", nargs="+", metavar="VIDEO")
-    p.add_argument("--system", default="vaura", help="vaura, egosonics, or a folder or Hub id (default: %(default)s)")
+    p.add_argument(
+        "--system",
+        default="vaura",
+        help="vaura, egosonics, action2sound, retrieval, or a folder or Hub id (default: %(default)s)",
+    )
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
     p.add_argument("--seed", type=_seed, default=0)
@@ -221,9 +250,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu")
     p = p.add_argument_group("options of a system", "left out, what is best with its weights")
     p.add_argument(
-        "--guidance", type=float, metavar="G", help="vaura, egosonics: how much the picture counts; 1 is none"
+        "--guidance",
+        type=float,
+        metavar="G",
+        help="vaura, egosonics, action2sound: how much the picture counts; 1 is none",
     )
-    p.add_argument("--steps", type=_count, metavar="N", help="egosonics: steps of the sampler")
+    p.add_argument("--steps", type=_count, metavar="N", help="egosonics, action2sound: steps of the sampler")
+    p.add_argument(
+        "--ambient", type=_ambient, metavar="A",
+        help="action2sound: its ambience: low, retrieved, a level like -40dB, or a file with a sound that has it",
+    )  # fmt: skip
     p.add_argument("--temperature", type=float, metavar="T", help="vaura: 0 takes the likeliest code")
     p.add_argument("--top-k", type=int, metavar="K", help="vaura: codes to draw from; 0 is all")
 
@@ -233,8 +269,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument(
         "system",
-        help="vaura; egosonics; vaas (alignment score); summary (video summarization); "
-        "material (the classifier of the truth metrics)",
+        help="vaura; egosonics; action2sound; vocoder; av_sim (with the pool of retrieval); av_sync; vaas (alignment "
+        "score); summary (video summarization); material and ambience (classifiers of the truth metrics)",
     )
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
     p.add_argument("--data", help="folder in which what is rendered is kept; vaas and summary can share theirs")

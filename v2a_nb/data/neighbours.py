@@ -13,10 +13,14 @@ recording, as Strike World allows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb.errors import UsageError
+
+if TYPE_CHECKING:
+    from v2a_nb.world import WorldClip
 
 NEAREST = 6
 """X of the paper; the released configuration has three on either side."""
@@ -248,3 +252,34 @@ def free_neighbours(
     pick = np.minimum((chance * (before + after)).astype(np.int64), np.maximum(before + after - 1, 0))
     made = np.where(pick < before, low + pick, first + reach + pick - before)
     return np.where(before + after > 0, made / sample_rate, np.nan)
+
+
+def neighbours_of(clips: Sequence[WorldClip], seed: int = 0, **options: object) -> list[WorldClip]:
+    """A neighbour of each Strike World clip: as long, from another moment of its recording.
+
+    Args:
+        clips: cut from recordings that are long enough.
+        seed: the same gives the same neighbours, each whatever the others are.
+        options: ``min_gap_s`` and ``within_s`` of :func:`free_neighbours`.
+
+    Raises:
+        UsageError: a recording has no room for one.
+
+    Examples:
+        >>> from v2a_nb.world import strike_world
+        >>> clip = strike_world(0, 1, seconds=3.0).clips[0]
+        >>> near = neighbours_of([clip])[0]
+        >>> near.recording == clip.recording and abs(near.start_s - clip.start_s) >= 3.0
+        True
+    """
+    made = []
+    for clip in clips:
+        take, each = clip.take, [seed, clip.recording.seed, clip.recording.index, round(clip.start_s * 1000)]
+        start = free_neighbours(
+            [clip.start_s], take.settings.seconds, take.recording.duration_s, each,
+            sample_rate=take.settings.sample_rate, **options,
+        )[0]  # fmt: skip
+        if np.isnan(start):
+            raise UsageError(f"{clip.id}: its recording of {take.recording.duration_s:g} s has no room for a neighbour")
+        made.append(take.clip(float(start), f"{clip.id}.near"))
+    return made

@@ -10,7 +10,7 @@ the truth, which is its upper bound, and of another video's sound, which is its 
 (``curve`` says how far off a sound may be).
 
 - ``paper``: windows of 1.5 s, 16 pictures each; a clip of 3 s has two.
-- ``tiny``: windows of 3 s at 5 pictures a second, what AV-Sim's ``tiny`` encoders see at once.
+- ``tiny``: windows of 2.56 s, what AV-Sim's ``tiny`` encoders see at once.
 
 The paper does not say how windows make a clip; its code counts a clip as synchronous where *any* window is
 (``halves="any"``), which squares the chance of turning down a wrong one. Ours is the mean over windows.
@@ -27,12 +27,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_nb.audio.ast import HOP, SAMPLE_RATE
+from v2a_nb.audio.ast import SAMPLE_RATE
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.systems import av_sim
 from v2a_nb.systems.av_sim import AvSim, AvSimConfig
+from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.vision.space_time import windows_of
 
 SHORTEST_S = 1.0
@@ -88,14 +89,17 @@ PRESETS = {
 
 
 class AvSyncNet(nn.Module):
-    """Pictures and a filter bank to one logit; over 0 is synchronous."""
+    """What is seen and a filter bank to one logit; over 0 is synchronous."""
 
-    def __init__(self, config: AvSyncConfig | None = None, encoders: AvSim | None = None) -> None:
+    def __init__(
+        self, config: AvSyncConfig | None = None, encoders: AvSim | None = None, eyes: StrikeVision | None = None
+    ) -> None:
         """Build it.
 
         Args:
             config: sizes; left out, ``tiny``.
             encoders: to start from; left out, they know nothing yet.
+            eyes: of the encoders, where these are left out; see :class:`AvSim`.
 
         Raises:
             UsageError: settings that fit no classifier, or encoders of other sizes.
@@ -105,7 +109,7 @@ class AvSyncNet(nn.Module):
         c.check()
         if encoders is not None and encoders.config != c.encoders:
             raise UsageError("the encoders have other sizes than the classifier is to have")
-        self.encoders = AvSim(c.encoders)
+        self.encoders = AvSim(c.encoders, encoders.eyes if encoders is not None else eyes)
         if encoders is not None:
             self.encoders.load_state_dict(encoders.state_dict())
         first, second = c.layers
@@ -113,23 +117,23 @@ class AvSyncNet(nn.Module):
             nn.Linear(2 * c.encoders.dim, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)
         )
 
-    def see(self, frames: Tensor) -> Tensor:
-        """[B, 256] of frames [B, T, 3, size, size]; not of unit length."""
-        return self.encoders.vid_proj(self.encoders.video(frames))
+    def see(self, *seen: Tensor) -> Tensor:
+        """[B, 256] of what :meth:`AvSim.windows` gives; not of unit length."""
+        return self.encoders.vid_proj(self.encoders.video(*seen))
 
     def hear(self, bank: Tensor) -> Tensor:
-        """[B, 256] of filter banks [B, T, 128] of whole windows; not of unit length."""
+        """[B, 256] of filter banks [B, T, bands] of whole windows; not of unit length."""
         if self.config.crop == "released":
-            bank = bank[:, round(RELEASED_CROP_S * SAMPLE_RATE / HOP) :]
+            bank = bank[:, round(RELEASED_CROP_S * SAMPLE_RATE / self.config.encoders.audio.hop) :]
         return self.encoders.aud_proj(self.encoders.audio(bank))
 
     def judge(self, seen: Tensor, heard: Tensor) -> Tensor:
         """Logits [B] of pairs of vectors [B, 256]."""
         return self.head(torch.cat([heard, seen], dim=-1))[..., 0]
 
-    def forward(self, frames: Tensor, bank: Tensor) -> Tensor:
+    def forward(self, seen: Sequence[Tensor], bank: Tensor) -> Tensor:
         """Logits [B] of pairs; see :meth:`see` and :meth:`hear`."""
-        return self.judge(self.see(frames), self.hear(bank))
+        return self.judge(self.see(*seen), self.hear(bank))
 
 
 def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> bool:
@@ -216,11 +220,12 @@ class AvSync:
         if clip.duration < SHORTEST_S - 1e-6:
             raise UsageError(f"{clip.duration:.2f} s are too short for AV-Sync; it needs {SHORTEST_S:g} s")
         encoders = self.net.encoders
-        frames = encoders.video.pixels(clip)
+        seen = encoders.windows(clip)
         parts = windows_of(clip.duration, self.config.seconds)
         heard = sound.mono().resample(SAMPLE_RATE).fit(clip.duration)
         banks = torch.cat([encoders.audio.listen(heard.slice(start, stop)) for start, stop in parts])
-        made = [self.net(f, b) for f, b in zip(frames.split(32), banks.split(32), strict=True)]
+        many = zip(*(part.split(32) for part in (*seen, banks)), strict=True)
+        made = [self.net(pair[:-1], pair[-1]) for pair in many]
         return torch.cat(made).sigmoid().double().cpu().numpy()
 
     def score(self, clip: Clip, sound: Sound) -> float:
@@ -236,27 +241,34 @@ class AvSync:
         made = share_synchronous(rows, clusters, self.config.halves, **options)
         return {"name": "av_sync", "extractor": self.tag, **made}
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
+    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config.
+
+        ``vision`` is as in :meth:`AvSim.save_pretrained`.
+        """
         from v2a_nb.hub import save_weights
 
         config = {"kind": "av-sync", **asdict(self.config), **self.card, **card}
-        return save_weights(folder, self.net.state_dict(), config)
+        parts = av_sim.keep_eyes(self.net.encoders.eyes, folder, vision)
+        return save_weights(folder, self.net.state_dict(), config | parts)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "av_sync", revision: str | None = None) -> AvSync:
         """Load from a folder, a Hub id, or by the shipped name ``"av_sync"``.
 
         Raises:
-            WeightsError: no such weights, weights of another kind, or of other sizes.
+            WeightsError: no such weights, weights of another kind or of other sizes, or another vision encoder than
+                they were trained with.
         """
         from v2a_nb.hub import fields_of, load_weights, open_weights
 
         path, config = open_weights(name, "av-sync", "an AV-Sync classifier", revision)
         fields = fields_of(AvSyncConfig, config)
-        net = AvSyncNet(AvSyncConfig(**{**fields, "encoders": av_sim.config_of(fields["encoders"])}))
+        told = AvSyncConfig(**{**fields, "encoders": av_sim.config_of(fields["encoders"])})
+        net = AvSyncNet(told, eyes=av_sim.eyes_of(path, config))
         load_weights(net, path)
-        return cls(net, {k: v for k, v in config.items() if k not in AvSyncConfig.__dataclass_fields__ and k != "kind"})
+        known = (*AvSyncConfig.__dataclass_fields__, "kind", "parts")
+        return cls(net, {k: v for k, v in config.items() if k not in known})
 
 
 def loss_of(logits: Tensor, label: Tensor, positive_weight: float = 1.0) -> Tensor:

@@ -12,6 +12,7 @@ of plotly's own renderers write its script as well, 4.9 MB into every notebook, 
 
 from v2a_nb.plots.events import mark_events, strip, timeline
 from v2a_nb.plots.figure import COLOURS, MISS, WAVE, Figure, Zoomable, show
+from v2a_nb.plots.levels import levels
 from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
 from v2a_nb.plots.pictures import attention, picture
 from v2a_nb.plots.sounds import codes, spectrogram, spectrogram_zoom, waveform
@@ -26,6 +27,7 @@ __all__ = [
     "codes",
     "curve",
     "intervals",
+    "levels",
     "mark_events",
     "picture",
     "scores",

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
 
+LISTEN = 2.0
+"""Nats by which a free head prefers tokens that lie in no time, at first."""
+
 
 class Processor(ABC):
     """What diffusers calls in the place of its own cross-attention; the names of the arguments are diffusers'."""
@@ -47,6 +50,9 @@ class TimeBias(Processor, nn.Module):
     not in shares of the clip, so that it holds at any length; beyond ``reach_s`` it stays what it is there.
     It begins as a bump at another moment within the column for each head.
 
+    Tokens may be followed by others that lie in no time, such as those of a neighbour's sound: for them each head
+    has one number, zero at first.
+
     Args:
         heads: of the attention.
         rows: H of the latents at this depth: queries are [B, rows * W, C], row by row.
@@ -56,6 +62,9 @@ class TimeBias(Processor, nn.Module):
         reach_s: seconds within which times are told apart.
         width_s: standard deviation of the first bump.
         height: of the first bump over the far floor, nats.
+        timed: tokens that lie in time, the first ones; None is all.
+        free: heads, the last ones, that begin without a bump and, where only some tokens are timed, with a bias
+            towards the others: someone must listen to them.
     """
 
     def __init__(
@@ -69,24 +78,39 @@ class TimeBias(Processor, nn.Module):
         reach_s: float = 2.0,
         width_s: float = 0.04,
         height: float = 6.0,
+        timed: int | None = None,
+        free: int = 0,
     ) -> None:
         super().__init__()
-        self.heads, self.rows = heads, rows
+        if not 0 <= free < heads:
+            raise UsageError(f"{free} of {heads} heads cannot be free of time: one at least must know it")
+        self.heads, self.rows, self.timed = heads, rows, timed
         self.column_s, self.token_s, self.reach_s = column_s, token_s, reach_s
         turns = torch.arange(1, harmonics + 1) / (2 * reach_s)  # cycles per second
         self.register_buffer("turns", turns, persistent=False)
         # heads divide the column between them
-        offset = ((torch.arange(heads) + 0.5) / heads - 0.5) * column_s  # [heads]
+        bound = heads - free
+        offset = ((torch.arange(heads) + 0.5) / bound - 0.5) * column_s  # [heads]
+        peaked = (torch.arange(heads) < bound).float()[:, None]
         # the Fourier series of a Gaussian bump
         taper = torch.exp(-((2 * math.pi * turns * width_s) ** 2) / 2)
         taper = taper * (height / taper.sum())
         angle = 2 * math.pi * turns * offset[:, None]  # [heads, K]
-        self.cos = nn.Parameter(taper * torch.cos(angle))
-        self.sin = nn.Parameter(taper * torch.sin(angle))
+        self.cos = nn.Parameter(peaked * taper * torch.cos(angle))
+        self.sin = nn.Parameter(peaked * taper * torch.sin(angle))
+        if timed is not None:
+            self.others = nn.Parameter(LISTEN * (1 - peaked[:, 0]))
         self._basis: tuple[tuple, Tensor] | None = None
 
     def bias(self, columns: int, tokens: int) -> Tensor:
         """What is added to the logits: [heads, columns, tokens]."""
+        if self.timed is not None:
+            others = self.others[:, None, None].expand(-1, columns, max(0, tokens - self.timed))
+            return torch.cat([self._over_time(columns, min(tokens, self.timed)), others], dim=-1)
+        return self._over_time(columns, tokens)
+
+    def _over_time(self, columns: int, tokens: int) -> Tensor:
+        """The bias of tokens that lie in time."""
         key = (columns, tokens, self.turns.device, self.turns.dtype)
         if self._basis is None or self._basis[0] != key:
             query = (torch.arange(columns, device=self.turns.device) + 0.5) * self.column_s

@@ -5,7 +5,8 @@ Pool and retrieval are built on it (:mod:`v2a_nb.systems.pool`), the diffusion m
 per frame, and AV-Sync starts from both encoders.
 
 - ``paper``: TimeSformer (ViT-B/16, 16 frames) and AST-B on the middle 1.5 s, each projected to 256 channels.
-- ``tiny``: the same two networks, small; the whole 3 s are heard.
+- ``tiny``: a small transformer over what the frozen :class:`~v2a_nb.vision.encoder.StrikeVision` sees, and a small
+  AST; windows of 2.56 s, of which all is heard.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from torch import Tensor, nn
 
 from v2a_nb.audio import ast
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
-from v2a_nb.vision import space_time
-
-AUDIO, VIDEO = ast.PRESETS, space_time.PRESETS
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights, tag_of
+from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.vision.moments import Moments, MomentsConfig
+from v2a_nb.vision.space_time import SpaceTime, SpaceTimeConfig, windows_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class AvSimConfig:
     dim: int = 256
     temperature: float = 0.07
     learn_temperature: bool = True
-    video: space_time.SpaceTimeConfig = field(default_factory=lambda: VIDEO["tiny"])
-    audio: ast.AstConfig = field(default_factory=lambda: AUDIO["tiny"])
+    video: MomentsConfig | SpaceTimeConfig = field(default_factory=MomentsConfig)
+    audio: ast.AstConfig = field(default_factory=lambda: ast.PRESETS["tiny"])
 
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that fit no model."""
@@ -55,7 +57,7 @@ class AvSimConfig:
 
 
 COLDEST = 0.01
-PRESETS = {"tiny": AvSimConfig(), "paper": AvSimConfig("paper", video=VIDEO["paper"], audio=AUDIO["paper"])}
+PRESETS = {"tiny": AvSimConfig(), "paper": AvSimConfig("paper", video=SpaceTimeConfig(), audio=ast.PRESETS["paper"])}
 
 
 def info_nce(
@@ -84,17 +86,27 @@ def info_nce(
 class AvSim(nn.Module):
     """Two encoders, two projections and a temperature; see the top of the file.
 
+    Args:
+        config: sizes; left out, ``tiny``.
+        eyes: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is no part of
+            this module: it is not trained, its weights lie in a folder of their own, and the tag here has its tag.
+
+    Raises:
+        UsageError: settings that fit no model.
+        WeightsError: other ``eyes`` than the configuration names.
+
     Examples:
         >>> model = AvSim.from_pretrained("av_sim")                   # doctest: +SKIP
         >>> model.similarity(clip, sound)                             # doctest: +SKIP
         0.61
     """
 
-    def __init__(self, config: AvSimConfig | None = None) -> None:
+    def __init__(self, config: AvSimConfig | None = None, eyes: StrikeVision | None = None) -> None:
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
         c.check()
-        self.video = space_time.SpaceTime(c.video)
+        object.__setattr__(self, "eyes", _checked(eyes, c.video))
+        self.video = Moments(c.video) if isinstance(c.video, MomentsConfig) else SpaceTime(c.video)
         self.audio = ast.Ast(c.audio)
         # of the released code: a linear layer behind CLS, and AST's own head
         self.vid_proj = nn.Linear(c.video.dim, c.dim)
@@ -121,21 +133,38 @@ class AvSim(nn.Module):
         """Where the model is."""
         return self.vid_proj.weight.device
 
-    def see(self, frames: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of frames [B, T, 3, size, size] (uint8, or in [0, 1])."""
-        return F.normalize(self.vid_proj(self.video(frames)).float(), dim=-1)
+    def windows(self, clip: Clip) -> tuple[Tensor, ...]:
+        """What :meth:`see` reads of a clip, window by window, [W, ...] each: frame vectors and places in ``tiny``,
+        frames in ``paper``.
+
+        The clip's own sound is not looked at.
+
+        Raises:
+            UsageError: ``tiny`` without its ``eyes``.
+        """
+        if isinstance(self.video, SpaceTime):
+            return (self.video.pixels(clip),)
+        if self.eyes is None:
+            raise UsageError("these encoders came without the frozen vision encoder: no clip can be looked at")
+        return self.video.windows(clip, self.eyes.to(self.device))
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side that clips are read at."""
+        return self.config.video.size if isinstance(self.video, SpaceTime) else self.eyes.config.size
+
+    def see(self, *seen: Tensor) -> Tensor:
+        """Unit vectors [B, 256] of what :meth:`windows` gives."""
+        return F.normalize(self.vid_proj(self.video(*seen)).float(), dim=-1)
 
     def hear(self, bank: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of filter banks [B, T, 128] of what the encoder hears."""
+        """Unit vectors [B, 256] of filter banks [B, T, bands] of what the encoder hears."""
         return F.normalize(self.aud_proj(self.audio(bank)).float(), dim=-1)
 
     @torch.no_grad()
     def look(self, clip: Clip) -> np.ndarray:
-        """What a clip looks like: a unit vector float32 [256], the mean over its windows.
-
-        The clip's own sound is not looked at.
-        """
-        windows = self.see(self.video.pixels(clip))
+        """What a clip looks like: a unit vector float32 [256], the mean over its windows; see :meth:`windows`."""
+        windows = self.see(*self.windows(clip))
         return F.normalize(windows.mean(0), dim=0).cpu().numpy()
 
     @torch.no_grad()
@@ -145,43 +174,91 @@ class AvSim(nn.Module):
         Raises:
             UsageError: under 25 ms.
         """
-        windows = space_time.windows_of(sound.duration, self.config.video.seconds)
+        windows = windows_of(sound.duration, self.config.video.seconds)
         parts = [sound.slice(*w) for w in windows] if len(windows) > 1 else [sound]
         vectors = self.hear(torch.cat([self.audio.listen(part) for part in parts]))
         return F.normalize(vectors.mean(0), dim=0).cpu().numpy()
+
+    @torch.no_grad()
+    def per_frame(self, clip: Clip) -> Tensor:
+        """One vector for every 1 / fps of a clip, [T, dim]: what the diffusion model is conditioned on (section 3.6).
+
+        Windows follow each other; of the last one, which ends where the clip ends, only what the others have not.
+        """
+        seen = self.video.per_frame(*self.windows(clip))  # [W, T of a window, dim]
+        video = self.config.video
+        starts = torch.tensor([start for start, _ in windows_of(clip.duration, video.seconds)])
+        times = torch.arange(max(1, math.ceil(clip.duration * video.fps - 1e-6))) / video.fps
+        window = (times / video.seconds + 1e-6).long().clamp(max=len(starts) - 1)
+        place = ((times - starts[window]) * video.fps + 1e-4).long().clamp(max=seen.shape[1] - 1)
+        return seen[window, place]
 
     def similarity(self, clip: Clip, sound: Sound) -> float:
         """Cosine of what is seen and what is heard, -1 to 1."""
         return float(self.look(clip) @ self.listen(sound))
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
-        from v2a_nb.hub import save_weights
+    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` (fp16), and the ``eyes`` in ``vision/`` below.
 
+        Args:
+            folder: is made.
+            vision: a folder with the ``eyes``, perhaps relative to this one; given, they are referred to and not
+                written.
+            card: goes to ``config.json``.
+        """
         config = {"kind": "av-sim", **asdict(self.config), **self.card, **card}
-        return save_weights(folder, self.state_dict(), config)
+        return save_weights(folder, self.state_dict(), config | keep_eyes(self.eyes, folder, vision))
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "av_sim", revision: str | None = None) -> AvSim:
         """Load from a folder, by a shipped name, or from a Hub id.
 
         Raises:
-            WeightsError: no such weights, weights of another kind, or damaged ones.
+            WeightsError: no such weights, weights of another kind, damaged ones, or other ``eyes`` than they were
+                trained with.
         """
-        from v2a_nb.hub import load_weights, open_weights
-
         path, config = open_weights(name, "av-sim", "audio-visual encoders", revision)
-        model = cls(config_of(config))
+        model = cls(config_of(config), eyes_of(path, config))
         load_weights(model, path)
-        model.card = {k: v for k, v in config.items() if k not in AvSimConfig.__dataclass_fields__ and k != "kind"}
+        told = (*AvSimConfig.__dataclass_fields__, "kind", "parts")
+        model.card = {k: v for k, v in config.items() if k not in told}
         return model.eval()
 
 
 def config_of(told: dict) -> AvSimConfig:
     """The sizes that ``config.json`` tells, whatever else it tells."""
-    from v2a_nb.hub import fields_of
-
     fields = fields_of(AvSimConfig, told)
-    fields["video"] = space_time.SpaceTimeConfig(**fields_of(space_time.SpaceTimeConfig, fields["video"]))
+    video = MomentsConfig if "vector_dim" in fields["video"] else SpaceTimeConfig
+    fields["video"] = video(**fields_of(video, fields["video"]))
     fields["audio"] = ast.AstConfig(**fields_of(ast.AstConfig, fields["audio"]))
     return AvSimConfig(**fields)
+
+
+def keep_eyes(eyes: StrikeVision | None, folder: str | Path, vision: str | None = None) -> dict:
+    """Write the ``eyes`` in ``vision/`` below a folder, unless ``vision`` says where they are: the ``"parts"`` of
+    ``config.json``, which :func:`eyes_of` reads."""
+    if vision is None:
+        if eyes is None:
+            return {}
+        eyes.save_pretrained(Path(folder) / "vision")
+    return {"parts": {"vision": vision or "vision"}}
+
+
+def eyes_of(path: Path, config: dict) -> StrikeVision | None:
+    """The frozen encoder that ``config.json`` in ``path`` names, or None.
+
+    Raises:
+        WeightsError: it is not there.
+    """
+    parts = parts_of(path, config)
+    return StrikeVision.from_pretrained(parts["vision"]) if "vision" in parts else None
+
+
+def _checked(eyes: StrikeVision | None, video: MomentsConfig | SpaceTimeConfig) -> StrikeVision | None:
+    """The eyes, frozen, if they are those that the configuration names."""
+    if eyes is None or not isinstance(video, MomentsConfig):
+        return None
+    has = tag_of(eyes, "vision")
+    if video.encoder not in ("", has):
+        raise WeightsError(f"these encoders read vectors of {video.encoder}, and the vision encoder is {has}")
+    return eyes.eval().requires_grad_(False)

@@ -356,3 +356,66 @@ def sample_long(
     for start, stop in windows(total, context, overlap, align):
         parts.append((start, stop, guided(model, *conditions(start, stop), guidance)))
     return sample(in_windows(parts, total, overlap), shape, noise, generators, **how)
+
+
+def decode_long(
+    decode: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    channels: int,
+    factor: int,
+    context: int,
+    overlap: int,
+    align: int = 1,
+) -> Tensor:
+    """The picture [B, channels, H factor, W factor] of latents of any width.
+
+    Decoded in windows as wide as training had, cross-faded, so that a long sound needs no more memory at a time.
+
+    Args:
+        decode: latents [B, C, H, w] to pictures.
+        latents: [B, C, H, W].
+        channels: of the picture.
+        factor: pixels, in each direction, of one latent.
+        context, overlap, align: latent columns, see :func:`windows`.
+    """
+    rows, columns = latents.shape[-2:]
+    parts = [
+        (a * factor, b * factor, lambda wide, t, a=a, b=b: decode(latents[..., a:b]))
+        for a, b in windows(columns, context, overlap, align)
+    ]
+    wide = latents.new_zeros(len(latents), channels, rows * factor, columns * factor)
+    return in_windows(parts, wide.shape[-1], overlap * factor)(wide, torch.zeros(0))
+
+
+def spectrogram_unet(
+    *,
+    rows: int,
+    channels: int,
+    widths: Sequence[int],
+    layers: int,
+    heads: Sequence[int],
+    groups: int,
+    context_width: int,
+    linear: bool = True,
+):
+    """Stable Diffusion's UNet in any size: cross-attention at all sizes but the coarsest, and in the middle.
+
+    Args:
+        rows: H of the latents.
+        channels: of the latents.
+        widths, layers: channels at each size, and residual blocks there.
+        heads: attention heads at each size (diffusers calls them ``attention_head_dim``).
+        groups: of the group norms.
+        context_width: numbers in a context token.
+        linear: how attention is projected: Stable Diffusion 2 has linear maps, version 1 convolutions.
+    """
+    from diffusers import UNet2DConditionModel
+
+    n = len(widths)
+    return UNet2DConditionModel(
+        sample_size=rows, in_channels=channels, out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D",) * (n - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (n - 1),
+        block_out_channels=tuple(widths), layers_per_block=layers, attention_head_dim=tuple(heads),
+        norm_num_groups=groups, cross_attention_dim=context_width, use_linear_projection=linear,
+    )  # fmt: skip

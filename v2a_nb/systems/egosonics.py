@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.diffusion import Conditions, diffusion_loss, in_windows, sample_long, windows
+from v2a_nb.systems.diffusion import Conditions, decode_long, diffusion_loss, sample_long
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF, PRESETS, EgoSonicsConfig, make_unet
 from v2a_nb.systems.generation import Coded, Progress, check_fit, evaluating, seeded
 from v2a_nb.systems.syncronet import SyncroNet, VideoToText, WordTokens, control_weights
@@ -138,14 +138,11 @@ class EgoSonics(Coded):
 
     def decode_picture(self, latents: Tensor) -> Tensor:
         """The picture [B, c, H f, W f] of latents, decoded in windows as wide as training had, cross-faded."""
-        c, f = self.config, self.config.factor
+        c = self.config
         with torch.no_grad(), evaluating(self):
-            parts = [
-                (a * f, b * f, lambda wide, t, a=a, b=b: self.autoencoder.decode(latents[..., a:b]))
-                for a, b in windows(latents.shape[-1], c.context, c.overlap, c.align)
-            ]
-            wide = latents.new_zeros(len(latents), c.stft.channels, c.rows * f, latents.shape[-1] * f)
-            return in_windows(parts, wide.shape[-1], c.overlap * f)(wide, torch.zeros(0))
+            return decode_long(
+                self.autoencoder.decode, latents, c.stft.channels, c.factor, c.context, c.overlap, c.align
+            )  # fmt: skip
 
     def decode_latents(self, latents: Tensor, num_samples: int | None = None, *, seed: int = 0) -> Tensor:
         """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]; ``seed`` is of Griffin-Lim's first phases."""

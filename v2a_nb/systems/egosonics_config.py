@@ -9,7 +9,7 @@ from torch import nn
 from v2a_nb.audio.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.diffusion import Noise
+from v2a_nb.systems.diffusion import Noise, spectrogram_unet
 from v2a_nb.systems.syncronet import WEIGHTINGS
 
 
@@ -142,17 +142,8 @@ AUTOENCODER_OF = {"tiny": AUTOENCODERS["tiny"], "paper": AUTOENCODERS["paper"]}
 
 
 def make_unet(c: EgoSonicsConfig) -> nn.Module:
-    """The UNet that is trained as a base and then frozen: cross-attention at all sizes but the coarsest.
-
-    As in Stable Diffusion, where it stands at 64, 32 and 16 of 64, 32, 16 and 8, and in the middle.
-    """
-    from diffusers import UNet2DConditionModel
-
-    n = len(c.widths)
-    return UNet2DConditionModel(
-        sample_size=c.rows, in_channels=c.latent_channels, out_channels=c.latent_channels,
-        down_block_types=("CrossAttnDownBlock2D",) * (n - 1) + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (n - 1),
-        block_out_channels=c.widths, layers_per_block=c.layers, attention_head_dim=c.heads,
-        norm_num_groups=c.groups, cross_attention_dim=c.text_width, use_linear_projection=True,
+    """The UNet that is trained as a base and then frozen."""
+    return spectrogram_unet(
+        rows=c.rows, channels=c.latent_channels, widths=c.widths, layers=c.layers, heads=c.heads, groups=c.groups,
+        context_width=c.text_width,
     )  # fmt: skip

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +21,9 @@ from torch import Tensor, nn
 from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.audio.super_resolution import SuperResolution
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights, tag_of
+from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights
 from v2a_nb.systems.egosonics_config import PRESETS, EgoSonicsConfig, make_unet
-from v2a_nb.vision.frame_image import CLIP_ID, ClipFrames, load_frame_encoder
+from v2a_nb.vision.frame_image import CLIP_ID, ClipFrames, check_encoder, load_frame_encoder
 
 if TYPE_CHECKING:
     from v2a_nb.systems.egosonics import EgoSonics
@@ -73,7 +72,7 @@ def load(cls: type[EgoSonics], name: str | Path, revision: str | None = None) ->
     sharp = SuperResolution.from_pretrained(parts["super_resolution"]) if "super_resolution" in parts else None
     autoencoder = ImageAutoencoder.from_pretrained(parts["autoencoder"])
     eyes = load_frame_encoder(parts["vision"])
-    _check_encoder(eyes, parts["vision"], config.get("encoder"), path)
+    check_encoder(eyes, parts["vision"], config.get("encoder"), path)
     system = cls(fields, eyes, autoencoder, base, sharp).eval()
     load_weights(system, path, optional=tuple(k for k in system.state_dict() if not k.startswith(OWN)))
     system.card = config
@@ -161,12 +160,3 @@ def _config(path: Path, config: dict) -> EgoSonicsConfig:
         return EgoSonicsConfig(**fields_of(EgoSonicsConfig, config))
     except (UsageError, TypeError) as error:
         raise WeightsError(f"{path / 'config.json'} does not describe an EgoSonics: {error}") from error
-
-
-def _check_encoder(eyes: nn.Module, where: str | Path, told: object, path: Path) -> None:
-    """Refuse another frame encoder than the one whose tag the card has: its vectors would mean something else."""
-    if not isinstance(told, str) or not re.fullmatch(r".+@[0-9a-f]{4}", told):
-        return
-    has = tag_of(eyes, told.rpartition("@")[0])
-    if has != told:
-        raise WeightsError(f"{path} was trained with the frame encoder {told}, and {where} holds {has}")

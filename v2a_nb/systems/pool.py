@@ -301,7 +301,7 @@ class Pool:
         def parts() -> Iterable[tuple[Clip, Source]]:
             seconds = model.config.video.seconds
             for path in paths:
-                for i, clip in enumerate(media.windows(path, seconds, size=model.config.video.size)):
+                for i, clip in enumerate(media.windows(path, seconds, size=model.size)):
                     if clip.duration >= SHORTEST_S:
                         yield clip, Source(Path(path).stem, i * seconds, clip.duration, path=str(path))
 

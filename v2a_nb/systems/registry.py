@@ -12,7 +12,7 @@ from v2a_nb.errors import UsageError, WeightsError
 if TYPE_CHECKING:
     from v2a_nb.systems.generation import System
 
-SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics"}
+SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
 """By name, the class, in the file of that name."""
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "

@@ -144,20 +144,23 @@ class Retrieval(System):
 
     # --- weights ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, *, encoder: str | None = None, **card: object) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, *, encoder: str | None = None, vision: str | None = None, **card: object
+    ) -> Path:
         """Write the pool here, and the encoders in ``encoder/`` below.
 
         Args:
             folder: is made.
             encoder: name of weights that :func:`v2a_nb.hub.find_weights` knows, or a folder, perhaps relative to this
                 one; given, the encoders are referred to and not written.
+            vision: of the encoders that are written, see :meth:`AvSim.save_pretrained`.
             card: goes to ``config.json``.
         """
         from v2a_nb.hub import save_weights
 
         folder = Path(folder)
         if encoder is None:
-            self.model.save_pretrained(folder / "encoder")
+            self.model.save_pretrained(folder / "encoder", vision=vision)
         state, told = self.pool.tensors()
         parts = {"encoder": encoder or "encoder"}
         return save_weights(folder, state, {"kind": self.name, "by": self.by, "parts": parts, **card, **told})

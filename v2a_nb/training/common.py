@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,28 @@ def begin(out: str | Path, resume: bool = False) -> Path:
     if (out / "log.jsonl").exists() and not resume:
         raise V2AError(f"{out} holds a run already; give --resume, or another --out")
     return out
+
+
+def settle(path: Path, told: dict, may_differ: Sequence[str] = ()) -> None:
+    """Keep what a run was made with in ``path``; another run's results must not be taken for this one's.
+
+    Args:
+        told: settings, by name.
+        may_differ: names that are not compared.
+
+    Raises:
+        V2AError: the folder holds a run with other settings.
+    """
+    told = json.loads(json.dumps(told))
+    if not path.exists():
+        write_text(path, json.dumps(told) + "\n")
+        return
+    before = json.loads(path.read_text())
+    other = [k for k in told if told[k] != before.get(k) and k not in may_differ]
+    if other:
+        raise V2AError(
+            f"{path.parent} holds a run with another {', '.join(other)}; give what it was made with, or another --out"
+        )
 
 
 def cores() -> int:

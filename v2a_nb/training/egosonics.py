@@ -46,9 +46,9 @@ from v2a_nb.hub import SHIPPED, as_shipped, find_weights, save_weights, tag_of
 from v2a_nb.systems.diffusion import guided, sample, use_of_video
 from v2a_nb.systems.egosonics import PRESETS, EgoSonics, EgoSonicsConfig
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF
-from v2a_nb.training.common import write_readme
+from v2a_nb.training.common import settle, write_readme
 from v2a_nb.training.egosonics_autoencoder import cache_latents, train_autoencoder
-from v2a_nb.training.egosonics_world import PER_RECORDING, SECONDS, BatchOf, Scenes, batches, gather_scenes, write_json
+from v2a_nb.training.egosonics_world import PER_RECORDING, SECONDS, BatchOf, Scenes, batches, gather_scenes
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.vision.encoder import StrikeVision
 
@@ -313,7 +313,8 @@ def train_egosonics(
     eyes = StrikeVision.from_pretrained(encoder)
     EgoSonics(config, eyes, ImageAutoencoder(autoencoder))  # says what does not fit before anything is rendered
     told = {"seed": seed, "encoder": tag_of(eyes, "vision"), **asdict(budget)}
-    _settle(out / "run.json", told | {"config": asdict(config), "autoencoder": asdict(autoencoder)}, ablation)
+    told_all = told | {"config": asdict(config), "autoencoder": asdict(autoencoder)}
+    settle(out / "run.json", told_all, () if ablation is None else ("steps",))
     cache = Path(data) if data else out / "cache"
     hear, see = PER_RECORDING * budget.sound_recordings, PER_RECORDING * budget.video_recordings
     say(f"world: {hear} clips to hear and {see} to see, seed {budget.data_seed}")
@@ -358,22 +359,6 @@ def train_egosonics(
     card |= {"steps": budget.steps, "encoder": told["encoder"], "round_trip": score}
     card |= {"ablation": ablation} if ablation else {}
     return _write(system.cpu(), out, folder, encoder, card)
-
-
-def _settle(path: Path, told: dict, ablation: str | None) -> None:
-    """Keep what a run was made with; another run's results must not be taken for this one's."""
-    told = json.loads(json.dumps(told))
-    if path.exists():
-        before = json.loads(path.read_text())
-        other = [k for k in told if told[k] != before.get(k) and (ablation is None or k != "steps")]
-        if other:
-            raise V2AError(
-                f"{path.parent} holds a run with another {', '.join(other)}; give what it was made with, or another "
-                "--out"
-            )
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, told)
 
 
 def _write(system: EgoSonics, out: Path, folder: Path, encoder: str | Path, card: dict) -> Path:

@@ -41,6 +41,7 @@ def train_autoencoder(
     held: int,
     batch_size: int = 16,
     seed: int = 0,
+    crop: int = CROP,
 ) -> ImageAutoencoder:
     """Train, calibrate and score the autoencoder; ``folder/weights`` is the result, and read where it is there.
 
@@ -49,6 +50,7 @@ def train_autoencoder(
         folder: for log, state and result.
         config: sizes.
         steps, batch_size, seed: of the training.
+        crop: columns that it sees of a picture.
     """
     weights = folder / "weights"
     if (weights / "config.json").exists():
@@ -68,7 +70,7 @@ def train_autoencoder(
         }
 
     plan = Plan(steps=steps, lr=1e-3, warmup=min(100, steps // 4), seed=seed, bf16=True)
-    batch_of = batches({"images": scenes.images}, n, batch_size, seed, 1, crop=CROP)
+    batch_of = batches({"images": scenes.images}, n, batch_size, seed, 1, crop=crop)
     autoencoder = fit(module, batch_of, plan, folder, resume=True, watch=watch, watch_every=200).autoencoder.cpu()
     autoencoder.calibrate(torch.from_numpy(scenes.images[: min(n, 256)].astype(np.float32)))
     as_shipped(autoencoder)

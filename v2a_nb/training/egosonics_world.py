@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from v2a_nb.vision.frame_image import slower
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.narration import narrate
 from v2a_nb.world.picture import frames
-from v2a_nb.world.recording import draw
+from v2a_nb.world.recording import Recording, draw
 
 SECONDS = 5.12
 """Of a clip: the 64 latent columns that the system's windows have."""
@@ -57,6 +57,7 @@ class Scenes:
         starts: int64 [N], where in its recording each clip begins, samples.
         seed: of the world.
         stft: of the images.
+        ambience_dbfs: see :func:`gather_scenes`.
     """
 
     images: np.ndarray
@@ -67,9 +68,19 @@ class Scenes:
     starts: np.ndarray
     seed: int
     stft: StftImage
+    ambience_dbfs: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def last(self, clips: int) -> Scenes:
+        """The last so many clips."""
+        some = {
+            "images": self.images[-clips:], "vectors": None if self.vectors is None else self.vectors[-clips:],
+            "narrations": self.narrations[-clips:], "onsets": self.onsets[-clips:],
+            "recordings": self.recordings[-clips:], "starts": self.starts[-clips:],
+        }  # fmt: skip
+        return replace(self, **some)
 
     def waves(self, which: np.ndarray) -> np.ndarray:
         """The true sounds of some clips, rendered again: float32 [n, samples]."""
@@ -77,7 +88,8 @@ class Scenes:
         for i in which:
             if self.recordings[i] != last:
                 last = int(self.recordings[i])
-                mix = world_sound.render(draw(self.seed, last), self.stft.sample_rate)["mix"]
+                recording = room_of(self.seed, last, self.ambience_dbfs)
+                mix = world_sound.render(recording, self.stft.sample_rate)["mix"]
             made.append(mix[self.starts[i] : self.starts[i] + n])
         return np.stack(made).astype(np.float32)
 
@@ -92,6 +104,7 @@ def gather_scenes(
     picture: str = "tiny",
     fps: float | None = None,
     min_rms_dbfs: float | None = None,
+    ambience_dbfs: tuple[float, float] | None = None,
     workers: int | None = None,
 ) -> Scenes:
     """Render :data:`PER_RECORDING` clips of each recording, once; kept in ``folder``.
@@ -106,6 +119,7 @@ def gather_scenes(
         picture: name of the STFT image.
         fps: frames a second that the encoder is shown, see :func:`~v2a_nb.vision.frame_image.slower`.
         min_rms_dbfs: only clips above this level, see :func:`~v2a_nb.audio.loudness.loud_parts`; left out, all.
+        ambience_dbfs: least and greatest level of the rooms, each drawn anew; left out, as the world has them.
         workers: processes; left out, one for each core that this process may use.
 
     Raises:
@@ -118,8 +132,8 @@ def gather_scenes(
     tag = None if eyes is None else tag_of(eyes, "vision")
     told = {
         "seed": seed, "first": first, "recordings": recordings, "per_recording": PER_RECORDING, "seconds": SECONDS,
-        "picture": picture, "encoder": tag, "fps": fps,
-        "min_rms_dbfs": min_rms_dbfs,
+        "picture": picture, "encoder": tag, "fps": fps, "min_rms_dbfs": min_rms_dbfs,
+        "ambience_dbfs": None if ambience_dbfs is None else list(ambience_dbfs),
     }  # fmt: skip
     about, n = folder / "scenes.json", recordings * PER_RECORDING
     told = {k: v for k, v in told.items() if v is not None or k == "encoder"}
@@ -137,7 +151,7 @@ def gather_scenes(
     parts = [(folder / f"part-{a:05d}.json", a) for a in range(0, recordings, PART)]
     eyes_at = None if encoder is None else str(encoder)
     jobs = [
-        (str(path), eyes_at, picture, fps, min_rms_dbfs, seed, first, a, min(PART, recordings - a))
+        (str(path), eyes_at, picture, fps, min_rms_dbfs, ambience_dbfs, seed, first, a, min(PART, recordings - a))
         for path, a in parts
         if not path.exists()
     ]
@@ -158,7 +172,16 @@ def gather_scenes(
         starts=np.array([clip["start"] for clip in clips]),
         seed=seed,
         stft=stft,
+        ambience_dbfs=ambience_dbfs,
     )
+
+
+def room_of(seed: int, index: int, ambience_dbfs: tuple[float, float] | None = None) -> Recording:
+    """A recording, its ambience perhaps at another level than the world drew."""
+    recording = draw(seed, index)
+    if ambience_dbfs is None:
+        return recording
+    return recording.changed(ambience_dbfs=float(recording.rng("room-level").uniform(*ambience_dbfs)))
 
 
 def cores() -> int:
@@ -200,7 +223,7 @@ def batches(
 @torch.no_grad()
 def _render(job: tuple) -> None:
     """One part of :func:`gather_scenes`."""
-    path, encoder, picture, fps, min_rms_dbfs, seed, first, begin, count = job
+    path, encoder, picture, fps, min_rms_dbfs, ambience_dbfs, seed, first, begin, count = job
     torch.set_num_threads(1)
     folder, stft = Path(path).parent, STFT_IMAGES[picture]
     eyes = None if encoder is None else StrikeVision.from_pretrained(encoder)
@@ -208,7 +231,7 @@ def _render(job: tuple) -> None:
     vectors = None if eyes is None else np.load(folder / "vectors.npy", mmap_mode="r+")
     n, clips = round(SECONDS * stft.sample_rate), []
     for index in range(begin, begin + count):
-        recording = draw(seed, first + index)
+        recording = room_of(seed, first + index, ambience_dbfs)
         mix = world_sound.render(recording, stft.sample_rate)["mix"]
         rng = recording.rng("scenes")
         starts = _starts(mix, n, rng, stft.sample_rate, min_rms_dbfs)

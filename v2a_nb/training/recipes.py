@@ -56,6 +56,18 @@ def _egosonics(out: Path, data: str | Path | None, steps: int | None, **run) -> 
     return train_egosonics(out, budget=_scaled(Budget(), steps), data=data, **run)
 
 
+def _action2sound(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.action2sound import Budget, train_action2sound
+
+    return train_action2sound(out, budget=_scaled(Budget(), steps), data=data, **run)
+
+
+def _vocoder(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.vocoder import Budget, train_vocoder
+
+    return train_vocoder(out, budget=_scaled(Budget(), steps), data=data, **run)
+
+
 def _vaas(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
     from v2a_nb.training.takes import scaled
     from v2a_nb.training.vaas import STEPS, train_vaas
@@ -70,6 +82,19 @@ def _summary(out: Path, data: str | Path | None, steps: int | None, **run) -> Pa
     return train_summary(out, **scaled(steps or STEPS, STEPS), takes=data, **run)
 
 
+def _av_sim(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.av_representation import train_av_sim
+    from v2a_nb.training.shots import Budget
+
+    return train_av_sim(out, budget=_scaled(Budget(), steps), data=data, **run)
+
+
+def _av_sync(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
+    from v2a_nb.training.av_sync import BUDGET, train_av_sync
+
+    return train_av_sync(out, budget=_scaled(BUDGET, steps), data=data, **run)
+
+
 def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
     """Solved in one go, from a world that is not kept."""
     from v2a_nb.metrics.material import write_material
@@ -79,12 +104,23 @@ def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: in
     return folder
 
 
+def _ambience(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
+    """Solved in one go, from a world that is not kept."""
+    from v2a_nb.metrics.ambience_kind import TRAIN_SEED, write_ambience
+
+    folder = out / "weights"
+    write_ambience(folder, seed=TRAIN_SEED + seed)
+    return folder
+
+
 def _scaled(budget, steps: int | None):
     """A budget whose last stage has so many steps, all else in proportion."""
     return budget if steps is None else budget.scaled(steps / budget.steps)
 
 
 RECIPES: dict[str, Callable[..., Path]] = {
-    "vaura": _vaura, "egosonics": _egosonics, "vaas": _vaas, "summary": _summary, "material": _material,
+    "vaura": _vaura, "egosonics": _egosonics, "action2sound": _action2sound, "vocoder": _vocoder,
+    "av_sim": _av_sim, "av_sync": _av_sync,
+    "vaas": _vaas, "summary": _summary, "material": _material, "ambience": _ambience,
 }  # fmt: skip
-"""Two systems; the alignment score and the summarizer of EgoSonics; the classifier of the truth metrics."""
+"""Three systems, the vocoder of the last, and the encoders and the pool of ``retrieval``; then what metrics need."""

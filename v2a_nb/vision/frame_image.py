@@ -8,6 +8,7 @@ V-AURA's decoder reads.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,24 @@ def load_frame_encoder(folder: str | Path) -> nn.Module:
     if kind not in kinds:
         raise WeightsError(f"{path} holds {kind!r} weights; a frame encoder is one of {', '.join(kinds)}")
     return kinds[kind].from_pretrained(path)
+
+
+def check_encoder(eyes: nn.Module, where: str | Path, told: object, path: Path) -> None:
+    """Refuse another frame encoder than the one whose tag the card has: its vectors would mean something else.
+
+    Args:
+        eyes: the encoder.
+        where: it was read.
+        told: the tag in the card, ``name@`` and four digits; anything else is not compared.
+        path: of the weights that need it.
+
+    Raises:
+        WeightsError: it is another one.
+    """
+    from v2a_nb.hub import tag_of
+
+    if not isinstance(told, str) or not re.fullmatch(r".+@[0-9a-f]{4}", told):
+        return
+    has = tag_of(eyes, told.rpartition("@")[0])
+    if has != told:
+        raise WeightsError(f"{path} was trained with the frame encoder {told}, and {where} holds {has}")

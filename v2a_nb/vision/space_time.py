@@ -6,17 +6,14 @@ attends to everything. What the attention over space gives is added to the block
 time is heard through it alone. The released code calls this TimeSformer, but the original adds the time
 attention as a residual of its own, so weights of ``transformers``' ``TimesformerModel`` do not fit.
 
-- ``paper``: ViT-B/16 on 16 frames of 224 pixels. Parameters have the names of the released
-  ``ldm/models/video_transformer.py``, so that published weights load.
-- ``tiny``: 64 pixels. The patches are cut from three halvings by convolution and not from pixels, for a patch of
-  16 pixels that is projected linearly blurs a stick of three; and each frame comes with its change since the
-  last one.
+Its defaults are the paper's, ViT-B/16 on 16 frames of 224 pixels. Parameters have the names of the released
+``ldm/models/video_transformer.py``, so that published weights load. ``tiny`` has another encoder,
+:mod:`v2a_nb.vision.moments`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +22,6 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
-
-if TYPE_CHECKING:
-    from v2a_nb.vision.encoder import StrikeVision
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as the released loader normalises."""
@@ -43,8 +37,6 @@ class SpaceTimeConfig:
         frames: most frames that are read at once.
         fps: of the frames that are picked from a clip.
         dim, depth, heads, mlp: of the transformer; ``mlp`` is the hidden width.
-        stem: channels of convolutions that each halve the picture before patches are cut; none in the paper.
-        change: give each frame's change since the last one as three more channels.
         time_init: ``"zeros"`` as published, where a ViT is inflated and must first act as it did, or ``"random"``
             for training from nothing.
         sampling: ``"fps"``, frames at multiples of 1 / fps; or ``"released"``, the loader's ``frames`` indices
@@ -59,16 +51,13 @@ class SpaceTimeConfig:
     depth: int = 12
     heads: int = 12
     mlp: int = 3072
-    stem: tuple[int, ...] = ()
-    change: bool = False
     time_init: str = "zeros"
     sampling: str = "fps"
 
     def check(self) -> None:
         """Raise :class:`UsageError` for sizes that fit no encoder."""
-        step = 2 ** (len(self.stem) + bool(self.stem))
-        if self.size % self.patch or self.patch % step:
-            raise UsageError(f"{self.size} pixels cannot be cut into patches of {self.patch} after {step}-fold halving")
+        if self.size % self.patch:
+            raise UsageError(f"{self.size} pixels cannot be cut into patches of {self.patch}")
         if self.dim % self.heads:
             raise UsageError(f"{self.dim} channels cannot be shared by {self.heads} heads")
         if self.frames < 1 or self.fps <= 0:
@@ -92,38 +81,14 @@ class SpaceTimeConfig:
         return min(self.frames, int(seconds * self.fps + 1e-6) + 1)
 
 
-PRESETS = {
-    "tiny": SpaceTimeConfig(
-        size=64, dim=96, depth=2, heads=4, mlp=192, stem=(32, 64), change=True, time_init="random"
-    ),
-    "paper": SpaceTimeConfig(),
-}  # fmt: skip
-
-
 class _Patches(nn.Module):
-    """[N, channels, side, side] to patches [N, grid * grid, dim]."""
+    """[N, 3, side, side] to patches [N, grid * grid, dim]."""
 
     def __init__(self, c: SpaceTimeConfig) -> None:
         super().__init__()
-        channels, side = 3 * (1 + c.change), c.patch
-        layers: list[nn.Module] = []
-        if c.stem:  # what comes is halved already
-            channels, side = 4 * channels, side // 2
-        for i, width in enumerate((*c.stem, *c.stem[-1:])):
-            stride = 2 if i < len(c.stem) else 1  # the last one looks around
-            layers += [
-                nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-            channels, side = width, side // stride
-        if layers:
-            self.stem = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(channels, c.dim, side, stride=side)
+        self.proj = nn.Conv2d(3, c.dim, c.patch, stride=c.patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        if hasattr(self, "stem"):
-            x = self.stem(x.contiguous(memory_format=torch.channels_last))
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
@@ -196,13 +161,13 @@ class SpaceTime(nn.Module):
         UsageError: sizes that fit no encoder.
 
     Examples:
-        >>> SpaceTime(PRESETS["tiny"])(torch.rand(2, 16, 3, 64, 64)).shape
-        torch.Size([2, 96])
+        >>> SpaceTime()(torch.rand(2, 16, 3, 224, 224)).shape         # doctest: +SKIP
+        torch.Size([2, 768])
     """
 
     def __init__(self, config: SpaceTimeConfig | None = None) -> None:
         super().__init__()
-        self.config = c = config or PRESETS["tiny"]
+        self.config = c = config or SpaceTimeConfig()
         c.check()
         self.patch_embed = _Patches(c)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
@@ -235,16 +200,9 @@ class SpaceTime(nn.Module):
         if frames.ndim != 5 or frames.shape[2:] != (3, c.size, c.size) or not 1 <= frames.shape[1] <= c.frames:
             raise UsageError(f"frames must be [B, 1 to {c.frames}, 3, {c.size}, {c.size}], not {tuple(frames.shape)}")
         b, t = frames.shape[:2]
-        mean, deviation = self.mean, self.deviation
-        if c.stem:  # 2 x 2 pixels become channels: nothing is lost, and a quarter of the places is left
-            half = c.size // 2
-            frames = frames.view(b, t, 3, half, 2, half, 2).permute(0, 1, 2, 4, 6, 3, 5).flatten(2, 4)
-            mean, deviation = (x.repeat_interleave(4, 0) for x in (mean, deviation))
         if not frames.is_floating_point():
-            frames = frames.to(mean.dtype) / 255
-        frames = (frames - mean) / deviation
-        if c.change:
-            frames = torch.cat([frames, frames - torch.cat([frames[:, :1], frames[:, :-1]], dim=1)], dim=2)
+            frames = frames.to(self.mean.dtype) / 255
+        frames = (frames - self.mean) / self.deviation
         patches = self.patch_embed(frames.flatten(0, 1)).view(b, t, -1, c.dim)
         patches = patches + self.pos_embed[:, None, 1:] + self.temporal_embed[:, :t, None]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(b, 1, c.dim)
@@ -273,24 +231,6 @@ class SpaceTime(nn.Module):
             raise UsageError(f"unknown pool {pool!r}; there is max and mean")
         patches = self.tokens(frames)[1]
         return patches.amax(2) if pool == "max" else patches.mean(2)
-
-    @torch.no_grad()
-    def borrow(self, eyes: StrikeVision) -> None:
-        """Start from the first convolutions of an encoder that was trained already, as the paper starts from EgoVLP.
-
-        Both read a picture and its change; only how these are scaled differs, and is put into the weights.
-
-        Raises:
-            UsageError: a stem of another form.
-        """
-        c = self.config
-        if (c.size, c.stem, c.change) != (eyes.config.size, eyes.config.motion, True):
-            raise UsageError(f"a stem {c.stem} at {c.size} pixels cannot start from {eyes.config.motion}")
-        theirs = [layer for layer in (*eyes.motion, *eyes.space) if not isinstance(layer, nn.PixelUnshuffle)]
-        for mine, other in zip(self.patch_embed.stem, theirs, strict=True):
-            mine.load_state_dict(other.state_dict())
-        deviation = self.deviation.repeat_interleave(4, 0)  # [12, 1, 1]
-        self.patch_embed.stem[0].weight.mul_(torch.cat([deviation, 4 * deviation]))
 
     def pixels(self, clip: Clip) -> Tensor:
         """A clip's frames as this network wants them: uint8 [W, T, 3, size, size].

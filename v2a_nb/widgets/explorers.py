@@ -5,6 +5,7 @@
 | :func:`explore_spectrogram` | window, hop, mel bands, Griffin-Lim iterations |
 | :func:`explore_codec` | how many codebooks |
 | :func:`explore_guidance` | guidance, seed, temperature |
+| :func:`explore_ambience` | the level of the condition |
 
 Each returns an explorer that displays a static page (no kernel, no widget, about 2 MB at most) and whose
 ``live()`` is a panel with sliders; see :mod:`v2a_nb.widgets.explorer_frame` for which to use when.
@@ -14,17 +15,20 @@ Examples:
     >>> explore_codec(sound, events=item.truth).live()                            # doctest: +SKIP
 """
 
+from v2a_nb.widgets.explore_ambience import AmbienceExplorer, explore_ambience
 from v2a_nb.widgets.explore_codec import CodecExplorer, explore_codec
 from v2a_nb.widgets.explore_guidance import GuidanceExplorer, explore_guidance
 from v2a_nb.widgets.explore_spectrogram import SpectrogramExplorer, explore_spectrogram
 from v2a_nb.widgets.explorer_frame import Explorer, Variant
 
 __all__ = [
+    "AmbienceExplorer",
     "CodecExplorer",
     "Explorer",
     "GuidanceExplorer",
     "SpectrogramExplorer",
     "Variant",
+    "explore_ambience",
     "explore_codec",
     "explore_guidance",
     "explore_spectrogram",

@@ -1,0 +1,207 @@
+"""The ambience explorer: one clip made for conditions of several levels, under a slider that needs no kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from v2a_nb import plots
+from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError
+from v2a_nb.widgets import explorer_frame as frame
+from v2a_nb.widgets.page import escape
+from v2a_nb.widgets.player import sound_html
+
+if TYPE_CHECKING:
+    from v2a_nb.metrics.ambience import LevelCurve
+
+LEVELS_DBFS = (-70.0, -65.0, -60.0, -55.0, -50.0, -45.0, -40.0)
+LEAST_DBFS, MOST_DBFS = -120.0, 0.0
+MOST = 24  # sounds under a slider
+ASKED, MADE, OVER = "asked (dBFS)", "made (dBFS)", "hits over it (dB)"
+
+
+class AmbienceExplorer(frame.Explorer):
+    """What :func:`explore_ambience` returns.
+
+    Attributes:
+        system, clip, condition, events: as given; the clip's own sound is never an input.
+    """
+
+    lead = (
+        "One clip and one seed; only the level of the condition differs. The dotted line is where the sound's "
+        "ambience has the level that was asked for; dashes in the spectrogram are true onsets."
+    )
+
+    def __init__(
+        self,
+        system,
+        clip: Clip,
+        levels: Sequence[float],
+        condition: Sound | None,
+        seed: int,
+        truth: Mapping | Sequence | None,
+        title: str,
+        options: dict,
+    ) -> None:
+        if not isinstance(clip, Clip):
+            raise UsageError(
+                f"explore_ambience needs a Clip, not a {type(clip).__name__}; read one with v2a.open(path)"
+            )
+        if "ambient" not in getattr(system, "options", ()):
+            name = getattr(system, "name", type(system).__name__)
+            raise UsageError(f"{name} is told no ambience: load one that is with v2a.load('action2sound')")
+        self.system, self.clip, self.options = system, clip, options
+        self.condition = None if condition is None else frame.checked(condition, "explore_ambience")
+        self.times = frame.times_of(truth)
+        given = truth.get("events", ()) if isinstance(truth, Mapping) else truth
+        self.events = [] if given is None else list(given)
+        levels = [levels] if isinstance(levels, int | float) else list(levels)
+        if len(levels) > MOST:
+            raise UsageError(f"{len(levels)} levels are too many for one page: {MOST} at most")
+        super().__init__(
+            title or f"Ambient level: {clip.name}",
+            [{"level": level} for level in levels],
+            {"level": -50.0, "seed": seed},
+        )
+
+    def _check(self, settings: dict) -> None:
+        check(**settings)
+
+    def _compute(self, settings: dict) -> frame.Variant:
+        from v2a_nb.metrics.ambience import ambience_dbfs, hit_levels
+        from v2a_nb.systems.ambient import at_level
+
+        level = float(settings["level"])
+        ambient = level if self.condition is None else at_level(self.condition, level)
+        sound = self.system.generate(self.clip.silent(), seed=settings["seed"], ambient=ambient, **self.options)
+        steady = ambience_dbfs(sound, self.events or None)
+        numbers = {ASKED: level, MADE: steady}
+        if self.times is not None:
+            numbers |= frame.onset_f1(sound, self.times, sound)
+            if self.events and all(isinstance(e, Mapping) and "kind" in e for e in self.events):
+                over = np.maximum(hit_levels(sound, self.events) - steady, 0.0)
+                numbers[OVER] = float(over.mean()) if len(over) else math.nan
+        numbers["onsets"] = len(detect_onsets(sound))
+        label = f"{level:g} dBFS".replace("-", "\u2212")
+        label += f", seed {settings['seed']}" if settings["seed"] != self.defaults["seed"] else ""
+        return frame.Variant(label, settings, sound, partial(self._picture, dict(settings)), numbers)
+
+    def _picture(self, settings: dict) -> plots.Figure:
+        """The curve of what has been made so far with this one marked, and this one's spectrogram."""
+        from matplotlib.figure import Figure
+
+        made = [v for v in self._made.values() if v.settings["seed"] == settings["seed"]]
+        made = sorted(made, key=lambda v: v.settings["level"])
+        here = next(k for k, v in enumerate(made) if v.settings == settings)
+        fig = Figure(figsize=(9, 2.9), layout="constrained")
+        left, right = fig.subplots(1, 2, width_ratios=(1, 2))
+        asked, got = ([v.numbers[name] for v in made] for name in (ASKED, MADE))
+        plots.levels(asked, got, left, here=here)
+        left.set(xlabel="asked (dBFS)", ylabel="made (dBFS)")
+        plots.spectrogram(made[here].sound, right, title=f"condition at {made[here].label}")
+        for time in () if self.times is None else self.times:
+            right.axvline(time, color="white", lw=1, ls="--", alpha=0.8)
+        return plots.show(fig, dpi=80)
+
+    @property
+    def curve(self) -> LevelCurve:
+        """The straight line through the page's points (:func:`v2a_nb.metrics.ambience.level_curve`)."""
+        from v2a_nb.metrics.ambience import level_curve
+
+        return level_curve(*([v.numbers[name] for v in self.variants] for name in (ASKED, MADE)))
+
+    def _body(self) -> str:
+        shown = self.variants
+        pictures = [frame.image_html(v.picture) for v in shown]
+        sounds, reduced = frame.fit_sounds(
+            [v.sound for v in shown], frame.TARGET_BYTES - sum(map(len, pictures)) - 30_000
+        )
+        cards = "".join(
+            f'<div role="group" aria-label="{escape(v.label)}" data-card="{escape(v.label)}" style="margin:0 0 12px">'
+            f'<p data-plain style="font-weight:600;margin:0 0 4px">{escape(v.label)}</p>{picture}'
+            f'<div style="margin:4px 0 0;font-size:.8em">{sound_html(sound)}</div></div>'
+            for v, picture, sound in zip(shown, pictures, sounds, strict=True)
+        )
+        small = f"<p style='margin:8px 0 0'><small>{escape(reduced)}</small></p>" if reduced else ""
+        token = "v2a-" + hashlib.sha256(cards.encode()).hexdigest()[:12]  # from the content, not from chance
+        return (
+            f'<div class="{token}" data-name="Level of the condition" data-first="{len(shown) // 2}" '
+            f'style="margin:12px 0 0"><div data-cards>{cards}</div>{small}'
+            f"<script>(() => {{\n{_script()}\n"
+            f'for (const root of document.querySelectorAll("div.{token}:not([data-mounted])")) mount(root);\n'
+            "})();</script></div>"
+        )
+
+    def _controls(self, w) -> dict:
+        style = frame.control_style(w, continuous_update=False)
+        return {
+            "level": w.FloatSlider(
+                value=self.defaults["level"], min=-90, max=-20, step=1, description="Level (dBFS)", **style
+            ),
+            "seed": w.BoundedIntText(
+                value=self.defaults["seed"], min=0, max=2**31 - 1, description="Seed", **style
+            ),
+        }  # fmt: skip
+
+
+def explore_ambience(
+    system,
+    clip: Clip,
+    levels: Sequence[float] = LEVELS_DBFS,
+    *,
+    condition: Sound | None = None,
+    seed: int = 0,
+    truth: Mapping | Sequence | None = None,
+    title: str = "",
+    **options: object,
+) -> AmbienceExplorer:
+    """One clip, made for conditions of several levels: a table, and a slider over curve, spectrogram and sound.
+
+    The page's slider needs no kernel: its sounds are made beforehand. Where scripts are off, all of them stand below
+    each other. ``.live()`` makes any other level (needs a kernel), ``.at(level=-52)`` is one of them as a value,
+    ``.curve`` the straight line through what was made (Action2Sound, figure 7a), ``.save(path)`` writes the page.
+
+    Args:
+        system: with an ``ambient``, such as ``v2a.load("action2sound")``.
+        clip: its own sound is not looked at.
+        levels: of the condition, dBFS, from -120 to 0.
+        condition: a sound that is made so loud; left out, the one that the system retrieves.
+        seed: of all of them.
+        truth: true events: an entry of ``truth.json``, its events, or times in s. With them there is an onset F1, and
+            the ambience is measured away from them.
+        title: shown above.
+        options: more for ``system.generate``, such as ``guidance``.
+
+    Raises:
+        UsageError: not a clip, a system that is told no ambience, or levels that cannot be meant.
+
+    Examples:
+        >>> explorer = explore_ambience(system, item.clip, truth=item.truth)      # doctest: +SKIP
+        >>> explorer.curve.follows                                                 # doctest: +SKIP
+        True
+    """
+    return AmbienceExplorer(system, clip, levels, condition, seed, truth, title, options)
+
+
+def check(level: float, seed: int) -> None:
+    """Raise :class:`UsageError` for values that cannot be meant."""
+    number = isinstance(level, int | float | np.number) and not isinstance(level, bool)
+    if not number or not LEAST_DBFS <= level <= MOST_DBFS:
+        raise UsageError(f"level {level!r}: a number from {LEAST_DBFS:g} to {MOST_DBFS:g} dBFS is needed")
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"seed {seed!r}: a whole number from 0 is needed")
+
+
+def _script() -> str:
+    """The module as a plain script: outputs of notebooks cannot import from each other."""
+    source = (Path(__file__).parent / "slider.js").read_text(encoding="utf-8")
+    return re.sub(r"^export ", "", source, flags=re.M).strip()
