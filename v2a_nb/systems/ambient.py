@@ -129,9 +129,7 @@ def fitting(sound: Sound, samples: int, sample_rate: int) -> Sound:
 
     sound = sound.mono().resample(sample_rate)
     if sound.rms_dbfs <= DIGITAL_SILENCE_DBFS:
-        raise UsageError(
-            "a silent sound is no ambience, training never saw one; 'low' is the action alone"
-        )
+        raise UsageError("a silent sound is no ambience, training never saw one; 'low' is the action alone")
     if sound.n <= samples:
         return lasting(sound, samples)
     sums = np.concatenate([[0.0], np.cumsum(np.square(sound.samples[0], dtype=np.float64))])
