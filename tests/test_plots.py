@@ -57,6 +57,7 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         "intervals": lambda ax: plots.intervals({"a": 0.5, "b": 0.7}, ax, xlabel="F1"),
         "picture": lambda ax: plots.picture(np.eye(8), 1.0, ax),
         "attention": lambda ax: plots.attention(np.eye(4), 0.1, 0.1, ax, events=EVENTS),
+        "levels": lambda ax: plots.levels([-60.0, -50.0, -40.0], [-58.0, -50.0, -41.0], ax),
     }
     # what returns a figure and is not a plot
     public = {n for n in plots.__all__ if n.islower()}
@@ -69,7 +70,7 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         assert picture_of(fig).std() > 1, f"{name} is an empty picture"
         assert fig.alt.endswith(".") and f'alt="{html.escape(fig.alt)}"' in fig._repr_html_(), name
         assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
-        if name not in ("curve", "training", "scores", "intervals", "attention"):
+        if name not in ("curve", "training", "scores", "intervals", "attention", "levels"):
             assert "(s)" in fig.axes[0].get_xlabel(), name
 
 

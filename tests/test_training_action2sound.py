@@ -201,7 +201,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     with pytest.raises(V2AError, match="another seed"):
         train_action2sound(out, **how, seed=1, resume=True)
     with pytest.raises(V2AError, match="another steps"):
-        train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=9)}, resume=True)
+        train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=BUDGET.steps + 1)}, resume=True)
     for changes in ({"autoencoder_steps": 9}, {"min_gap_s": 0.0}, {"recordings": 5}):
         with pytest.raises(V2AError, match=f"another {next(iter(changes))}"):
             train_action2sound(out, **{**how, "budget": replace(BUDGET, **changes)}, ablation="frozen_audio")

@@ -23,6 +23,7 @@ _WHERE = {
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
     "evaluate": "v2a_nb.metrics.report",
+    "explore_ambience": "v2a_nb.widgets.explore_ambience",
     "explore_codec": "v2a_nb.widgets.explore_codec",
     "explore_guidance": "v2a_nb.widgets.explore_guidance",
     "explore_spectrogram": "v2a_nb.widgets.explore_spectrogram",

@@ -411,9 +411,7 @@ plots.show(
 # *level*. That is figure 7 of the paper: the level that is made over the level that is given. Turn the knob.
 
 # %%
-from v2a_nb.widgets.explorers import explore_ambience
-
-explorer = explore_ambience(
+explorer = v2a.explore_ambience(
     system, clips[0], (-70, -64, -58, -52, -46, -40), condition=theirs[0], seed=SEED, truth=item.truth
 )
 explorer
