@@ -31,6 +31,7 @@ class Row:
         ambient: from the clips to a condition for each, where it is not what the system would choose.
         system: another system than the table's.
         pool: retrieval from so many sounds of the pool; None is all.
+        style: of the world's pictures, where it is not the camera's.
     """
 
     meaning: str
@@ -39,6 +40,7 @@ class Row:
     ambient: Callable[[list], list[Sound]] | None = None
     system: str = ""
     pool: int | None = None
+    style: str | None = None
 
 
 def neighbours(clips: list) -> list[Sound]:
@@ -72,6 +74,7 @@ TABLES: dict[str, dict[str, Row]] = {
     },
     "action2sound": {
         "neighbour": Row("shipped, told a neighbour", ambient=neighbours),
+        "game": Row("shipped, told a neighbour; flat game graphics", ambient=neighbours, style="game"),
         "retrieved": Row("shipped, told a retrieved sound"),
         "random_condition": Row("shipped, told a random sound", ambient=strangers),
         "low": Row("shipped, told the quietest sound", options={"ambient": "low"}),
@@ -102,7 +105,6 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--only", nargs="+", help="names of rows")
     parser.add_argument("--json", type=Path, help="keep the numbers there, and go on from what it holds")
-    parser.add_argument("--style", help="of the world's pictures, such as game: the paper's transfer test")
     parser.add_argument("--card", action="store_true", help="write the model card's and the README's table")
     args = parser.parse_args()
     name, rows = args.system, TABLES[args.system]
@@ -114,7 +116,7 @@ def main() -> int:
     torch.set_num_threads(1)
     found = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
     for key in (n for n in args.only or rows if n not in found):
-        report, card = scored(name, key, args.run or Path("runs") / name, args.clips, args.style)
+        report, card = scored(name, key, args.run or Path("runs") / name, args.clips)
         found[key] = {m["name"]: {k: m[k] for k in ("value", "low", "high")} for m in report.metrics}
         found[key]["steps"] = card.get("steps", "")
         print(f"{key}\n{report}", flush=True)
@@ -135,7 +137,7 @@ def main() -> int:
     return 0
 
 
-def scored(name: str, key: str, run: Path, clips: int, style: str | None = None):
+def scored(name: str, key: str, run: Path, clips: int):
     """The report of one row, and the card of the weights that it is of."""
     import v2a_nb as v2a
 
@@ -144,14 +146,14 @@ def scored(name: str, key: str, run: Path, clips: int, style: str | None = None)
         model = _retrieval()
         if row.pool is not None:
             model.pool = part_of(model.pool, row.pool)
-        return score(name, model, clips, controls=False, style=style), {}
+        return score("retrieval", model, clips, controls=False), {}
     model = v2a.load(name, run / "ablations" / key / "weights" if row.anew else None)
     options = dict(row.options)
     if "guidance" not in options:
         options["guidance"] = v2a.load(name).config.guidance  # the whole's: what is compared is the network
     if row.ambient is not None:
-        options["ambient"] = row.ambient(list(clips_of(name, clips, style)))
-    return score(name, model, clips, controls=False, style=style, **options), model.card
+        options["ambient"] = row.ambient(list(clips_of(name, clips, row.style)))
+    return score(name, model, clips, controls=False, style=row.style, **options), model.card
 
 
 def part_of(pool, count: int):

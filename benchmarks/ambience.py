@@ -83,8 +83,8 @@ def main() -> int:
             args.json.write_text(json.dumps(found, indent=1) + "\n")
     if args.card:
         made = "\n\n".join(f"**{title.capitalize()}**: {table(told)}" for title, told in found.items())
-        for target in (ROOT / "v2a_nb" / "weights" / args.system / "README.md", ROOT / "README.md"):
-            put(target, f"ambience {args.system}", made)
+        put(ROOT / "v2a_nb" / "weights" / args.system / "README.md", f"ambience {args.system}", made)
+        put(ROOT / "README.md", f"ambience {args.system}", brief(found))
     return 0
 
 
@@ -219,6 +219,36 @@ def table(found: dict) -> str:
     for name, row in found["kinds"].items():
         given = _cell(row["of the condition"]) if "of the condition" in row else ""
         lines.append(f"| {name} | {_cell(row['of the clip'])} | {given} |")
+    return "\n".join(lines)
+
+
+def brief(found: dict) -> str:
+    """The same in a few lines of Markdown, a column for each model."""
+
+    def line(words: str, value: Callable[[dict], str]) -> str:
+        return f"| {words} | {' | '.join(value(told) for told in found.values())} |"
+
+    def curve(told: dict, name: str) -> str:
+        row = told["level"]["full"]
+        return _cell({"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]})
+
+    def kind(told: dict, name: str) -> str:
+        return _cell(told["kinds"][name]["of the clip"]) if name in told["kinds"] else ""
+
+    first = next(iter(found.values()))
+    ends = [list(first["level"]["mean_dbfs"])[i] for i in (0, -1)]
+    lines = [f"| {first['clips']} clips | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
+    for end in ends:
+        lines.append(line(f"asked for {end} dBFS, made", lambda t, e=end: f"{t['level']['mean_dbfs'][e]:.1f}"))
+    lines.append(line("slope of made over asked", lambda t: curve(t, "slope")))
+    lines.append(line("R² of that line", lambda t: curve(t, "r2")))
+    for name, words in (
+        ("ambience_drop_db", "the ambience falls by, dB"), ("onset_f1_change", "onset F1 changes by"),
+    ):  # fmt: skip
+        what = f"told the quietest sound, not a {first['pair']}: {words}"
+        lines.append(line(what, lambda t, n=name: _cell(t["leakage"][n])))
+    for name in first["kinds"]:
+        lines.append(line(f"right kind of ambience: {name}", lambda t, n=name: kind(t, n)))
     return "\n".join(lines)
 
 

@@ -186,3 +186,14 @@ def test_the_measure_is_checked_against_stems(capsys):
     assert len(rows) == 2 and "4 clips of 3 s" in text
     medians = [float(row.split("|")[2].split("/")[0]) for row in rows]
     assert max(map(abs, medians)) < 1
+
+
+def test_the_brief_table_says_the_same(items):
+    found = {"conditioned": benchmark.score(Oracle(items), items, (-70.0, -40.0)), "deaf": None}
+    found["deaf"] = benchmark.score(Deaf(items), items, (-70.0, -40.0))
+    lines = benchmark.brief(found).splitlines()
+    assert lines[0].split("|")[2:4] == [" conditioned ", " deaf "]
+    made = found["conditioned"]["level"]["mean_dbfs"]
+    assert f"| {made['-70']:.1f} |" in lines[2] and f"| {made['-40']:.1f} |" in lines[3]
+    drop = next(line for line in lines if "falls by" in line)
+    assert f"| {found['conditioned']['leakage']['ambience_drop_db']['value']:.3f} [" in drop and "| 0.000 [" in drop
