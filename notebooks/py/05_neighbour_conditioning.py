@@ -490,14 +490,14 @@ for name, sounds in made.items():
         "given dBFS": np.mean([ambience_dbfs(c) for c in conditions[name]]),
         "made dBFS": np.mean([ambience_dbfs(s, e["events"]) for s, e in zip(sounds, entries, strict=False)]),
         "onset F1": pool(scores, "onset_f1_50ms"),
-        "from condition, dB": np.mean([away(s, c) for s, c in zip(sounds, conditions[name], strict=True)]),
-        "from true room, dB": np.mean([away(s, world[j].stems["mix"]) for s, j in zip(sounds, some, strict=True)]),
+        "off condition": np.mean([away(s, c) for s, c in zip(sounds, conditions[name], strict=True)]),
+        "off true room": np.mean([away(s, world[j].stems["mix"]) for s, j in zip(sounds, some, strict=True)]),
     }
-print(f"{'':20}" + "".join(f"{n:>20}" for n in table["zeros"]))
+print(f"{'':20}" + "".join(f"{n:>15}" for n in table["zeros"]))
 for name, row in table.items():
-    print(f"{name:20}" + "".join(f"{value:20.2f}" for value in row.values()))
+    print(f"{name:20}" + "".join(f"{value:15.2f}" for value in row.values()))
 assert table["far too soft, -85"]["made dBFS"] > -80 and table["far too loud, -18"]["made dBFS"] < -25
-assert table["another room"]["from condition, dB"] < table["another room"]["from true room, dB"]
+assert table["another room"]["off condition"] < table["another room"]["off true room"]
 
 # %%
 v2a.compare(item.clip, {n: s[0] for n, s in made.items()}, events=events, title="conditions that nobody trained with")
