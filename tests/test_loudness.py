@@ -7,7 +7,7 @@ import pytest
 
 from v2a_nb.audio.loudness import loud_parts, rms_dbfs
 from v2a_nb.errors import UsageError
-from v2a_nb.training.egosonics_world import gather_scenes
+from v2a_nb.training.scenes import gather_scenes
 
 
 def noise(seconds: float, level: float, seed: int = 0) -> np.ndarray:

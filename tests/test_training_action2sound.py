@@ -20,12 +20,12 @@ from v2a_nb.systems.action2sound import Action2Sound
 from v2a_nb.systems.pool import quiet_dbfs
 from v2a_nb.systems.registry import load
 from v2a_nb.training import action2sound as recipe
+from v2a_nb.training import autoencoder as first_stage
 from v2a_nb.training import denoised
-from v2a_nb.training import egosonics_autoencoder as first_stage
 from v2a_nb.training.action2sound import ABLATIONS, LEVELS_DBFS, Budget, Stage, Windows, report_of, train_action2sound
-from v2a_nb.training.egosonics_world import PER_RECORDING, Scenes, gather_scenes, room_of
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.training.recipes import train
+from v2a_nb.training.scenes import PER_RECORDING, Scenes, gather_scenes, room_of
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.recording import draw

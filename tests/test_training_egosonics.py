@@ -16,12 +16,12 @@ from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.systems.egosonics import EgoSonics
 from v2a_nb.systems.registry import load
+from v2a_nb.training import autoencoder as first_stage
 from v2a_nb.training import egosonics as recipe
-from v2a_nb.training import egosonics_autoencoder as first_stage
 from v2a_nb.training.egosonics import Budget, Stage, train_egosonics
-from v2a_nb.training.egosonics_world import PER_RECORDING, SECONDS, batches, gather_scenes
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.training.recipes import train
+from v2a_nb.training.scenes import PER_RECORDING, SECONDS, batches, gather_scenes
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw

@@ -296,8 +296,8 @@ import tempfile
 from pathlib import Path
 
 from v2a_nb.training.egosonics import Stage
-from v2a_nb.training.egosonics_world import batches
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import batches
 
 cached = {
     "latents": torch.cat([egosonics.encode_sound(c.stems["mix"]) for c in world]).numpy(),

@@ -226,9 +226,9 @@ from pathlib import Path
 
 from v2a_nb.systems.action2sound import Action2Sound
 from v2a_nb.training import action2sound as recipe
-from v2a_nb.training.egosonics_autoencoder import cache_latents
-from v2a_nb.training.egosonics_world import gather_scenes
+from v2a_nb.training.autoencoder import cache_latents
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import gather_scenes
 
 folder = Path(tempfile.mkdtemp())
 budget = recipe.Budget(batch_size=8).scaled(0.008)

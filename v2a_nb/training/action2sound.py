@@ -7,7 +7,7 @@ One command goes from nothing to weights, another trains an ablation on the same
 
 | in the folder | what | GB |
 |---|---|---|
-| ``cache/clips`` | scenes of 5.12 s, see :mod:`v2a_nb.training.egosonics_world` | 1.4 |
+| ``cache/clips`` | scenes of 5.12 s, see :mod:`v2a_nb.training.scenes` | 1.4 |
 | ``latents/`` | of all scenes, by the trained autoencoder | 0.1 |
 | ``autoencoder/`` | its log, state and weights | 0.03 |
 | ``log.jsonl``, ``state/``, ``samples/`` | of the diffusion model | 0.1 |
@@ -45,11 +45,11 @@ from v2a_nb.hub import SHIPPED, as_shipped, find_weights, tag_of
 from v2a_nb.systems.action2sound import PRESETS, Action2Sound, Action2SoundConfig
 from v2a_nb.systems.action2sound_config import AUTOENCODER_OF
 from v2a_nb.systems.diffusion import use_of_video
+from v2a_nb.training.autoencoder import cache_latents, train_autoencoder
 from v2a_nb.training.common import begin, card_of, run, settle
 from v2a_nb.training.denoised import denoised_scenes
-from v2a_nb.training.egosonics_autoencoder import cache_latents, train_autoencoder
-from v2a_nb.training.egosonics_world import FEATURE_NOISE, PER_RECORDING, BatchOf, Scenes, gather_scenes
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import FEATURE_NOISE, PER_RECORDING, BatchOf, Scenes, gather_scenes
 from v2a_nb.vision.encoder import StrikeVision
 
 SHIPPED_ENCODER = SHIPPED / "vaura" / "vision"

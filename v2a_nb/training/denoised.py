@@ -15,7 +15,7 @@ import torch
 
 from v2a_nb.errors import UsageError
 from v2a_nb.training.common import cores, spread
-from v2a_nb.training.egosonics_world import PART, PER_RECORDING, SECONDS, Scenes, write_json
+from v2a_nb.training.scenes import PART, PER_RECORDING, SECONDS, Scenes, write_json
 
 
 def denoise(waves: np.ndarray, sample_rate: int) -> np.ndarray:

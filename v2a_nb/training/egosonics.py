@@ -10,7 +10,7 @@ was interrupted:
 
 | in the folder | what | GB |
 |---|---|---|
-| ``cache/sounds``, ``cache/videos`` | clips, see :mod:`v2a_nb.training.egosonics_world` | 1.8 |
+| ``cache/sounds``, ``cache/videos`` | clips, see :mod:`v2a_nb.training.scenes` | 1.8 |
 | ``latents/`` | of all clips, by the trained autoencoder | 0.2 |
 | ``autoencoder/``, ``base/``, ``text/`` | logs and states of the first stages | 0.2 |
 | ``log.jsonl``, ``state/``, ``samples/`` | of SyncroNet | 0.1 |
@@ -46,10 +46,10 @@ from v2a_nb.hub import SHIPPED, as_shipped, find_weights, save_weights, tag_of
 from v2a_nb.systems.diffusion import guided, sample, use_of_video
 from v2a_nb.systems.egosonics import PRESETS, EgoSonics, EgoSonicsConfig
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF
+from v2a_nb.training.autoencoder import cache_latents, train_autoencoder
 from v2a_nb.training.common import settle, write_readme
-from v2a_nb.training.egosonics_autoencoder import cache_latents, train_autoencoder
-from v2a_nb.training.egosonics_world import PER_RECORDING, SECONDS, BatchOf, Scenes, batches, gather_scenes
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import PER_RECORDING, SECONDS, BatchOf, Scenes, batches, gather_scenes
 from v2a_nb.vision.encoder import StrikeVision
 
 SHIPPED_ENCODER = SHIPPED / "vaura" / "vision"

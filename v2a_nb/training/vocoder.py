@@ -46,8 +46,8 @@ from v2a_nb.hub import as_shipped
 from v2a_nb.training import discriminators as critics
 from v2a_nb.training.codec import SpectralLoss
 from v2a_nb.training.discriminators import DiscriminatorConfig, Discriminators
-from v2a_nb.training.egosonics_world import BatchOf, write_json
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import BatchOf, write_json
 from v2a_nb.training.vocoder_report import (
     CLIP_SECONDS,
     TEST_CLIPS,

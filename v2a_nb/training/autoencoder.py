@@ -1,4 +1,4 @@
-"""First stage of EgoSonics' recipe: the autoencoder, its score, and the latents that all later stages read."""
+"""First stage of the latent-diffusion recipes: the autoencoder, its score, and the latents that all else reads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from v2a_nb.audio.codec_report import log10_mel, pooled_f1
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Sound
 from v2a_nb.hub import as_shipped, tag_of
-from v2a_nb.training.egosonics_world import Scenes, batches
 from v2a_nb.training.loop import Plan, fit
+from v2a_nb.training.scenes import Scenes, batches
 
 CROP = 128
 """Columns (1.28 s) of the pictures that the autoencoder is trained on: it has no use for more at a time."""

@@ -1,8 +1,8 @@
-"""What EgoSonics learns from: clips of Strike World, each reduced at once to what its training reads.
+"""What the latent-diffusion recipes learn from: clips of Strike World, each reduced at once to what training reads.
 
 A clip of 5.12 s is 1.6 MB of frames and 0.3 MB of sound. Kept are its STFT image (64 KB), the frame vectors of
 the frozen encoder (192 KB, where they are wanted), its narration and its true onsets; the frames are never
-written. The paper keeps clips above a level (section 3.1, ``min_rms_dbfs`` here): its silent ones are of no use,
+written. EgoSonics keeps clips above a level (section 3.1, ``min_rms_dbfs`` here): its silent ones are of no use,
 while in Strike World silence is the right answer to a clip in which nothing is touched, and is kept.
 """
 
@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import tag_of
+from v2a_nb.training.common import spread
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.vision.frame_image import slower
 from v2a_nb.world import sound as world_sound
@@ -33,7 +32,7 @@ from v2a_nb.world.picture import frames
 from v2a_nb.world.recording import Recording, draw
 
 SECONDS = 5.12
-"""Of a clip: the 64 latent columns that the system's windows have."""
+"""Of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
 PER_RECORDING = 4
 PART = 20
 """Recordings that are rendered between two savings."""
@@ -155,13 +154,7 @@ def gather_scenes(
         for path, a in parts
         if not path.exists()
     ]
-    workers = min(workers or cores(), max(1, len(jobs)))
-    if workers == 1:
-        for job in jobs:
-            _render(job)
-    else:  # spawned, not forked: a fork of a process that used torch's threads can hang
-        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            list(pool.map(_render, jobs))
+    spread(_render, jobs, workers)
     clips = [clip for path, _ in parts for clip in json.loads(path.read_text())]
     return Scenes(
         images=np.load(folder / "images.npy", mmap_mode="r"),
@@ -182,13 +175,6 @@ def room_of(seed: int, index: int, ambience_dbfs: tuple[float, float] | None = N
     if ambience_dbfs is None:
         return recording
     return recording.changed(ambience_dbfs=float(recording.rng("room-level").uniform(*ambience_dbfs)))
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def batches(
