@@ -13,7 +13,6 @@ DPM-Solver++ takes the noise away, the autoencoder makes a mel picture of the la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,9 +24,9 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.systems.action2sound_config import AUTOENCODER_OF, PRESETS, Action2SoundConfig, make_unet
 from v2a_nb.systems.ambient import Ambient, Ambients, fitting
-from v2a_nb.systems.diffusion import Conditions, decode_long, diffusion_loss, sample_long
-from v2a_nb.systems.generation import Coded, Progress, check_fit, evaluating, seeded
-from v2a_nb.vision.frame_image import slower
+from v2a_nb.systems.diffusion import Conditions, diffusion_loss, sample_long
+from v2a_nb.systems.generation import Progress, check_fit, evaluating, seeded
+from v2a_nb.systems.latent import LatentSystem
 
 __all__ = ["PRESETS", "Action2Sound", "Action2SoundConfig"]
 
@@ -101,7 +100,7 @@ class AudioTokens(nn.Module):
         return self.project(columns) + self.position.weight[: columns.shape[1]]
 
 
-class Action2Sound(Coded):
+class Action2Sound(LatentSystem):
     """The whole system.
 
     Args:
@@ -160,30 +159,11 @@ class Action2Sound(Coded):
         self.card: dict[str, object] = {}
 
     @property
-    def sample_rate(self) -> int:
-        """Of the sounds that are made, Hz."""
-        return self.config.stft.sample_rate
-
-    @property
     def device(self) -> torch.device:
         """Where the UNet is."""
         return self.video_tokens.embed.weight.device
 
     # --- in and out ---------------------------------------------------------------------------------
-
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Frame vectors [1, T, video_dim] of a clip; its sound is not looked at."""
-        if self.encoder is None:
-            raise UsageError("this Action2Sound has no frame encoder: give one when it is made")
-        clip = slower(clip, self.config.fps)
-        with torch.no_grad(), evaluating(self):
-            return self.encoder.features(clip)[None].to(self.device)
-
-    def encode_sound(self, sound: Sound | Tensor) -> Tensor:
-        """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate."""
-        picture = self.config.stft.to_image(sound).to(self.device)
-        with torch.no_grad(), evaluating(self):
-            return self.autoencoder.encode(picture)
 
     def encode_neighbour(self, sounds: Sequence[Sound], seeds: Sequence[int] | None = None) -> Tensor:
         """Latents [B, C, H, context] of the sounds that the system is conditioned on, one for each clip.
@@ -207,12 +187,7 @@ class Action2Sound(Coded):
 
     def decode_spectrogram(self, latents: Tensor) -> Tensor:
         """The scaled mel spectrogram [B, F, T] of latents [B, C, H, W]."""
-        c = self.config
-        with torch.no_grad(), evaluating(self):
-            picture = decode_long(
-                self.autoencoder.decode, latents, c.stft.channels, c.factor, c.context, c.overlap, c.align
-            )  # fmt: skip
-        return c.stft.to_spectrogram(picture)
+        return self.config.stft.to_spectrogram(self.decode_picture(latents))
 
     def decode_latents(
         self, latents: Tensor, num_samples: int | None = None, vocoder: Vocoder | GriffinLimVocoder | None = None
@@ -354,9 +329,7 @@ class Action2Sound(Coded):
         elif isinstance(vocoder, str):
             raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
         ambient = options.pop("ambient", None)
-        switches = {k: options.pop(k) for k in self.switches if k in options}
-        before, self.config = self.config, replace(self.config, **switches)
-        try:
+        with self._switched(options):
             neighbour = None
             if self.config.neighbour:
                 sounds = (self.ambients or Ambients()).sounds(ambient, clips)
@@ -365,15 +338,7 @@ class Action2Sound(Coded):
                 raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
             vectors = self.encode_videos(clips)
             latents = self.sample_latents(vectors, samples, neighbour, seeds=seeds, progress=progress, **options)
-        finally:
-            self.config = before
         return self.decode_latents(latents, samples, vocoder)
-
-    def _decode(self, made: Tensor, samples: int) -> Tensor:
-        return self.decode_latents(made, samples)
-
-    def _steps(self, samples: int, *, steps: int | None = None, **options) -> int:
-        return self.config.sampler_steps if steps is None else steps
 
     @torch.no_grad()
     def sample_latents(

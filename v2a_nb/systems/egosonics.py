@@ -11,7 +11,6 @@ the control, also the published one, has a trained null.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,11 +19,12 @@ from torch import Tensor, nn
 from v2a_nb.audio.autoencoder import ImageAutoencoder
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.diffusion import Conditions, decode_long, diffusion_loss, sample_long
+from v2a_nb.systems.diffusion import Conditions, diffusion_loss, sample_long
 from v2a_nb.systems.egosonics_config import AUTOENCODER_OF, PRESETS, EgoSonicsConfig, make_unet
-from v2a_nb.systems.generation import Coded, Progress, check_fit, evaluating, seeded
+from v2a_nb.systems.generation import Progress, check_fit, evaluating, seeded
+from v2a_nb.systems.latent import LatentSystem
 from v2a_nb.systems.syncronet import SyncroNet, VideoToText, WordTokens, control_weights
-from v2a_nb.vision.frame_image import extend, slower, standardise, to_image, to_tokens
+from v2a_nb.vision.frame_image import extend, standardise, to_image, to_tokens
 
 __all__ = ["PRESETS", "STAGES", "EgoSonics", "EgoSonicsConfig"]
 
@@ -37,7 +37,7 @@ STAGES = {
 """What is trained, in this order; all else is frozen meanwhile (section 3.4)."""
 
 
-class EgoSonics(Coded):
+class EgoSonics(LatentSystem):
     """The whole system.
 
     Args:
@@ -107,42 +107,11 @@ class EgoSonics(Coded):
         self.syncronet = self._copy().to(self.device)
 
     @property
-    def sample_rate(self) -> int:
-        """Of the sounds that are made, Hz."""
-        return self.config.stft.sample_rate
-
-    @property
     def device(self) -> torch.device:
         """Where the UNet is."""
         return self.null_text.device
 
     # --- in and out ---------------------------------------------------------------------------------
-
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Frame vectors [1, T, video_dim] of a clip; its sound is not looked at.
-
-        With ``config.fps`` the encoder is shown no more frames a second than that: between two of them it sees
-        the first again. So a slow camera is slow for an encoder that looks at motion, too.
-        """
-        if self.encoder is None:
-            raise UsageError("this EgoSonics has no frame encoder: give one when it is made")
-        clip = slower(clip, self.config.fps)
-        with torch.no_grad(), evaluating(self):
-            return self.encoder.features(clip)[None].to(self.device)
-
-    def encode_sound(self, sound: Sound | Tensor) -> Tensor:
-        """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate."""
-        picture = self.config.stft.to_image(sound).to(self.device)
-        with torch.no_grad(), evaluating(self):
-            return self.autoencoder.encode(picture)
-
-    def decode_picture(self, latents: Tensor) -> Tensor:
-        """The picture [B, c, H f, W f] of latents, decoded in windows as wide as training had, cross-faded."""
-        c = self.config
-        with torch.no_grad(), evaluating(self):
-            return decode_long(
-                self.autoencoder.decode, latents, c.stft.channels, c.factor, c.context, c.overlap, c.align
-            )  # fmt: skip
 
     def decode_latents(self, latents: Tensor, num_samples: int | None = None, *, seed: int = 0) -> Tensor:
         """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]; ``seed`` is of Griffin-Lim's first phases."""
@@ -306,20 +275,10 @@ class EgoSonics(Coded):
         )[0]  # fmt: skip
 
     def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
-        switches = {k: options.pop(k) for k in self.switches if k in options}
-        before, self.config = self.config, replace(self.config, **switches)
-        try:
+        with self._switched(options):
             vectors = self.encode_videos(clips)
             latents = self.sample_latents(vectors, samples, seeds=seeds, progress=progress, **options)
-        finally:
-            self.config = before
         return self._decode(latents, samples)
-
-    def _decode(self, made: Tensor, samples: int) -> Tensor:
-        return self.decode_latents(made, samples)
-
-    def _steps(self, samples: int, *, steps: int | None = None, **options) -> int:
-        return self.config.sampler_steps if steps is None else steps
 
     @torch.no_grad()
     def sample_latents(

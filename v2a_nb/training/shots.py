@@ -20,7 +20,18 @@ from v2a_nb.files import whole
 from v2a_nb.hub import tag_of
 from v2a_nb.systems.pool import Source, quiet_dbfs
 from v2a_nb.training.common import spread
-from v2a_nb.training.takes import FPS, PART, RATE, SECONDS, SHIPPED_ENCODER, STEP_S, TRAIN_SEED, Takes, gather_takes
+from v2a_nb.training.takes import (
+    FPS,
+    PART,
+    RATE,
+    SECONDS,
+    SHIPPED_ENCODER,
+    STEP_S,
+    TRAIN_SEED,
+    Takes,
+    gather_takes,
+    last_of,
+)
 from v2a_nb.vision.encoder import StrikeVision
 from v2a_nb.vision.moments import PLACE_FPS, place_of
 from v2a_nb.world import sound as world_sound
@@ -161,10 +172,7 @@ class Shots:
         Raises:
             UsageError: nothing would be left to train on.
         """
-        names = np.unique(self.recordings)
-        if not 0 < held_out < len(names):
-            raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
-        last = np.isin(self.recordings, names[len(names) - held_out :])
+        last = last_of(self.recordings, held_out)
         return self.where(~last), self.where(last)
 
     def where(self, chosen: np.ndarray) -> Shots:

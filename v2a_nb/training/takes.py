@@ -85,15 +85,24 @@ class Takes:
         Raises:
             UsageError: nothing would be left to train on.
         """
-        names = np.unique(self.recordings)
-        if not 0 < held_out < len(names):
-            raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
-        last = np.isin(self.recordings, names[len(names) - held_out :])
+        last = last_of(self.recordings, held_out)
         return self.where(~last), self.where(last)
 
     def where(self, chosen: np.ndarray) -> Takes:
         """Some of the takes: a mask bool [N], or rows int64 [n]."""
         return Takes(*(getattr(self, f)[chosen] for f in FIELDS))
+
+
+def last_of(recordings: np.ndarray, held_out: int) -> np.ndarray:
+    """Which rows are of the last ``held_out`` recordings, bool [N].
+
+    Raises:
+        UsageError: none would be held out, or nothing would be left to train on.
+    """
+    names = np.unique(recordings)
+    if not 0 < held_out < len(names):
+        raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
+    return np.isin(recordings, names[len(names) - held_out :])
 
 
 FIELDS = tuple(Takes.__dataclass_fields__)
