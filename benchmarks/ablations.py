@@ -27,6 +27,7 @@ class Row:
     Attributes:
         meaning: in words.
         anew: trained anew; else the shipped weights.
+        weights: of which row's training, where it is not this one's.
         options: of ``generate``.
         ambient: from the clips to a condition for each, where it is not what the system would choose.
         system: another system than the table's.
@@ -41,6 +42,7 @@ class Row:
     system: str = ""
     pool: int | None = None
     style: str | None = None
+    weights: str = ""
 
 
 def neighbours(clips: list) -> list[Sound]:
@@ -50,11 +52,10 @@ def neighbours(clips: list) -> list[Sound]:
     return [near.stems["mix"] for near in neighbours_of(clips)]
 
 
-def strangers(clips: list) -> list[Sound]:
+def any_sounds(clips: list) -> list[Sound]:
     """The paper's random condition: a sound of the pool, whatever the clip looks like."""
     pool = _retrieval().pool
-    rows = np.random.default_rng(0).integers(0, len(pool), len(clips))
-    return [pool.sound(int(row)) for row in rows]
+    return [pool.sound(int(row)) for row in np.random.default_rng(0).choice(pool.searched, len(clips))]
 
 
 def _retrieval():
@@ -76,7 +77,7 @@ TABLES: dict[str, dict[str, Row]] = {
         "neighbour": Row("shipped, told a neighbour", ambient=neighbours),
         "game": Row("shipped, told a neighbour; flat game graphics", ambient=neighbours, style="game"),
         "retrieved": Row("shipped, told a retrieved sound"),
-        "random_condition": Row("shipped, told a random sound", ambient=strangers),
+        "random_condition": Row("shipped, told a random sound", ambient=any_sounds),
         "low": Row("shipped, told the quietest sound", options={"ambient": "low"}),
         "no_vocoder": Row("without vocoder: Griffin-Lim", ambient=neighbours, options={"vocoder": "griffin-lim"}),
         "retrieval": Row("no generation: the retrieved sound itself, of 950", system="retrieval"),
@@ -85,7 +86,11 @@ TABLES: dict[str, dict[str, Row]] = {
         "whole": Row(ANEW, anew=True, ambient=neighbours),
         "no_condition": Row("without condition", anew=True),
         "denoised": Row("without condition, denoised targets", anew=True),
+        "own_actions": Row("neighbours of the same things, told a neighbour", anew=True, ambient=neighbours),
+        "own_actions_retrieved": Row("the same, told a retrieved sound", anew=True, weights="own_actions"),
+        "whole_retrieved": Row(f"{ANEW}, told a retrieved sound", anew=True, weights="whole"),
         "no_time_bias": Row("without the time bias", anew=True, ambient=neighbours),
+        "no_row_values": Row("all rows hear the same of a video token", anew=True, ambient=neighbours),
         "fps5": Row("5 frames a second", anew=True, ambient=neighbours),
         "fps8": Row("8 frames a second", anew=True, ambient=neighbours),
         "fps10": Row("10 frames a second", anew=True, ambient=neighbours),
@@ -147,7 +152,7 @@ def scored(name: str, key: str, run: Path, clips: int):
         if row.pool is not None:
             model.pool = part_of(model.pool, row.pool)
         return score("retrieval", model, clips, controls=False), {}
-    model = v2a.load(name, run / "ablations" / key / "weights" if row.anew else None)
+    model = v2a.load(name, run / "ablations" / (row.weights or key) / "weights" if row.anew else None)
     options = dict(row.options)
     if "guidance" not in options:
         options["guidance"] = v2a.load(name).config.guidance  # the whole's: what is compared is the network
@@ -158,7 +163,7 @@ def scored(name: str, key: str, run: Path, clips: int):
 
 def part_of(pool, count: int):
     """A pool of so many of its sounds, drawn at random."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(pool))[:count])
+    rows = np.sort(np.random.default_rng(0).permutation(pool.searched)[:count])
     sources = [pool.sources[i] for i in rows]
     return type(pool)(pool.heard[rows], pool.seen[rows], sources, pool.quiet[rows], pool.sample_rate, tag=pool.tag)
 

@@ -70,7 +70,7 @@ def small_system(ambients: Ambients | None = None, **changes) -> Action2Sound:
 def speak(system: Action2Sound) -> None:
     generator = seeded(9)
     for name, p in system.unet.named_parameters():
-        if name.endswith(("attn2.to_v.weight", "attn2.to_out.0.weight")):
+        if name.endswith(("attn2.to_v.weight", "attn2.to_out.0.weight", "by_row.write.weight")):
             p.data = torch.randn(p.shape, generator=generator) / p.shape[1] ** 0.5
     for p in system.vocoder.model.parameters():
         if p.ndim > 1:

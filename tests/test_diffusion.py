@@ -10,6 +10,7 @@ import torch
 
 from v2a_nb.errors import UsageError
 from v2a_nb.systems.attention import (
+    RowValues,
     TimeBias,
     cross_attentions,
     set_time_bias,
@@ -408,9 +409,41 @@ def test_free_heads_begin_without_a_bump_and_listen_to_the_others():
             TimeBias(5, 8, 0.128, 0.192, free=free)
 
 
-def test_what_is_watched_is_what_is_done_with_others_as_well():
+def test_row_values_begin_as_nothing_and_give_each_row_its_own():
+    torch.manual_seed(0)
+    values = RowValues(rows=4, width=6, channels=8, rank=5)
+    tokens, shares = torch.randn(2, 10, 6), torch.rand(7, 10).softmax(-1)
+    assert values(tokens, shares).shape == (2, 4 * 7, 8) and not values(tokens, shares).any()
+    torch.nn.init.normal_(values.write.weight)
+    made = values(tokens, shares).view(2, 4, 7, 8)
+    wanted = torch.einsum("wk,bkd,rd,hcr->bhwc", shares, tokens, values.read.weight, values.write.weight.view(4, 8, 5))
+    assert torch.allclose(made, wanted, atol=1e-5)
+    assert (made[:, 0] - made[:, 1]).abs().mean() > 0.1  # attention alone gives all rows the same
+
+
+def test_row_values_read_the_token_of_a_columns_own_time():
     unet = small_unet()
-    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04, timed=16, free=1)
+    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.08, timed=16, free=1, row_values=3)
+    attn = next(attn for depth, attn in cross_attentions(unet).values() if depth == 0)
+    torch.nn.init.normal_(attn.processor.by_row.write.weight)
+    queries, tokens = torch.zeros(1, 4 * 16, 8), torch.zeros(1, 20, 6, requires_grad=True)
+    told = attn.processor.beside(queries, tokens).view(4, 16, 8)
+    told[:, 9].sum().backward()
+    said = tokens.grad[0].abs().sum(-1)
+    assert said.argmax() == 9 and said[9] > 0.3 * said.sum() and not said[16:].any()  # a neighbour's say nothing here
+    plain = small_unet()
+    set_time_bias(plain, rows=4, column_s=0.08, token_s=0.08, timed=16, free=1)
+    assert all(attn.processor.beside(queries, tokens) == 0 for _, attn in cross_attentions(plain).values())
+    assert not any("by_row" in name for name in plain.state_dict())
+
+
+@pytest.mark.parametrize("row_values", [0, 3])
+def test_what_is_watched_is_what_is_done_with_others_as_well(row_values):
+    unet = small_unet()
+    set_time_bias(unet, rows=4, column_s=0.08, token_s=0.04, timed=16, free=1, row_values=row_values)
+    for name, p in unet.named_parameters():
+        if "by_row.write" in name:
+            torch.nn.init.normal_(p)
     x, t, tokens = torch.randn(1, 2, 4, 16, generator=seeded()), torch.tensor([5]), torch.randn(1, 24, 6)
     with torch.no_grad():
         plain = unet(x, t, tokens).sample

@@ -14,6 +14,7 @@ from v2a_nb.errors import MediaError, UsageError, WeightsError
 from v2a_nb.systems import pool as pool_module
 from v2a_nb.systems.pool import Pool, Source, quiet_dbfs, to_int16
 from v2a_nb.systems.retrieval import Retrieval, lasting
+from v2a_nb.training.av_representation import with_quiet_rooms
 from v2a_nb.world import strike_world
 
 RNG = np.random.default_rng(0)
@@ -186,6 +187,40 @@ def test_sounds_of_a_world_are_rendered_again():
     assert np.array_equal(pool.sound(0).samples, item.stems["mix"].samples)
     with pytest.raises(UsageError, match="no sound 1"):
         pool.sound(1)
+
+
+def test_quiet_rooms_are_there_for_their_level_and_no_search_finds_them():
+    model, n = small_model(), 8
+    heard, seen = np.random.default_rng(3).standard_normal((2, n, model.config.dim))
+    sources = [Source(f"r{i:05d}", 1.0, 1.5, world_seed=5) for i in range(n)]
+    plain = Pool(heard, seen, sources, np.full(n, -50.0))
+    pool = with_quiet_rooms(plain, model, 2, -80.0)
+    assert len(pool) == 10 and pool.searched.tolist() == list(range(8)) and plain.searched.tolist() == list(range(8))
+    assert [s.ambience_dbfs for s in pool.sources] == [None] * 8 + [-80.0] * 2
+    assert [s.recording for s in pool.sources[8:]] == ["r00000", "r00004"]
+    for row, own in ((8, 0), (9, 4)):  # the same hits, and another room
+        louder, softer = pool.sound(own).samples[0], pool.sound(row).samples[0]
+        assert quiet_dbfs(softer, RATE) == pytest.approx(pool.quiet[row], abs=1e-3) and pool.quiet[row] < -70
+        assert np.corrcoef(louder, softer)[0, 1] > 0.5 or np.abs(louder).max() < 0.01
+        assert np.allclose(pool.heard[row], model.listen(pool.sound(row)), atol=1e-5)
+    assert pool.quietest() in (8, 9)
+    for by in ("sound", "look"):
+        query = pool.heard[8] if by == "sound" else pool.seen[8]
+        assert sorted(pool.search(query, 8, by=by)[1]) == list(range(8))
+        masked = pool.search(query, 3, by=by, forbidden=np.arange(10) < 4)[1]
+        assert set(masked) < {4, 5, 6, 7}
+    with pytest.raises(UsageError, match="8 of 10 are allowed"):
+        pool.search(pool.heard[0], 9)
+    again = Pool.from_tensors(*pool.tensors())
+    assert again.sources == pool.sources and again.quietest() == pool.quietest()
+    for count in (-1, 9):
+        with pytest.raises(UsageError, match="cannot be made of 8"):
+            with_quiet_rooms(plain, model, count, -80.0)
+
+
+def test_only_rooms_of_the_world_can_be_made_quiet(system):
+    with pytest.raises(UsageError, match="only the rooms of Strike World"):
+        with_quiet_rooms(system.pool, system.model, 1, -80.0)
 
 
 def test_sounds_of_files_are_read_again(tmp_path):

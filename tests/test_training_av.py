@@ -247,7 +247,8 @@ def test_av_sim_from_nothing_to_weights(tmp_path, capsys, easy):
     assert (tmp_path / "run" / "av_sim" / "README.md").read_text() == text
     system = Retrieval.from_pretrained(folder)
     clip = Take(draw(1, 0), Settings(seconds=0.8, size=16)).clip(2.0, "x").clip
-    assert len(system.pool) == 12 and system.generate(clip.silent()).n == 12800
+    assert len(system.pool.searched) == 12 and len(system.pool) == 24  # and each in a quiet room
+    assert system.generate(clip.silent()).n == 12800
     best = max(("sound", "look"), key=lambda by: scores["ambience"]["known_rooms"][by]["value"])
     assert system.by == best and system.pool.quiet.min() > -90  # levels of the true sounds
     score = ["--score", str(tmp_path / "run" / "av_sim")]

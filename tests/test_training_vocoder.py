@@ -60,6 +60,38 @@ def silent(module) -> list[str]:
     return [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()]
 
 
+# --- matching -----------------------------------------------------------------------------------------------
+
+
+def test_discriminators_hear_what_users_will(waves, monkeypatch):
+    module, heard = training(waves), []
+    of = critics.judge_both
+    monkeypatch.setattr(critics, "judge_both", lambda judges, a, b: heard.append((a, b)) or of(judges, a, b))
+    batch = batches(waves, module.vocoder.spectrogram, 2, 0, frames=8, more=4)(0)
+    assert batch["spectrogram"].shape == (2, 128, 16) and batch["wave"].shape == (2, 8 * 256)
+    module(batch)["loss"].backward()
+    (true, made), whole = heard[0], module.vocoder.decode(batch["spectrogram"])
+    assert torch.equal(true, batch["wave"])
+    assert torch.allclose(made, whole[:, 4 * 256 : 12 * 256], atol=1e-4)  # decode matches mels, too
+    assert not silent(module)
+
+
+def test_spectra_alone_teach_the_generator_alone(waves, monkeypatch):
+    monkeypatch.setattr(recipe, "match_mels", None)
+    module = training(waves, judged=False)
+    module(batches(waves, module.vocoder.spectrogram, 2, 0)(0))["loss"].backward()
+
+
+@pytest.mark.parametrize("more", [0, 4])
+def test_a_segment_lies_in_the_middle_of_its_spectrogram(waves, more):
+    front = Vocoder(CONFIG).spectrogram
+    batch = batches(waves, front, 4, 0, frames=12, more=more)(5)
+    inner = front(batch["wave"])[..., 2:-3]  # two frames at either end see what lies beyond
+    frames = batch["spectrogram"].shape[-1]
+    assert frames == 12 + 2 * more
+    assert torch.allclose(batch["spectrogram"][..., more + 2 : more + 10], inner[..., :8], atol=1e-4)
+
+
 # --- discriminators -----------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ from v2a_nb.errors import UsageError
 
 FLOOR, MOST = 1e-5, 10**1.5
 """Mels under -100 dB are not told apart; a band is changed by 30 dB at most at a time."""
+LOWEST_HZ = 20.0
+"""Below it no mel and no ear hears a generator's offset, which is louder (-65 dBFS) than a quiet room."""
 
 
 def match_mels(wave: Tensor, spectrogram: Tensor, front: Spectrogram, times: int = 1) -> Tensor:
@@ -23,7 +25,7 @@ def match_mels(wave: Tensor, spectrogram: Tensor, front: Spectrogram, times: int
     and beyond the bands.
 
     Each time, every bin of the STFT is multiplied by what its bands lack, interpolated in decibels. What no band
-    hears stays as it is; what is silent in the spectrogram becomes silent.
+    hears stays as it is, from 20 Hz on, below which nothing is left; what is silent in the spectrogram becomes silent.
 
     Args:
         wave: [B, T * hop].
@@ -45,12 +47,13 @@ def match_mels(wave: Tensor, spectrogram: Tensor, front: Spectrogram, times: int
     basis = front.basis(wave)  # [F, bins]
     heard = basis.sum(0)
     share = basis / heard.clamp(min=1e-9)
+    audible = torch.arange(basis.shape[1], device=wave.device) * f.sample_rate / f.n_fft >= LOWEST_HZ
     target = f.scale.undo(spectrogram.to(wave)) * (spectrogram > f.scale.silence)
     target = torch.cat([target, target[..., -1:]], dim=-1)  # one frame more: the last samples lie between two
     for _ in range(times):
         spectrum = stft(wave, f.n_fft, f.hop, f.pad_mode)  # [B, bins, T + 1]
         lack = target.clamp(min=FLOOR) / (basis @ spectrum.abs()).clamp(min=FLOOR)
         gain = torch.exp(share.T @ lack.clamp(1 / MOST, MOST).log())
-        gain = torch.where(heard[:, None] > 0, gain, 1.0)
+        gain = torch.where(heard[:, None] > 0, gain, 1.0) * audible[:, None]
         wave = istft(spectrum * gain, f.hop, wave.shape[-1])
     return wave

@@ -43,6 +43,8 @@ class Action2SoundConfig:
         neighbour_latents: one of :data:`NEIGHBOUR_LATENTS`.
         time_bias: cross-attention starts out knowing which video token is of its own time. Not in the paper.
         free_heads: of them, those that begin with the neighbour's tokens instead.
+        row_values: numbers of a video token that each row of the picture reads in its own way, beside what attention
+            gives to all rows alike (:class:`~v2a_nb.systems.attention.RowValues`); 0 is the paper's.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts.
         prediction, spacing, sampler_steps: see :class:`~v2a_nb.systems.diffusion.Noise`.
@@ -57,7 +59,7 @@ class Action2SoundConfig:
     picture: str = "action2sound"
     latent_channels: int = 16
     factor: int = 8
-    widths: tuple[int, ...] = (48, 80, 112)
+    widths: tuple[int, ...] = (48, 80, 96)
     layers: int = 1
     heads: tuple[int, ...] = (4, 4, 4)
     groups: int = 16
@@ -74,6 +76,7 @@ class Action2SoundConfig:
     neighbour_latents: str = "mean"
     time_bias: bool = True
     free_heads: int = 1
+    row_values: int = 64
     context: int = 24
     overlap: int = 8
     align: int = 4
@@ -141,7 +144,8 @@ PRESETS = {
     "paper": Action2SoundConfig(
         picture="action2sound-paper", latent_channels=4, widths=(320, 640, 1280, 1280), layers=2, heads=(8, 8, 8, 8),
         groups=32, context_width=768, video_dim=768, video_rate=16 / 3.072, stack=1, squeeze=None, audio_hidden=512,
-        time_bias=False, free_heads=0, align=8, prediction="epsilon", spacing="linspace", guidance=6.5, linear=False,
+        time_bias=False, free_heads=0, row_values=0, align=8, prediction="epsilon", spacing="linspace", guidance=6.5,
+        linear=False,
     ),
 }  # fmt: skip
 
@@ -158,7 +162,7 @@ def make_unet(c: Action2SoundConfig) -> nn.Module:
     if c.time_bias:
         # two tokens at most share a moment, and a column between them must see both
         set_time_bias(
-            unet, c.rows, c.column_s, c.token_s, width_s=c.token_s / 2, timed=c.video_tokens,
-            free=c.free_heads if c.neighbour else 0,
+            unet, c.rows, c.column_s, c.token_s, width_s=c.token_s / 2, timed=c.video_tokens if c.neighbour else None,
+            free=c.free_heads if c.neighbour else 0, row_values=c.row_values,
         )  # fmt: skip
     return unet

@@ -4,6 +4,9 @@ Cross-attention has no order: a latent column that stands for 1.3 s must *learn*
 1.3 s, and on a small budget it does not. :class:`TimeBias` adds to the logits a function of the time between
 the two that starts with a peak where they match. It goes in through diffusers' attention-processor interface,
 so that without it a model is the published one, tensor by tensor.
+
+It has no pitch either: what a head reads of a token it gives to all rows of a column alike, and it is left to the
+layers after it to find out which row is which. :class:`RowValues` says something else to each row.
 """
 
 from __future__ import annotations
@@ -65,6 +68,7 @@ class TimeBias(Processor, nn.Module):
         timed: tokens that lie in time, the first ones; None is all.
         free: heads, the last ones, that begin without a bump and, where only some tokens are timed, with a bias
             towards the others: someone must listen to them.
+        by_row: what the timed tokens say to each row beside what attention says to all of them; left out, nothing.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class TimeBias(Processor, nn.Module):
         height: float = 6.0,
         timed: int | None = None,
         free: int = 0,
+        by_row: RowValues | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= free < heads:
@@ -89,7 +94,7 @@ class TimeBias(Processor, nn.Module):
         turns = torch.arange(1, harmonics + 1) / (2 * reach_s)  # cycles per second
         self.register_buffer("turns", turns, persistent=False)
         # heads divide the column between them
-        bound = heads - free
+        self.bound = bound = heads - free
         offset = ((torch.arange(heads) + 0.5) / bound - 0.5) * column_s  # [heads]
         peaked = (torch.arange(heads) < bound).float()[:, None]
         # the Fourier series of a Gaussian bump
@@ -100,6 +105,7 @@ class TimeBias(Processor, nn.Module):
         self.sin = nn.Parameter(peaked * taper * torch.sin(angle))
         if timed is not None:
             self.others = nn.Parameter(LISTEN * (1 - peaked[:, 0]))
+        self.by_row = by_row
         self._basis: tuple[tuple, Tensor] | None = None
 
     def bias(self, columns: int, tokens: int) -> Tensor:
@@ -128,9 +134,47 @@ class TimeBias(Processor, nn.Module):
         bias = self.bias(queries // self.rows, tokens)
         return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
 
+    def beside(self, queries: Tensor, tokens: Tensor) -> Tensor | float:
+        """What is added to the attention's result [B, rows * W, C]: see ``by_row``."""
+        if self.by_row is None:
+            return 0.0
+        timed = tokens if self.timed is None else tokens[:, : self.timed]
+        bias = self._over_time(queries.shape[1] // self.rows, timed.shape[1])[: self.bound]
+        return self.by_row(timed, bias.softmax(-1).mean(0).to(tokens.dtype))
+
     def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
         bias = self.spread(queries.shape[1], tokens.shape[1])
-        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0]
+        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0] + self.beside(queries, tokens)
+
+
+class RowValues(nn.Module):
+    """A linear map of tokens for each row of a picture, through few numbers; it begins as zero.
+
+    Args:
+        rows: H of the latents at this depth.
+        width: numbers in a token.
+        channels: C at this depth.
+        rank: numbers that all rows' maps read of a token.
+
+    Examples:
+        >>> values = RowValues(rows=4, width=128, channels=8, rank=16)
+        >>> values(torch.zeros(2, 10, 128), torch.full((6, 10), 0.1)).shape
+        torch.Size([2, 24, 8])
+    """
+
+    def __init__(self, rows: int, width: int, channels: int, rank: int) -> None:
+        super().__init__()
+        self.rows, self.channels = rows, channels
+        self.read = nn.Linear(width, rank, bias=False)
+        self.write = nn.Linear(rank, rows * channels)
+        nn.init.zeros_(self.write.weight)
+        nn.init.zeros_(self.write.bias)
+
+    def forward(self, tokens: Tensor, shares: Tensor) -> Tensor:
+        """[B, rows * W, C], row by row, of tokens [B, K, D] and the share [W, K] of each in a column."""
+        made = self.write(shares @ self.read(tokens))  # [B, W, rows * C]
+        b, columns, _ = made.shape
+        return made.view(b, columns, self.rows, self.channels).transpose(1, 2).flatten(1, 2)
 
 
 class NoAttention(Processor):
@@ -147,11 +191,12 @@ class _Watched(Processor):
         self.processor, self.seen = processor, None
 
     def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
-        bias = None
+        bias, more = None, 0.0
         if isinstance(self.processor, TimeBias):
             bias = self.processor.spread(queries.shape[1], tokens.shape[1])
+            more = self.processor.beside(queries, tokens)
         made, self.seen = _attend(attn, queries, tokens, bias, keep=True)
-        return made
+        return made + more
 
 
 def cross_attentions(model: nn.Module) -> dict[str, tuple[int, nn.Module]]:
@@ -170,7 +215,9 @@ def cross_attentions(model: nn.Module) -> dict[str, tuple[int, nn.Module]]:
     return found
 
 
-def set_time_bias(model: nn.Module, rows: int, column_s: float, token_s: float, **how: float) -> None:
+def set_time_bias(
+    model: nn.Module, rows: int, column_s: float, token_s: float, row_values: int = 0, **how: float
+) -> None:
     """Give every cross-attention of ``model`` a :class:`TimeBias` of its depth.
 
     Args:
@@ -178,10 +225,14 @@ def set_time_bias(model: nn.Module, rows: int, column_s: float, token_s: float, 
         rows: H of its latents.
         column_s: seconds of a latent column.
         token_s: seconds of a token.
+        row_values: rank of the :class:`RowValues` that each gets; 0 is none.
         how: see :class:`TimeBias`.
     """
     for depth, attn in cross_attentions(model).values():
-        attn.set_processor(TimeBias(attn.heads, -(-rows // 2**depth), column_s * 2**depth, token_s, **how))
+        high = -(-rows // 2**depth)
+        width, channels = attn.to_k.in_features, attn.to_out[0].out_features
+        by_row = RowValues(high, width, channels, row_values) if row_values else None
+        attn.set_processor(TimeBias(attn.heads, high, column_s * 2**depth, token_s, by_row=by_row, **how))
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class Source:
         start_s, duration_s: the part of it, seconds.
         world_seed: of the Strike World whose recording this is, named ``r`` and its number; or
         path: of a file that FFmpeg reads. Neither: the pool holds the samples.
+        ambience_dbfs: of a recording of the world: its room is as loud as this, and not as the world drew it. No
+            clip looks or sounds so, and no search finds it.
     """
 
     recording: str
@@ -46,6 +48,7 @@ class Source:
     duration_s: float
     world_seed: int | None = None
     path: str | None = None
+    ambience_dbfs: float | None = None
 
 
 def quiet_dbfs(wave: np.ndarray, sample_rate: int) -> float:
@@ -110,6 +113,7 @@ class Pool:
         self.sources, self.sample_rate, self.tag = tuple(sources), int(sample_rate), tag
         self.quiet = np.array(quiet, np.float32)
         self.waves = None if waves is None else tuple(np.asarray(w, np.int16) for w in waves)
+        self._aside = np.array([s.ambience_dbfs is not None for s in sources])
         self._recordings = np.array([f"{s.world_seed}/{s.recording}" for s in sources])
         self._spans = np.array([(s.start_s, s.start_s + s.duration_s) for s in sources])
 
@@ -134,6 +138,11 @@ class Pool:
     def seen(self) -> np.ndarray:
         """Vectors of their clips [N, D]."""
         return self._vectors["look"]
+
+    @property
+    def searched(self) -> np.ndarray:
+        """Rows that :meth:`search` may find, int64 [n]: all but those in rooms at another level."""
+        return np.flatnonzero(~self._aside)
 
     # --- search -------------------------------------------------------------------------------------
 
@@ -168,6 +177,8 @@ class Pool:
             forbidden = np.asarray(forbidden, bool)
             if forbidden.shape not in ((n,), (q, n)):
                 raise UsageError(f"what is forbidden must be [{n}] or [{q}, {n}], not {forbidden.shape}")
+        if self._aside.any():
+            forbidden = self._aside if forbidden is None else forbidden | self._aside
         allowed = n if forbidden is None else int(n - forbidden.sum(-1).max(initial=0))
         if not 1 <= k <= allowed:
             raise UsageError(f"{k} sounds are asked for, {allowed} of {n} are allowed")
@@ -238,7 +249,8 @@ class Pool:
             return Sound(self.waves[row].astype(np.float32) / 32767, self.sample_rate)
         n = round(source.duration_s * self.sample_rate)
         if source.world_seed is not None:
-            whole = _recording(source.world_seed, int(source.recording.removeprefix("r")), self.sample_rate)
+            index = int(source.recording.removeprefix("r"))
+            whole = _recording(source.world_seed, index, self.sample_rate, source.ambience_dbfs)
         else:
             whole = _file(source.path, self.sample_rate)
         first = round(source.start_s * self.sample_rate)
@@ -311,12 +323,10 @@ class Pool:
         """What is saved: tensors by name, and the rest for JSON; see :meth:`from_tensors`."""
         import torch
 
-        recordings = list(dict.fromkeys((s.recording, s.world_seed, s.path) for s in self.sources))
-        number = {r: i for i, r in enumerate(recordings)}
-        micro = [
-            (number[s.recording, s.world_seed, s.path], round(1e6 * s.start_s), round(1e6 * s.duration_s))
-            for s in self.sources
-        ]
+        of = [(s.recording, s.world_seed, s.path, s.ambience_dbfs) for s in self.sources]
+        number = {r: i for i, r in enumerate(dict.fromkeys(of))}
+        times = [(round(1e6 * s.start_s), round(1e6 * s.duration_s)) for s in self.sources]
+        micro = [(number[r], *t) for r, t in zip(of, times, strict=True)]
         state = {
             "heard": torch.from_numpy(self.heard.copy()),
             "seen": torch.from_numpy(self.seen.copy()),
@@ -326,7 +336,7 @@ class Pool:
         if self.waves is not None:
             state["waves"] = torch.from_numpy(np.concatenate(self.waves))
             state["lengths"] = torch.tensor([len(w) for w in self.waves])
-        return state, {"tag": self.tag, "sample_rate": self.sample_rate, "recordings": recordings}
+        return state, {"tag": self.tag, "sample_rate": self.sample_rate, "recordings": list(number)}
 
     @classmethod
     def from_tensors(cls, state: dict, told: dict, half: bool = False) -> Pool:
@@ -338,7 +348,7 @@ class Pool:
         try:
             names = told["recordings"]
             sources = [
-                Source(names[r][0], start / 1e6, length / 1e6, names[r][1], names[r][2])
+                Source(names[r][0], start / 1e6, length / 1e6, *names[r][1:])
                 for r, start, length in state["places"].tolist()
             ]
             waves = None
@@ -418,12 +428,15 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _recording(seed: int, index: int, sample_rate: int) -> np.ndarray:
+def _recording(seed: int, index: int, sample_rate: int, ambience_dbfs: float | None) -> np.ndarray:
     """The whole sound of a Strike World recording."""
     from v2a_nb.world import sound
     from v2a_nb.world.recording import draw
 
-    return sound.render(draw(seed, index), sample_rate)["mix"]
+    recording = draw(seed, index)
+    if ambience_dbfs is not None:
+        recording = recording.changed(ambience_dbfs=ambience_dbfs)
+    return sound.render(recording, sample_rate)["mix"]
 
 
 @lru_cache(maxsize=2)

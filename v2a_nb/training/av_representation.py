@@ -30,7 +30,7 @@ from v2a_nb import hub
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.retrieval import KS, ambience_found, ranks_of, recall, share
 from v2a_nb.systems.av_sim import PRESETS, AvSim, AvSimConfig, info_nce
-from v2a_nb.systems.pool import SIMILARITIES, Pool
+from v2a_nb.systems.pool import SIMILARITIES, Pool, quiet_dbfs
 from v2a_nb.systems.retrieval import Retrieval
 from v2a_nb.training.common import begin, card_of, rounded, run, write_readme
 from v2a_nb.training.loop import Plan, fit
@@ -48,6 +48,8 @@ VISION = "../vaura/vision"
 """Where the frozen encoder lies, from a folder of weights."""
 POOL = 1000
 """Sounds of the pool, at most; 1 KB each."""
+QUIET_ROOMS, QUIET_ROOM_DBFS = 20, -80.0
+"""Of these sounds so many once more in rooms that are quieter than Strike World's: for action-focused sounds."""
 
 
 def batches(shots: Shots, size: int, seed: int) -> Callable[[int], dict[str, Tensor]]:
@@ -127,6 +129,38 @@ def pool_of(model: AvSim, shots: Shots, quiet: np.ndarray | None = None) -> Pool
     seen, heard = vectors_of(model, shots)
     levels = np.full(len(shots), np.nan) if quiet is None else quiet
     return Pool(heard, seen, shots.sources(), levels, tag=hub.tag_of(model, "av-sim"))
+
+
+def with_quiet_rooms(pool: Pool, model: AvSim, count: int = QUIET_ROOMS, dbfs: float = QUIET_ROOM_DBFS) -> Pool:
+    """The pool, and ``count`` of its sounds once more, as they would be in rooms of another level.
+
+    Strike World has no room under -64 dBFS, and its quietest sound would be all that an action-focused sound can be
+    told. They are there for their levels: no search finds them.
+
+    Args:
+        pool: of sounds of Strike World.
+        model: whose vectors it holds.
+        dbfs: level of the rooms.
+
+    Raises:
+        UsageError: more sounds than there are, or some that are not of a Strike World.
+    """
+    if not 0 <= count <= len(pool):
+        raise UsageError(f"{count} quiet rooms cannot be made of {len(pool)} sounds")
+    rows = np.arange(count) * len(pool) // max(1, count)
+    if any(pool.sources[i].world_seed is None for i in rows):
+        raise UsageError("only the rooms of Strike World can be made quiet")
+
+    def with_rows(heard: np.ndarray, quiet: np.ndarray) -> Pool:
+        sources = (*pool.sources, *(replace(pool.sources[i], ambience_dbfs=float(dbfs)) for i in rows))
+        heard, quiet = np.concatenate([pool.heard, heard]), np.concatenate([pool.quiet, quiet])
+        return Pool(heard, np.concatenate([pool.seen, pool.seen[rows]]), sources, quiet, rate, tag=pool.tag)
+
+    rate = pool.sample_rate
+    silent = with_rows(pool.heard[rows], pool.quiet[rows])  # renders; its vectors are not yet those of its sounds
+    sounds = [silent.sound(len(pool) + i) for i in range(count)]
+    heard = [model.listen(sound) for sound in sounds]
+    return with_rows(np.reshape(heard, (-1, pool.dim)), np.array([quiet_dbfs(s.samples[0], rate) for s in sounds]))
 
 
 def held_out_report(model: AvSim, training: Shots, unseen: Shots, most: int = POOL) -> dict:
@@ -266,7 +300,9 @@ def train_av_sim(
     keep_vision(out, eyes)
     known = report["ambience"]["known_rooms"]
     sounds = thinned(training, POOL)
-    system = Retrieval(model, pool_of(model, sounds, sounds.quiet_dbfs()), best_of(known))
+    pool = pool_of(model, sounds, sounds.quiet_dbfs())
+    pool = with_quiet_rooms(pool, model, min(QUIET_ROOMS, len(pool)))
+    system = Retrieval(model, pool, best_of(known))
     model.save_pretrained(out / "av_sim", vision=VISION, **card)
     system.save_pretrained(out / "weights", encoder="../av_sim", **card)
     for folder in ("av_sim", "weights"):
@@ -298,6 +334,7 @@ def best_of(known: dict) -> str:
 
 def card_text(tag: str, card: dict, report: dict, system: Retrieval) -> str:
     """The model card, of the encoders and of the pool."""
+    quiet = sum(source.ambience_dbfs is not None for source in system.pool.sources)
     one_way = "" if card["both"] else " (from sound to video alone)"
     return f"""# {tag}
 
@@ -306,6 +343,8 @@ small form of `v2a_nb/systems/av_sim.py`. fp16 safetensors, MIT licence.
 
 `av_sim` holds the encoders, which read the frozen vision encoder {system.model.config.video.encoder} of `vaura`.
 `retrieval` holds {len(system.pool)} training sounds by their place in Strike World, and finds them by `{system.by}`.
+The last {quiet} are sounds of these in rooms of {QUIET_ROOM_DBFS:g} dBFS, which no search finds: Strike World has
+none under -64, and action-focused sounds are told the quietest.
 
 Trained by `python -m v2a_nb.training.av_representation` on {card["recordings"] - card["watched"]} recordings of Strike
 World seed {card["data_seed"]}, two clips of each, {card["steps"]} steps of {2 * card["batch_size"]} clips, training

@@ -56,7 +56,7 @@ class Scenes:
         starts: int64 [N], where in its recording each clip begins, samples.
         seed: of the world.
         stft: of the images.
-        ambience_dbfs: see :func:`gather_scenes`.
+        ambience_dbfs, strangers: see :func:`gather_scenes`.
     """
 
     images: np.ndarray
@@ -68,6 +68,7 @@ class Scenes:
     seed: int
     stft: StftImage
     ambience_dbfs: tuple[float, float] | None = None
+    strangers: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,7 +88,7 @@ class Scenes:
         for i in which:
             if self.recordings[i] != last:
                 last = int(self.recordings[i])
-                recording = room_of(self.seed, last, self.ambience_dbfs)
+                recording = room_of(self.seed, last, self.ambience_dbfs, self.strangers)
                 mix = world_sound.render(recording, self.stft.sample_rate)["mix"]
             made.append(mix[self.starts[i] : self.starts[i] + n])
         return np.stack(made).astype(np.float32)
@@ -104,6 +105,7 @@ def gather_scenes(
     fps: float | None = None,
     min_rms_dbfs: float | None = None,
     ambience_dbfs: tuple[float, float] | None = None,
+    strangers: bool = False,
     workers: int | None = None,
 ) -> Scenes:
     """Render :data:`PER_RECORDING` clips of each recording, once; kept in ``folder``.
@@ -119,6 +121,7 @@ def gather_scenes(
         fps: frames a second that the encoder is shown, see :func:`~v2a_nb.vision.frame_image.slower`.
         min_rms_dbfs: only clips above this level, see :func:`~v2a_nb.audio.loudness.loud_parts`; left out, all.
         ambience_dbfs: least and greatest level of the rooms, each drawn anew; left out, as the world has them.
+        strangers: the rooms as they are, and in each the things and actions of the next recording.
         workers: processes; left out, one for each core that this process may use.
 
     Raises:
@@ -132,7 +135,7 @@ def gather_scenes(
     told = {
         "seed": seed, "first": first, "recordings": recordings, "per_recording": PER_RECORDING, "seconds": SECONDS,
         "picture": picture, "encoder": tag, "fps": fps, "min_rms_dbfs": min_rms_dbfs,
-        "ambience_dbfs": None if ambience_dbfs is None else list(ambience_dbfs),
+        "ambience_dbfs": None if ambience_dbfs is None else list(ambience_dbfs), "strangers": strangers or None,
     }  # fmt: skip
     about, n = folder / "scenes.json", recordings * PER_RECORDING
     told = {k: v for k, v in told.items() if v is not None or k == "encoder"}
@@ -148,9 +151,9 @@ def gather_scenes(
             path.unlink()
         write_json(about, told)
     parts = [(folder / f"part-{a:05d}.json", a) for a in range(0, recordings, PART)]
-    eyes_at = None if encoder is None else str(encoder)
+    eyes_at, room = None if encoder is None else str(encoder), (ambience_dbfs, strangers)
     jobs = [
-        (str(path), eyes_at, picture, fps, min_rms_dbfs, ambience_dbfs, seed, first, a, min(PART, recordings - a))
+        (str(path), eyes_at, picture, fps, min_rms_dbfs, room, seed, first, a, min(PART, recordings - a))
         for path, a in parts
         if not path.exists()
     ]
@@ -166,12 +169,21 @@ def gather_scenes(
         seed=seed,
         stft=stft,
         ambience_dbfs=ambience_dbfs,
+        strangers=strangers,
     )
 
 
-def room_of(seed: int, index: int, ambience_dbfs: tuple[float, float] | None = None) -> Recording:
-    """A recording, its ambience perhaps at another level than the world drew."""
+def room_of(
+    seed: int, index: int, ambience_dbfs: tuple[float, float] | None = None, strangers: bool = False
+) -> Recording:
+    """A recording, perhaps its ambience at another level than the world drew, or others acting in its room."""
     recording = draw(seed, index)
+    if strangers:
+        they = draw(seed, index + 1)
+        events = tuple(e for e in they.events if e.time_s + e.duration_s < recording.duration_s)
+        recording = recording.changed(
+            variety=they.variety, things=they.things, actor=they.actor, actor_scale=they.actor_scale, events=events
+        )
     if ambience_dbfs is None:
         return recording
     return recording.changed(ambience_dbfs=float(recording.rng("room-level").uniform(*ambience_dbfs)))
@@ -209,7 +221,7 @@ def batches(
 @torch.no_grad()
 def _render(job: tuple) -> None:
     """One part of :func:`gather_scenes`."""
-    path, encoder, picture, fps, min_rms_dbfs, ambience_dbfs, seed, first, begin, count = job
+    path, encoder, picture, fps, min_rms_dbfs, room, seed, first, begin, count = job
     torch.set_num_threads(1)
     folder, stft = Path(path).parent, STFT_IMAGES[picture]
     eyes = None if encoder is None else StrikeVision.from_pretrained(encoder)
@@ -217,7 +229,7 @@ def _render(job: tuple) -> None:
     vectors = None if eyes is None else np.load(folder / "vectors.npy", mmap_mode="r+")
     n, clips = round(SECONDS * stft.sample_rate), []
     for index in range(begin, begin + count):
-        recording = room_of(seed, first + index, ambience_dbfs)
+        recording = room_of(seed, first + index, *room)
         mix = world_sound.render(recording, stft.sample_rate)["mix"]
         rng = recording.rng("scenes")
         starts = _starts(mix, n, rng, stft.sample_rate, min_rms_dbfs)

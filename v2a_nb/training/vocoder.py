@@ -37,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.audio.codec_report import log10_mel, pooled_f1
+from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.audio.spectrogram import LogScale, Spectrogram
 from v2a_nb.audio.vocoder import Vocoder, VocoderConfig
@@ -63,8 +64,9 @@ from v2a_nb.world.recording import draw
 
 SECONDS = 8.0
 """Kept of each recording."""
-FRAMES = 32
-"""Of a training segment: 8192 samples, 0.512 s."""
+FRAMES, MARGIN = 32, 4
+"""Of a training segment: 8192 samples, 0.512 s; and those that are made on either side where mels are matched, because
+the first and the last windows of a match see nothing beyond."""
 WATCH_SEED, WATCHED, WATCH_EVERY = 1500, 16, 250
 SPECTRAL_WEIGHT, FEATURE_WEIGHT = 45.0, 2.0
 """HiFi-GAN's (section 2.3); the adversarial loss counts once."""
@@ -88,7 +90,7 @@ class Budget:
 
     recordings: int = 1500
     spectral_steps: int = 3000
-    steps: int = 1000
+    steps: int = 2400
     batch_size: int = 16
     test_clips: int = TEST_CLIPS
     data_seed: int = 1000
@@ -108,9 +110,13 @@ class Budget:
 class VocoderTraining(nn.Module):
     """The vocoder with its losses, and with the discriminators where there are some.
 
+    These hear what users will hear, which is the wave after its mels were matched
+    (:func:`~v2a_nb.audio.match_mels.match_mels`): the generator need not learn an envelope that it will be given, and
+    spends itself on what is left.
+
     Args:
         vocoder: to train.
-        judges: left out, spectra are all that counts.
+        judges: left out, spectra are all that counts, those of the generator alone.
     """
 
     def __init__(self, vocoder: Vocoder, judges: Discriminators | None = None) -> None:
@@ -121,9 +127,16 @@ class VocoderTraining(nn.Module):
         self.mels = Spectrogram(replace(vocoder.spectrogram.front_end, scale=LogScale()))
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of ``spectrogram`` [B, F, T] and ``wave`` [B, T * hop]."""
+        """Losses of ``spectrogram`` [B, F, T] and ``wave`` [B, n], whose samples are those in the middle of T * hop."""
         true = batch["wave"]
         made = self.vocoder(batch["spectrogram"])
+        if self.judges is not None and self.vocoder.config.match:
+            with torch.autocast(true.device.type, enabled=False):
+                made = match_mels(
+                    made.float(), batch["spectrogram"], self.vocoder.spectrogram, self.vocoder.config.match
+                )  # fmt: skip
+        before = (made.shape[-1] - true.shape[-1]) // 2
+        made = made[:, before : before + true.shape[-1]]
         losses = self.spectral_losses(made, true)
         whole = losses["mel"] + losses["spectral"] + losses["transport"]
         if self.judges is None:
@@ -205,13 +218,16 @@ def gather_waves(folder: str | Path, recordings: int, seed: int, sample_rate: in
     return np.load(path, mmap_mode="r")
 
 
-def batches(waves: np.ndarray, front: Spectrogram, size: int, seed: int, frames: int = FRAMES) -> BatchOf:
+def batches(
+    waves: np.ndarray, front: Spectrogram, size: int, seed: int, frames: int = FRAMES, more: int = 0
+) -> BatchOf:
     """From a step to random segments of ``waves`` [N, n], at a random gain of -9 to +3 dB, with their spectrograms.
 
-    A segment's spectrogram is cut out of a longer one, so that its first and last frames are like all others.
+    A segment's spectrogram is cut out of a longer one, so that its first and last frames are like all others; it has
+    ``more`` frames on either side than the segment.
     """
     f = front.front_end
-    margin = -(-f.n_fft // f.hop)  # frames whose windows a cut could reach
+    margin = -(-f.n_fft // f.hop) + more  # frames whose windows a cut could reach
     length = (frames + 2 * margin) * f.hop
 
     def batch_of(step: int) -> dict[str, Tensor]:
@@ -223,7 +239,7 @@ def batches(waves: np.ndarray, front: Spectrogram, size: int, seed: int, frames:
             row[:] = wave[begin : begin + length] * np.float32(10 ** (rng.uniform(-9, 3) / 20))
         wave = torch.from_numpy(out).clamp(-1, 1)
         return {
-            "spectrogram": front(wave)[..., margin : margin + frames],
+            "spectrogram": front(wave)[..., margin - more : margin + frames + more],
             "wave": wave[:, margin * f.hop : (margin + frames) * f.hop],
         }
 
@@ -283,7 +299,8 @@ def train_vocoder(
     say(f"discriminators: {budget.steps} steps")
     # no clipping: a norm over both sides would let the one's size set the other's step
     plan = Plan(steps=budget.steps, lr=4e-4, warmup=50, clip_norm=1e6, seed=seed + 1, **common)
-    batch_of = batches(waves, vocoder.spectrogram, budget.batch_size, seed + 1)
+    more = MARGIN if vocoder.config.match else 0
+    batch_of = batches(waves, vocoder.spectrogram, budget.batch_size, seed + 1, more=more)
     vocoder = fit(VocoderTraining(vocoder, judging), batch_of, plan, out, **how).vocoder.cpu()
     as_shipped(vocoder)
     say(f"scores: {budget.test_clips} clips, seed {TEST_SEED}")
