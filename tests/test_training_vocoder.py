@@ -24,7 +24,7 @@ from v2a_nb.world.recording import draw
 from v2a_nb.world.sound import render
 
 torch.set_num_threads(1)
-CONFIG = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),))
+CONFIG = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),), match=4)
 JUDGES = DiscriminatorConfig(
     periods=(2, 3), period_channels=(4, 8), scales=2, scale_layers=((4, 15, 4, 1), (8, 15, 4, 4))
 )  # fmt: skip

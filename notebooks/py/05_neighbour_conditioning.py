@@ -460,8 +460,9 @@ plots.show(fig, alt=f"The level made rises with the level of the condition: {tit
 #
 # ## Where it breaks
 #
-# Training showed rooms from -70 to -38 dBFS. The paper sees its FAD rise where a condition is much too soft or too
-# loud. Here are both, zeros, a neighbour out of *another room*, and a neighbour that is *nothing but action*.
+# Training showed rooms from -85 to -38 dBFS, and the softest sounds that are not refused as silence lie at -90. The
+# paper sees its FAD rise where a condition is much too soft or too loud. Here are its softest and one that is far too
+# loud, zeros, a neighbour out of *another room*, and a neighbour that is *nothing but action*.
 
 # %%
 from v2a_nb.metrics.truth import pool, score_clip
@@ -469,7 +470,7 @@ from v2a_nb.metrics.truth import pool, score_clip
 some, n = few[:3], 3
 conditions = {
     "its neighbour": theirs[:n],
-    "far too soft, -85": [at_level(sound, -85.0) for sound in theirs[:n]],
+    "its softest, -85": [at_level(sound, -85.0) for sound in theirs[:n]],
     "far too loud, -18": [at_level(sound, -18.0) for sound in theirs[:n]],
     "another room": [near[j - 1].stems["mix"] for j in some],
     "only action": [near[j].stems["action"] for j in some],
@@ -507,18 +508,18 @@ for name, sounds in made.items():
 print(f"{'':20}" + "".join(f"{n:>15}" for n in table["zeros"]))
 for name, row in table.items():
     print(f"{name:20}" + "".join(f"{value:15.2f}" for value in row.values()))
-assert table["far too soft, -85"]["made dBFS"] > -80 and table["far too loud, -18"]["made dBFS"] < -25
+assert table["its softest, -85"]["made dBFS"] < -65 and table["far too loud, -18"]["made dBFS"] < -25
 assert table["another room"]["off condition"] < table["another room"]["off true room"]
 
 # %%
 v2a.compare(item.clip, {n: s[0] for n, s in made.items()}, events=events, title="conditions that nobody trained with")
 
 # %% [markdown]
-# **What to notice.** The strikes do not break: they come from the video, and every row finds them. The room does. Under
-# the softest rooms of training the model makes its softest one, whatever is asked; over the loudest it stays behind.
-# Zeros, of which the paper warns, do little harm here: to this model they are one more soft room. And *another room* is
-# simply believed: what is made is as near to a wrong condition as to a right one, and nothing in the sound says so.
-# With a poor retrieval, the ambience is wrong and sounds well.
+# **What to notice.** The strikes do not break: they come from the video, and every row finds them. The room does. Near
+# the softest rooms of training it comes out some decibels louder than was asked; over the loudest, and that by far, it
+# stays behind. Zeros, of which the paper warns, do little harm here: to this model they are one more soft room. And
+# *another room* is simply believed: what is made is as near to a wrong condition as to a right one, and nothing in the
+# sound says so. With a poor retrieval, the ambience is wrong and sounds well.
 #
 # Does the neighbour's action come along? If it did, its hits would be heard at *its* times in the new sound. So score
 # the sounds against the neighbour's events, too; on a stranger's events they fall by chance. (Few hits: one

@@ -53,7 +53,7 @@ class VocoderConfig:
     block_kernels: tuple[int, ...] = (3, 7)
     block_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5))
     normalize: bool = True
-    match: int = 4
+    match: int = 16
 
     def published(self) -> SpeechT5HifiGanConfig:
         """The same sizes for ``transformers``.

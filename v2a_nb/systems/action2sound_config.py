@@ -83,7 +83,7 @@ class Action2SoundConfig:
     prediction: str = "v_prediction"
     spacing: str = "trailing"
     sampler_steps: int = 25
-    guidance: float = 4.0
+    guidance: float = 3.0
     fps: float | None = None
     linear: bool = True
 

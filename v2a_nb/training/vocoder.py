@@ -67,6 +67,8 @@ SECONDS = 8.0
 FRAMES, MARGIN = 32, 4
 """Of a training segment: 8192 samples, 0.512 s; and those that are made on either side where mels are matched, because
 the first and the last windows of a match see nothing beyond."""
+MATCHED = 4
+"""Times that mels are matched while training: enough to teach, and a quarter of what the finished vocoder takes."""
 WATCH_SEED, WATCHED, WATCH_EVERY = 1500, 16, 250
 SPECTRAL_WEIGHT, FEATURE_WEIGHT = 45.0, 2.0
 """HiFi-GAN's (section 2.3); the adversarial loss counts once."""
@@ -132,9 +134,8 @@ class VocoderTraining(nn.Module):
         made = self.vocoder(batch["spectrogram"])
         if self.judges is not None and self.vocoder.config.match:
             with torch.autocast(true.device.type, enabled=False):
-                made = match_mels(
-                    made.float(), batch["spectrogram"], self.vocoder.spectrogram, self.vocoder.config.match
-                )  # fmt: skip
+                times = min(MATCHED, self.vocoder.config.match)
+                made = match_mels(made.float(), batch["spectrogram"], self.vocoder.spectrogram, times)
         before = (made.shape[-1] - true.shape[-1]) // 2
         made = made[:, before : before + true.shape[-1]]
         losses = self.spectral_losses(made, true)
