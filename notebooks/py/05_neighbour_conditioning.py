@@ -300,7 +300,8 @@ plots.show(fig, alt="The diffusion loss falls from about 1, for batches of train
 # %% [markdown]
 # **What to notice.** What these few steps find is what a sound looks like at all. Whether the two halves of the
 # context are *used* is another number: the loss with another clip's half, less the loss with the right one. It is 0 at
-# the start, and soon no more. `v2a-nb train action2sound --preset tiny --out runs/action2sound` goes the whole way:
+# the start; the video's is first to rise, and the neighbour's takes its time.
+# `v2a-nb train action2sound --preset tiny --out runs/action2sound` goes the whole way:
 
 # %%
 whole = report(system)
@@ -613,13 +614,14 @@ for axis, key in zip(fig.subplots(1, 2), ("use_of_video", "use_of_neighbour"), s
     axis.axhline(0, color="black", lw=0.8)
 assert reports[-1]["use_of_video"] > 0.01 + reports_bare[-1]["use_of_video"]
 plots.show(
-    fig, alt="Over the same few steps both come to use the neighbour; the video is used with the bias, without it not"
+    fig,
+    alt="Over the same few steps the video comes to be used with the bias and not without it; the neighbour by none",
 )
 
 # %% [markdown]
 # **What to notice.** The neighbour's tokens all say the same, so that it does not matter which is read; of the video's,
-# only one is right. Without the bias that takes many more steps to find. How many more? Trained to the end, with and
-# without, and scored on rooms that neither saw; that is more than a notebook's time, so it stands in the card.
+# only one is right. Without the bias that takes many more steps to find. Trained for 400, with each of the two and
+# without, and scored on rooms that none saw; that is more than a notebook's time, so it stands in the card.
 
 # %%
 card = system.card.get("ablations", {})

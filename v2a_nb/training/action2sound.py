@@ -20,8 +20,8 @@ The vocoder and the pool have recipes of their own (``train vocoder``, ``train a
 A scene holds several windows of 3.07 s, which are the clips that may be each other's neighbours. Rooms get a level
 between -85 and -38 dBFS, wider than Strike World's own: the condition shall be followed over 30 dB, and be soft.
 
-The paper's premise is that a neighbour shares the ambience and not the action. Most recordings of Strike World have one
-thing that is struck, so that a neighbour would say what it is made of, and a model that believed it would be misled by
+The paper's premise is that a neighbour shares the ambience and not the action. Nearly half of Strike World's recordings
+have one thing that is struck, and a neighbour would say what it is made of: a model that believed it would be misled by
 whatever is retrieved later. So the neighbours of ``tiny`` are *strangers*: the same moment of the same room, in which
 the things and actions of another recording are heard (:attr:`Budget.strangers`).
 """
