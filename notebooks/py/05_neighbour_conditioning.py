@@ -215,7 +215,7 @@ print("guidance multiplies what the video says, and leaves the room as it is")
 #
 # $$L = \mathbb{E}_{z, t, \epsilon}\,\lVert v - v_\theta(z_t, t, c) \rVert^2$$
 #
-# The recipe, the loss and the spread of rooms of the shipped weights, which took an hour and a half; here is a minute
+# The recipe, the loss and the spread of rooms of the shipped weights, which took two hours; here is a minute
 # of it. What must be right is in the data, and twice it is easily wrong. A neighbour that overlaps its clip gives the
 # action away, and then why look at the video? (The released loader allows that.) So it comes from the nearest clips in
 # time that are far enough. And a neighbour may have *other* actions and yet tell what is struck:

@@ -91,7 +91,7 @@ before training; the neighbours of ``own_actions`` are no strangers; ``whole`` d
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of everything; the defaults take about an hour and three quarters of one core with bfloat16.
+    """How much of everything; the defaults take about two hours of one core with bfloat16.
 
     Attributes:
         recordings: of four scenes each.

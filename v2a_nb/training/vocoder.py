@@ -46,6 +46,7 @@ from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.hub import as_shipped
 from v2a_nb.training import discriminators as critics
 from v2a_nb.training.codec import SpectralLoss
+from v2a_nb.training.common import settle
 from v2a_nb.training.discriminators import DiscriminatorConfig, Discriminators
 from v2a_nb.training.loop import Plan, fit
 from v2a_nb.training.scenes import BatchOf, write_json
@@ -276,17 +277,10 @@ def train_vocoder(
     vocoder = Vocoder(config)
     judging = Discriminators(judges)
     told = {"seed": seed, "config": asdict(vocoder.config), "judges": asdict(judging.config), **asdict(budget)}
-    told = json.loads(json.dumps(told))
-    about = out / "run.json"
-    if about.exists():
-        if not resume:
-            raise V2AError(f"{out} holds a run already; give --resume, or another --out")
-        before = json.loads(about.read_text())
-        other = [k for k in told if told[k] != before.get(k)]
-        if other:
-            raise V2AError(f"{out} holds a run with another {', '.join(other)}; give what it was made with")
+    if (out / "run.json").exists() and not resume:
+        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(about, told)
+    settle(out / "run.json", told)
     say(f"world: {budget.recordings} recordings, seed {budget.data_seed}")
     waves = gather_waves(data or out / "cache", budget.recordings, budget.data_seed, vocoder.sample_rate)
     start(vocoder, waves)
@@ -308,6 +302,7 @@ def train_vocoder(
     rows = score_vocoder(vocoder, clips=budget.test_clips, embed=embedding())
     card = {"preset": "tiny", "data": "Strike World", "data_seed": budget.data_seed, "seed": seed}
     card |= {"steps": budget.spectral_steps + budget.steps, "budget": asdict(budget), "judges": asdict(judging.config)}
+    card["matched"] = min(MATCHED, vocoder.config.match)
     card |= {"versions": {"torch": torch.__version__.split("+")[0]}, "test_seed": TEST_SEED}
     card["scores"] = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     folder = vocoder.save_pretrained(out / "weights", **card)

@@ -130,8 +130,8 @@ Trained by `python -m v2a_nb.training.vocoder` on {card["budget"]["recordings"]}
 {card["data_seed"]}, training seed {card["seed"]}: {card["budget"]["spectral_steps"]} steps on spectra, then
 {card["budget"]["steps"]} against discriminators by period and by scale. What it makes is then
 given the mels that it was made of, {vocoder.config.match} times (`v2a_nb/audio/match_mels.py`), and the discriminators
-heard it after 4 of these: it relies on them, and is nothing without. It knows no other world: speech and music come
-back rough.
+heard it after {card["matched"]} of these: it relies on them, and is nothing without. It knows no other world: speech
+and music come back rough.
 
 ## Scores
 
