@@ -14,7 +14,7 @@ Three tables, on clips of a Strike World seed that training never saw:
    ambience, so that this cannot be better than chance), and an unrelated sound.
 
 ``--other-weights`` are those of the model that was trained without a condition. ``--measure`` checks the ruler itself:
-:func:`~v2a_nb.metrics.ambience.ambience_dbfs` against the stems of true sounds.
+:func:`~v2a_nb.metrics.ambience.metric.ambience_dbfs` against the stems of true sounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from scores import ROOT, put
 
 from v2a_nb.clip import Sound
 from v2a_nb.data.neighbours import neighbours_of
-from v2a_nb.metrics.ambience import (
+from v2a_nb.data.pool import Pool, Source, quiet_dbfs
+from v2a_nb.metrics.ambience.metric import (
     AmbienceKind,
     ambience_dbfs,
     ambience_kind_accuracy,
@@ -39,7 +40,6 @@ from v2a_nb.metrics.ambience import (
     level_curve,
 )
 from v2a_nb.metrics.pairing import shuffled
-from v2a_nb.systems.pool import Pool, Source, quiet_dbfs
 from v2a_nb.world import WorldClip, draw, strike_world
 from v2a_nb.world.sound import synthesize
 

@@ -14,8 +14,8 @@ def main() -> int:
     """Print CPU seconds and ratios."""
     from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
 
-    from v2a_nb.systems.decoding import Sampling, generate_codes
-    from v2a_nb.systems.vaura import PRESETS, VAuraDecoder
+    from v2a_nb.sampling.autoregressive import Sampling, generate_codes
+    from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

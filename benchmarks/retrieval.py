@@ -1,6 +1,6 @@
 """Exact search in a pool on one core: ``python benchmarks/retrieval.py [--vectors 100000]``.
 
-CPU milliseconds of :meth:`v2a_nb.systems.pool.Pool.search`, best of several, for one query and for many at once, with
+CPU milliseconds of :meth:`v2a_nb.data.pool.Pool.search`, best of several, for one query and for many at once, with
 vectors held as float32 and as float16; and how often it finds what sorting all similarities finds.
 """
 
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--channels", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    from v2a_nb.systems.pool import Pool, Source
+    from v2a_nb.data.pool import Pool, Source
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((args.vectors, args.channels), dtype=np.float32)

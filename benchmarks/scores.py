@@ -114,7 +114,7 @@ def score(name: str, model, clips: int = 200, controls: bool = True, style: str 
     """The report of a model on the clips of its system's test; ``options`` go to ``generate``."""
     import v2a_nb as v2a
     from v2a_nb.metrics.frechet import StrikeAudio
-    from v2a_nb.metrics.vaas import Vaas
+    from v2a_nb.metrics.vaas.metric import Vaas
 
     test = TESTS[name]
     judge = Vaas.from_pretrained("vaas") if test.vaas else None

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from system_parts import Eyes, seeded
 
-from v2a_nb.audio.autoencoder import AutoencoderConfig, ImageAutoencoder
-from v2a_nb.audio.vocoder import Vocoder, VocoderConfig
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.systems.action2sound import Action2Sound, Action2SoundConfig
-from v2a_nb.systems.ambient import Ambients
-from v2a_nb.systems.pool import Pool, Source, quiet_dbfs, to_int16
+from v2a_nb.data.pool import Pool, Source, quiet_dbfs, to_int16
+from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
+from v2a_nb.models.vocoder import Vocoder, VocoderConfig
+from v2a_nb.systems.action2sound.ambient import Ambients
+from v2a_nb.systems.action2sound.system import Action2Sound, Action2SoundConfig
 
 SMALL = Action2SoundConfig(
     latent_channels=4, widths=(16, 32), heads=(2, 2), groups=8, context_width=16, video_dim=12, stack=2, squeeze=6,

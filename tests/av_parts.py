@@ -8,18 +8,20 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from v2a_nb.audio.ast import AstConfig
+from v2a_nb.data.audio_visual_pairs import AudioVisualPairs
+from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.hub import as_shipped
-from v2a_nb.metrics.av_sync import AvSyncConfig
-from v2a_nb.systems.av_sim import AvSim, AvSimConfig
-from v2a_nb.training.shots import Shots
-from v2a_nb.training.takes import Takes
-from v2a_nb.vision.encoder import StrikeVision
-from v2a_nb.vision.moments import MomentsConfig
+from v2a_nb.metrics.av_sync.metric import AvSyncConfig
+from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig
+from v2a_nb.models.av_embedding import AudioVisualEmbedding, AudioVisualEmbeddingConfig
+from v2a_nb.models.video_encoders.clip_transformer import ClipTransformerConfig
+from v2a_nb.models.video_encoders.strike import StrikeVision
 
-VIDEO = MomentsConfig(seconds=1.5, squeeze=16, dim=32, depth=1, heads=2, mlp=64)
-AUDIO = AstConfig(1.5, "mel", columns=320, dim=32, depth=1, heads=2, mlp=64, patch=40, stride=40)
-SMALL = AvSimConfig(dim=16, video=VIDEO, audio=AUDIO)
+VIDEO = ClipTransformerConfig(seconds=1.5, squeeze=16, dim=32, depth=1, heads=2, mlp=64)
+AUDIO = AudioSpectrogramTransformerConfig(
+    1.5, "mel", columns=320, dim=32, depth=1, heads=2, mlp=64, patch=40, stride=40
+)
+SMALL = AudioVisualEmbeddingConfig(dim=16, video=VIDEO, audio=AUDIO)
 SYNC = AvSyncConfig(encoders=SMALL, layers=(64, 32))
 
 
@@ -30,14 +32,14 @@ def random_eyes() -> StrikeVision:
     return as_shipped(StrikeVision()).eval()
 
 
-def small_model(seed: int = 0) -> AvSim:
+def small_model(seed: int = 0) -> AudioVisualEmbedding:
     """Untrained encoders, rounded as they are shipped."""
     torch.manual_seed(seed)
-    return as_shipped(AvSim(SMALL, random_eyes())).eval()
+    return as_shipped(AudioVisualEmbedding(SMALL, random_eyes())).eval()
 
 
-def easy_shots(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: float = 0.75) -> Shots:
-    """Shots in which vectors move where a band of the recording's own sounds: when and which can be seen.
+def easy_shots(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: float = 0.75) -> AudioVisualPairs:
+    """AudioVisualPairs in which vectors move where a band of the recording's own sounds: when and which can be seen.
 
     Each recording has a band, channels and a colour of its place that belong together, and sounds about every 0.6 s.
     """
@@ -56,5 +58,5 @@ def easy_shots(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: flo
                 vectors[i, first : first + 5, 8 * row : 8 * row + 8] = 3.0
     places = np.clip(rng.normal(60, 4, (n, 8, 8, 3)) + 40 * kinds[names, None, None, None], 0, 255).astype(np.uint8)
     starts = np.tile(3.0 + 3.0 * np.arange(each), recordings)
-    takes = Takes(vectors, mels, np.zeros((n, 1)), np.array([""] * n), names, starts)
-    return Shots(takes, places, np.array(["hum", "hiss", "rain", "traffic"])[kinds[names]], 5, "")
+    takes = ClipFeatures(vectors, mels, np.zeros((n, 1)), np.array([""] * n), names, starts)
+    return AudioVisualPairs(takes, places, np.array(["hum", "hiss", "rain", "traffic"])[kinds[names]], 5, "")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from system_parts import Eyes, seeded
 
-from v2a_nb.audio.autoencoder import AutoencoderConfig, ImageAutoencoder
-from v2a_nb.systems.egosonics import EgoSonics, EgoSonicsConfig
+from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
+from v2a_nb.systems.egosonics.system import EgoSonics, EgoSonicsConfig
 
 SMALL = EgoSonicsConfig(
     latent_channels=4, widths=(16, 32), heads=(2, 2), groups=8, text_tokens=2, text_width=16, mlp_hidden=16,

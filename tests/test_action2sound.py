@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from action2sound_parts import RATE, SMALL, SMALL_AUTOENCODER, Finder, noise, small_system
 from system_parts import Eyes, clip_of, seeded
 
-from v2a_nb.audio.autoencoder import ImageAutoencoder
-from v2a_nb.audio.vocoder import GriffinLimVocoder, Vocoder
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.systems.action2sound import PRESETS, Action2Sound, AudioTokens, VideoTokens
-from v2a_nb.systems.action2sound_config import make_unet
-from v2a_nb.systems.ambient import Ambients, fitting
-from v2a_nb.systems.attention import cross_attentions, watch_attention
-from v2a_nb.systems.diffusion import make_scheduler, windows
+from v2a_nb.models.attention import cross_attentions, watch_attention
+from v2a_nb.models.autoencoder import ImageAutoencoder
+from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
+from v2a_nb.sampling.diffusion import make_scheduler, windows
+from v2a_nb.systems.action2sound.ambient import Ambients, fitting
+from v2a_nb.systems.action2sound.model import make_unet
+from v2a_nb.systems.action2sound.system import PRESETS, Action2Sound, AudioTokens, VideoTokens
 
 WINDOW = 49152
 """Samples of 24 latent columns."""

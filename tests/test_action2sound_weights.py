@@ -13,16 +13,16 @@ from action2sound_parts import SMALL, SMALL_AUTOENCODER, SMALL_VOCODER, noise, s
 from av_parts import small_model
 from system_parts import check_damaged, check_named_parts, check_same, clip_of
 
-from v2a_nb.audio.autoencoder import ImageAutoencoder
-from v2a_nb.audio.vocoder import GriffinLimVocoder, Vocoder
+from v2a_nb.data.pool import Pool, Source, to_int16
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import as_shipped, tag_of
-from v2a_nb.systems.action2sound import Action2Sound
-from v2a_nb.systems.ambient import Ambients
-from v2a_nb.systems.pool import Pool, Source, to_int16
+from v2a_nb.models.autoencoder import ImageAutoencoder
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
+from v2a_nb.systems.action2sound.ambient import Ambients
+from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.registry import load
-from v2a_nb.systems.retrieval import Retrieval
-from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.systems.retrieval.system import Retrieval
 
 
 def small_retrieval() -> Retrieval:
@@ -159,7 +159,7 @@ def stable_diffusion(tmp_path_factory):
     """Stable Diffusion in small: the folder of a pipeline, as on the Hub, and a configuration of its sizes."""
     from diffusers import AutoencoderKL
 
-    from v2a_nb.systems.action2sound_config import make_unet
+    from v2a_nb.systems.action2sound.model import make_unet
 
     folder = tmp_path_factory.mktemp("sd")
     torch.manual_seed(0)

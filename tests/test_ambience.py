@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from v2a_nb.clip import Sound
+from v2a_nb.data.pool import quiet_dbfs
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import find_weights
-from v2a_nb.metrics import ambience_kind
-from v2a_nb.metrics.ambience import (
+from v2a_nb.metrics.ambience import kind as ambience_kind
+from v2a_nb.metrics.ambience.metric import (
     AmbienceKind,
     ambience_dbfs,
     ambience_kind_accuracy,
@@ -21,9 +22,8 @@ from v2a_nb.metrics.ambience import (
     level_curve,
     support_levels,
 )
-from v2a_nb.metrics.material import shipped_classifier
-from v2a_nb.systems.pool import quiet_dbfs
-from v2a_nb.training.recipes import RECIPES
+from v2a_nb.metrics.material.metric import shipped_classifier
+from v2a_nb.training.registry import RECIPES
 from v2a_nb.world import AMBIENCES, draw, strike_world
 from v2a_nb.world.dataset import Settings, Take
 

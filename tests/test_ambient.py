@@ -9,9 +9,9 @@ from system_parts import clip_of
 
 from v2a_nb import media
 from v2a_nb.clip import Sound
+from v2a_nb.data.pool import DIGITAL_SILENCE_DBFS, quiet_dbfs
 from v2a_nb.errors import MediaError, UsageError, WeightsError
-from v2a_nb.systems.ambient import Ambients, at_level, fitting
-from v2a_nb.systems.pool import DIGITAL_SILENCE_DBFS, quiet_dbfs
+from v2a_nb.systems.action2sound.ambient import Ambients, at_level, fitting
 
 CLIPS = [clip_of(0.5, seed=s) for s in range(4)]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from v2a_nb.audio import stft_image
-from v2a_nb.audio.autoencoder import PRESETS, AutoencoderConfig, ImageAutoencoder
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 from v2a_nb.audio.spectrogram import Spectrogram
 from v2a_nb.audio.stft_image import STFT_IMAGES
-from v2a_nb.audio.super_resolution import SuperResolution
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.models.autoencoder import PRESETS, AutoencoderConfig, ImageAutoencoder
+from v2a_nb.systems.egosonics.super_resolution import SuperResolution
 
 SMALL = AutoencoderConfig(latent_channels=4, widths=(8, 16, 16), groups=4)
 

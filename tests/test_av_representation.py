@@ -12,18 +12,29 @@ import torch
 import torch.nn.functional as F
 from av_parts import AUDIO, SMALL, VIDEO, random_eyes, small_model
 
-from v2a_nb.audio import ast
-from v2a_nb.audio.ast import Ast, AstConfig, columns_of, filter_bank
 from v2a_nb.audio.onsets import log_mel
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import SHIPPED, tag_of
-from v2a_nb.systems.av_sim import PRESETS, AvSim, AvSimConfig, info_nce
-from v2a_nb.vision.moments import Moments, place_of
-from v2a_nb.vision.space_time import SpaceTime, SpaceTimeConfig, _Attention, _Block, windows_of
+from v2a_nb.models import audio_spectrogram_transformer as ast
+from v2a_nb.models.audio_spectrogram_transformer import (
+    AudioSpectrogramTransformer,
+    AudioSpectrogramTransformerConfig,
+    columns_of,
+    filter_bank,
+)
+from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
+from v2a_nb.models.video_encoders.clip_transformer import ClipTransformer, scene_thumbnail
+from v2a_nb.models.video_encoders.divided_space_time import (
+    DividedSpaceTimeConfig,
+    DividedSpaceTimeViT,
+    _Attention,
+    _Block,
+    windows_of,
+)
 
-KALDI = AstConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
-PLAIN = SpaceTimeConfig(size=16, patch=8, frames=4, dim=24, depth=2, heads=3, mlp=48)
+KALDI = AudioSpectrogramTransformerConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
+PLAIN = DividedSpaceTimeConfig(size=16, patch=8, frames=4, dim=24, depth=2, heads=3, mlp=48)
 
 
 def noise(seconds: float, seed: int = 0, rate: int = 16000) -> Sound:
@@ -42,7 +53,7 @@ def pictures(seconds: float, fps: float = 25.0, size: int = 24) -> Clip:
 
 def test_paper_video_encoder_has_the_released_parameters():
     with torch.device("meta"):
-        net = SpaceTime(SpaceTimeConfig())
+        net = DividedSpaceTimeViT(DividedSpaceTimeConfig())
     shapes = {k: tuple(v.shape) for k, v in net.state_dict().items()}
     block = {
         "norm1.weight": (768,), "attn.qkv.weight": (2304, 768), "attn.qkv.bias": (2304,), "norm3.weight": (768,),
@@ -61,7 +72,7 @@ def test_paper_video_encoder_has_the_released_parameters():
 
 def test_paper_audio_encoder_is_ast_on_170_tokens():
     with torch.device("meta"):
-        model = AvSim(PRESETS["paper"])
+        model = AudioVisualEmbedding(PRESETS["paper"])
         bank = torch.empty(2, 148, 128)
         tokens = model.audio.net(torch.empty(2, 149, 128)).last_hidden_state
         assert tokens.shape == (2, 170, 768)  # 12 x 14 patches, CLS and distillation
@@ -76,7 +87,7 @@ def test_paper_audio_encoder_is_ast_on_170_tokens():
 
 def test_tiny_is_small_and_reads_what_it_should():
     torch.manual_seed(0)
-    model = AvSim().eval()
+    model = AudioVisualEmbedding().eval()
     assert sum(p.numel() for p in model.parameters()) < 1e6
     assert model.config.video.seconds == model.config.audio.seconds == 2.56
     with torch.no_grad():
@@ -126,9 +137,9 @@ def test_space_is_added_to_the_input_and_time_is_heard_through_it_alone():
 def test_time_that_starts_at_zero_sees_a_bag_of_frames_and_can_learn():
     torch.manual_seed(0)
     frames = torch.rand(2, 4, 3, 16, 16)
-    still = SpaceTime(PLAIN)
+    still = DividedSpaceTimeViT(PLAIN)
     assert torch.allclose(still(frames), still(frames[:, [2, 0, 3, 1]]), atol=1e-6)
-    timed = SpaceTime(replace(PLAIN, time_init="random"))
+    timed = DividedSpaceTimeViT(replace(PLAIN, time_init="random"))
     assert not torch.allclose(timed(frames), timed(frames[:, [2, 0, 3, 1]]), atol=1e-3)
     still(frames).square().sum().backward()
     assert still.blocks[0].timeattn.qkv.weight.grad.abs().sum() > 0
@@ -137,7 +148,7 @@ def test_time_that_starts_at_zero_sees_a_bag_of_frames_and_can_learn():
 
 def test_bytes_and_numbers_are_the_same_pictures():
     torch.manual_seed(0)
-    net = SpaceTime(PLAIN).eval()
+    net = DividedSpaceTimeViT(PLAIN).eval()
     frames = torch.randint(0, 256, (2, 4, 3, 16, 16), dtype=torch.uint8)
     assert torch.allclose(net(frames), net(frames.float() / 255), atol=1e-5)
     grey = frames.float().div(255).requires_grad_()
@@ -147,7 +158,7 @@ def test_bytes_and_numbers_are_the_same_pictures():
 
 def test_vectors_per_frame():
     torch.manual_seed(0)
-    net = SpaceTime(PLAIN)
+    net = DividedSpaceTimeViT(PLAIN)
     frames = torch.rand(2, 4, 3, 16, 16)
     patches = net.tokens(frames)[1]
     assert patches.shape == (2, 4, 4, 24)
@@ -158,7 +169,7 @@ def test_vectors_per_frame():
 
 
 def test_frames_are_picked_by_time():
-    net = SpaceTime(replace(PLAIN, frames=16, fps=5.0))
+    net = DividedSpaceTimeViT(replace(PLAIN, frames=16, fps=5.0))
     shown = net.pixels(pictures(3.0))[..., 0, 0, 0]
     assert shown.tolist() == [[*range(0, 75, 5), 74]]  # every 0.2 s; at 3.0 s the last one still shows
     assert net.pixels(pictures(2.56))[0, :, 0, 0, 0].tolist() == list(range(0, 61, 5))  # 13 frames, none held
@@ -167,7 +178,7 @@ def test_frames_are_picked_by_time():
 
 
 def test_released_sampling_spreads_sixteen_frames():
-    net = SpaceTime(replace(PLAIN, frames=16, fps=5.0, sampling="released"))
+    net = DividedSpaceTimeViT(replace(PLAIN, frames=16, fps=5.0, sampling="released"))
     shown = net.pixels(pictures(3.0, fps=30.0))[0, :, 0, 0, 0].tolist()
     assert shown == [0, 5, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77, 83, 89]
 
@@ -185,13 +196,13 @@ def test_windows():
 )
 def test_impossible_video_encoders_are_refused(wrong):
     with pytest.raises(UsageError):
-        SpaceTime(replace(PLAIN, **wrong))
+        DividedSpaceTimeViT(replace(PLAIN, **wrong))
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 3, 16, 16), (1, 4, 3, 16, 24), (4, 3, 16, 16), (1, 0, 3, 16, 16)])
 def test_frames_of_another_shape_are_refused(shape):
     with pytest.raises(UsageError, match="frames must be"):
-        SpaceTime(PLAIN)(torch.zeros(shape))
+        DividedSpaceTimeViT(PLAIN)(torch.zeros(shape))
 
 
 # --- moments ----------------------------------------------------------------------------------------
@@ -199,7 +210,7 @@ def test_frames_of_another_shape_are_refused(shape):
 
 def test_a_token_knows_when_within_its_fifth_of_a_second():
     torch.manual_seed(0)
-    net = Moments(VIDEO)
+    net = ClipTransformer(VIDEO)
     vectors, place = torch.zeros(1, 75, 384), torch.full((1, 8, 8, 3), 0.5)
     made = []
     for k in (31, 35, 39, 41):
@@ -212,7 +223,7 @@ def test_a_token_knows_when_within_its_fifth_of_a_second():
 
 def test_the_place_is_seen_and_bytes_are_numbers():
     torch.manual_seed(0)
-    net = Moments(VIDEO)
+    net = ClipTransformer(VIDEO)
     vectors, place = torch.randn(2, 75, 384), torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     assert torch.allclose(net(vectors, place), net(vectors, place.float() / 255), atol=1e-6)
     assert (net(vectors, place) - net(vectors, place.flip(0))).abs().max() > 1e-3
@@ -227,7 +238,7 @@ def test_a_place_is_the_mean_picture():
     frames[:, :, :8] = 255  # outside of the middle square
     frames[:2, :8, 8:16, 0] = 200
     frames[:, 32:, 40:, 2] = 100
-    made = place_of(frames)
+    made = scene_thumbnail(frames)
     expected = np.zeros((8, 8, 3), np.uint8)
     expected[0, 0, 0] = 100
     expected[4:, 4:, 2] = 100
@@ -235,7 +246,7 @@ def test_a_place_is_the_mean_picture():
 
 
 def test_windows_of_what_is_seen():
-    eyes, net = random_eyes(), Moments(VIDEO)
+    eyes, net = random_eyes(), ClipTransformer(VIDEO)
     clip = pictures(3.4)
     vectors, places = net.windows(clip, eyes)
     features = eyes.features(clip)
@@ -255,13 +266,13 @@ def test_windows_of_what_is_seen():
 )  # fmt: skip
 def test_vectors_of_another_shape_are_refused(vectors, place):
     with pytest.raises(UsageError, match="must be"):
-        Moments(VIDEO)(torch.zeros(vectors), torch.zeros(place))
+        ClipTransformer(VIDEO)(torch.zeros(vectors), torch.zeros(place))
 
 
 @pytest.mark.parametrize("wrong", [{"fps": 7.0}, {"fps": 0.0}, {"fps": 100.0}, {"seconds": 0.1}, {"heads": 5}])
 def test_impossible_moments_are_refused(wrong):
     with pytest.raises(UsageError):
-        Moments(replace(VIDEO, **wrong))
+        ClipTransformer(replace(VIDEO, **wrong))
 
 
 # --- filter bank ------------------------------------------------------------------------------------
@@ -291,7 +302,7 @@ def test_the_bank_of_a_part_is_a_part_of_the_bank():
 
 def test_what_is_missing_is_filled_with_zeros_after_normalising():
     torch.manual_seed(0)
-    net = Ast(KALDI).eval()
+    net = AudioSpectrogramTransformer(KALDI).eval()
     bank = filter_bank(torch.randn(1, 8000))  # 48 columns
     filled = torch.cat([bank, torch.full((1, 160 - bank.shape[1], 128), ast.MEAN)], dim=1)
     assert torch.allclose(net(bank), net(filled), atol=1e-6)
@@ -302,7 +313,7 @@ def test_what_is_missing_is_filled_with_zeros_after_normalising():
 
 @pytest.mark.parametrize(("crop", "first"), [("middle", 12000), ("released", 16000)])
 def test_which_part_of_three_seconds_is_heard(crop, first):
-    net = Ast(replace(KALDI, crop=crop))
+    net = AudioSpectrogramTransformer(replace(KALDI, crop=crop))
     sound = noise(3.0)
     expected = filter_bank(torch.from_numpy(sound.samples[:, first : first + 24000].copy()))
     assert torch.equal(net.listen(sound), expected)
@@ -312,7 +323,7 @@ def test_which_part_of_three_seconds_is_heard(crop, first):
 
 
 def test_tiny_hears_the_log_mel():
-    net = Ast(AUDIO)
+    net = AudioSpectrogramTransformer(AUDIO)
     sound = noise(3.0)
     middle = sound.samples[0, 12000:36000]
     assert np.array_equal(net.listen(sound)[0].numpy(), log_mel(middle)[:, :300].T)
@@ -326,7 +337,7 @@ def test_tiny_hears_the_log_mel():
 @pytest.mark.parametrize("wrong", [{"columns": 100}, {"heads": 3}, {"crop": "end"}, {"front": "cqt"}])
 def test_impossible_audio_encoders_are_refused(wrong):
     with pytest.raises(UsageError):
-        AstConfig(**{"seconds": 1.5, "columns": 160, "dim": 32, **wrong}).check()
+        AudioSpectrogramTransformerConfig(**{"seconds": 1.5, "columns": 160, "dim": 32, **wrong}).check()
 
 
 # --- InfoNCE ----------------------------------------------------------------------------------------
@@ -359,7 +370,7 @@ def test_other_moments_of_a_recording_are_not_wrong():
 def test_every_parameter_learns_and_a_fixed_temperature_does_not():
     torch.manual_seed(0)
     for learn in (True, False):
-        model = AvSim(replace(SMALL, learn_temperature=learn, temperature=0.05))
+        model = AudioVisualEmbedding(replace(SMALL, learn_temperature=learn, temperature=0.05))
         assert model.temperature.item() == pytest.approx(0.05)
         seen = model.see(torch.randn(4, 75, 384), torch.rand(4, 8, 8, 3))
         heard = model.hear(torch.randn(4, 300, 40))
@@ -367,7 +378,7 @@ def test_every_parameter_learns_and_a_fixed_temperature_does_not():
         silent = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert [k for k in silent if not k.endswith("k_proj.bias")] == []  # a key's bias cancels in a softmax
         assert ("log_scale" in dict(model.named_parameters())) == learn
-    cold = AvSim(SMALL)
+    cold = AudioVisualEmbedding(SMALL)
     torch.nn.init.constant_(cold.log_scale, 20.0)
     assert cold.temperature.item() == pytest.approx(0.01)
 
@@ -404,41 +415,43 @@ def test_vectors_per_frame_of_a_clip(seconds, count):
 def test_other_eyes_are_refused(tmp_path):
     eyes = random_eyes()
     told = replace(SMALL, video=replace(VIDEO, encoder=tag_of(eyes, "vision")))
-    model = AvSim(told, eyes)
+    model = AudioVisualEmbedding(told, eyes)
     model.save_pretrained(tmp_path / "whole")
-    assert AvSim.from_pretrained(tmp_path / "whole").config == told
+    assert AudioVisualEmbedding.from_pretrained(tmp_path / "whole").config == told
     with pytest.raises(WeightsError, match="read vectors of vision@"):
-        AvSim(replace(SMALL, video=replace(VIDEO, encoder="vision@0000")), eyes)
+        AudioVisualEmbedding(replace(SMALL, video=replace(VIDEO, encoder="vision@0000")), eyes)
     eyes.save_pretrained(tmp_path / "vaura" / "vision")
     model.save_pretrained(tmp_path / "light", vision="../vaura/vision")
     assert not (tmp_path / "light" / "vision").exists()
-    light = AvSim.from_pretrained(tmp_path / "light")
-    assert np.array_equal(light.look(pictures(1.5)), AvSim.from_pretrained(tmp_path / "whole").look(pictures(1.5)))
+    light = AudioVisualEmbedding.from_pretrained(tmp_path / "light")
+    assert np.array_equal(
+        light.look(pictures(1.5)), AudioVisualEmbedding.from_pretrained(tmp_path / "whole").look(pictures(1.5))
+    )
     model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "vaura" / "vision"))
     with pytest.raises(WeightsError, match="and the vision encoder is"):
-        AvSim.from_pretrained(tmp_path / "other")
+        AudioVisualEmbedding.from_pretrained(tmp_path / "other")
     assert "eyes" not in "".join(model.state_dict())  # neither trained nor counted here
     with pytest.raises(UsageError, match="without the frozen"):
-        AvSim(SMALL).look(pictures(1.5))
+        AudioVisualEmbedding(SMALL).look(pictures(1.5))
 
 
 def test_weights_come_back(tmp_path):
     model = small_model()
     model.save_pretrained(tmp_path, steps=5)
-    again = AvSim.from_pretrained(tmp_path)
+    again = AudioVisualEmbedding.from_pretrained(tmp_path)
     assert again.config == SMALL and again.card == {"steps": 5}
     clip = pictures(1.5)
     assert np.array_equal(again.look(clip), model.look(clip))
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "kind": "vaas"}))
     with pytest.raises(WeightsError, match="audio-visual encoders"):
-        AvSim.from_pretrained(tmp_path)
+        AudioVisualEmbedding.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**config, "dim": 32}))
     with pytest.raises(WeightsError, match="does not fit"):
-        AvSim.from_pretrained(tmp_path)
+        AudioVisualEmbedding.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.001}, {"temperature": 2.0}, {"dim": 1}])
 def test_impossible_models_are_refused(wrong):
     with pytest.raises(UsageError):
-        AvSim(replace(AvSimConfig(), **wrong))
+        AudioVisualEmbedding(replace(AudioVisualEmbeddingConfig(), **wrong))

@@ -10,10 +10,10 @@ import pytest
 import torch
 from av_parts import SMALL, SYNC, VIDEO, random_eyes, small_model
 
-from v2a_nb.audio.ast import AstConfig, filter_bank
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.metrics.av_sync import PRESETS, AvSync, AvSyncNet, loss_of, share_synchronous, synchronous
+from v2a_nb.metrics.av_sync.metric import PRESETS, AvSync, AvSyncNet, loss_of, share_synchronous, synchronous
+from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig, filter_bank
 
 RATE = 16000
 
@@ -125,7 +125,7 @@ def test_released_crop_leaves_half_a_second():
     other = bank.clone()
     other[:, :190] = -11.5
     assert torch.equal(net.hear(bank), net.hear(other))
-    kaldi = AstConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
+    kaldi = AudioSpectrogramTransformerConfig(seconds=1.5, columns=160, dim=32, depth=1, heads=2, mlp=64, stride=16)
     net = AvSyncNet(replace(SYNC, crop="released", encoders=replace(SMALL, audio=kaldi))).eval()
     whole = AvSyncNet(replace(SYNC, encoders=net.config.encoders), net.encoders).eval()
     wave = torch.randn(1, 24000)

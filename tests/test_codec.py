@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_nb.audio.codec import Codec, DacCodec, load_codec
-from v2a_nb.audio.codec_report import code_use, codec_report, log10_mel, pooled_f1
-from v2a_nb.audio.tiny_codec import ResidualQuantizer, TinyCodec, TinyCodecConfig
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import PUBLISHED, shipped
-from v2a_nb.training import codec_card
-from v2a_nb.training.codec import Cycle, batches, train_codec
+from v2a_nb.models.codec import Codec, DacCodec, load_codec
+from v2a_nb.models.codec_report import code_use, codec_report, log10_mel, pooled_f1
+from v2a_nb.models.tiny_codec import ResidualQuantizer, TinyCodec, TinyCodecConfig
+from v2a_nb.scores import codec as codec_card
+from v2a_nb.training.recipes.codec import Cycle, batches, train_codec
 
 torch.set_num_threads(1)
 needs_weights = pytest.mark.skipif("codec" not in shipped(), reason="the codec's weights are not in this checkout")
@@ -197,7 +197,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_loading_the_tiny_codec_needs_no_transformers(tmp_path: Path) -> None:
     tiny().save_pretrained(tmp_path)
     code = (
-        "import sys, torch; from v2a_nb.audio.codec import load_codec; "
+        "import sys, torch; from v2a_nb.models.codec import load_codec; "
         "c = load_codec(sys.argv[1]); c.decode(c.encode(torch.zeros(1, 999)), 999); "
         "print([m for m in ('transformers', 'diffusers', 'accelerate', 'datasets') if m in sys.modules])"
     )

@@ -10,10 +10,10 @@ import pytest
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.data.agreement import seen_and_heard
+from v2a_nb.data.correspondence import seen_and_heard
 from v2a_nb.data.curation import Report, curate, curate_file
-from v2a_nb.data.entries import Entry, Source, read_source
 from v2a_nb.data.filters import agreement, energy, make_filters, scenario, sound, tags
+from v2a_nb.data.sources import Entry, Source, read_source
 from v2a_nb.data.taggers import AUDIOSET, AudioSetTagger, offscreen_tagger
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.world import strike_world, write_world

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.decoding import Sampling, generate_codes, generate_long, sample, steps_of, windows
-from v2a_nb.systems.vaura_decoder import VAuraConfig, VAuraDecoder
+from v2a_nb.sampling.autoregressive import Sampling, generate_codes, generate_long, sample, steps_of, windows
+from v2a_nb.systems.vaura.model import VAuraConfig, VAuraDecoder
 
 GREEDY = Sampling(guidance=1.0, temperature=0.0)
 
@@ -248,7 +248,7 @@ def test_long_codes_have_the_exact_length_and_no_shift(frames: int, keep: int | 
 @pytest.mark.parametrize("frames", [5, 24, 25, 61])
 def test_long_windows_leave_the_past_untouched(frames: int, monkeypatch):
     """Each window begins with exactly the codes that were made before, and hands them on unchanged."""
-    from v2a_nb.systems import decoding
+    from v2a_nb.sampling import autoregressive as decoding
 
     decoder, visual, parts = small_decoder(), pictures(1, frames), []
     inner = decoding.generate_codes

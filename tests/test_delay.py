@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.delay import delay, undelay, undelay_predictions
+from v2a_nb.sampling.delay import delay, undelay, undelay_predictions
 
 SIZES = [(1, 1, 1), (1, 4, 128), (2, 4, 15), (2, 9, 220), (3, 9, 2), (2, 3, 7)]
 

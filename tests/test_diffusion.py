@@ -1,4 +1,4 @@
-"""Noise, loss, guidance, sampling, windows and the time bias, on models whose answer is known."""
+"""NoiseSchedule, loss, guidance, sampling, windows and the time bias, on models whose answer is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.attention import (
+from v2a_nb.models.attention import (
     RowValues,
     TimeBias,
     cross_attentions,
@@ -17,14 +17,14 @@ from v2a_nb.systems.attention import (
     watch_attention,
     without_cross_attention,
 )
-from v2a_nb.systems.diffusion import (
-    Noise,
-    _kept,
+from v2a_nb.sampling.diffusion import (
+    NoiseSchedule,
     add_noise,
+    alphas_cumprod,
+    classifier_free_guidance,
     decode_long,
     diffusion_loss,
     draw_timesteps,
-    guided,
     in_windows,
     loss_weights,
     make_scheduler,
@@ -36,10 +36,10 @@ from v2a_nb.systems.diffusion import (
 )
 
 KINDS = [
-    Noise(),
-    Noise(prediction="v_prediction", spacing="trailing"),
-    Noise(sampler="dpm++", spacing="linspace"),
-    Noise(sampler="dpm++", prediction="v_prediction", spacing="linspace", final="zero"),
+    NoiseSchedule(),
+    NoiseSchedule(prediction="v_prediction", spacing="trailing"),
+    NoiseSchedule(sampler="dpm++", spacing="linspace"),
+    NoiseSchedule(sampler="dpm++", prediction="v_prediction", spacing="linspace", final="zero"),
 ]
 
 
@@ -47,11 +47,11 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def oracle(noise: Noise, mean: float, spread: float):
+def oracle(noise: NoiseSchedule, mean: float, spread: float):
     """The best possible prediction where every latent is Gaussian: what training would end at."""
 
     def denoise(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        kept = _kept(noise)[t][:, None, None, None].float()
+        kept = alphas_cumprod(noise)[t][:, None, None, None].float()
         signal, sigma = kept.sqrt(), (1 - kept).sqrt()
         gain = signal * spread**2 / (signal**2 * spread**2 + sigma**2)
         clean = mean + gain * (noisy - signal * mean)
@@ -65,20 +65,20 @@ def oracle(noise: Noise, mean: float, spread: float):
 
 
 def test_the_schedule_is_stable_diffusions():
-    kept = _kept(Noise())
+    kept = alphas_cumprod(NoiseSchedule())
     assert kept[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
     assert kept[-1].item() == pytest.approx(0.0047, abs=2e-4)
-    assert make_scheduler(Noise(), 20).timesteps.tolist()[:2] == [951, 901]  # "leading", offset 1
-    assert make_scheduler(replace(Noise(), spacing="trailing"), 20).timesteps.tolist()[:2] == [999, 949]
+    assert make_scheduler(NoiseSchedule(), 20).timesteps.tolist()[:2] == [951, 901]  # "leading", offset 1
+    assert make_scheduler(replace(NoiseSchedule(), spacing="trailing"), 20).timesteps.tolist()[:2] == [999, 949]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_target_gives_the_latents_back(prediction: str):
-    noise = Noise(prediction=prediction)
+    noise = NoiseSchedule(prediction=prediction)
     latents, drawn = torch.randn(3, 4, 2, 5, generator=seeded()), torch.randn(3, 4, 2, 5, generator=seeded(1))
     t = torch.tensor([0, 500, 999])
     noisy, target = add_noise(latents, drawn, t, noise)
-    kept = _kept(noise)[t][:, None, None, None].float()
+    kept = alphas_cumprod(noise)[t][:, None, None, None].float()
     signal, sigma = kept.sqrt(), (1 - kept).sqrt()
     clean = (noisy - sigma * target) / signal if prediction == "epsilon" else signal * noisy - sigma * target
     assert torch.allclose(clean, latents, atol=1e-4)
@@ -89,7 +89,7 @@ def test_the_target_gives_the_latents_back(prediction: str):
 
 
 @pytest.mark.parametrize("noise", KINDS[:2])
-def test_the_loss_is_zero_for_who_knows_and_one_for_who_says_nothing(noise: Noise):
+def test_the_loss_is_zero_for_who_knows_and_one_for_who_says_nothing(noise: NoiseSchedule):
     latents = torch.zeros(64, 4, 4, 4)
     knows = diffusion_loss(oracle(noise, 0.0, 1e-9), latents, noise, generator=seeded())["loss"]
     silent = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents + 0, noise, generator=seeded())
@@ -102,32 +102,33 @@ def test_the_loss_is_zero_for_who_knows_and_one_for_who_says_nothing(noise: Nois
 def test_the_loss_is_the_same_for_the_same_seed():
     latents = torch.randn(4, 4, 4, 8, generator=seeded())
     first, again, other = (
-        diffusion_loss(lambda noisy, t: 0 * noisy, latents, Noise(), generator=seeded(s))["loss"] for s in (1, 1, 2)
+        diffusion_loss(lambda noisy, t: 0 * noisy, latents, NoiseSchedule(), generator=seeded(s))["loss"]
+        for s in (1, 1, 2)
     )
     assert first == again != other
 
 
 def test_timesteps_cover_the_range_evenly():
-    t = draw_timesteps(10, Noise(), seeded())
+    t = draw_timesteps(10, NoiseSchedule(), seeded())
     assert sorted((t // 100).tolist()) == list(range(10))
     assert t.tolist() != sorted(t.tolist())
-    many = torch.cat([draw_timesteps(1, Noise(), seeded(s)) for s in range(500)])
+    many = torch.cat([draw_timesteps(1, NoiseSchedule(), seeded(s)) for s in range(500)])
     assert many.min() < 20 and many.max() > 980 and abs(many.float().mean() - 500) < 50
 
 
 def test_min_snr_weights_have_the_form_of_the_prediction():
     t = torch.tensor([0, 500, 999])
-    assert loss_weights(t, Noise()).tolist() == [1, 1, 1]
-    kept = _kept(Noise())[t]
+    assert loss_weights(t, NoiseSchedule()).tolist() == [1, 1, 1]
+    kept = alphas_cumprod(NoiseSchedule())[t]
     snr = kept / (1 - kept)
-    epsilon = loss_weights(t, Noise(snr_gamma=5.0))
+    epsilon = loss_weights(t, NoiseSchedule(snr_gamma=5.0))
     assert torch.allclose(epsilon.double(), snr.clamp(max=5) / snr, atol=1e-6)
-    v = loss_weights(t, Noise(snr_gamma=5.0, prediction="v_prediction"))
+    v = loss_weights(t, NoiseSchedule(snr_gamma=5.0, prediction="v_prediction"))
     assert torch.allclose(v.double(), snr.clamp(max=5) / (snr + 1), atol=1e-6)
 
 
 def test_use_of_video_is_zero_if_it_is_not_used_and_positive_if_it_is():
-    noise = Noise(prediction="v_prediction")
+    noise = NoiseSchedule(prediction="v_prediction")
     latents = torch.full((4, 2, 2, 8), 1.5)
     right, wrong = oracle(noise, 1.5, 0.1), oracle(noise, -1.5, 0.1)
     assert use_of_video(right, right, latents, noise) == 0.0
@@ -140,14 +141,14 @@ def test_use_of_video_is_zero_if_it_is_not_used_and_positive_if_it_is():
 )
 def test_unknown_words_are_refused(wrong: dict):
     with pytest.raises(UsageError, match=next(iter(wrong.values()))):
-        Noise(**wrong)
+        NoiseSchedule(**wrong)
 
 
 # --- sampling -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("noise", KINDS)
-def test_samples_of_the_best_model_are_distributed_as_the_data(noise: Noise):
+def test_samples_of_the_best_model_are_distributed_as_the_data(noise: NoiseSchedule):
     # a mean much further off would show that the last timestep still holds 0.5 % of the signal
     made = sample(oracle(noise, 0.6, 0.5), (4, 16, 16), noise, [seeded(0), seeded(1)], steps=30)
     assert made.mean().item() == pytest.approx(0.6, abs=0.05)
@@ -170,11 +171,11 @@ def test_progress_counts_the_steps():
 
 def test_dpm_solver_is_that_of_action2sound():
     """Its own DPM-Solver++ 2M, "time_uniform": 25 steps of continuous time down to that of the first timestep."""
-    noise = Noise(sampler="dpm++", spacing="linspace", steps=25)
+    noise = NoiseSchedule(sampler="dpm++", spacing="linspace", steps=25)
     denoise = oracle(noise, 0.6, 0.5)
     made = sample(denoise, (4, 8, 8), noise, [seeded()])
     x = torch.randn(4, 8, 8, generator=seeded())[None].double()
-    kept, last = _kept(noise), None
+    kept, last = alphas_cumprod(noise), None
     for a, b in pairwise(torch.linspace(999, 0, 26).round().long()):
         t, s = kept[a], kept[b]
         lam_a, lam_b = 0.5 * torch.log(t / (1 - t)), 0.5 * torch.log(s / (1 - s))
@@ -193,7 +194,7 @@ def test_dpm_solver_is_that_of_action2sound():
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_steps_that_cannot_be_meant_are_refused(steps: int):
     with pytest.raises(UsageError, match="steps"):
-        make_scheduler(Noise(), steps)
+        make_scheduler(NoiseSchedule(), steps)
 
 
 # --- guidance -------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def test_guidance_extrapolates_from_the_null():
     noisy, t = torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
     conditions, null = {"x": torch.tensor([3.0, 5.0])}, {"x": torch.tensor([1.0])}
     for guidance, wanted in ((0, [1.0, 1.0]), (1, [3.0, 5.0]), (2, [5.0, 9.0])):
-        assert guided(by_condition, conditions, null, guidance)(noisy, t).flatten().tolist() == wanted
+        assert classifier_free_guidance(by_condition, conditions, null, guidance)(noisy, t).flatten().tolist() == wanted
 
 
 def test_both_halves_are_one_batch_and_without_guidance_there_is_one_half():
@@ -219,13 +220,13 @@ def test_both_halves_are_one_batch_and_without_guidance_there_is_one_half():
 
     noisy, t = torch.zeros(3, 1, 1, 1), torch.zeros(3, dtype=torch.long)
     conditions = {"x": torch.zeros(3)}
-    guided(model, conditions, conditions, 2.0)(noisy, t)
-    guided(model, conditions, None, 1.0)(noisy, t)
+    classifier_free_guidance(model, conditions, conditions, 2.0)(noisy, t)
+    classifier_free_guidance(model, conditions, None, 1.0)(noisy, t)
     assert sizes == [(6, 6, 6), (3, 3, 3)]
     with pytest.raises(UsageError, match="null"):
-        guided(model, conditions, None, 2.0)
+        classifier_free_guidance(model, conditions, None, 2.0)
     with pytest.raises(UsageError, match="guidance"):
-        guided(model, conditions, conditions, -1.0)
+        classifier_free_guidance(model, conditions, conditions, -1.0)
 
 
 # --- windows --------------------------------------------------------------------------------------------

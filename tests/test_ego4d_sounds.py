@@ -10,8 +10,8 @@ import pytest
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.ego4d_sounds import COLUMNS, media_window, plain, read_about, read_ego4d_sounds
-from v2a_nb.data.entries import read_source
 from v2a_nb.data.neighbours import Neighbours
+from v2a_nb.data.sources import read_source
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
 FIXTURES = Path(__file__).parent / "fixtures"

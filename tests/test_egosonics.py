@@ -12,9 +12,9 @@ from system_parts import Eyes, clip_of, seeded
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.systems.attention import cross_attentions
-from v2a_nb.systems.egosonics import PRESETS, STAGES, EgoSonics
-from v2a_nb.systems.syncronet import VideoToText, WordTokens, control_weights
+from v2a_nb.models.attention import cross_attentions
+from v2a_nb.systems.egosonics.syncronet import VideoToText, WordTokens, control_weights
+from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics
 
 
 def example(b: int = 2, columns: int = 16) -> tuple[torch.Tensor, torch.Tensor]:

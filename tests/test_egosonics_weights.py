@@ -10,14 +10,14 @@ from egosonics_parts import SMALL, small_system, speak
 from system_parts import check_damaged, check_named_parts, check_same
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.systems.egosonics import EgoSonics
+from v2a_nb.systems.egosonics.system import EgoSonics
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A small system with a real frame encoder, as it was and as it is on disk."""
     from v2a_nb.hub import as_shipped
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     torch.manual_seed(0)
     eyes = StrikeVision().eval()
@@ -79,7 +79,7 @@ def test_what_cannot_be_saved_is_said(tmp_path):
 def test_another_frame_encoder_than_that_of_the_training_is_refused(saved, tmp_path):
     """Its vectors would have the right sizes and another meaning."""
     from v2a_nb.hub import tag_of
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     system, folder = saved
     trained = tag_of(system.encoder, "vision")
@@ -103,8 +103,8 @@ def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch)
     """Stable Diffusion in small: the folder of a pipeline, as on the Hub."""
     from diffusers import AutoencoderKL, ControlNetModel
 
-    from v2a_nb.systems import egosonics_weights
-    from v2a_nb.systems.egosonics_config import make_unet
+    from v2a_nb.systems.egosonics import weights as egosonics_weights
+    from v2a_nb.systems.egosonics.model import make_unet
 
     torch.manual_seed(0)
     config = replace(

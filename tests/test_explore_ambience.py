@@ -39,7 +39,7 @@ class Follower:
         self.slope, self.asked = slope, []
 
     def generate(self, clip, *, seed=0, ambient=None, guidance=2.0):
-        from v2a_nb.systems.pool import quiet_dbfs
+        from v2a_nb.data.pool import quiet_dbfs
 
         assert clip.sound is None, "the truth is not an input"
         self.asked.append((ambient, seed, guidance))
@@ -74,7 +74,7 @@ def test_levels_are_measured_away_from_the_hits_and_make_a_line(clip):
 
 
 def test_a_given_condition_is_brought_to_the_level_and_options_go_through(clip):
-    from v2a_nb.systems.pool import quiet_dbfs
+    from v2a_nb.data.pool import quiet_dbfs
 
     system = Follower()
     own = Sound(noise(-33), RATE)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_nb.audio import onsets
+from v2a_nb.audio import onsets, targets
 from v2a_nb.audio.onsets import detect_onsets, match_onsets, onset_scores, onset_strength
 from v2a_nb.clip import Sound
-from v2a_nb.training import targets
 
 torch.set_num_threads(1)
 RATE = 16000

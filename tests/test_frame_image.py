@@ -11,7 +11,7 @@ from vaura_parts import clip_of
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.vision.frame_image import (
+from v2a_nb.models.video_encoders.clip_frames import (
     ClipFrames,
     check_encoder,
     extend,

@@ -9,7 +9,7 @@ import torch
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.frechet import StrikeAudio, frechet_distance, frechet_with_interval
-from v2a_nb.systems.av_sim import AvSim
+from v2a_nb.models.av_embedding import AudioVisualEmbedding
 
 
 def exactly(mean, covariance, n: int = 64) -> np.ndarray:
@@ -90,11 +90,11 @@ def test_what_has_no_distance_is_refused():
 
 def test_windows_of_a_sound():
     torch.manual_seed(0)
-    embed = StrikeAudio(AvSim())
+    embed = StrikeAudio(AudioVisualEmbedding())
     rng = np.random.default_rng(0)
     sound = Sound(0.1 * rng.standard_normal(48000).astype(np.float32), 16000)
     vectors = embed(sound)
-    assert vectors.shape == (5, AvSim().config.audio.dim) and np.isfinite(vectors).all()
+    assert vectors.shape == (5, AudioVisualEmbedding().config.audio.dim) and np.isfinite(vectors).all()
     assert np.allclose(embed(sound.slice(0.5, 1.5))[0], vectors[1], atol=1e-4)
     assert embed(sound.slice(0, 0.4)).shape[0] == 1
     assert embed.tag == StrikeAudio(embed.model).tag and embed.tag.startswith("strike-audio@")

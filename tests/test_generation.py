@@ -17,11 +17,11 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.files import whole, write_text
 from v2a_nb.hub import fields_of, open_weights, parts_of, save_weights
-from v2a_nb.systems.action2sound import Action2Sound
-from v2a_nb.systems.egosonics import EgoSonics
-from v2a_nb.systems.egosonics_config import EgoSonicsConfig
-from v2a_nb.systems.generation import Coded, System, check_fit, evaluating, part_of, seeded
-from v2a_nb.systems.vaura import VAura
+from v2a_nb.systems.action2sound.system import Action2Sound
+from v2a_nb.systems.base import Coded, System, check_fit, evaluating, part_of, seeded
+from v2a_nb.systems.egosonics.model import EgoSonicsConfig
+from v2a_nb.systems.egosonics.system import EgoSonics
+from v2a_nb.systems.vaura.system import VAura
 
 
 class Hiss(Coded):

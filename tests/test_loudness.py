@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from v2a_nb.audio.loudness import loud_parts, rms_dbfs
+from v2a_nb.data.latent_dataset import compute_latent_dataset
 from v2a_nb.errors import UsageError
-from v2a_nb.training.scenes import gather_scenes
 
 
 def noise(seconds: float, level: float, seed: int = 0) -> np.ndarray:
@@ -45,8 +45,8 @@ def test_nothing_loud_or_too_short_is_empty_and_nonsense_is_refused():
 
 
 def test_the_recipe_can_select_by_it(tmp_path):
-    every = gather_scenes(tmp_path / "all", recordings=2, workers=1)
-    loud = gather_scenes(tmp_path / "loud", recordings=2, workers=1, min_rms_dbfs=-60.0)
+    every = compute_latent_dataset(tmp_path / "all", recordings=2, workers=1)
+    loud = compute_latent_dataset(tmp_path / "loud", recordings=2, workers=1, min_rms_dbfs=-60.0)
     levels = [rms_dbfs(w) for w in loud.waves(np.arange(len(loud)))]
     assert len(loud) == len(every) and min(levels) > -60
     assert not np.array_equal(loud.starts, every.starts)
@@ -54,4 +54,4 @@ def test_the_recipe_can_select_by_it(tmp_path):
     same = loud.recordings[1:] == loud.recordings[:-1]
     assert (np.diff(loud.starts)[same] >= n).all()
     with pytest.raises(UsageError, match="above 0 dBFS"):
-        gather_scenes(tmp_path / "none", recordings=1, workers=1, min_rms_dbfs=0.0)
+        compute_latent_dataset(tmp_path / "none", recordings=1, workers=1, min_rms_dbfs=0.0)

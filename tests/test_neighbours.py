@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from v2a_nb.data.entries import read_source
 from v2a_nb.data.neighbours import Neighbours, free_neighbours, neighbours_of
+from v2a_nb.data.sources import read_source
 from v2a_nb.errors import UsageError
 from v2a_nb.world import strike_world
 

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from worker_parts import note
 
+from v2a_nb import parallel
 from v2a_nb.cli import main
+from v2a_nb.data import clip_features as takes
 from v2a_nb.errors import UsageError, V2AError, WeightsError
-from v2a_nb.training import common, summarization, takes, vaas
-from v2a_nb.training.recipes import RECIPES, train
+from v2a_nb.metrics.summarization import train as summarization
+from v2a_nb.metrics.vaas import train as vaas
+from v2a_nb.training import recipe as common
+from v2a_nb.training.registry import RECIPES, train
 
 
 @pytest.fixture
@@ -80,34 +84,34 @@ def test_all_recipes_are_named_where_one_is_not_there(tmp_path, capsys):
 
 
 def test_a_run_begins_where_there_is_none(tmp_path):
-    assert common.begin(str(tmp_path / "new")) == tmp_path / "new"
+    assert common.init_run(str(tmp_path / "new")) == tmp_path / "new"
     (tmp_path / "log.jsonl").write_text("")
     with pytest.raises(V2AError, match="--resume"):
-        common.begin(tmp_path)
-    assert common.begin(tmp_path, resume=True) == tmp_path
+        common.init_run(tmp_path)
+    assert common.init_run(tmp_path, resume=True) == tmp_path
 
 
 def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path):
     path, told = tmp_path / "run" / "run.json", {"seed": 0, "steps": 5, "sizes": (1, 2)}
-    common.settle(path, told)
-    common.settle(path, told)  # JSON has no tuples; they are the same all the same
+    common.check_same_run(path, told)
+    common.check_same_run(path, told)  # JSON has no tuples; they are the same all the same
     before = path.read_text()
     with pytest.raises(V2AError, match=r"another seed, steps; give what it was made with"):
-        common.settle(path, {**told, "seed": 1, "steps": 6})
+        common.check_same_run(path, {**told, "seed": 1, "steps": 6})
     with pytest.raises(V2AError, match="another more"):
-        common.settle(path, {**told, "more": 1})
-    common.settle(path, {**told, "steps": 6}, ("steps",))
+        common.check_same_run(path, {**told, "more": 1})
+    common.check_same_run(path, {**told, "steps": 6}, ("steps",))
     assert path.read_text() == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_work_is_done_in_as_many_processes_as_asked_for(tmp_path, workers):
-    common.spread(note, [(str(tmp_path), k) for k in range(3)], workers)
+    parallel.parallel_map(note, [(str(tmp_path), k) for k in range(3)], workers)
     done = {p.name: int(p.read_text()) for p in tmp_path.iterdir()}
     assert done.keys() == {"0", "1", "2"}
     assert (set(done.values()) == {os.getpid()}) == (workers == 1)
-    common.spread(note, [])
-    assert 1 <= common.cores() <= (os.cpu_count() or 1)
+    parallel.parallel_map(note, [])
+    assert 1 <= parallel.cores() <= (os.cpu_count() or 1)
 
 
 def test_cards_say_what_made_them(tmp_path):

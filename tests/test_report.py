@@ -13,7 +13,7 @@ import torch
 from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.metrics.material import shipped_classifier
+from v2a_nb.metrics.material.metric import shipped_classifier
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.report import Report, evaluate, evaluate_folder
 from v2a_nb.metrics.truth import NAMES, pool, score_clip

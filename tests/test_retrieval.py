@@ -10,11 +10,11 @@ from av_parts import small_model
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.data import pool as pool_module
+from v2a_nb.data.pool import Pool, Source, quiet_dbfs, to_int16
 from v2a_nb.errors import MediaError, UsageError, WeightsError
-from v2a_nb.systems import pool as pool_module
-from v2a_nb.systems.pool import Pool, Source, quiet_dbfs, to_int16
-from v2a_nb.systems.retrieval import Retrieval, lasting
-from v2a_nb.training.av_representation import with_quiet_rooms
+from v2a_nb.systems.retrieval.system import Retrieval, lasting
+from v2a_nb.systems.retrieval.train import with_quiet_rooms
 from v2a_nb.world import strike_world
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from v2a_nb.clip import Sound
+from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.metrics.summarization import (
+from v2a_nb.metrics.summarization import train as recipe
+from v2a_nb.metrics.summarization.metric import (
     PRESETS,
     ClipText,
     EncodecSound,
@@ -26,16 +28,14 @@ from v2a_nb.metrics.summarization import (
     score_summaries,
     unrelated,
 )
-from v2a_nb.training import summarization as recipe
-from v2a_nb.training.summarization import held_out_scores, nearest, sounds_of_system, train_summarizer
-from v2a_nb.training.takes import Takes
+from v2a_nb.metrics.summarization.train import held_out_scores, nearest, sounds_of_system, train_summarizer
 
 ACTORS, VERBS, NOUNS = ("hand", "mallet", "ball"), ("strikes", "misses"), ("wood block", "drum")
 SMALL = SummaryConfig(vector_dim=8, sound_dim=4, text_dim=64, widths=(24, 24))
 
 
-def easy_takes(recordings: int = 80, seed: int = 0) -> Takes:
-    """Takes whose pictures say who, and whose sounds alone say whether and what: sound must help."""
+def easy_takes(recordings: int = 80, seed: int = 0) -> ClipFeatures:
+    """ClipFeatures whose pictures say who, and whose sounds alone say whether and what: sound must help."""
     rng = np.random.default_rng(seed)
     n = 2 * recordings
     vectors = 0.3 * rng.standard_normal((n, 32, 8))
@@ -49,7 +49,9 @@ def easy_takes(recordings: int = 80, seed: int = 0) -> Takes:
         narrations.append(f"a {ACTORS[who]} {VERBS[does]} the {NOUNS[what]}")
     mels = np.zeros((n, 40, 128), np.float16)
     names = np.repeat(np.arange(recordings), 2)
-    return Takes(vectors.astype(np.float16), mels, latents.astype(np.float16), np.array(narrations), names, np.zeros(n))
+    return ClipFeatures(
+        vectors.astype(np.float16), mels, latents.astype(np.float16), np.array(narrations), names, np.zeros(n)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +230,8 @@ def test_training_is_the_same_twice_and_after_a_break(tmp_path):
 
 
 def test_a_system_s_sounds_become_vectors():
-    from v2a_nb.audio.tiny_codec import TinyCodec
     from v2a_nb.clip import Clip
+    from v2a_nb.models.tiny_codec import TinyCodec
 
     class Tone:
         def generate(self, clip, seed):
@@ -287,8 +289,8 @@ def test_published_encoders_that_cannot_be_had_are_said_so(kind, tmp_path):
 
 
 def test_the_whole_recipe_leaves_weights_with_a_card(tmp_path, capsys):
-    from v2a_nb.audio.tiny_codec import TinyCodec
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.tiny_codec import TinyCodec
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     torch.manual_seed(0)
     StrikeVision().eval().save_pretrained(tmp_path / "vision")

@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2a_nb.audio.tiny_codec import TinyCodec
+from v2a_nb.audio import targets
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.media import open_sound
-from v2a_nb.training import loop, targets
-from v2a_nb.training.codec import CodecTraining, Cycle, train_codec
-from v2a_nb.training.glimpse import BELOW, calibrate, train_glimpse
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.recipes import train
-from v2a_nb.training.vaura import DecoderTraining, frame_weights, train_decoder, world_arrays
-from v2a_nb.training.vision import Pretraining
-from v2a_nb.vision.encoder import StrikeVision, VisionConfig
-from v2a_nb.vision.glimpse import Glimpse
+from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.models.video_encoders.event_crop import Glimpse
+from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
+from v2a_nb.systems.vaura.train import DecoderTraining, frame_weights, train_decoder, world_arrays
+from v2a_nb.training import loop
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipes.codec import CodecTraining, Cycle, train_codec
+from v2a_nb.training.recipes.event_crop import BELOW, calibrate, train_event_crop
+from v2a_nb.training.recipes.video_encoder import Pretraining
+from v2a_nb.training.registry import train
 from v2a_nb.world import arrays, sounds
 
 
@@ -42,7 +43,7 @@ def line_batch(step):
 
 
 def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path):
-    plan = Plan(steps=40, lr=1e-2, warmup=5, save_every=10, log_every=5)
+    plan = OptimConfig(steps=40, lr=1e-2, warmup=5, save_every=10, log_every=5)
     whole = fit(Line(), line_batch, plan, tmp_path / "a")
     fit(Line(), line_batch, plan, tmp_path / "b", until=20)
     with (tmp_path / "b" / "log.jsonl").open("a") as log:  # written after the saved state, then killed
@@ -56,11 +57,11 @@ def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path):
 
 
 def test_the_run_says_how_long_it_is_and_keeps_what_was_listened_to(tmp_path):
-    def watch(step, module):
+    def eval_fn(step, module):
         assert not module.training
         return {"score": step / 10, "sample": Sound(np.full(800, step / 100, np.float32), 8000)}
 
-    fit(Line(), line_batch, Plan(steps=20, log_every=100), tmp_path, watch=watch, watch_every=8)
+    fit(Line(), line_batch, OptimConfig(steps=20, log_every=100), tmp_path, eval_fn=eval_fn, eval_every=8)
     assert json.loads((tmp_path / "plan.json").read_text())["last"] == 20
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["16.wav", "20.wav", "8.wav"]
     assert open_sound(tmp_path / "samples" / "16.wav").peak == pytest.approx(0.16, abs=1e-3)
@@ -81,7 +82,7 @@ def test_bfloat16_is_for_processors_that_have_it_and_for_computing_only(has, tmp
     monkeypatch.setattr(loop, "_has_bf16", lambda device: has)
     trained = {}
     for bf16 in (True, False):
-        plan = Plan(steps=40, lr=1e-2, warmup=5, log_every=5, bf16=bf16)
+        plan = OptimConfig(steps=40, lr=1e-2, warmup=5, log_every=5, bf16=bf16)
         trained[bf16] = fit(Watched(), line_batch, plan, tmp_path / str(bf16))
     assert trained[False].computed == torch.float32
     assert trained[True].computed == (torch.bfloat16 if has else torch.float32)
@@ -97,11 +98,11 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
             return {"loss": super().forward(batch)["loss"] * float("nan")}
 
     with pytest.raises(V2AError, match="step 0"):
-        fit(Bad(), line_batch, Plan(steps=2), tmp_path)
+        fit(Bad(), line_batch, OptimConfig(steps=2), tmp_path)
 
 
 def test_rate_warms_up_and_falls():
-    plan = Plan(steps=100, lr=1.0, warmup=10, final_lr=0.1)
+    plan = OptimConfig(steps=100, lr=1.0, warmup=10, final_lr=0.1)
     rates = [plan.rate(s) for s in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
@@ -150,7 +151,7 @@ def test_glimpse_recipe_touches_only_the_glimpse(tmp_path):
         "colour": rng.standard_normal((40, 80)).astype(np.float16),
     }
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    train_glimpse(encoder, frames, examples, tmp_path, steps=3, batch_size=8)
+    train_event_crop(encoder, frames, examples, tmp_path, steps=3, batch_size=8)
     changed = {k.split(".")[0] for k, v in encoder.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"glimpse"}
 

@@ -14,24 +14,32 @@ from action2sound_parts import SMALL, SMALL_AUTOENCODER, noise, small_system
 from system_parts import clip_of
 
 from v2a_nb.audio.stft_image import STFT_IMAGES
-from v2a_nb.audio.vocoder import GriffinLimVocoder
+from v2a_nb.data import denoised
+from v2a_nb.data.latent_dataset import PER_RECORDING, LatentDataset, compute_latent_dataset, room_of
+from v2a_nb.data.pool import quiet_dbfs
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.systems.action2sound import Action2Sound
-from v2a_nb.systems.pool import quiet_dbfs
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.models.vocoder import GriffinLimVocoder
+from v2a_nb.systems.action2sound import train as recipe
+from v2a_nb.systems.action2sound.system import Action2Sound
+from v2a_nb.systems.action2sound.train import (
+    ABLATIONS,
+    LEVELS_DBFS,
+    Stage,
+    TrainConfig,
+    Windows,
+    report_of,
+    train_action2sound,
+)
 from v2a_nb.systems.registry import load
-from v2a_nb.training import action2sound as recipe
-from v2a_nb.training import autoencoder as first_stage
-from v2a_nb.training import denoised
-from v2a_nb.training.action2sound import ABLATIONS, LEVELS_DBFS, Budget, Stage, Windows, report_of, train_action2sound
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.recipes import train
-from v2a_nb.training.scenes import PER_RECORDING, Scenes, gather_scenes, room_of
-from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipes import autoencoder as first_stage
+from v2a_nb.training.registry import train
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.recording import draw
 
 CONFIG = replace(SMALL, video_dim=384)
-BUDGET = replace(Budget().scaled(0.002), batch_size=4)
+CONFIG = replace(TrainConfig().scaled(0.002), batch_size=4)
 
 
 class Killed(Exception):
@@ -50,14 +58,14 @@ def made(tmp_path_factory):
         root = tmp_path_factory.mktemp("action2sound")
         eyes = StrikeVision().save_pretrained(root / "eyes")
         how = {"config": CONFIG, "autoencoder": SMALL_AUTOENCODER, "encoder": eyes, "data": root / "cache"}
-        how |= {"vocoder": "griffin-lim", "retrieval": None, "budget": BUDGET, "say": lambda line: None}
+        how |= {"vocoder": "griffin-lim", "retrieval": None, "budget": CONFIG, "say": lambda line: None}
         assert train_action2sound(root / "run", **how) == root / "run" / "weights"
         yield how, root / "run"
 
 
-def scenes_of(how) -> Scenes:
-    return gather_scenes(
-        how["data"] / "clips", recordings=BUDGET.recordings, first=recipe.FIRST, picture="action2sound",
+def scenes_of(how) -> LatentDataset:
+    return compute_latent_dataset(
+        how["data"] / "clips", recordings=CONFIG.recordings, first=recipe.FIRST, picture="action2sound",
         encoder=how["encoder"], ambience_dbfs=LEVELS_DBFS,
     )  # fmt: skip
 
@@ -77,7 +85,7 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), ambient=noise(-45))
     assert (sound.n, sound.sample_rate) == (8000, 16000)
     card = system.card
-    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, BUDGET.steps)
+    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, CONFIG.steps)
     assert card["neighbours"]["clips"] == 4 * PER_RECORDING * 3 and card["neighbours"]["with"] > 40
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.6 and card["versions"]["torch"]
     assert card["encoder"].startswith("vision@") and card["budget"]["min_gap_s"] == 3.0
@@ -89,7 +97,7 @@ def test_the_log_tells_how_it_goes(made):
     _, out = made
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
     assert {"loss", "held_out", "use_of_video", "use_of_neighbour", "onset_f1_50ms"} <= last.keys()
-    assert last["step"] == BUDGET.steps and 0.3 < last["held_out"] < 3 and last["use_of_neighbour"] != 0
+    assert last["step"] == CONFIG.steps and 0.3 < last["held_out"] < 3 and last["use_of_neighbour"] != 0
     for folder in ("", "autoencoder"):
         assert list((out / folder / "samples").glob("*.wav"))
 
@@ -132,7 +140,7 @@ def test_an_ablation_shares_the_first_stage(made, monkeypatch, name):
     monkeypatch.setattr(first_stage, "fit", None)
     monkeypatch.setattr(recipe, "SLOW_RECORDINGS", 3)
     before = (out / "weights" / "model.safetensors").read_bytes()
-    budget = replace(BUDGET, steps=2)
+    budget = replace(CONFIG, steps=2)
     weights = train_action2sound(out, **{**how, "budget": budget}, ablation=name)
     told = {"latents", "vectors", "start_s"} | (set() if name == "no_condition" else {"neighbour"})
     assert steps == [told] * 2
@@ -177,7 +185,7 @@ def test_the_denoised_ablation_trains_on_other_targets(made, monkeypatch):
     of = Windows.of.__func__
     monkeypatch.setattr(denoised, "denoise", gate)
     monkeypatch.setattr(Windows, "of", classmethod(lambda cls, *a, **k: drawn.append(of(cls, *a, **k)) or drawn[-1]))
-    weights = train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=2)}, ablation="denoised")
+    weights = train_action2sound(out, **{**how, "budget": replace(CONFIG, steps=2)}, ablation="denoised")
     system, plain = load("action2sound", weights), np.load(out / "latents" / "latents.npy")
     assert not system.config.neighbour and system.card["ablation"] == "denoised"
     assert drawn[0].latents.shape == plain.shape and not np.allclose(drawn[0].latents, plain, atol=1e-2)
@@ -188,10 +196,10 @@ def test_the_denoised_ablation_trains_on_other_targets(made, monkeypatch):
     assert np.abs(rows - wanted).max() < 1e-3
     calls = len(heard)
     shutil.rmtree(weights.parent)
-    train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=2)}, ablation="denoised")
+    train_action2sound(out, **{**how, "budget": replace(CONFIG, steps=2)}, ablation="denoised")
     assert len(heard) == calls + 1  # made once: only the question whether it can be done
     with pytest.raises(UsageError, match="holds other sounds"):
-        denoised.denoised_scenes(replace(scenes, seed=1), how["data"] / "denoised")
+        denoised.denoised_dataset(replace(scenes, seed=1), how["data"] / "denoised")
 
 
 def test_what_cannot_be_meant_is_refused(made, tmp_path):
@@ -201,10 +209,10 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     with pytest.raises(V2AError, match="another seed"):
         train_action2sound(out, **how, seed=1, resume=True)
     with pytest.raises(V2AError, match="another steps"):
-        train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=BUDGET.steps + 1)}, resume=True)
+        train_action2sound(out, **{**how, "budget": replace(CONFIG, steps=CONFIG.steps + 1)}, resume=True)
     for changes in ({"autoencoder_steps": 9}, {"min_gap_s": 0.0}, {"recordings": 5}):
         with pytest.raises(V2AError, match=f"another {next(iter(changes))}"):
-            train_action2sound(out, **{**how, "budget": replace(BUDGET, **changes)}, ablation="frozen_audio")
+            train_action2sound(out, **{**how, "budget": replace(CONFIG, **changes)}, ablation="frozen_audio")
     with pytest.raises(V2AError, match="another autoencoder"):
         train_action2sound(
             out, **{**how, "autoencoder": replace(SMALL_AUTOENCODER, layers=2)}, ablation="frozen_audio"
@@ -215,13 +223,15 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
         train_action2sound(tmp_path / "a", **{**how, "config": replace(CONFIG, video_dim=100)})
     assert not (tmp_path / "a").exists()
     with pytest.raises(UsageError, match="other clips"):
-        gather_scenes(how["data"] / "clips", recordings=BUDGET.recordings, first=recipe.FIRST, picture="action2sound")
+        compute_latent_dataset(
+            how["data"] / "clips", recordings=CONFIG.recordings, first=recipe.FIRST, picture="action2sound"
+        )
     for wrong in (
         {"steps": 0}, {"autoencoder_steps": -1}, {"batch_size": 0}, {"held_out": 1250}, {"held_out": 1},
         {"min_gap_s": -1.0},
     ):  # fmt: skip
         with pytest.raises(UsageError):
-            Budget(**wrong)
+            TrainConfig(**wrong)
     with pytest.raises(UsageError, match="at least one step"):
         train("action2sound", steps=0, out=tmp_path)
     assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
@@ -230,13 +240,13 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
 def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(recipe, "train_action2sound", lambda out, **how: called.update(how, out=out) or tmp_path)
-    assert train("action2sound", steps=Budget().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
-    assert called["budget"] == Budget().scaled(0.01) and called["seed"] == 3 and called["resume"]
+    assert train("action2sound", steps=TrainConfig().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
+    assert called["budget"] == TrainConfig().scaled(0.01) and called["seed"] == 3 and called["resume"]
     said = []
     words = ["--ablation", "fps8", "--steps", "7", "--min-gap-s", "0", "--vocoder", "griffin-lim", "--out", "there"]
     assert recipe.main(words, said.append) == 0
     assert (called["ablation"], called["out"], called["vocoder"]) == ("fps8", "there", "griffin-lim")
-    assert called["budget"] == replace(Budget(), steps=7, min_gap_s=0.0)
+    assert called["budget"] == replace(TrainConfig(), steps=7, min_gap_s=0.0)
     assert said == [str(tmp_path)]
 
 
@@ -266,7 +276,12 @@ def batch_for(neighbour: bool = True) -> dict[str, torch.Tensor]:
 def test_training_moves_what_it_should_and_nothing_else(name, tmp_path):
     module = Stage(small_system(**ABLATIONS[name]))
     before = {k: v.clone() for k, v in module.system.state_dict().items()}
-    fit(module, lambda step: batch_for(name != "no_condition"), Plan(steps=2, warmup=1, weight_decay=0.0), tmp_path)
+    fit(
+        module,
+        lambda step: batch_for(name != "no_condition"),
+        OptimConfig(steps=2, warmup=1, weight_decay=0.0),
+        tmp_path,
+    )
     changed = {k for k, v in module.system.state_dict().items() if not torch.equal(v.cpu(), before[k])}
     # the maps of rows begin as zero, so that what they read of a token moves one step later
     late = {k for k in before if k.endswith("by_row.read.weight")}
@@ -314,12 +329,12 @@ def test_another_clips_neighbour_in_the_report_is_of_another_room(monkeypatch):
 # --- windows and their neighbours -----------------------------------------------------------------------
 
 
-def synthetic(recordings: int = 6, seed: int = 0) -> tuple[Scenes, np.ndarray]:
-    """Scenes of 30 s recordings without pictures, and latents that say where they are from."""
+def synthetic(recordings: int = 6, seed: int = 0) -> tuple[LatentDataset, np.ndarray]:
+    """LatentDataset of 30 s recordings without pictures, and latents that say where they are from."""
     rng, n = np.random.default_rng(seed), recordings * PER_RECORDING
     starts = np.sort(rng.integers(0, 24 * 16000, (recordings, PER_RECORDING)), axis=1).ravel()
     latents = rng.standard_normal((n, 4, 16, 40)).astype(np.float16)
-    scenes = Scenes(
+    scenes = LatentDataset(
         images=np.zeros((n, 1)), vectors=rng.standard_normal((n, 256, 12)).astype(np.float16), narrations=[""] * n,
         onsets=[np.array([0.5, 2.0, 4.0])] * n, starts=starts,
         recordings=recipe.FIRST + np.repeat(np.arange(recordings), PER_RECORDING), seed=0,
@@ -481,7 +496,7 @@ def test_the_recipe_tells_strangers_and_an_ablation_the_papers_neighbours(made, 
     of = Windows.of.__func__
     monkeypatch.setattr(Windows, "of", classmethod(lambda cls, *a, **k: heard.append(a) or of(cls, *a, **k)))
     for name in ("whole", "own_actions"):
-        train_action2sound(out, **{**how, "budget": replace(BUDGET, steps=1)}, ablation=name)
+        train_action2sound(out, **{**how, "budget": replace(CONFIG, steps=1)}, ablation=name)
     (_, latents, *_, strangers, share), own = heard
     assert strangers.shape == latents.shape and share == 1.0 and np.abs(strangers - latents).mean() > 0.01
     assert own[-2] is None
@@ -490,4 +505,4 @@ def test_the_recipe_tells_strangers_and_an_ablation_the_papers_neighbours(made, 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_a_share_of_strangers_is_a_share(share):
     with pytest.raises(UsageError, match="share from 0 to 1"):
-        Budget(strangers=share)
+        TrainConfig(strangers=share)

@@ -11,24 +11,25 @@ import torch
 from av_parts import SMALL, SYNC, VIDEO, easy_shots, small_model
 
 from v2a_nb.audio.onsets import log_mel
+from v2a_nb.data.audio_visual_pairs import TrainConfig, compute_audio_visual_pairs, louder, relit
+from v2a_nb.data.pool import Pool, quiet_dbfs
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.hub import SHIPPED
-from v2a_nb.metrics.av_sync import AvSync, AvSyncNet
+from v2a_nb.metrics.av_sync import train as av_sync
+from v2a_nb.metrics.av_sync.metric import AvSync, AvSyncNet
+from v2a_nb.metrics.av_sync.train import AvSyncTraining, held_out_report, train_av_sync, train_classifier
 from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall
-from v2a_nb.systems.av_sim import AvSim
-from v2a_nb.systems.pool import Pool, quiet_dbfs
-from v2a_nb.systems.retrieval import Retrieval
-from v2a_nb.training import av_representation, av_sync
-from v2a_nb.training.av_representation import AvTraining, pool_of, thinned, train_encoders
-from v2a_nb.training.av_sync import AvSyncTraining, held_out_report, train_av_sync, train_classifier
+from v2a_nb.models.av_embedding import AudioVisualEmbedding
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.systems.retrieval import train as av_representation
+from v2a_nb.systems.retrieval.system import Retrieval
+from v2a_nb.systems.retrieval.train import AvTraining, pool_of, thinned, train_encoders
 from v2a_nb.training.loop import fit
-from v2a_nb.training.recipes import RECIPES
-from v2a_nb.training.shots import Budget, gather_shots, louder, relit
-from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.training.registry import RECIPES
 from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw
 
-BUDGET = Budget(recordings=10, watched=4, unseen=4, steps=4, batch_size=4)
+CONFIG = TrainConfig(recordings=10, watched=4, unseen=4, steps=4, batch_size=4)
 SHIFTS = (0.5, 0.75)
 EYES = SHIPPED / "vaura" / "vision"
 
@@ -40,7 +41,7 @@ class Killed(Exception):
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory) -> tuple:
     folder = tmp_path_factory.mktemp("shots")
-    return gather_shots(folder, recordings=2, per_recording=2, workers=1), folder
+    return compute_audio_visual_pairs(folder, recordings=2, per_recording=2, workers=1), folder
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_shots_are_clips_of_the_world(rendered):
     shots, _ = rendered
     assert shots.takes.vectors.shape == (4, 128, 384) and shots.places.shape == (4, 8, 8, 3)
     assert shots.seconds == pytest.approx(2.56) and shots.margin_s == pytest.approx(2.0)
-    model = AvSim(eyes=StrikeVision.from_pretrained(EYES))
+    model = AudioVisualEmbedding(eyes=StrikeVision.from_pretrained(EYES))
     assert shots.recordings.tolist() == [0, 0, 1, 1] and shots.encoder.startswith("vision@")
     one = shots.where(np.array([2]))
     recording = draw(shots.seed, 1)
@@ -95,15 +96,15 @@ def test_a_late_sound_is_one_read_earlier(rendered):
 
 def test_nothing_is_rendered_twice(rendered, monkeypatch):
     shots, folder = rendered
-    from v2a_nb.training import shots as module
-    from v2a_nb.training import takes
+    from v2a_nb.data import audio_visual_pairs as module
+    from v2a_nb.data import clip_features as takes
 
     for place, name in ((module, "_make_places"), (takes, "_make_takes")):
         monkeypatch.setattr(place, name, None)
-    again = gather_shots(folder, recordings=2, per_recording=2, workers=1)
+    again = compute_audio_visual_pairs(folder, recordings=2, per_recording=2, workers=1)
     assert np.array_equal(again.places, shots.places) and np.array_equal(again.takes.starts, shots.takes.starts)
     with pytest.raises(UsageError, match="holds other takes"):
-        gather_shots(folder, recordings=2, seed=7, workers=1)
+        compute_audio_visual_pairs(folder, recordings=2, seed=7, workers=1)
 
 
 def test_held_out_recordings_are_never_shared():
@@ -155,10 +156,10 @@ def test_louder_is_decibels():
 
 
 def test_less_of_everything():
-    small = Budget().scaled(0.02)
+    small = TrainConfig().scaled(0.02)
     assert (small.recordings, small.watched, small.unseen, small.steps) == (40, 4, 4, 16)
-    assert small.batch_size == 32 and Budget().scaled(1.0) == Budget()
-    assert Budget().scaled(0.001).steps == 1 and Budget().scaled(2.0).recordings == Budget().recordings
+    assert small.batch_size == 32 and TrainConfig().scaled(1.0) == TrainConfig()
+    assert TrainConfig().scaled(0.001).steps == 1 and TrainConfig().scaled(2.0).recordings == TrainConfig().recordings
     assert {"av_sim", "av_sync"} <= RECIPES.keys()
 
 
@@ -235,10 +236,10 @@ def test_what_overlaps_with_a_query_is_no_answer(encoders):
 
 def test_av_sim_from_nothing_to_weights(tmp_path, capsys, easy):
     said = []
-    how = {"budget": BUDGET, "config": SMALL, "say": said.append}
+    how = {"budget": CONFIG, "config": SMALL, "say": said.append}
     folder = av_representation.train_av_sim(tmp_path / "run", **how)
-    assert easy == [(tmp_path / "run" / "shots", BUDGET, EYES)]
-    model = AvSim.from_pretrained(tmp_path / "run" / "av_sim")
+    assert easy == [(tmp_path / "run" / "shots", CONFIG, EYES)]
+    model = AudioVisualEmbedding.from_pretrained(tmp_path / "run" / "av_sim")
     scores = model.card["scores"]
     assert scores["recall"]["video_to_sound"]["r1"]["n"] == 16 and model.eyes is not None
     assert {"known_rooms", "unseen_rooms"} == set(scores["ambience"]) and model.card["watched"] == 4
@@ -337,7 +338,7 @@ def test_a_killed_training_goes_on_as_if_it_was_not(tmp_path, recipe):
 def test_av_sync_from_nothing_to_weights(tmp_path, easy):
     small_model().save_pretrained(tmp_path / "encoders")
     said = []
-    how = {"budget": BUDGET, "encoders": tmp_path / "encoders", "say": said.append}
+    how = {"budget": CONFIG, "encoders": tmp_path / "encoders", "say": said.append}
     folder = train_av_sync(tmp_path / "run", **how)
     judge = AvSync.from_pretrained(folder)
     assert judge.config.encoders == SMALL and judge.card["started_from"].startswith("av-sim@")
@@ -353,14 +354,14 @@ def test_av_sync_from_nothing_to_weights(tmp_path, easy):
 
 def test_encoders_of_other_eyes_are_no_start(tmp_path, easy, monkeypatch):
     told = replace(SMALL, video=replace(VIDEO, encoder="vision@0000"))
-    AvSim(told).save_pretrained(tmp_path / "encoders")
+    AudioVisualEmbedding(told).save_pretrained(tmp_path / "encoders")
     monkeypatch.setattr(av_sync, "train_classifier", None)
     with pytest.raises((UsageError, WeightsError), match="vision@0000"):
-        train_av_sync(tmp_path / "run", budget=BUDGET, encoders=tmp_path / "encoders", say=lambda line: None)
+        train_av_sync(tmp_path / "run", budget=CONFIG, encoders=tmp_path / "encoders", say=lambda line: None)
 
 
 def test_a_killed_recipe_goes_on(tmp_path, monkeypatch, easy):
-    how = {"budget": BUDGET, "config": SMALL, "say": lambda line: None}
+    how = {"budget": CONFIG, "config": SMALL, "say": lambda line: None}
     av_representation.train_av_sim(tmp_path / "whole", **how)
 
     def dies(*args, **options):

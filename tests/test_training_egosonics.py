@@ -12,22 +12,22 @@ import torch
 from egosonics_parts import SMALL, SMALL_AUTOENCODER, small_system, speak
 from vaura_parts import clip_of
 
-from v2a_nb.audio.autoencoder import ImageAutoencoder
+from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, compute_latent_dataset
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.systems.egosonics import EgoSonics
+from v2a_nb.models.autoencoder import ImageAutoencoder
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.systems.egosonics import train as recipe
+from v2a_nb.systems.egosonics.system import EgoSonics
+from v2a_nb.systems.egosonics.train import Stage, TrainConfig, train_egosonics
 from v2a_nb.systems.registry import load
-from v2a_nb.training import autoencoder as first_stage
-from v2a_nb.training import egosonics as recipe
-from v2a_nb.training.egosonics import Budget, Stage, train_egosonics
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.recipes import train
-from v2a_nb.training.scenes import PER_RECORDING, SECONDS, batches, gather_scenes
-from v2a_nb.vision.encoder import StrikeVision
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipes import autoencoder as first_stage
+from v2a_nb.training.registry import train
 from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw
 
 CONFIG = replace(SMALL, video_dim=384)
-BUDGET = replace(Budget().scaled(0.002), batch_size=4)
+CONFIG = replace(TrainConfig().scaled(0.002), batch_size=4)
 
 
 class Killed(Exception):
@@ -41,7 +41,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("egosonics")
     eyes = StrikeVision().save_pretrained(root / "eyes")
     how = {"config": CONFIG, "autoencoder": SMALL_AUTOENCODER, "encoder": eyes, "data": root / "cache"}
-    how |= {"budget": BUDGET, "say": lambda line: None}
+    how |= {"budget": CONFIG, "say": lambda line: None}
     assert train_egosonics(root / "run", **how) == root / "run" / "weights"
     return how, root / "run"
 
@@ -60,7 +60,7 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), seed=0)
     assert sound.n == 8000 and sound.sample_rate == 16000
     card = system.card
-    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, BUDGET.steps)
+    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, CONFIG.steps)
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.8 and card["round_trip"]["onset_f1_50ms_picture"] > 0.7
     assert card["versions"]["torch"] and card["encoder"].startswith("vision@")
     assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "autoencoder"}
@@ -116,7 +116,7 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     monkeypatch.setattr(Stage, "forward", lambda self, batch: trained.append(self.name) or forward(self, batch))
     monkeypatch.setattr(first_stage, "fit", None)
     before = (out / "weights" / "model.safetensors").read_bytes()
-    budget = replace(BUDGET, steps=2)
+    budget = replace(CONFIG, steps=2)
     weights = train_egosonics(out, **{**how, "budget": budget}, ablation="fps4")
     assert trained == ["syncronet"] * 2
     assert weights == out / "ablations" / "fps4" / "weights"
@@ -140,7 +140,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     with pytest.raises(V2AError, match="another seed"):
         train_egosonics(out, **how, seed=1, resume=True)
     with pytest.raises(V2AError, match="another base_steps"):
-        train_egosonics(out, **{**how, "budget": replace(BUDGET, base_steps=9)}, ablation="fps15")
+        train_egosonics(out, **{**how, "budget": replace(CONFIG, base_steps=9)}, ablation="fps15")
     with pytest.raises(UsageError, match="no ablation"):
         train_egosonics(tmp_path, **how, ablation="fps24")
     with pytest.raises(UsageError, match="words"):
@@ -150,7 +150,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     assert not (tmp_path / "a").exists()
     for wrong in ({"steps": 0}, {"base_steps": -1}, {"batch_size": 0}, {"held_out": 1250}, {"sound_recordings": 30000}):
         with pytest.raises(UsageError):
-            Budget(**wrong)
+            TrainConfig(**wrong)
     with pytest.raises(UsageError, match="at least one step"):
         train("egosonics", steps=0, out=tmp_path)
     assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
@@ -159,8 +159,8 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
 def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(recipe, "train_egosonics", lambda out, **how: called.update(how, out=out) or tmp_path)
-    assert train("egosonics", steps=Budget().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
-    assert called["budget"] == Budget().scaled(0.01) and called["seed"] == 3 and called["resume"]
+    assert train("egosonics", steps=TrainConfig().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
+    assert called["budget"] == TrainConfig().scaled(0.01) and called["seed"] == 3 and called["resume"]
     said = []
     assert recipe.main(["--ablation", "fps15", "--steps", "7", "--out", "there"], said.append) == 0
     assert (called["ablation"], called["budget"].steps, called["out"]) == ("fps15", 7, "there")
@@ -188,7 +188,7 @@ def test_a_stage_trains_all_of_its_modules_and_no_other(name, tmp_path):
     assert silent <= {"words.words.weight"} if name == "base" else not silent, silent
     module.zero_grad(set_to_none=True)
     before = {k: v.clone() for k, v in module.system.state_dict().items()}
-    fit(module, lambda step: batch_for(name), Plan(steps=3, warmup=1, weight_decay=0.0), tmp_path)
+    fit(module, lambda step: batch_for(name), OptimConfig(steps=3, warmup=1, weight_decay=0.0), tmp_path)
     changed = {k for k, v in module.system.state_dict().items() if not torch.equal(v.cpu(), before[k])}
     assert changed == set(trained)
 
@@ -213,8 +213,8 @@ def test_ablations_train_what_they_leave(name):
 def test_the_video_is_not_used_before_the_first_step(made):
     how, out = made
     system = load("egosonics", out / "weights")
-    scenes = gather_scenes(
-        how["data"] / "videos", recordings=BUDGET.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
+    scenes = compute_latent_dataset(
+        how["data"] / "videos", recordings=CONFIG.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
     )
     latents = np.load(out / "latents" / "videos" / "latents.npy")
     data = recipe._Data(scenes, latents, system.words.ids(scenes.narrations), 8)
@@ -230,7 +230,7 @@ def test_the_video_is_not_used_before_the_first_step(made):
 
 def test_scenes_are_clips_of_the_world_with_their_truth(made, tmp_path):
     how, _ = made
-    scenes = gather_scenes(how["data"] / "sounds", recordings=BUDGET.sound_recordings)
+    scenes = compute_latent_dataset(how["data"] / "sounds", recordings=CONFIG.sound_recordings)
     assert scenes.images.shape == (4 * PER_RECORDING, 1, 64, 512) and scenes.images.dtype == np.float16
     assert scenes.vectors is None
     which = np.array([1, 6])
@@ -243,13 +243,13 @@ def test_scenes_are_clips_of_the_world_with_their_truth(made, tmp_path):
         image = scenes.stft.to_image(torch.from_numpy(wave[None]))[0].numpy()
         assert np.abs(scenes.images[i] - image).max() < 1e-3
     with pytest.raises(UsageError, match="other clips"):
-        gather_scenes(how["data"] / "sounds", recordings=BUDGET.sound_recordings, seed=1)
+        compute_latent_dataset(how["data"] / "sounds", recordings=CONFIG.sound_recordings, seed=1)
 
 
 def test_vectors_are_what_generation_will_see(made):
     how, _ = made
-    scenes = gather_scenes(
-        how["data"] / "videos", recordings=BUDGET.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
+    scenes = compute_latent_dataset(
+        how["data"] / "videos", recordings=CONFIG.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
     )
     take = Take(draw(1000, int(scenes.recordings[5])), Settings(SECONDS, 64))
     clip = take.clip(scenes.starts[5] / 16000, "x").clip
@@ -259,13 +259,13 @@ def test_vectors_are_what_generation_will_see(made):
 
 
 def test_rendering_goes_on_where_it_stopped(tmp_path):
-    first = gather_scenes(tmp_path, recordings=1, seed=5)
+    first = compute_latent_dataset(tmp_path, recordings=1, seed=5)
     images, part = np.array(first.images), tmp_path / "part-00000.json"
     stamp = part.stat().st_mtime_ns
-    gather_scenes(tmp_path, recordings=1, seed=5)
+    compute_latent_dataset(tmp_path, recordings=1, seed=5)
     assert part.stat().st_mtime_ns == stamp
     part.unlink()
-    again = gather_scenes(tmp_path, recordings=1, seed=5)
+    again = compute_latent_dataset(tmp_path, recordings=1, seed=5)
     assert np.array_equal(again.images, images) and again.narrations == first.narrations
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from v2a_nb.audio.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.hub import load_weights
-from v2a_nb.training import discriminators as critics
-from v2a_nb.training import vocoder as recipe
-from v2a_nb.training import vocoder_report as report
-from v2a_nb.training.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.vocoder import Budget, VocoderTraining, batches, gather_waves, start, train_vocoder
+from v2a_nb.models import discriminators as critics
+from v2a_nb.models.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
+from v2a_nb.models.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig
+from v2a_nb.scores import vocoder as report
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipes import vocoder as recipe
+from v2a_nb.training.recipes.vocoder import TrainConfig, VocoderTraining, batches, gather_waves, start, train_vocoder
 from v2a_nb.world import sounds
 from v2a_nb.world.recording import draw
 from v2a_nb.world.sound import render
@@ -28,7 +28,7 @@ CONFIG = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),),
 JUDGES = DiscriminatorConfig(
     periods=(2, 3), period_channels=(4, 8), scales=2, scale_layers=((4, 15, 4, 1), (8, 15, 4, 4))
 )  # fmt: skip
-BUDGET = Budget(recordings=3, spectral_steps=3, steps=3, batch_size=2, test_clips=2)
+CONFIG = TrainConfig(recordings=3, spectral_steps=3, steps=3, batch_size=2, test_clips=2)
 
 
 class Killed(Exception):
@@ -39,7 +39,7 @@ class Killed(Exception):
 def made(tmp_path_factory):
     """A whole run with small parts: how it is called, and its folder."""
     root = tmp_path_factory.mktemp("vocoder")
-    how = {"config": CONFIG, "judges": JUDGES, "budget": BUDGET, "data": root / "cache", "say": lambda line: None}
+    how = {"config": CONFIG, "judges": JUDGES, "budget": CONFIG, "data": root / "cache", "say": lambda line: None}
     assert train_vocoder(root / "run", **how) == root / "run" / "weights"
     return how, root / "run"
 
@@ -214,7 +214,7 @@ def test_a_started_generator_can_be_heard_and_learns(waves, tmp_path):
     batch = batches(waves, front, 4, 0)(0)
     assert 1e-3 < module.vocoder(batch["spectrogram"]).std() < 1
     assert not module.vocoder.model.mean.eq(0).any() and not module.vocoder.model.scale.eq(1).any()
-    plan = Plan(steps=40, lr=3e-3, warmup=5, log_every=1, betas=(0.8, 0.99))
+    plan = OptimConfig(steps=40, lr=3e-3, warmup=5, log_every=1, betas=(0.8, 0.99))
     fit(module, batches(waves, front, 4, 0), plan, tmp_path)
     log = [json.loads(line)["mel"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert np.mean(log[-5:]) < 0.8 * np.mean(log[:5])
@@ -309,12 +309,12 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     with pytest.raises(V2AError, match="another seed"):
         train_vocoder(out, **how, seed=1, resume=True)
     with pytest.raises(V2AError, match="another steps"):
-        train_vocoder(out, **{**how, "budget": replace(BUDGET, steps=9)}, resume=True)
+        train_vocoder(out, **{**how, "budget": replace(CONFIG, steps=9)}, resume=True)
     for wrong in ({"steps": 0}, {"recordings": 0}, {"batch_size": -1}, {"test_clips": 1}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            Budget(**wrong)
-    assert Budget().scaled(0.5).steps == Budget().steps // 2
-    assert Budget().scaled(0.0001).steps == 4 and Budget().scaled(0.1).batch_size == Budget().batch_size
+            TrainConfig(**wrong)
+    assert TrainConfig().scaled(0.5).steps == TrainConfig().steps // 2
+    assert TrainConfig().scaled(0.0001).steps == 4 and TrainConfig().scaled(0.1).batch_size == TrainConfig().batch_size
     assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
     assert recipe.main(["--score", str(tmp_path)]) == 1
     assert not list(tmp_path.iterdir())
@@ -325,7 +325,7 @@ def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "train_vocoder", lambda out, **how: called.update(how, out=out) or tmp_path)
     said = []
     assert recipe.main(["--steps", "7", "--out", "there", "--seed", "3", "--resume"], said.append) == 0
-    assert (called["budget"], called["out"]) == (replace(Budget(), steps=7), "there")
+    assert (called["budget"], called["out"]) == (replace(TrainConfig(), steps=7), "there")
     assert (called["seed"], called["resume"], said) == (3, True, [str(tmp_path)])
 
 

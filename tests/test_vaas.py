@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.data.clip_features import ClipFeatures, clips_of, compute_clip_features, load_clip_features
 from v2a_nb.errors import MediaError, UsageError, V2AError, WeightsError
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.vaas import PRESETS, PaperVaas, TinyVaas, Vaas, VaasConfig, build, conventions
-from v2a_nb.training import vaas as recipe
-from v2a_nb.training.takes import Takes, clips_of, gather_takes, load_takes
-from v2a_nb.training.vaas import draw_pairs, held_out_report, scores_of, shift_curve, train_classifier
+from v2a_nb.metrics.vaas import train as recipe
+from v2a_nb.metrics.vaas.metric import PRESETS, PaperVaas, TinyVaas, Vaas, VaasConfig, build, conventions
+from v2a_nb.metrics.vaas.train import draw_pairs, held_out_report, scores_of, shift_curve, train_classifier
 
 DIM = 12
 SMALL = VaasConfig(vector_dim=DIM, width=16, embed=16, groups=4, lags=8, layers=(32, 16, 16, 8))
 RECORDINGS = np.repeat(np.arange(20), 2)
 
 
-def easy_takes(recordings: int = 60, seed: int = 0) -> Takes:
-    """Takes in which some vector channels are lit exactly when every band rises: easy, and with no way around."""
+def easy_takes(recordings: int = 60, seed: int = 0) -> ClipFeatures:
+    """ClipFeatures in which some vector channels are lit exactly when every band rises: easy, and with no way around."""
     rng = np.random.default_rng(seed)
     n = 2 * recordings
     vectors = 0.3 * rng.standard_normal((n, 64, DIM))  # 1.28 s, to be quick
@@ -35,7 +35,7 @@ def easy_takes(recordings: int = 60, seed: int = 0) -> Takes:
     fill = np.zeros((n, 32, 128), np.float16)
     names = np.array(["a hand strikes the drum"] * n)
     made = (vectors.astype(np.float16), mels.astype(np.float16), fill, names, np.repeat(np.arange(recordings), 2))
-    return Takes(*made, np.zeros(n))
+    return ClipFeatures(*made, np.zeros(n))
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +307,7 @@ def test_impossible_sizes_are_refused():
 
 def test_weights_come_back_with_encoder_and_card(tmp_path):
     from v2a_nb.hub import as_shipped
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     torch.manual_seed(0)
     vaas = Vaas(as_shipped(TinyVaas()), as_shipped(StrikeVision().eval()))
@@ -330,7 +330,7 @@ def test_other_weights_are_refused(tmp_path):
             Vaas.from_pretrained(tmp_path / "small")
     with pytest.raises(WeightsError):
         Vaas.from_pretrained("no-such-weights")
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     with pytest.raises(WeightsError, match="encoder gives"):
         Vaas(TinyVaas(SMALL), StrikeVision())
@@ -361,15 +361,15 @@ def test_gain_changes_the_level_and_nothing_else():
 @pytest.fixture(scope="module")
 def small_world(tmp_path_factory):
     """A few takes rendered and read by an untrained encoder and codec."""
-    from v2a_nb.audio.tiny_codec import TinyCodec
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.tiny_codec import TinyCodec
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     folder = tmp_path_factory.mktemp("takes")
     torch.manual_seed(0)
     StrikeVision().eval().save_pretrained(folder / "vision")
     TinyCodec().eval().save_pretrained(folder / "codec")
     where = {"encoder": folder / "vision", "codec": folder / "codec"}
-    return folder, where, gather_takes(folder / "takes", **where, recordings=4, workers=1)
+    return folder, where, compute_clip_features(folder / "takes", **where, recordings=4, workers=1)
 
 
 def test_takes_are_rendered_once_and_hold_the_world_s_own_sound(small_world):
@@ -380,7 +380,7 @@ def test_takes_are_rendered_once_and_hold_the_world_s_own_sound(small_world):
     folder, where, takes = small_world
     assert takes.vectors.shape == (8, 128, 384) and takes.mels.shape == (8, 40, 1312)
     assert takes.latents.shape == (8, 32, 128) and takes.recordings.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    again = gather_takes(folder / "takes", **where, recordings=4, workers=1)
+    again = compute_clip_features(folder / "takes", **where, recordings=4, workers=1)
     assert np.array_equal(again.vectors, takes.vectors)
     start = round(takes.starts[3] * 16000)
     mix = world_sound.render(draw(6000, 1), 16000)["mix"]
@@ -390,15 +390,15 @@ def test_takes_are_rendered_once_and_hold_the_world_s_own_sound(small_world):
 
 
 def test_takes_of_other_weights_are_not_mixed(small_world):
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     folder, where, _ = small_world
     torch.manual_seed(1)
     StrikeVision().eval().save_pretrained(folder / "other")
     with pytest.raises(UsageError, match="other takes"):
-        gather_takes(folder / "takes", folder / "other", where["codec"], recordings=4, workers=1)
+        compute_clip_features(folder / "takes", folder / "other", where["codec"], recordings=4, workers=1)
     with pytest.raises(UsageError, match="lacks"):
-        load_takes(folder / "takes", 400)
+        load_clip_features(folder / "takes", 400)
 
 
 def test_the_whole_recipe_leaves_weights_with_a_card(small_world, tmp_path, capsys):

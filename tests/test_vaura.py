@@ -11,7 +11,7 @@ import torch
 from vaura_parts import DAC_RATES, SMALL, seeded, small_decoder
 
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.vaura import PRESETS, VAuraDecoder
+from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
 
 
 def example(b: int = 2, frames: int = 20, tokens: int = 20) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from vaura_parts import DAC_RATES, Voice, fake_system, small_decoder
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.systems.vaura import PRESETS, VAura, VAuraDecoder
+from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 
 
 @pytest.mark.parametrize("fps", [25.0, 30000 / 1001, 12.0])
@@ -168,8 +168,8 @@ def test_encode_sound_resamples_and_mixes():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """The real parts of ``tiny`` with random weights, as they were and as they are on disk."""
-    from v2a_nb.audio.tiny_codec import TinyCodec
-    from v2a_nb.vision.encoder import StrikeVision
+    from v2a_nb.models.tiny_codec import TinyCodec
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
     torch.manual_seed(0)
     decoder = VAuraDecoder(PRESETS["tiny"])
@@ -236,7 +236,7 @@ def seam_rank(sound: Sound, borders: list[float], draws: int = 2000) -> float:
 
 
 def borders_of(frames: int, context: int = 128, frame_rate: float = 50.0) -> list[float]:
-    from v2a_nb.systems.decoding import windows
+    from v2a_nb.sampling.autoregressive import windows
 
     return [(start + known) / frame_rate for start, _, known in windows(frames, context, context // 2) if start]
 

@@ -10,9 +10,9 @@ import torch
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import WeightsError
-from v2a_nb.vision.encoder import StrikeVision
-from v2a_nb.vision.frames import square
-from v2a_nb.vision.glimpse import centroids
+from v2a_nb.models.video_encoders.event_crop import centroids
+from v2a_nb.models.video_encoders.frames import square
+from v2a_nb.models.video_encoders.strike import StrikeVision
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_reading_in_parts_changes_no_token(encoder, monkeypatch):
     clip = clip_of(9.0, 25, 64, 64)
     whole = encoder.features(clip)
     assert torch.allclose(whole, encoder(encoder.pixels(clip))[0], atol=1e-4)
-    monkeypatch.setattr("v2a_nb.vision.encoder.MINUTE", 60)
+    monkeypatch.setattr("v2a_nb.models.video_encoders.strike.MINUTE", 60)
     assert torch.allclose(encoder.features(clip), whole, atol=1e-4)
 
 

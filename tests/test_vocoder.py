@@ -13,12 +13,12 @@ import torch
 from torch import nn
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
-from v2a_nb.audio.codec_report import log10_mel
 from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.spectrogram import Spectrogram
-from v2a_nb.audio.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig, load_vocoder
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import as_shipped, shipped
+from v2a_nb.models.codec_report import log10_mel
+from v2a_nb.models.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig, load_vocoder
 from v2a_nb.world import sounds
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from system_parts import Eyes, clip_of, seeded
 
-from v2a_nb.systems.vaura import VAura, VAuraConfig, VAuraDecoder
+from v2a_nb.systems.vaura.system import VAura, VAuraConfig, VAuraDecoder
 
 __all__ = ["DAC_RATES", "SMALL", "Eyes", "Voice", "clip_of", "fake_system", "seeded", "small_decoder"]
 

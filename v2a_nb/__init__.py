@@ -10,6 +10,7 @@ Everything is loaded when first used: ``import v2a_nb`` costs no torch.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -18,7 +19,7 @@ _WHERE = {
     "Clip": "v2a_nb.clip",
     "Sound": "v2a_nb.clip",
     "V2AError": "v2a_nb.errors",
-    "Vaas": "v2a_nb.metrics.vaas",
+    "Vaas": "v2a_nb.metrics.vaas.metric",
     "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
@@ -46,8 +47,15 @@ def __getattr__(name: str):
     if name not in _WHERE:
         raise AttributeError(f"module 'v2a_nb' has no attribute {name!r}")
     value = getattr(import_module(_WHERE[name]), name)
+    if "v2a_nb.clip" in sys.modules:
+        sys.modules["v2a_nb.clip"].register_display(_html_of)
     globals()[name] = value
     return value
+
+
+def _html_of(value) -> str:
+    """The HTML of a clip or a sound: the player is imported when one is shown for the first time."""
+    return import_module("v2a_nb.widgets.player").html_of(value)
 
 
 def __dir__() -> list[str]:

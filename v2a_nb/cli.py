@@ -83,7 +83,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from v2a_nb.training.recipes import train
+    from v2a_nb.training.registry import train
 
     _threads()
     path = train(

@@ -6,6 +6,7 @@ of torch, so that a notebook can hold, cut and show them before any model is loa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,10 +137,8 @@ class Sound:
             f"peak {peak:.1f} dBFS, rms {self.rms_dbfs:.1f} dBFS)"
         )
 
-    def _repr_html_(self) -> str:
-        from v2a_nb.widgets.player import sound_html
-
-        return sound_html(self)
+    def _repr_html_(self) -> str | None:
+        return _html_of(self) if _html_of else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,10 +253,21 @@ class Clip:
         heard = "silent" if self.sound is None else repr(self.sound)
         return f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at {self.fps:g} fps, {heard})"
 
-    def _repr_html_(self) -> str:
-        from v2a_nb.widgets.player import play
+    def _repr_html_(self) -> str | None:
+        return _html_of(self) if _html_of else None
 
-        return play(self)._repr_html_()
+
+_html_of: Callable[[Clip | Sound], str] | None = None
+
+
+def register_display(html_of: Callable[[Clip | Sound], str]) -> None:
+    """Set how clips and sounds show themselves in a notebook; until then they show their ``repr``.
+
+    Args:
+        html_of: returns the HTML of a clip or a sound.
+    """
+    global _html_of
+    _html_of = html_of
 
 
 def _fit(samples: np.ndarray, n: int) -> np.ndarray:

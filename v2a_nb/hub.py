@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,16 +124,24 @@ def parts_of(path: Path, config: dict, *names: str) -> dict[str, str | Path]:
 
 
 def tag_of(module: torch.nn.Module, name: str) -> str:
-    """``name@`` and four hexadecimal digits of the module's sizes and of its weights as they are shipped (fp16).
+    """``name@`` and four hexadecimal digits of the module's settings and of its weights as they are shipped (fp16).
 
+    Only values count, not the names of settings, classes and tensors: a renamed class is the same extractor.
     What a codec counts while it is trained is not shipped and does not count here either.
     """
-    digest = hashlib.sha256(repr(getattr(module, "config", None)).encode())
+    digest = hashlib.sha256(json.dumps(_values(getattr(module, "config", None)), default=str).encode())
     for key, value in sorted(module.state_dict().items()):
         if not key.endswith((".counts", ".sums")):
             value = value.half() if value.is_floating_point() else value
-            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
     return f"{name}@{digest.hexdigest()[:4]}"
+
+
+def _values(config: object) -> object:
+    """The values of a configuration in order, without the names of its fields."""
+    if is_dataclass(config):
+        return [_values(getattr(config, field.name)) for field in fields(config)]
+    return config
 
 
 def save_weights(folder: str | Path, state: dict[str, torch.Tensor], config: dict) -> Path:

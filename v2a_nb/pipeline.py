@@ -14,7 +14,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
 if TYPE_CHECKING:
-    from v2a_nb.systems.generation import System
+    from v2a_nb.systems.base import System
 
 SMALLEST = 64  # pixels of the short side: what the encoder looks at
 FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures that are held at once: if it can be, and if it must be

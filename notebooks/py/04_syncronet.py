@@ -178,7 +178,7 @@ def control_by_hand(net, noisy, t, tokens, hint):
 
 # %%
 # check: by hand as in the library, and the copy is a copy
-from v2a_nb.systems.diffusion import add_noise
+from v2a_nb.sampling.diffusion import add_noise
 
 drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.tensor([600])
@@ -231,7 +231,7 @@ print("torch.equal: the first step of training starts from all that the base kno
 # %%
 from dataclasses import replace
 
-from v2a_nb.systems.egosonics import EgoSonics
+from v2a_nb.systems.egosonics.system import EgoSonics
 
 PARTS = {
     "zero convolutions": ("controlnet_down_blocks", "controlnet_mid_block"),
@@ -295,9 +295,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from v2a_nb.training.egosonics import Stage
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.scenes import batches
+from v2a_nb.data.latent_dataset import batches
+from v2a_nb.systems.egosonics.train import Stage
+from v2a_nb.training.loop import OptimConfig, fit
 
 cached = {
     "latents": torch.cat([egosonics.encode_sound(c.stems["mix"]) for c in world]).numpy(),
@@ -315,9 +315,9 @@ def sizes(system):
 with torch.no_grad():
     before = sizes(fresh)
 folder = Path(tempfile.mkdtemp())
-plan = Plan(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
+plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
 batch_of = batches(cached, len(world), 4, SEED, stage=4)
-fit(Stage(fresh, "syncronet"), batch_of, plan, folder, watch=lambda step, m: sizes(m.system), watch_every=2)
+fit(Stage(fresh, "syncronet"), batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
 log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 grown = [{"step": 0, **before}, *(line for line in log if names[0] in line)]
 print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.2f}" for line in log))
@@ -350,10 +350,10 @@ plots.show(fig, alt=f"All {len(names)} control signals start at exactly 0 and gr
 # $$\hat v = \hat v_\varnothing + \gamma\,(\hat v_{\mathrm{video}} - \hat v_\varnothing)$$
 
 # %%
-from v2a_nb.systems.diffusion import guided, make_scheduler
+from v2a_nb.sampling.diffusion import classifier_free_guidance, make_scheduler
 
 config = egosonics.config
-denoise = guided(egosonics.denoise, told, egosonics.null(told), config.guidance)
+denoise = classifier_free_guidance(egosonics.denoise, told, egosonics.null(told), config.guidance)
 scheduler = make_scheduler(config.noise)
 kept = scheduler.alphas_cumprod
 z, guesses = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None], []
@@ -402,7 +402,7 @@ plots.show(
 # bump around 0 that training may move. It is not in the paper; `time_bias=False` takes it away.
 
 # %%
-from v2a_nb.systems.attention import cross_attentions, watch_attention
+from v2a_nb.models.attention import cross_attentions, watch_attention
 
 bare = EgoSonics(replace(config, time_bias=False), None, egosonics.autoencoder, egosonics.base).eval()
 bare.load_state_dict(egosonics.state_dict(), strict=False)  # the same weights; the bias finds no place
@@ -528,7 +528,7 @@ plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and
 # down, each by the ratio of the coarsest size to its own: `cfg_rw`.
 
 # %%
-from v2a_nb.systems.syncronet import control_weights
+from v2a_nb.systems.egosonics.syncronet import control_weights
 
 heights = [s.shape[-2] for s in signals]
 for weighting in ("none", "cfg_rw", "guess"):
@@ -560,7 +560,7 @@ v2a.compare(item.clip, {"true": true, **louder}, events=events, title="guidance 
 # sound, and says whether they belong together. Here it can be held against sounds whose answer is known.
 
 # %%
-from v2a_nb.metrics.vaas import Vaas, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, conventions
 
 vaas = Vaas.from_pretrained("vaas")
 

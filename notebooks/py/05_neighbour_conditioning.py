@@ -225,11 +225,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from v2a_nb.systems.action2sound import Action2Sound
-from v2a_nb.training import action2sound as recipe
-from v2a_nb.training.autoencoder import cache_latents
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.scenes import gather_scenes, room_of
+from v2a_nb.data.latent_dataset import compute_latent_dataset, room_of
+from v2a_nb.systems.action2sound import train as recipe
+from v2a_nb.systems.action2sound.system import Action2Sound
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipes.autoencoder import cache_latents
 
 things = [len(room_of(1000, recipe.FIRST + i).things) for i in range(200)]
 print(f"{100 * np.mean(np.array(things) == 1):.0f} % of the recordings have one thing that is struck")
@@ -242,11 +242,11 @@ print(f"{100 * np.mean(np.array(things) == 1):.0f} % of the recordings have one 
 
 # %%
 folder = Path(tempfile.mkdtemp())
-budget = recipe.Budget(batch_size=8).scaled(0.008)
+budget = recipe.TrainConfig(batch_size=8).scaled(0.008)
 how = {"recordings": budget.recordings, "first": 90000, "picture": config.picture, "workers": 1}
 how["ambience_dbfs"] = recipe.LEVELS_DBFS
-scenes = gather_scenes(folder / "clips", encoder=recipe.SHIPPED_ENCODER, **how)
-others = gather_scenes(folder / "strangers", strangers=True, **how)
+scenes = compute_latent_dataset(folder / "clips", encoder=recipe.SHIPPED_ENCODER, **how)
+others = compute_latent_dataset(folder / "strangers", strangers=True, **how)
 latents, strange = (cache_latents(system.autoencoder, s, folder / n) for s, n in ((scenes, "own"), (others, "others")))
 windows = recipe.Windows.of(scenes, latents, budget.held_out * recipe.PER_RECORDING, config, strangers=strange)
 print(len(scenes), "scenes,", windows.neighbours.counts(), "latents", latents.shape)
@@ -265,7 +265,7 @@ assert apart.min() >= config.window_s - 1e-6
 # %%
 from dataclasses import replace
 
-plan = Plan(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
+plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
 USES = ("held_out", "use_of_video", "use_of_neighbour")
 
 
@@ -279,7 +279,7 @@ def train(name, **how):
     made = Action2Sound(replace(config, **how), None, system.autoencoder)
     reports = [{"step": 0, **report(made)}]
     batch_of = windows.batches(budget.batch_size, SEED)
-    fit(recipe.Stage(made), batch_of, plan, folder / name, watch=lambda _, m: report(m.system), watch_every=STEPS // 2)
+    fit(recipe.Stage(made), batch_of, plan, folder / name, eval_fn=lambda _, m: report(m.system), eval_every=STEPS // 2)
     log = [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
     return log, reports + [line for line in log if "held_out" in line]
 
@@ -317,7 +317,7 @@ assert whole["held_out"] < held[-1] and min(whole["use_of_video"], whole["use_of
 # half was worth, in each column.
 
 # %%
-from v2a_nb.systems.diffusion import add_noise
+from v2a_nb.sampling.diffusion import add_noise
 
 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.full((len(z),), 850)
@@ -367,7 +367,7 @@ plots.show(
 # with the lowest ambience. (Not zeros: those no training ever showed.)
 
 # %%
-from v2a_nb.metrics.ambience import ambience_dbfs, hit_levels, leakage
+from v2a_nb.metrics.ambience.metric import ambience_dbfs, hit_levels, leakage
 
 few = [k, *(j for j in busy if j != k)][:6]
 clips, entries = [world[j].clip.silent() for j in few], [world[j].truth for j in few]
@@ -432,8 +432,8 @@ explorer
 # One clip is an example. Several rooms make a curve, with its slope: 1 dB made for 1 dB given is a slope of 1.
 
 # %%
-from v2a_nb.metrics.ambience import level_curve
-from v2a_nb.systems.ambient import at_level
+from v2a_nb.metrics.ambience.metric import level_curve
+from v2a_nb.systems.action2sound.ambient import at_level
 
 made = [(v.settings["level"], 0, v.sound) for v in explorer.variants]
 jobs = [(level, i) for level, _, _ in made for i in (1, 2)]
@@ -554,7 +554,7 @@ for name in ("its neighbour", "only action"):
 # column's time, $R_r\,W\,v$ with $W \in \mathbb{R}^{64 \times d}$ (`row_values=0` takes it away).
 
 # %%
-from v2a_nb.systems.attention import watch_attention
+from v2a_nb.models.attention import watch_attention
 
 torch.manual_seed(SEED)
 start = Action2Sound(config, None, system.autoencoder).eval()
@@ -635,7 +635,7 @@ for axis, metric, name in zip(
         print(f"{name:22} {label:20} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})")
     plots.intervals(rows or {"not measured": float("nan")}, axis, xlabel=name)
 if not rows:
-    print("this card has no such ablations yet: python -m v2a_nb.training.action2sound --ablation no_time_bias")
+    print("this card has no such ablations yet: python -m v2a_nb.systems.action2sound.train --ablation no_time_bias")
 plots.show(
     fig,
     alt="Onset F1 and material of three networks of equal training: the time bias brings the onsets, the row values "

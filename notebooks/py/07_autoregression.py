@@ -49,7 +49,7 @@ print(world, "on", device)
 # `codes [B, K, T]` become `steps [B, K, T + K]`.
 
 # %%
-from v2a_nb.systems.delay import delay, undelay
+from v2a_nb.sampling.delay import delay, undelay
 
 toy = torch.tensor([[[1, 2, 3], [4, 5, 6], [7, 8, 9]]])
 print(delay(toy, special=0)[0])
@@ -100,9 +100,9 @@ tokens = {
 print({k: tuple(v.shape) for k, v in tokens.items()})
 
 # %%
-from v2a_nb.systems.vaura import VAuraDecoder
-from v2a_nb.training.loop import Plan, fit
-from v2a_nb.training.vaura import DecoderTraining
+from v2a_nb.systems.vaura.system import VAuraDecoder
+from v2a_nb.systems.vaura.train import DecoderTraining
+from v2a_nb.training.loop import OptimConfig, fit
 
 torch.manual_seed(SEED)
 fresh = DecoderTraining(VAuraDecoder(decoder.config))
@@ -115,7 +115,7 @@ def batch_of(step):
 
 
 folder = Path(tempfile.mkdtemp())
-plan = Plan(steps=STEPS, lr=2e-3, warmup=5, log_every=2)
+plan = OptimConfig(steps=STEPS, lr=2e-3, warmup=5, log_every=2)
 trained = fit(fresh, batch_of, plan, folder).cpu()
 
 # %%

@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
-from v2a_nb.metrics.summarization import load_summarizer
+from v2a_nb.metrics.summarization.metric import load_summarizer
 
 model, text, card = load_summarizer("summary")
 vaura, egosonics = v2a.load("vaura"), v2a.load("egosonics")
@@ -82,7 +82,7 @@ assert alike[0, 1] > alike[0, 3] > alike[0, 4]
 
 # %%
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.summarization import codec_vectors
+from v2a_nb.metrics.summarization.metric import codec_vectors
 
 assert tag_of(vaura.encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
 seen, heard, narrations, recordings, events, kept = [], [], [], [], [], {}
@@ -116,7 +116,7 @@ print("prediction", tuple(on.shape), f"moved by the sound: {float((on - none).no
 # is the *gain* over no sound, clip by clip, with an interval over recordings.
 
 # %%
-from v2a_nb.metrics.summarization import score_summaries
+from v2a_nb.metrics.summarization.metric import score_summaries
 
 
 def show_rows(rows):
@@ -152,7 +152,7 @@ plots.show(
 # An embedding can be spoken: the known narration that is nearest to it.
 
 # %%
-from v2a_nb.training.summarization import nearest
+from v2a_nb.metrics.summarization.train import nearest
 
 without = nearest(model, text, seen, None, narrations)
 with_sound = nearest(model, text, seen, heard, narrations)
@@ -214,7 +214,7 @@ v2a.compare(clips[k], tracks, events=events[which], title=narrations[which])
 # And the picture is taken away bit by bit: the camera turns away after a part of the clip, while the sound goes on.
 
 # %%
-from v2a_nb.metrics.summarization import cosine
+from v2a_nb.metrics.summarization.metric import cosine
 
 fold = np.unique(recordings, return_inverse=True)[1] % 5
 
@@ -271,7 +271,7 @@ plots.show(fig, alt="Two curves that meet: with sound far above without where no
 # Clip by clip, in the trained network: what the picture alone already gets right leaves nothing to gain.
 
 # %%
-from v2a_nb.metrics.summarization import predict, unrelated
+from v2a_nb.metrics.summarization.metric import predict, unrelated
 
 alone = cosine(predict(model, seen), targets)
 gain = cosine(predict(model, seen, heard), targets) - alone

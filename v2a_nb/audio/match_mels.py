@@ -3,7 +3,7 @@
 A HiFi-GAN that was trained for an hour has learnt phases, onsets and the grain of noise, and its envelope is rough: on
 Strike World it rings glass like ceramic. Griffin-Lim has the envelope and neither phases nor grain, and makes noise
 softer than it was. Here each gives what it is good at. The recipe's discriminators hear what was matched
-(:class:`~v2a_nb.training.vocoder.VocoderTraining`), so that the generator learns the grain alone.
+(:class:`~v2a_nb.training.recipes.vocoder.VocoderTraining`), so that the generator learns the grain alone.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class StftImage:
         """The scaled spectrogram [B, F, T] in [0, 1] of a picture; values outside of [-1, 1] are cut.
 
         Args:
-            super_resolution: a :class:`~v2a_nb.audio.super_resolution.SuperResolution` that does the resizing
+            super_resolution: a :class:`~v2a_nb.systems.egosonics.super_resolution.SuperResolution` that does the resizing
                 instead of bicubic interpolation.
         """
         columns = picture.shape[-1]

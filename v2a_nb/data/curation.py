@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from v2a_nb.data.entries import Entry, Source, read_source
 from v2a_nb.data.filters import PAPER, Filter, make_filters
+from v2a_nb.data.sources import Entry, Source, read_source
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
 
@@ -122,7 +122,7 @@ def curate(
     """Put a collection through filters, one after the other.
 
     Args:
-        source: anything that :func:`~v2a_nb.data.entries.read_source` reads, or what it gave.
+        source: anything that :func:`~v2a_nb.data.sources.read_source` reads, or what it gave.
         filters: by name or made (:mod:`v2a_nb.data.filters`); left out, the four stages of Action2Sound.
         progress: called with (judgements done, judgements in all).
 
@@ -191,7 +191,7 @@ def curate_file(
     """What ``v2a-nb curate`` does: curate and write the kept clips, whole or not at all.
 
     Args:
-        source, media_root, about: as in :func:`~v2a_nb.data.entries.read_source`.
+        source, media_root, about: as in :func:`~v2a_nb.data.sources.read_source`.
         out: ``.json``: the kept clips with all that is known of them, what each filter measured, and the report;
             it can be a source again. ``.csv`` or ``.tsv``: a table, tab-separated, of the kept clips alone; those of
             Ego4D-Sounds in the published columns, which can be a source again.

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from v2a_nb.data.agreement import ClipScore, hits_and_onsets
-from v2a_nb.data.entries import Entry, Source
+from v2a_nb.data.correspondence import ClipScore, hits_and_onsets
+from v2a_nb.data.sources import Entry, Source
 from v2a_nb.data.taggers import Tagger, offscreen_tagger
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
@@ -177,7 +177,7 @@ def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: 
     Args:
         threshold: of the score.
         score: of a clip with its sound, higher is better, NaN where it cannot be told. Left out,
-            :func:`~v2a_nb.data.agreement.hits_and_onsets`, for which the default threshold was chosen (seed 9100)
+            :func:`~v2a_nb.data.correspondence.hits_and_onsets`, for which the default threshold was chosen (seed 9100)
             and which knows Strike World alone: clips from elsewhere are then not judged.
         by: ``"clip"``, or ``"recording"``: all clips of a recording share the mean of their scores, for collections
             in which a whole recording has the wrong sound.

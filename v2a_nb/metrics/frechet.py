@@ -15,7 +15,7 @@ import torch
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.systems.av_sim import AvSim
+from v2a_nb.models.av_embedding import AudioVisualEmbedding
 
 WINDOW_S, HOP_S = 1.0, 0.5
 GROUPS = 20
@@ -96,7 +96,7 @@ class StrikeAudio:
         (5, 96)
     """
 
-    def __init__(self, model: AvSim) -> None:
+    def __init__(self, model: AudioVisualEmbedding) -> None:
         self.model = model.eval()
 
     @property
@@ -121,4 +121,4 @@ class StrikeAudio:
     @classmethod
     def from_pretrained(cls, name: str | Path = "av_sim") -> StrikeAudio:
         """With the audio encoder of these weights of AV-Sim."""
-        return cls(AvSim.from_pretrained(name))
+        return cls(AudioVisualEmbedding.from_pretrained(name))

@@ -23,7 +23,7 @@ from v2a_nb.metrics.statistics import bootstrap
 
 if TYPE_CHECKING:
     from v2a_nb.metrics.frechet import StrikeAudio
-    from v2a_nb.metrics.vaas import Vaas
+    from v2a_nb.metrics.vaas.metric import Vaas
 
 EXTRACTORS = {"onset": "mel-rise", "near": "mel-rise", "ambience": "quiet-level"}
 
@@ -133,7 +133,7 @@ class Report:
 
 def summarize(scores: Sequence[truth_metrics.ClipScore], names: Sequence[str] | None = None) -> list[dict]:
     """Pooled metrics with 95 % bootstrap intervals over recordings."""
-    from v2a_nb.metrics.material import shipped_classifier
+    from v2a_nb.metrics.material.metric import shipped_classifier
 
     made = []
     for name in names or truth_metrics.NAMES:
@@ -167,7 +167,7 @@ def evaluate(
             leaves of it (the system's ceiling, where it has ``round_trip``), and the generated sounds of other
             recordings' videos (chance).
         batch: clips decoded side by side.
-        vaas: adds ``vaas_acc`` and ``vaas_score``, percent, see :mod:`v2a_nb.metrics.vaas`.
+        vaas: adds ``vaas_acc`` and ``vaas_score``, percent, see :mod:`v2a_nb.metrics.vaas.metric`.
         embed: adds ``fad``, the Fréchet distance to the true sounds of these clips, see
             :mod:`v2a_nb.metrics.frechet`.
         progress: called with (done, total).
@@ -252,7 +252,7 @@ def _generate(system, silent: Sequence[Clip], first_seed: int, options: dict) ->
 
 def _aligned(vaas: Vaas, seen: Sequence, heard: Sequence[Sound], entries: Sequence[dict]) -> list[dict]:
     """VAAS of each clip's frame vectors with a sound, in both conventions."""
-    from v2a_nb.metrics.vaas import conventions
+    from v2a_nb.metrics.vaas.metric import conventions
 
     scores = [vaas.score(vectors, sound) for vectors, sound in zip(seen, heard, strict=True)]
     made = conventions(scores, [entry["recording"] for entry in entries])

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from v2a_nb.data.pool import SIMILARITIES, Pool
 from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.systems.pool import SIMILARITIES, Pool
 
 KS = (1, 5, 10)
 

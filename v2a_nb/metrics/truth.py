@@ -71,9 +71,9 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
         sound: any rate; it is compared at 16 kHz. What reaches past the clip's end is not scored; what
             a short sound lacks counts as missed.
         entry: with ``id``, ``recording``, ``duration_s``, ``events`` and ``ambient``.
-        classifier: a :class:`~v2a_nb.metrics.material.MaterialClassifier`; left out, the shipped one.
+        classifier: a :class:`~v2a_nb.metrics.material.metric.MaterialClassifier`; left out, the shipped one.
     """
-    from v2a_nb.metrics.material import shipped_classifier
+    from v2a_nb.metrics.material.metric import shipped_classifier
 
     wave = sound.mono().resample(16000).samples[0]
     seconds = entry.get("duration_s", sound.duration)

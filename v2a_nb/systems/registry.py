@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from v2a_nb.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from v2a_nb.systems.generation import System
+    from v2a_nb.systems.base import System
 
 SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
 """By name, the class, in the file of that name."""
@@ -59,7 +59,7 @@ def class_of(name: str) -> type[System]:
     """
     if name not in SYSTEMS:
         name = _system_in(name)
-    return getattr(import_module(f"v2a_nb.systems.{name}"), SYSTEMS[name])
+    return getattr(import_module(f"v2a_nb.systems.{name}.system"), SYSTEMS[name])
 
 
 def _system_in(place: str | Path) -> str:

@@ -24,7 +24,7 @@ from v2a_nb.errors import V2AError
 
 
 @dataclass(frozen=True)
-class Plan:
+class OptimConfig:
     """How long and how fast to train.
 
     Attributes:
@@ -56,12 +56,12 @@ class Plan:
 def fit(
     module: nn.Module,
     batch_of: Callable[[int], dict[str, Tensor]],
-    plan: Plan,
+    plan: OptimConfig,
     out: str | Path,
     *,
     resume: bool = False,
-    watch: Callable[[int, nn.Module], dict[str, float | Sound]] | None = None,
-    watch_every: int = 0,
+    eval_fn: Callable[[int, nn.Module], dict[str, float | Sound]] | None = None,
+    eval_every: int = 0,
     until: int | None = None,
 ) -> nn.Module:
     """Train ``module`` and return it, unwrapped.
@@ -72,7 +72,7 @@ def fit(
         plan: steps and rates.
         out: folder for ``plan.json``, ``log.jsonl``, ``state/`` and ``samples/``.
         resume: go on from ``state/`` where there is one.
-        watch: called every ``watch_every`` steps with the module in evaluation mode; its numbers go to
+        eval_fn: called every ``eval_every`` steps with the module in evaluation mode; its numbers go to
             the log, a sound under ``sample`` to ``samples/STEP.wav``.
         until: stop early at this step without changing the schedule (tests of resuming use it).
 
@@ -126,10 +126,10 @@ def fit(
         entry: dict[str, float] = {}
         if done % plan.log_every == 0 or done == last:
             entry = {k: round(float(v.detach()), 5) for k, v in losses.items()}
-        if watch and watch_every and (done % watch_every == 0 or done == last):
+        if eval_fn and eval_every and (done % eval_every == 0 or done == last):
             module.eval()
             with torch.no_grad():
-                seen = dict(watch(done, accelerator.unwrap_model(model)))
+                seen = dict(eval_fn(done, accelerator.unwrap_model(model)))
             sample = seen.pop("sample", None)
             if sample is not None:
                 media.save_wav(out / "samples" / f"{done}.wav", sample)

@@ -21,7 +21,7 @@ from v2a_nb.widgets.page import escape
 from v2a_nb.widgets.player import sound_html
 
 if TYPE_CHECKING:
-    from v2a_nb.metrics.ambience import LevelCurve
+    from v2a_nb.metrics.ambience.metric import LevelCurve
 
 LEVELS_DBFS = (-70.0, -65.0, -60.0, -55.0, -50.0, -45.0, -40.0)
 LEAST_DBFS, MOST_DBFS = -120.0, 0.0
@@ -77,8 +77,8 @@ class AmbienceExplorer(frame.Explorer):
         check(**settings)
 
     def _compute(self, settings: dict) -> frame.Variant:
-        from v2a_nb.metrics.ambience import ambience_dbfs, hit_levels
-        from v2a_nb.systems.ambient import at_level
+        from v2a_nb.metrics.ambience.metric import ambience_dbfs, hit_levels
+        from v2a_nb.systems.action2sound.ambient import at_level
 
         level = float(settings["level"])
         ambient = level if self.condition is None else at_level(self.condition, level)
@@ -114,8 +114,8 @@ class AmbienceExplorer(frame.Explorer):
 
     @property
     def curve(self) -> LevelCurve:
-        """The straight line through the page's points (:func:`v2a_nb.metrics.ambience.level_curve`)."""
-        from v2a_nb.metrics.ambience import level_curve
+        """The straight line through the page's points (:func:`v2a_nb.metrics.ambience.metric.level_curve`)."""
+        from v2a_nb.metrics.ambience.metric import level_curve
 
         return level_curve(*([v.numbers[name] for v in self.variants] for name in (ASKED, MADE)))
 

@@ -18,7 +18,7 @@ from v2a_nb.widgets import explorer_frame as frame
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from v2a_nb.audio.codec import Codec
+    from v2a_nb.models.codec import Codec
 
 SHOWN = 5  # cards of a page, where the codec has more codebooks
 
@@ -108,7 +108,7 @@ def explore_codec(
 
     Args:
         sound: any rate; it is mixed to mono and resampled to the codec's.
-        codec: a :class:`~v2a_nb.audio.codec.Codec`, or what :func:`~v2a_nb.audio.codec.load_codec` takes; left
+        codec: a :class:`~v2a_nb.models.codec.Codec`, or what :func:`~v2a_nb.models.codec.load_codec` takes; left
             out, the shipped one.
         codebooks: how many to keep, one card each; left out, up to five steps from 1 to all.
         events: true events (of ``truth.json``) or their times, s; with them the onset F1 is against the truth.
@@ -124,7 +124,7 @@ def explore_codec(
         0.4
     """
     if codec is None or isinstance(codec, str | Path):
-        from v2a_nb.audio.codec import load_codec
+        from v2a_nb.models.codec import load_codec
 
         codec = load_codec(codec or "codec")
     if not all(hasattr(codec, name) for name in ("encode", "decode", "sample_rate", "num_codebooks", "codebook_size")):

@@ -367,7 +367,7 @@ def distance_db(original: Sound, made: Sound) -> float:
 
     import torch
 
-    from v2a_nb.audio.codec_report import log10_mel
+    from v2a_nb.models.codec_report import log10_mel
 
     made = made.resample(original.sample_rate).fit(n=original.n)
     pair = torch.from_numpy(np.concatenate([original.samples, made.samples]))

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2a_nb.clip import Clip, Sound
+from v2a_nb.clip import Clip, Sound, register_display
 from v2a_nb.errors import UsageError
 from v2a_nb.widgets import payload as make
 from v2a_nb.widgets.page import data_uri, escape, json_text, page_of, save_page
@@ -226,6 +226,14 @@ def sound_html(sound: Sound) -> str:
         f'<figure style="margin:0"><audio controls aria-label="{words}" src="{data}"></audio>'
         f"<figcaption>{words}</figcaption></figure>"
     )
+
+
+def html_of(value: Clip | Sound) -> str:
+    """How a clip or a sound shows itself in a notebook."""
+    return sound_html(value) if isinstance(value, Sound) else play(value)._repr_html_()
+
+
+register_display(html_of)
 
 
 @lru_cache(maxsize=1)

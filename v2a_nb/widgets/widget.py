@@ -11,13 +11,12 @@ import anywidget
 from traitlets import Any, Bytes, List, Unicode, validate
 
 from v2a_nb.errors import UsageError
-from v2a_nb.widgets.player import Player
 
 _numbers = itertools.count()
 
 
 class PlayerWidget(anywidget.AnyWidget):
-    """A :class:`Player` whose state is in Python; ``v2a.play(clip, sound).widget()`` makes one.
+    """A :class:`~v2a_nb.widgets.player.Player` whose state is in Python; ``v2a.play(clip, sound).widget()`` makes one.
 
     It needs a running kernel, so the plain player is what a notebook should show; this is for code that reacts:
     ``widget.observe(function, "selection")``. While playing, Python is told at most five times a second.
@@ -28,7 +27,7 @@ class PlayerWidget(anywidget.AnyWidget):
         track: label of the soundtrack that is heard; a number is taken as its place, from 0. "" without sound.
         playing: set it to start or stop. A browser may refuse to start before the page was clicked on; then it
             becomes False again.
-        player: the :class:`Player` that is shown.
+        player: the :class:`~v2a_nb.widgets.player.Player` that is shown.
 
     Raises:
         UsageError: a value that cannot be (a time outside of the clip, an unknown track).
@@ -43,8 +42,8 @@ class PlayerWidget(anywidget.AnyWidget):
     track = Any("").tag(sync=True)
     playing = Any(False).tag(sync=True)
 
-    def __init__(self, player: Player, **traits: object) -> None:
-        if not isinstance(player, Player):
+    def __init__(self, player, **traits: object) -> None:
+        if not (hasattr(player, "payload") and hasattr(player, "tracks")):
             raise UsageError(f"the widget needs a Player, as v2a.play makes it, not a {type(player).__name__}")
         self.player = player
         super().__init__(

@@ -1,0 +1,1 @@
+"""Level, leakage and kind of a sound's ambience."""

@@ -1,0 +1,311 @@
+"""What the ambience of a made sound does: how loud it is, whether it follows what was asked, what is left without it.
+
+Action2Sound measures the ambient level of what it makes as the quietest half second (section 5.3, figure 7a) and asks
+listeners whether action-focused sounds keep their action (section 5.5): "we lack a good evaluation of this setting
+(there is no ground truth audio source separation for the data)". In Strike World the times of all hits and the stems
+are known, so that both can be measured.
+
+| function | says |
+|---|---|
+| :func:`ambience_dbfs` | level of the steady sound, away from events |
+| :func:`level_curve` | whether the level follows what was asked: slope, R2 |
+| :func:`leakage` | what changes between action-ambient and action-focused sounds: ambience, hits, onsets |
+| :func:`~v2a_nb.metrics.ambience.kind.ambience_kind_accuracy` | whether it is the right kind of ambience |
+
+None of them hears quality: white noise of the right level, with clicks at the right times, passes the first three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from v2a_nb.audio.onsets import SAMPLE_RATE, detect_onsets
+from v2a_nb.clip import Sound
+from v2a_nb.data.pool import quiet_dbfs
+from v2a_nb.errors import UsageError
+from v2a_nb.metrics import truth
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy, band_powers
+from v2a_nb.metrics.statistics import bootstrap
+
+__all__ = [
+    "AmbienceKind", "LevelCurve", "ambience_dbfs", "ambience_kind_accuracy", "hit_levels", "in_band_dbfs",
+    "leakage", "level_curve", "support_levels",
+]  # fmt: skip
+
+SLOPE, R2, SPAN_DB = 0.8, 0.9, 30.0
+"""From where on a level is said to follow what is asked, and over how many dB it must have been asked."""
+AUDIBLE_DB, SOFTER_DB = 6.0, 10.0
+"""A hit is heard that stands so far over the ambience; it is kept where it has become softer by no more than that."""
+HIT_BEFORE_S, HIT_AFTER_S, HIT_S = 0.03, 0.08, 0.02
+"""A hit's level is that of the loudest :data:`HIT_S` around its time: a made onset may be a frame early or late."""
+WINDOW = 0.05
+"""Of onset F1, seconds."""
+CLEAR_DB = 10.0
+"""A place in time and frequency belongs to the stem that is so much louder there than the others."""
+SOFTEST_DBFS = -120.0
+
+
+def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
+    """Level of the steady sound of a clip, dBFS RMS, at least -120.
+
+    Args:
+        sound: any rate; it is measured at 16 kHz.
+        events: what happens in the clip: entries of ``truth.json`` (of which those count that sound), or times in
+            seconds. Away from them, from before a hit until it has died away, and away from what else sets in, the
+            quiet frames are measured (:func:`v2a_nb.metrics.truth.quiet_level`). Left out, the quietest half second
+            is, as in the paper (:func:`~v2a_nb.data.pool.quiet_dbfs`).
+
+    Against the ``ambient`` stem of true mixes of 3 s (``python benchmarks/ambience.py --measure --clips 100``), median
+    error and standard deviation over clips: 0.1 and 1.8 dB at -72 dBFS, 0.1 and 0.6 dB at -60, 0.0 and 0.3 dB at -36;
+    without events -0.1 and 5.1 dB, -0.1 and 2.9 dB, -0.1 and 0.6 dB. Too much is read where a bowl rings all the time.
+    """
+    wave = sound.mono().resample(SAMPLE_RATE).samples[0]
+    if events is None:
+        return quiet_dbfs(wave, SAMPLE_RATE)
+    busy = _busy(events)
+    busy += [(float(t), float(t)) for t in detect_onsets(wave)]
+    return truth.quiet_level(wave, busy)
+
+
+def in_band_dbfs(sound: Sound) -> float:
+    """Level between 125 and 7600 Hz, dBFS RMS, at least -120: what the mel spectrogram of Action2Sound can hold.
+
+    Hum and traffic have most of their power below: a system that keeps all it is given still makes them softer.
+    """
+    power = band_powers(sound.mono().resample(SAMPLE_RATE).samples[0]).sum(axis=1).mean()
+    return float(10 * np.log10(max(power, 1e-12)))
+
+
+def _busy(events: Sequence) -> list[tuple[float, float]]:
+    """Stretches (start and end, s) of events that sound, or of times."""
+    made = []
+    for event in events:
+        if not isinstance(event, Mapping):
+            made.append((float(event), float(event)))
+        elif event["sounding"]:
+            made.append((event["time_s"], event["time_s"] + event.get("duration_s", 0.0)))
+    return made
+
+
+# --- does the level follow? -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LevelCurve:
+    """A straight line through levels that were asked for and levels that were made.
+
+    Attributes:
+        slope: dB made for a dB asked; 1 follows, 0 does not.
+        intercept: dB, where 0 dBFS is asked.
+        r2: share of the variance of what was made that the line explains.
+        slope_low, slope_high, r2_low, r2_high: 95 % intervals over recordings.
+        span_db: from the lowest level asked for to the highest.
+        n: points.
+    """
+
+    slope: float
+    intercept: float
+    r2: float
+    slope_low: float
+    slope_high: float
+    r2_low: float
+    r2_high: float
+    span_db: float
+    n: int
+
+    @property
+    def follows(self) -> bool:
+        """Slope of at least 0.8 and R2 of at least 0.9 over at least 30 dB."""
+        return self.span_db >= SPAN_DB - 1e-6 and self.slope >= SLOPE and self.r2 >= R2
+
+    def __repr__(self) -> str:
+        return (
+            f"LevelCurve(slope {self.slope:.3f} [{self.slope_low:.3f}, {self.slope_high:.3f}], R2 {self.r2:.3f} "
+            f"[{self.r2_low:.3f}, {self.r2_high:.3f}], {self.n} points over {self.span_db:g} dB)"
+        )
+
+
+def level_curve(
+    asked_dbfs: Sequence[float], made_dbfs: Sequence[float], recordings: Sequence[str] | None = None
+) -> LevelCurve:
+    """Whether the ambient level of what is made follows the level of the condition, by least squares.
+
+    Args:
+        asked_dbfs: of the conditions.
+        made_dbfs: of the sounds that were made for them, as :func:`ambience_dbfs` measures.
+        recordings: whose points these are, drawn together for the intervals; left out, each is on its own.
+
+    Raises:
+        UsageError: not as many of each, levels that are not numbers, or only one level.
+
+    Examples:
+        >>> curve = level_curve([-70, -60, -50, -40], [-66, -58, -50, -42])
+        >>> round(curve.slope, 3), round(curve.r2, 3), curve.follows
+        (0.8, 1.0, True)
+    """
+    asked, made = np.asarray(asked_dbfs, float), np.asarray(made_dbfs, float)
+    if asked.ndim != 1 or asked.shape != made.shape or not (np.isfinite(asked).all() and np.isfinite(made).all()):
+        raise UsageError(f"{asked.shape} levels asked for and {made.shape} made: one finite number each is needed")
+    if len(np.unique(asked)) < 2:
+        raise UsageError("a line needs at least two levels that were asked for")
+    rows = list(zip(asked, made, strict=True))
+    slope, intercept, r2 = _line(rows)
+    intervals = [bootstrap(rows, lambda part, k=k: _line(part)[k], recordings) for k in (0, 2)]
+    return LevelCurve(slope, intercept, r2, *intervals[0], *intervals[1], float(np.ptp(asked)), len(rows))
+
+
+def _line(rows: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Slope, intercept and R2; NaN where all x are one. A line through equal y explains nothing: R2 is 0."""
+    x, y = np.array(rows).T
+    dx, dy = x - x.mean(), y - y.mean()
+    if not dx.any():
+        return (float("nan"),) * 3
+    slope = float(dx @ dy / (dx @ dx))
+    total = float(dy @ dy)
+    r2 = 1 - float(np.square(dy - slope * dx).sum()) / total if total > 1e-12 else 0.0
+    return slope, float(y.mean() - slope * x.mean()), r2
+
+
+# --- what is left without the ambience? -------------------------------------------------------------
+
+
+def hit_levels(sound: Sound, events: Sequence[Mapping]) -> np.ndarray:
+    """Level of each strike and bounce that sounds, dBFS [H], at least -120, the ambience's power taken off.
+
+    The loudest 20 ms from 30 ms before the true time to 80 ms after it: for sounds that were made and are early or
+    late by less. Where nothing rises over the ambience, -120.
+    """
+    wave = sound.mono().resample(SAMPLE_RATE).samples[0]
+    steady = 10 ** (ambience_dbfs(sound, events) / 10)
+    n = round(HIT_S * SAMPLE_RATE)
+    padded = np.pad(wave, (0, n))  # a hit at the very end has at least one window
+    sums = np.concatenate([[0.0], np.cumsum(np.square(padded, dtype=np.float64))])
+    levels = []
+    for event in _hits(events):
+        first = int(np.clip((event["time_s"] - HIT_BEFORE_S) * SAMPLE_RATE, 0, len(wave)))
+        last = int(np.clip((event["time_s"] + HIT_AFTER_S) * SAMPLE_RATE - n, first, len(wave)))
+        starts = np.arange(first, last + 1, n // 4)
+        power = float((sums[starts + n] - sums[starts]).max()) / n - steady
+        levels.append(10 * np.log10(power) if power > 1e-12 else SOFTEST_DBFS)
+    return np.array(levels, float)
+
+
+def _hits(events: Sequence[Mapping]) -> list[Mapping]:
+    return [e for e in events if e["sounding"] and e["kind"] != "scrape"]
+
+
+def support_levels(sound: Sound, stems: Mapping[str, Sound]) -> tuple[float, float]:
+    """Level of a made sound where the true action is, and where the true ambience is, dBFS; NaN where there is none.
+
+    The places, in time (64 ms) and frequency (mel bands), are those in which one of the true stems is louder than the
+    others together by :data:`CLEAR_DB`; the level is the mean power there, in all bands' share of the whole. A made
+    hit of the same object has other partials than the true one: compare a sound's levels with another's for the same
+    clip, not with the truth's.
+
+    Args:
+        sound: as long as the stems.
+        stems: ``action``, ``ambient`` and ``offscreen`` of the clip.
+    """
+    waves = {name: stems[name].mono().resample(SAMPLE_RATE).samples[0] for name in ("action", "ambient", "offscreen")}
+    made = band_powers(sound.mono().resample(SAMPLE_RATE).fit(n=len(waves["action"])).samples[0])
+    true = {name: band_powers(wave) for name, wave in waves.items()}
+    clear = 10 ** (CLEAR_DB / 10)
+    total = sum(true.values())
+    found = []
+    for name in ("action", "ambient"):
+        there = true[name] > clear * (total - true[name]) + 1e-14
+        level = made[there].mean() * made.shape[1] if there.any() else np.nan
+        found.append(float(10 * np.log10(max(level, 1e-12))) if np.isfinite(level) else float("nan"))
+    return found[0], found[1]
+
+
+def leakage(
+    ambient: Sequence[Sound],
+    focused: Sequence[Sound],
+    entries: Sequence[Mapping],
+    stems: Sequence[Mapping[str, Sound]] | None = None,
+) -> dict[str, dict]:
+    """What changes from action-ambient to action-focused sounds of the same clips (section 5.5, figure 8).
+
+    | row | what | good |
+    |---|---|---|
+    | `ambience_drop_db` | by how much the ambience becomes softer | large |
+    | `hit_change_db` | change of hits that stand 6 dB over the first sound's ambience; vanished ones count as -30 | 0 |
+    | `hits_kept` | share of those that become softer by no more than 10 dB | 1 |
+    | `contrast_ambient_db` `contrast_focused_db` | how far those hits stand over the ambience | rises |
+    | `onset_f1_ambient` `onset_f1_focused` | onset F1 at 50 ms, pooled | as high |
+    | `onset_f1_change` | second less first | 0 |
+    | `action_support_change_db` `ambience_support_drop_db` | :func:`support_levels`, with ``stems`` | 0, large |
+
+    Args:
+        ambient, focused: made for the same clips in the same order, with the same seeds.
+        entries: of ``truth.json``.
+        stems: of the clips, for the last row.
+
+    Returns:
+        by name ``{"value", "low", "high", "n"}``: means with 95 % intervals over recordings, which draw both sounds of
+        a clip together; ``n`` counts clips, hits or true onsets.
+
+    Raises:
+        UsageError: not as many of each.
+    """
+    if not len(ambient) == len(focused) == len(entries) or (stems is not None and len(stems) != len(entries)):
+        raise UsageError(f"{len(ambient)} and {len(focused)} sounds for {len(entries)} clips: one pair each is needed")
+    rows = [_pair(a, f, e) for a, f, e in zip(ambient, focused, entries, strict=True)]
+    if stems is not None:
+        for row, a, f, s in zip(rows, ambient, focused, stems, strict=True):
+            row["support"] = np.subtract(support_levels(f, s), support_levels(a, s))
+    recordings = [entry.get("recording", entry["id"]) for entry in entries]
+    made: dict[str, dict] = {}
+
+    def add(name: str, n: int, score: Callable[[list], float]) -> None:
+        low, high = bootstrap(rows, score, recordings)
+        made[name] = {"value": score(rows), "low": low, "high": high, "n": n}
+
+    hits = sum(len(row["change"]) for row in rows)
+    add("ambience_drop_db", len(rows), lambda part: _mean([r["drop"] for r in part]))
+    add("hit_change_db", hits, lambda part: _mean([max(c, -30.0) for r in part for c in r["change"]]))
+    add("hits_kept", hits, lambda part: _mean([c >= -SOFTER_DB for r in part for c in r["change"]]))
+    for k, name in enumerate(("ambient", "focused")):
+        add(f"contrast_{name}_db", hits, lambda part, k=k: _mean([max(c[k], 0.0) for r in part for c in r["contrast"]]))
+    onsets = sum(row["onsets"][0] for row in rows)
+    for k, name in enumerate(("ambient", "focused")):
+        add(f"onset_f1_{name}", onsets, lambda part, k=k: _f1(part, k))
+    add("onset_f1_change", onsets, lambda part: _f1(part, 1) - _f1(part, 0))
+    if stems is not None:
+        for k, (name, sign) in enumerate((("action_support_change_db", 1), ("ambience_support_drop_db", -1))):
+            n = int(sum(np.isfinite(row["support"][k]) for row in rows))
+            add(name, n, lambda part, k=k, sign=sign: sign * _mean([r["support"][k] for r in part]))
+    return made
+
+
+def _pair(ambient: Sound, focused: Sound, entry: Mapping) -> dict:
+    """What is counted in one clip."""
+    events = entry["events"]
+    steady = [ambience_dbfs(sound, events) for sound in (ambient, focused)]
+    levels = np.stack([hit_levels(sound, events) for sound in (ambient, focused)], axis=1)  # [H, 2]
+    levels = levels[levels[:, 0] >= steady[0] + AUDIBLE_DB]
+    true = np.array(sorted(e["time_s"] for e in events if e["sounding"]))
+    found = [detect_onsets(sound) for sound in (ambient, focused)]
+    return {
+        "drop": steady[0] - steady[1],
+        "change": levels[:, 1] - levels[:, 0],
+        "contrast": levels - np.array(steady),
+        "onsets": (len(true), *((len(f), len(truth.match_onsets(true, f, WINDOW))) for f in found)),
+    }
+
+
+def _f1(rows: Sequence[dict], k: int) -> float:
+    """Pooled over clips, of the first or second sound."""
+    counts = [(row["onsets"][0], *row["onsets"][1 + k]) for row in rows]
+    true, found, matched = np.sum(counts, axis=0) if counts else (0, 0, 0)
+    return float(2 * matched / (true + found)) if true + found else float("nan")
+
+
+def _mean(values: Sequence[float]) -> float:
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")

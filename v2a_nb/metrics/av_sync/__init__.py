@@ -1,0 +1,1 @@
+"""AV-Sync: whether sound and picture are synchronous (Action2Sound, section 5.2)."""

@@ -1,0 +1,1 @@
+"""The material that is heard at a hit."""

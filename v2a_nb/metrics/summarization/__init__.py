@@ -1,0 +1,1 @@
+"""Video summarization with sound (EgoSonics, section 4.2)."""

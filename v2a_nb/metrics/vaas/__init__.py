@@ -1,0 +1,1 @@
+"""VAAS: the alignment score of EgoSonics (section 4.2)."""

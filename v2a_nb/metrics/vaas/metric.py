@@ -1,0 +1,248 @@
+"""VAAS, the Video-Audio Alignment Score of EgoSonics (section 3.5, supplement H).
+
+A classifier looks at two pictures, the frame vectors side by side and the spectrogram, and says whether
+they belong together: 1 for the same moment of the same video, 0 for another video or for a shifted sound.
+One encoder with shared weights reads both; five linear layers, each followed by a ReLU, compare.
+
+Its two presets, the paper's and our small one, are in :mod:`v2a_nb.metrics.vaas.model`.
+
+The score ends in a ReLU and is trained on a squared error, so it has no upper end. The paper is read in two
+ways, and both are given, times 100: ``vaas_acc``, the share of clips over one half (its "average accuracy"),
+and ``vaas_score``, the mean of the score cut to 0 to 1 ("anything close to 1").
+
+What it cannot see: it reads pictures with the frozen encoder that it was trained on, so what that encoder
+overlooks counts for neither side, and a generator that reads the same vectors shares its mistakes.
+``curve`` says how far off a sound may be before it is noticed: publish it with the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights, tag_of
+from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.vaas.model import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
+from v2a_nb.models.video_encoders.strike import StrikeVision
+
+__all__ = [
+    "PRESETS",
+    "SHORTEST_S",
+    "PaperVaas",
+    "TinyVaas",
+    "Vaas",
+    "VaasConfig",
+    "build",
+    "conventions",
+]
+
+
+def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: object) -> dict:
+    """Both readings of the paper over clips, with 95 % intervals.
+
+    Args:
+        scores: one score per clip, 0 and up.
+        clusters: one recording per clip, for the intervals.
+        options: ``rounds``, ``seed`` and ``level`` of :func:`~v2a_nb.metrics.statistics.bootstrap`.
+
+    Returns:
+        ``vaas_acc`` (primary) and ``vaas_score``, each ``{"value", "low", "high", "n"}`` in percent. A score of
+        exactly one half is not aligned.
+
+    Raises:
+        UsageError: no scores, or scores that are NaN.
+
+    Examples:
+        >>> made = conventions([0.49, 0.51, 3.0, 0.0])
+        >>> made["vaas_acc"]["value"], made["vaas_score"]["value"]
+        (50.0, 50.0)
+    """
+    values = np.asarray(scores, float)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise UsageError("VAAS needs at least one score, and every score must be a number")
+
+    def share(rows: list) -> float:
+        return float(100 * np.mean(np.array(rows) > 0.5))
+
+    def mean(rows: list) -> float:
+        return float(100 * np.mean(np.clip(rows, 0, 1)))
+
+    made = {}
+    for name, reading in (("vaas_acc", share), ("vaas_score", mean)):
+        low, high = bootstrap(list(values), reading, clusters, **options)
+        made[name] = {"value": reading(list(values)), "low": low, "high": high, "n": len(values)}
+    return made
+
+
+class Vaas:
+    """A trained classifier, ready to score clips.
+
+    Examples:
+        >>> vaas = Vaas.from_pretrained("vaas")                       # doctest: +SKIP
+        >>> vaas.score(clip.silent(), sound)                          # doctest: +SKIP
+        0.93
+        >>> conventions([vaas.score(c, s) for c, s in pairs])         # doctest: +SKIP
+    """
+
+    def __init__(self, net: TinyVaas | PaperVaas, encoder: StrikeVision | None = None, card: dict | None = None):
+        """Put a classifier and its encoder together.
+
+        Args:
+            net: the classifier.
+            encoder: what turns clips into frame vectors; without it, give vectors instead of clips.
+            card: what is known of its training.
+
+        Raises:
+            WeightsError: the encoder gives other vectors than the classifier reads.
+        """
+        self.net, self.encoder, self.card = net.eval(), encoder, dict(card or {})
+        if encoder is not None and (encoder.dim, encoder.rate) != (self.config.vector_dim, self.config.vector_rate):
+            raise WeightsError(
+                f"the encoder gives {encoder.dim} channels at {encoder.rate:g} Hz, the classifier reads "
+                f"{self.config.vector_dim} at {self.config.vector_rate:g} Hz"
+            )
+
+    @property
+    def config(self) -> VaasConfig:
+        return self.net.config
+
+    @property
+    def tag(self) -> str:
+        """``vaas-tiny@`` and four digits of its weights: what a published score must name."""
+        return tag_of(self.net, f"vaas-{self.config.preset}")
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"Vaas({self.tag}, windows of {c.seconds:g} s, [{c.vector_rate:g} Hz, {c.vector_dim}] vectors)"
+
+    def vectors(self, seen: Clip | np.ndarray | Tensor) -> Tensor:
+        """Frame vectors [T, D] of a clip, or of what is so already.
+
+        Raises:
+            UsageError: a clip where there is no encoder, or an array of the wrong shape.
+            MediaError: vectors that are NaN or infinite.
+        """
+        if isinstance(seen, Clip):
+            if self.encoder is None:
+                raise UsageError(f"this classifier has no encoder: give frame vectors [T, {self.config.vector_dim}]")
+            return self.encoder.features(seen)
+        vectors = torch.as_tensor(np.asarray(seen), dtype=torch.float32)
+        if vectors.ndim != 2 or vectors.shape[1] != self.config.vector_dim or not len(vectors):
+            raise UsageError(f"frame vectors must be [T, {self.config.vector_dim}], not {tuple(vectors.shape)}")
+        if not bool(torch.isfinite(vectors).all()):
+            raise MediaError("frame vectors hold NaN or infinite numbers")
+        return vectors
+
+    @torch.no_grad()
+    def windows(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
+        """Scores of all windows, float64 [W]: side by side, the last one ending where the clip ends.
+
+        A clip that is shorter than a window is scored as it is.
+
+        Args:
+            seen: a clip, or frame vectors [T, D] at ``config.vector_rate``.
+            sound: as long as the clip, to a tenth of a second; any rate.
+
+        Raises:
+            UsageError: less than :data:`SHORTEST_S`, or picture and sound of different length.
+            MediaError: vectors that are NaN or infinite.
+        """
+        c = self.config
+        vectors = self.vectors(seen)
+        seconds = len(vectors) / c.vector_rate
+        if abs(seconds - sound.duration) > 0.1:
+            raise UsageError(f"{seconds:.2f} s of picture and {sound.duration:.2f} s of sound are no pair")
+        if seconds < SHORTEST_S - 1e-6:
+            raise UsageError(f"{seconds:.2f} s are too short for VAAS; it needs {SHORTEST_S:g} s")
+        size = min(len(vectors), round(c.seconds * c.vector_rate))
+        last = len(vectors) - size
+        starts = [*range(0, last, size), last] if last else [0]
+        ratio = self.net.audio_rate / c.vector_rate
+        columns = round(size * ratio)
+        # what rounding may leave out at the end is filled with silence before anything is measured
+        heard = self.net.listen(sound.fit(seconds + 0.1))
+        pairs = [(vectors[s : s + size], heard[:, round(s * ratio) : round(s * ratio) + columns]) for s in starts]
+        scores = [self.net(torch.stack(v), torch.stack(a)) for v, a in (zip(*p, strict=True) for p in _by(pairs, 32))]
+        return torch.cat(scores).double().numpy()
+
+    def score(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> float:
+        """One clip: the mean over :meth:`windows`, each cut to 0 to 1. Errors as there."""
+        return float(np.clip(self.windows(seen, sound), 0, 1).mean())
+
+    def curve(
+        self,
+        pairs: Sequence[tuple[np.ndarray | Tensor | Clip, Sound]],
+        shifts_s: Sequence[float],
+        margin_s: float,
+        clusters: Sequence[str] | None = None,
+    ) -> list[dict]:
+        """How both scores fall when true sounds are moved by known times.
+
+        Args:
+            pairs: clips (or their vectors) with their true sounds, each with ``margin_s`` of what was
+                there before and after the clip: a shift brings in real sound, and no seam or silence that
+                would give it away.
+            shifts_s: seconds; positive is a late sound.
+            margin_s: at least the largest shift.
+            clusters: one recording per pair, for the intervals.
+
+        Returns:
+            for each shift ``{"shift_s", "vaas_acc": {...}, "vaas_score": {...}}`` as :func:`conventions` gives.
+
+        Raises:
+            UsageError: a shift over the margin, or no pairs.
+        """
+        if not len(pairs):
+            raise UsageError("a curve needs at least one pair")
+        if max(abs(s) for s in shifts_s) > margin_s + 1e-9:
+            raise UsageError(f"shifts up to {max(map(abs, shifts_s)):g} s need a margin as large, not {margin_s:g} s")
+        seen = [self.vectors(v) for v, _ in pairs]
+        rows = []
+        for shift in shifts_s:
+            scores = []
+            for vectors, (_, sound) in zip(seen, pairs, strict=True):
+                start = round((margin_s - shift) * sound.sample_rate)
+                n = round(len(vectors) / self.config.vector_rate * sound.sample_rate)
+                scores.append(self.score(vectors, Sound(sound.samples[:, start : start + n], sound.sample_rate)))
+            rows.append({"shift_s": float(shift), **conventions(scores, clusters)})
+        return rows
+
+    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
+        """Write the classifier, and its encoder under ``vision/``; extra fields go to ``config.json``.
+
+        The encoder is part of the metric: were it the generator's own, every score would change when the
+        generator is trained again.
+        """
+        folder = Path(folder)
+        if self.encoder is not None:
+            self.encoder.save_pretrained(folder / "vision")
+        state = {k: v for k, v in self.net.state_dict().items() if not k.startswith("vit.")}
+        return save_weights(folder, state, {"kind": "vaas", **asdict(self.config), **self.card, **card})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path = "vaas") -> Vaas:
+        """Load from a folder, a Hub id, or by the shipped name ``"vaas"``.
+
+        In ``paper`` the ViT is loaded by its own id; the folder holds only what was trained.
+
+        Raises:
+            WeightsError: no such weights, weights of another kind, or of other sizes.
+        """
+        path, card = open_weights(folder, "vaas", "a VAAS classifier")
+        config = VaasConfig(**fields_of(VaasConfig, card))
+        net = PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config)
+        load_weights(net, path, optional=tuple(k for k in net.state_dict() if k.startswith("vit.")))
+        encoder = StrikeVision.from_pretrained(path / "vision") if (path / "vision").is_dir() else None
+        told = (*VaasConfig.__dataclass_fields__, "kind")
+        return cls(net, encoder, {k: v for k, v in card.items() if k not in told})
+
+
+def _by(items: list, size: int) -> list[list]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,1 @@
+"""Video encoders: frames in, one vector for each token out."""

@@ -1,0 +1,197 @@
+"""Video as a picture: one vector per frame, stacked as columns (EgoSonics, section 3.1).
+
+The paper's vectors are CLIP's, 30 a second, resized to the spectrogram's picture. Those of ``tiny`` are the
+tokens of :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`, 50 a second out of 25 frames: the same stream that
+V-AURA's decoder reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.clip import Clip
+from v2a_nb.errors import UsageError, WeightsError
+
+CLIP_ID = "openai/clip-vit-large-patch14"
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BATCH = 32  # frames that go through CLIP at a time
+
+
+def slower(clip: Clip, fps: float | None) -> Clip:
+    """What a camera of ``fps`` would have given of a clip (EgoSonics, table 3); faster ones change nothing.
+
+    Raises:
+        UsageError: a rate that cannot be meant.
+    """
+    if fps is None or fps >= clip.fps:
+        return clip
+    if not fps > 0:
+        raise UsageError(f"{fps} frames a second are impossible")
+    return clip.at_fps(fps)
+
+
+def extend(vectors: Tensor, n: int) -> Tensor:
+    """Cut, or filled by repeating the last column, to n columns: [..., T, D] to [..., n, D]."""
+    more = n - vectors.shape[-2]
+    if more <= 0:
+        return vectors[..., :n, :]
+    return torch.cat([vectors, vectors[..., -1:, :].expand(*vectors.shape[:-2], more, vectors.shape[-1])], dim=-2)
+
+
+def standardise(vectors: Tensor) -> Tensor:
+    """Each clip [..., T, D] to mean 0 and variance 1 over all its numbers, then three deviations to [0, 1].
+
+    The paper does not say how its picture is scaled. Minimum and maximum of a clip would hang on one outlier
+    and change with the clip's length.
+    """
+    mean = vectors.mean(dim=(-2, -1), keepdim=True)
+    spread = vectors.std(dim=(-2, -1), keepdim=True).clamp(min=1e-5)
+    return ((vectors - mean) / spread / 6 + 0.5).clamp(0, 1)
+
+
+def to_image(vectors: Tensor, height: int, columns: int, channels: int = 1, fold: int = 1) -> Tensor:
+    """Stacked vectors as a picture, resized bicubic: [B, T, D] to [B, channels * fold, height, columns].
+
+    Args:
+        vectors: see :func:`standardise`.
+        height: of the spectrogram's picture.
+        columns: of the spectrogram's picture, so that a column means the same time in both.
+        channels: the picture is repeated this often (3 for Stable Diffusion's hint encoder).
+        fold: vectors are cut into so many parts that become channels: more of each vector is left after
+            resizing. The paper has 1.
+
+    Raises:
+        UsageError: a fold that does not divide D.
+    """
+    b, t, d = vectors.shape
+    if d % fold:
+        raise UsageError(f"vectors of {d} numbers cannot be folded into {fold}")
+    picture = vectors.transpose(1, 2).reshape(b, fold, d // fold, t)  # columns are frames
+    # where rows are left out, what lies between them is averaged in
+    made = F.interpolate(picture, (height, columns), mode="bicubic", antialias=True, align_corners=False)
+    return made.repeat(1, channels, 1, 1)
+
+
+def to_tokens(vectors: Tensor, stack: int) -> Tensor:
+    """``stack`` neighbours side by side are one token: [B, T, D] to [B, ceil(T / stack), stack * D]."""
+    b, t, d = vectors.shape
+    n = -(-t // stack)
+    return extend(vectors, n * stack).reshape(b, n, stack * d)
+
+
+class ClipFrames(nn.Module):
+    """CLIP's image encoder, a vector for each frame; frozen. The interface of ``StrikeVision``.
+
+    Args:
+        model: a ``CLIPVisionModelWithProjection``.
+        rate: frames a second; the paper's 30.
+    """
+
+    def __init__(self, model: nn.Module, rate: float = 30.0) -> None:
+        super().__init__()
+        self.model, self.rate = model.eval().requires_grad_(False), float(rate)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector; 768 for ViT-L/14."""
+        return self.model.config.projection_dim
+
+    @torch.no_grad()
+    def features(self, clip: Clip) -> Tensor:
+        """Vectors [ceil(rate * duration), dim] of a clip of any size, frame rate and length.
+
+        Frames are picked by their time, cropped to the middle square and normalised as CLIP was trained.
+        """
+        from v2a_nb.models.video_encoders.frames import square
+
+        size = self.model.config.image_size
+        picked = clip.at_fps(self.rate)
+        weight = next(self.model.parameters())
+        mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+        made = []
+        for a in range(0, picked.n, BATCH):
+            pixels = torch.from_numpy(np.ascontiguousarray(square(picked.frames[a : a + BATCH], size)))
+            pixels = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # [n, 3, size, size]
+            made.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
+        return torch.cat(made)
+
+    @classmethod
+    def from_hub(cls, name: str = CLIP_ID, rate: float = 30.0, revision: str | None = None) -> ClipFrames:
+        """A published CLIP by its Hub id (1.7 GB, downloaded once), or a folder in transformers' layout.
+
+        Raises:
+            WeightsError: it cannot be had.
+        """
+        from transformers import CLIPVisionModelWithProjection
+
+        try:
+            model = CLIPVisionModelWithProjection.from_pretrained(name, revision=revision, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{name}: no CLIP there: {str(error).strip().splitlines()[0]}") from error
+        return cls(model, rate)
+
+    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
+        """Write ``config.json`` and ``model.safetensors`` (fp16)."""
+        from v2a_nb.hub import save_weights
+
+        config = {"kind": "clip-frames", "rate": self.rate, "clip": self.model.config.to_dict(), **card}
+        return save_weights(folder, self.model.state_dict(), json.loads(json.dumps(config, default=str)))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> ClipFrames:
+        """Load what :meth:`save_pretrained` wrote."""
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        from v2a_nb.hub import find_weights, load_weights
+
+        path = find_weights(str(folder))
+        config = json.loads((path / "config.json").read_text())
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config["clip"]))
+        load_weights(model, path, optional=tuple(k for k in model.state_dict() if k.endswith("position_ids")))
+        return cls(model, config["rate"])
+
+
+def load_frame_encoder(folder: str | Path) -> nn.Module:
+    """A frame encoder of either kind: CLIP's or our own.
+
+    Raises:
+        WeightsError: no such weights, or weights of another kind.
+    """
+    from v2a_nb.hub import find_weights
+    from v2a_nb.models.video_encoders.strike import StrikeVision
+
+    path = find_weights(str(folder))
+    kind = json.loads((path / "config.json").read_text()).get("kind")
+    kinds = {"clip-frames": ClipFrames, "strike-vision": StrikeVision}
+    if kind not in kinds:
+        raise WeightsError(f"{path} holds {kind!r} weights; a frame encoder is one of {', '.join(kinds)}")
+    return kinds[kind].from_pretrained(path)
+
+
+def check_encoder(eyes: nn.Module, where: str | Path, told: object, path: Path) -> None:
+    """Refuse another frame encoder than the one whose tag the card has: its vectors would mean something else.
+
+    Args:
+        eyes: the encoder.
+        where: it was read.
+        told: the tag in the card, ``name@`` and four digits; anything else is not compared.
+        path: of the weights that need it.
+
+    Raises:
+        WeightsError: it is another one.
+    """
+    from v2a_nb.hub import tag_of
+
+    if not isinstance(told, str) or not re.fullmatch(r".+@[0-9a-f]{4}", told):
+        return
+    has = tag_of(eyes, told.rpartition("@")[0])
+    if has != told:
+        raise WeightsError(f"{path} was trained with the frame encoder {told}, and {where} holds {has}")

@@ -1,0 +1,201 @@
+"""Cached token decoding, shared by autoregressive systems.
+
+A decoder is any module with ``config.num_codebooks``, ``config.special``, ``config.context_frames`` and
+the methods ``condition``, ``null_condition``, ``table``, ``fuse``, ``run`` and ``predict`` of
+:class:`v2a_nb.systems.vaura.model.VAuraDecoder`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from v2a_nb.errors import UsageError
+from v2a_nb.sampling.delay import undelay
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next code is drawn.
+
+    Attributes:
+        guidance: classifier-free guidance, ``null + guidance * (conditional - null)`` on logits; 1 is
+            none, and then the null half is not computed.
+        temperature: 0 takes the likeliest code.
+        top_k: codes to draw from; 0 is all.
+    """
+
+    guidance: float = 2.0
+    temperature: float = 0.5
+    top_k: int = 64
+
+    def check(self) -> None:
+        """Raise :class:`UsageError` for values that cannot be meant (negative, infinite, NaN)."""
+        if not 0 <= self.guidance <= 100:
+            raise UsageError(f"guidance must lie in 0..100, not {self.guidance}")
+        if not 0 <= self.temperature < math.inf:
+            raise UsageError(f"temperature must be 0 (greedy) or more, not {self.temperature}")
+        if self.top_k < 0:
+            raise UsageError(f"top_k must be 0 (all codes) or more, not {self.top_k}")
+
+
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One source of randomness for the batch, or one for each clip of it."""
+
+
+def sample(logits: Tensor, how: Sampling, generator: Generators) -> Tensor:
+    """Draw codes from logits [B, ..., V]: int64 [B, ...].
+
+    With one generator per clip a clip gets the same codes alone and in any batch.
+    """
+    if how.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits / how.temperature
+    if how.top_k and how.top_k < logits.shape[-1]:
+        floor = logits.topk(how.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < floor, -torch.inf)
+    # an exponential race draws from the softmax without waiting for a multinomial's result
+    if isinstance(generator, torch.Generator):
+        noise = torch.empty(logits.shape).exponential_(generator=generator)
+    else:
+        rows = [torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generator]
+        noise = torch.stack(rows)
+    # a draw of exactly 0 would give 0 / 0 for codes outside of the top k
+    noise = noise.clamp_min(torch.finfo(torch.float32).tiny)
+    return (logits.float().softmax(-1) / noise.to(logits.device)).argmax(-1)
+
+
+@torch.no_grad()
+def generate_codes(
+    decoder,
+    visual: Tensor,
+    how: Sampling,
+    generator: Generators,
+    *,
+    frames: int | None = None,
+    first: int = 0,
+    prompt: Tensor | None = None,
+    use_cache: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Codes int64 [B, K, frames] for visual tokens, one context long at most.
+
+    Args:
+        decoder: see the module's docstring.
+        visual: visual tokens [B, Tv, D] of the whole clip, at the decoder's visual rate.
+        how: guidance, temperature, top-k.
+        generator: the source of randomness (on the CPU), or one for each clip.
+        frames: how many codec frames; left out, as many as the tokens last.
+        first: the clip's frame at which this window starts.
+        prompt: codes [B, K, P] of the window's first P frames, kept as they are.
+        use_cache: keys and values are kept from step to step; without, every step runs the whole past
+            again (the released behaviour; the same codes, slower).
+        progress: called with 1 after every step.
+
+    Raises:
+        UsageError: sampling that cannot be meant, or a prompt that does not fit.
+    """
+    how.check()
+    b, k, special = len(visual), decoder.config.num_codebooks, decoder.config.special
+    t = decoder.frames_of(visual.shape[1]) - first if frames is None else frames
+    if t < 1:
+        raise UsageError(f"{t} frames cannot be generated")
+    steps = torch.full((b, k, t + k), special, dtype=torch.long, device=visual.device)
+    known = 0
+    if prompt is not None:
+        known = prompt.shape[-1]
+        if prompt.shape[:2] != (b, k) or known >= t:
+            raise UsageError(f"a prompt {tuple(prompt.shape)} does not fit {t} frames of {k} codebooks")
+        for q in range(k):
+            steps[:, q, q + 1 : q + 1 + known] = prompt[:, q].to(visual.device)
+    guided = how.guidance != 1.0
+    condition = decoder.condition(visual, t, first)  # [B, T + K - 1, d]
+    if guided:  # both halves go through the network as one batch
+        null = decoder.null_condition(visual.shape[1], t, first)
+        condition = torch.cat([condition, null.expand(b, -1, -1)])
+    table = decoder.table()
+    cache, fed = None, 0
+    for s in range(known, t + k - 1):
+        begin = fed if use_cache else 0
+        inputs = steps[:, :, begin : s + 1]
+        inputs = torch.cat([inputs, inputs]) if guided else inputs
+        embeddings = decoder.fuse(inputs, condition[:, begin : s + 1], table)
+        hidden, cache = decoder.run(embeddings, cache if use_cache else None, use_cache)
+        fed = s + 1
+        logits = decoder.predict(hidden[:, -1])  # [B or 2 B, K, V]
+        if guided:
+            seen, unseen = logits.chunk(2)
+            logits = unseen + how.guidance * (seen - unseen)
+        drawn = sample(logits, how, generator)
+        for q in range(k):
+            if known <= s - q < t:  # outside stand the filler and the prompt
+                steps[:, q, s + 1] = drawn[:, q]
+        if progress:
+            progress(1)
+    return undelay(steps)
+
+
+def windows(frames: int, context: int, keep: int | None = None) -> list[tuple[int, int, int]]:
+    """``(start, stop, prompt)`` of the windows that cover ``frames``.
+
+    Each window after the first starts with ``keep`` frames of the past as its prompt; left out, half the context.
+
+    Examples:
+        >>> windows(300, 128)
+        [(0, 128, 0), (64, 192, 64), (128, 256, 64), (192, 300, 64)]
+    """
+    keep = context // 2 if keep is None else keep
+    if frames < 1:
+        raise UsageError(f"{frames} frames cannot be covered")
+    if not 0 < keep < context:
+        raise UsageError(f"a prompt of {keep} frames does not fit a context of {context}")
+    made = [(0, min(frames, context), 0)]
+    while made[-1][1] < frames:
+        start = made[-1][1] - keep
+        made.append((start, min(frames, start + context), keep))
+    return made
+
+
+def steps_of(frames: int, context: int, keep: int | None, num_codebooks: int) -> int:
+    """Decoding steps that :func:`generate_long` will take: the length of its progress bar."""
+    spans = windows(frames, context, keep)
+    return sum(stop - start - known + num_codebooks - 1 for start, stop, known in spans)
+
+
+@torch.no_grad()
+def generate_long(
+    decoder,
+    visual: Tensor,
+    how: Sampling,
+    generator: Generators,
+    *,
+    frames: int | None = None,
+    keep: int | None = None,
+    use_cache: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Codes [B, K, frames] for any number of frames: windows over the tokens, the past as prompt.
+
+    The released code slides its window in steps of 0.64 s and fails where a length is no multiple of it;
+    here the last window is as long as it must be. Positions restart in every window, so that the model
+    never sees one that training did not have.
+
+    Args:
+        keep: see :func:`windows`.
+
+    See :func:`generate_codes` for the others.
+    """
+    total = decoder.frames_of(visual.shape[1]) if frames is None else frames
+    codes: Tensor | None = None
+    for start, stop, known in windows(total, decoder.config.context_frames, keep):
+        prompt = codes[..., start : start + known] if known else None
+        part = generate_codes(
+            decoder, visual, how, generator, frames=stop - start, first=start, prompt=prompt,
+            use_cache=use_cache, progress=progress,
+        )  # fmt: skip
+        codes = part if codes is None else torch.cat([codes, part[..., known:]], dim=-1)
+    return codes

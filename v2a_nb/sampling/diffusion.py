@@ -1,0 +1,423 @@
+"""What the latent-diffusion systems share: noise, loss, guidance, sampling, and windows over long latents.
+
+A *model* here is any function ``model(noisy, t, conditions) -> prediction`` over latents [N, C, H, W], timesteps
+[N] and a dictionary of tensors whose first axis is N. Guidance puts the conditional and the null half into one
+batch; windows put a long latent together from parts as long as training had, at every step of the sampler and
+not afterwards, so that no seam can form (Bar-Tal et al. 2023, MultiDiffusion, along time).
+
+No scheduler is downloaded: the numbers of Stable Diffusion stand in :class:`NoiseSchedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from v2a_nb.errors import UsageError
+
+Conditions = dict[str, Tensor]
+"""By name, each [N, ...]."""
+Model = Callable[[Tensor, Tensor, Conditions], Tensor]
+"""From noisy latents [N, C, H, W], timesteps [N] and conditions to a prediction [N, C, H, W]."""
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""A model with its conditions filled in."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """How latents are noised in training, and by which steps the noise is taken away.
+
+    The defaults are Stable Diffusion's schedule with EgoSonics' sampler (section 3.4: 1000 steps of noise,
+    20 steps of DDIM).
+
+    Attributes:
+        prediction: what the network says: the noise (``"epsilon"``), or ``"v_prediction"`` (Salimans and Ho
+            2022), which keeps its scale where nearly all is noise.
+        beta_start, beta_end, schedule: as in diffusers.
+        train_steps: timesteps are 0 to ``train_steps - 1``.
+        sampler: ``"ddim"`` (without added noise) or ``"dpm++"`` (DPM-Solver++ of order 2, Action2Sound).
+        spacing: which timesteps a sampler visits: ``"leading"`` (Stable Diffusion), ``"trailing"`` (starts
+            at the last one, whose latents are what it is given), ``"linspace"``.
+        final: where DPM-Solver++ ends: ``"sigma_min"`` is what Action2Sound's own solver does.
+        steps: of the sampler.
+        snr_gamma: weigh the loss by ``min(SNR, gamma)``, in the form that belongs to the prediction (Hang et
+            al. 2023); None weighs all timesteps alike.
+
+    Raises:
+        UsageError: an unknown word.
+    """
+
+    prediction: str = "epsilon"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    schedule: str = "scaled_linear"
+    train_steps: int = 1000
+    sampler: str = "ddim"
+    spacing: str = "leading"
+    final: str = "sigma_min"
+    steps: int = 20
+    snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("prediction", ("epsilon", "v_prediction")),
+            ("sampler", ("ddim", "dpm++")),
+            ("spacing", ("leading", "trailing", "linspace")),
+            ("final", ("zero", "sigma_min")),
+        ):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+
+
+def make_scheduler(noise: NoiseSchedule, steps: int | None = None):
+    """The diffusers scheduler of ``noise``, its timesteps set; a new one for each run, for it has a state.
+
+    Raises:
+        UsageError: steps that cannot be meant.
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    steps = noise.steps if steps is None else steps
+    if not 1 <= steps <= noise.train_steps:
+        raise UsageError(f"steps must lie in 1..{noise.train_steps}, not {steps}")
+    common = {
+        "num_train_timesteps": noise.train_steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end,
+        "beta_schedule": noise.schedule, "prediction_type": noise.prediction, "timestep_spacing": noise.spacing,
+        "steps_offset": 1 if noise.spacing == "leading" else 0,
+    }  # fmt: skip
+    if noise.sampler == "ddim":
+        # latents are no pictures in [-1, 1]: nothing may be clipped
+        scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=False)
+    else:
+        scheduler = DPMSolverMultistepScheduler(
+            **common,
+            algorithm_type="dpmsolver++",
+            solver_order=2,
+            solver_type="midpoint",
+            final_sigmas_type=noise.final,
+        )
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@lru_cache(maxsize=8)
+def alphas_cumprod(noise: NoiseSchedule) -> Tensor:
+    """Share of the signal's power that is left at each timestep, [train_steps], float64."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(
+        num_train_timesteps=noise.train_steps, beta_start=noise.beta_start, beta_end=noise.beta_end,
+        beta_schedule=noise.schedule,
+    ).alphas_cumprod.double()  # fmt: skip
+
+
+def add_noise(latents: Tensor, drawn: Tensor, t: Tensor, noise: NoiseSchedule) -> tuple[Tensor, Tensor]:
+    """Noisy latents and what the network should say of them, both [B, C, H, W].
+
+    Args:
+        latents: [B, C, H, W], of about unit variance.
+        drawn: Gaussian noise, the same shape.
+        t: timesteps int64 [B].
+    """
+    kept = alphas_cumprod(noise).to(latents.device)[t][:, None, None, None]
+    signal, spread = kept.sqrt().to(latents), (1 - kept).sqrt().to(latents)
+    noisy = signal * latents + spread * drawn
+    return noisy, drawn if noise.prediction == "epsilon" else signal * drawn - spread * latents
+
+
+def draw_timesteps(b: int, noise: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+    """Timesteps int64 [b], each uniform, spread over the range so that small batches are alike.
+
+    One falls into each of ``b`` equal parts of the range, in random order.
+    """
+    where = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b
+    return (where * noise.train_steps).long().clamp(max=noise.train_steps - 1)
+
+
+def loss_weights(t: Tensor, noise: NoiseSchedule) -> Tensor:
+    """Weight of each timestep, float32 [B]; see :attr:`NoiseSchedule.snr_gamma`."""
+    if noise.snr_gamma is None:
+        return torch.ones(len(t), device=t.device)
+    kept = alphas_cumprod(noise).to(t.device)[t]
+    snr = kept / (1 - kept)
+    # the released VTA-LDM divides by SNR under a v target, too; SNR + 1 is what belongs there
+    under = snr if noise.prediction == "epsilon" else snr + 1
+    return (snr.clamp(max=noise.snr_gamma) / under).float()
+
+
+def diffusion_loss(
+    denoise: Denoiser,
+    latents: Tensor,
+    noise: NoiseSchedule,
+    *,
+    generator: torch.Generator | None = None,
+    t: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Mean squared error of the predicted noise (or v): ControlNet's loss (EgoSonics, equation 2).
+
+    Args:
+        denoise: the model with its conditions.
+        latents: [B, C, H, W].
+        generator: of timesteps and noise, on the CPU; None takes the global one.
+        t: timesteps int64 [B]; left out, drawn.
+
+    Returns:
+        ``loss``, weighted, and ``mse`` [B] of the items.
+    """
+    t = draw_timesteps(len(latents), noise, generator) if t is None else t
+    t = t.to(latents.device)
+    drawn = torch.randn(latents.shape, generator=generator).to(latents)
+    noisy, target = add_noise(latents, drawn, t, noise)
+    mse = (denoise(noisy, t) - target).square().flatten(1).mean(1)  # [B]
+    return {"loss": (mse * loss_weights(t, noise)).mean(), "mse": mse}
+
+
+@torch.no_grad()
+def use_of_video(
+    right: Denoiser, wrong: Denoiser, latents: Tensor, noise: NoiseSchedule, *, t: int = 850, seed: int = 0
+) -> float:
+    """Loss with the wrong video minus loss with the right one, under the same noise: 0 is "not used".
+
+    At t = 850 nearly all is noise, so that only the conditions can tell what was there; there the check is
+    cheap and little noise is in it.
+
+    Args:
+        right: denoiser with the conditions that belong to ``latents``.
+        wrong: with those of other clips (roll the batch by one).
+        latents: [B, C, H, W].
+        t: timestep of all items.
+        seed: of the noise.
+
+    Returns:
+        the difference, in units of the target's variance.
+    """
+    times = torch.full((len(latents),), t)
+    losses = []
+    for denoise in (wrong, right):
+        generator = torch.Generator().manual_seed(seed)
+        losses.append(diffusion_loss(denoise, latents, noise, generator=generator, t=times)["mse"].mean())
+    return float(losses[0] - losses[1])
+
+
+def classifier_free_guidance(
+    model: Model, conditions: Conditions, null: Conditions | None, guidance: float
+) -> Denoiser:
+    """Classifier-free guidance: ``null + guidance * (conditional - null)``, both halves in one batch.
+
+    Args:
+        conditions: [B, ...] each.
+        null: the same names, [B, ...] or [1, ...]; not needed where guidance is 1.
+        guidance: 1 is the conditional model alone, and then the null half is not computed.
+
+    Raises:
+        UsageError: guidance that cannot be meant, or other names.
+    """
+    if not 0 <= guidance <= 100:
+        raise UsageError(f"guidance must lie in 0..100, not {guidance}")
+    if guidance == 1:
+        return lambda noisy, t: model(noisy, t, conditions)
+    if null is None or null.keys() != conditions.keys():
+        raise UsageError(f"guidance {guidance} needs a null with the conditions {', '.join(conditions)}")
+    both = {k: torch.cat([v, null[k].to(v).expand_as(v)]) for k, v in conditions.items()}
+
+    def denoise(noisy: Tensor, t: Tensor) -> Tensor:
+        seen, unseen = model(torch.cat([noisy, noisy]), torch.cat([t, t]), both).chunk(2)
+        return unseen + guidance * (seen - unseen)
+
+    return denoise
+
+
+def windows(total: int, context: int, overlap: int, align: int = 1) -> list[tuple[int, int]]:
+    """``(start, stop)`` of the windows that cover ``total`` columns, evenly spread.
+
+    Args:
+        context: columns of a window; one that covers all is as short as it may be.
+        overlap: columns that neighbours share at least.
+        align: starts are multiples of it.
+
+    Raises:
+        UsageError: an overlap that leaves no way forward.
+
+    Examples:
+        >>> windows(128, 64, 16, 4)
+        [(0, 64), (32, 96), (64, 128)]
+        >>> windows(40, 64, 16)
+        [(0, 40)]
+    """
+    if total < 1 or not 0 <= overlap < context or context - overlap < align:
+        raise UsageError(f"{total} columns cannot be covered by windows of {context} that overlap by {overlap}")
+    if total <= context:
+        return [(0, total)]
+    stride = (context - overlap) // align * align
+    last = -(-(total - context) // align) * align  # the first possible start from which the end is reached
+    n = -(-last // stride)
+    starts = [i * last // n // align * align for i in range(n)]
+    return [(a, a + context) for a in starts] + [(last, total)]
+
+
+def _share(start: int, stop: int, total: int, overlap: int) -> Tensor:
+    """Weights of a window's columns: 1 inside, falling towards ends that another window reaches across."""
+    weight = torch.ones(stop - start)
+    ramp = (torch.arange(overlap) + 0.5) / max(1, overlap)
+    ramp = (ramp * ramp * (3 - 2 * ramp))[: stop - start]  # next to nothing where a window's padding is felt
+    if start > 0:
+        weight[: len(ramp)] *= ramp
+    if stop < total:
+        weight[-len(ramp) :] *= ramp.flip(0)
+    return weight
+
+
+def in_windows(parts: Sequence[tuple[int, int, Denoiser]], total: int, overlap: int) -> Denoiser:
+    """One denoiser of ``total`` columns from those of its windows, cross-faded.
+
+    Args:
+        parts: ``(start, stop, denoise)``, covering all columns.
+        overlap: columns of the cross-fade.
+    """
+    if len(parts) == 1:
+        return parts[0][2]
+    shares = [_share(start, stop, total, overlap) for start, stop, _ in parts]
+    whole = torch.zeros(total)
+    for (start, stop, _), share in zip(parts, shares, strict=True):
+        whole[start:stop] += share
+
+    def denoise(noisy: Tensor, t: Tensor) -> Tensor:
+        made = torch.zeros_like(noisy)
+        for (start, stop, part), share in zip(parts, shares, strict=True):
+            weight = (share / whole[start:stop]).to(noisy)
+            made[..., start:stop] += weight * part(noisy[..., start:stop], t)
+        return made
+
+    return denoise
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    shape: Sequence[int],
+    noise: NoiseSchedule,
+    generators: Sequence[torch.Generator],
+    *,
+    steps: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Latents [B, C, H, W] out of noise, deterministic after its draw.
+
+    Args:
+        denoise: see :func:`guided` and :func:`in_windows`.
+        shape: (C, H, W).
+        noise: the schedule that the model was trained under.
+        generators: one for each of the B items, on the CPU, so that an item starts from the same noise alone,
+            in any batch and on any device.
+        steps: of the sampler; left out, the preset's.
+        progress: called with 1 after every step.
+
+    Raises:
+        UsageError: steps that cannot be meant.
+    """
+    scheduler = make_scheduler(noise, steps)
+    latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
+    latents = latents * scheduler.init_noise_sigma
+    for t in scheduler.timesteps.tolist():
+        times = torch.full((len(latents),), t, dtype=torch.long, device=latents.device)
+        latents = scheduler.step(denoise(latents, times), t, latents, return_dict=False)[0]
+        if progress:
+            progress(1)
+    return latents
+
+
+def sample_long(
+    model: Model,
+    conditions: Callable[[int, int], tuple[Conditions, Conditions | None]],
+    shape: Sequence[int],
+    noise: NoiseSchedule,
+    generators: Sequence[torch.Generator],
+    *,
+    guidance: float,
+    context: int,
+    overlap: int,
+    align: int = 1,
+    **how,
+) -> Tensor:
+    """:func:`sample` for any number of columns: one noise, windows at every step.
+
+    Args:
+        conditions: from a window ``(start, stop)`` to its conditions and their null.
+        shape: (C, H, W) of the whole.
+        guidance: see :func:`guided`.
+        context, overlap, align: see :func:`windows`.
+        how: ``steps``, ``device`` and ``progress`` of :func:`sample`.
+    """
+    total = shape[-1]
+    parts = []
+    for start, stop in windows(total, context, overlap, align):
+        parts.append((start, stop, classifier_free_guidance(model, *conditions(start, stop), guidance)))
+    return sample(in_windows(parts, total, overlap), shape, noise, generators, **how)
+
+
+def decode_long(
+    decode: Callable[[Tensor], Tensor],
+    latents: Tensor,
+    channels: int,
+    factor: int,
+    context: int,
+    overlap: int,
+    align: int = 1,
+) -> Tensor:
+    """The picture [B, channels, H factor, W factor] of latents of any width.
+
+    Decoded in windows as wide as training had, cross-faded, so that a long sound needs no more memory at a time.
+
+    Args:
+        decode: latents [B, C, H, w] to pictures.
+        latents: [B, C, H, W].
+        channels: of the picture.
+        factor: pixels, in each direction, of one latent.
+        context, overlap, align: latent columns, see :func:`windows`.
+    """
+    rows, columns = latents.shape[-2:]
+    parts = [
+        (a * factor, b * factor, lambda wide, t, a=a, b=b: decode(latents[..., a:b]))
+        for a, b in windows(columns, context, overlap, align)
+    ]
+    wide = latents.new_zeros(len(latents), channels, rows * factor, columns * factor)
+    return in_windows(parts, wide.shape[-1], overlap * factor)(wide, torch.zeros(0))
+
+
+def spectrogram_unet(
+    *,
+    rows: int,
+    channels: int,
+    widths: Sequence[int],
+    layers: int,
+    heads: Sequence[int],
+    groups: int,
+    context_width: int,
+    linear: bool = True,
+):
+    """Stable Diffusion's UNet in any size: cross-attention at all sizes but the coarsest, and in the middle.
+
+    Args:
+        rows: H of the latents.
+        channels: of the latents.
+        widths, layers: channels at each size, and residual blocks there.
+        heads: attention heads at each size (diffusers calls them ``attention_head_dim``).
+        groups: of the group norms.
+        context_width: numbers in a context token.
+        linear: how attention is projected: Stable Diffusion 2 has linear maps, version 1 convolutions.
+    """
+    from diffusers import UNet2DConditionModel
+
+    n = len(widths)
+    return UNet2DConditionModel(
+        sample_size=rows, in_channels=channels, out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D",) * (n - 1) + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (n - 1),
+        block_out_channels=tuple(widths), layers_per_block=layers, attention_head_dim=tuple(heads),
+        norm_num_groups=groups, cross_attention_dim=context_width, use_linear_projection=linear,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Benchmarks on the shipped weights: what `v2a-nb score` runs."""

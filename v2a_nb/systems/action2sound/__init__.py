@@ -1,0 +1,1 @@
+"""Action2Sound: latent diffusion that is conditioned on a neighbour's sound."""

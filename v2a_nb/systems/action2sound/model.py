@@ -1,0 +1,170 @@
+"""Sizes and switches of Action2Sound, its presets, and its UNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
+from v2a_nb.errors import UsageError
+from v2a_nb.models.attention import set_time_bias
+from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
+from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
+
+NULLS = ("trained", "zero")
+"""What stands for "no video": what training drops, or a context of zeros, as released, that training never saw."""
+NEIGHBOUR_LATENTS = ("mean", "drawn")
+"""The neighbour's latents: the posterior's mean, or one drawn from it, as released."""
+
+
+@dataclass(frozen=True)
+class Action2SoundConfig:
+    """All of Action2Sound but its autoencoder, vocoder and frame encoder, which have their own configuration.
+
+    Attributes:
+        picture: name of the mel picture, see :data:`~v2a_nb.audio.stft_image.STFT_IMAGES`.
+        latent_channels: C of the latents.
+        factor: pixels, in each direction, of one latent.
+        widths: channels of the UNet at each size.
+        layers: residual blocks at each size.
+        heads: attention heads at each size (diffusers calls them ``attention_head_dim``).
+        groups: of the group norms.
+        context_width: numbers in a context token.
+        video_tokens: of a window (16).
+        video_dim, video_rate: numbers in a frame vector, and vectors a second.
+        stack: vectors that make one video token, spread evenly over its time; the paper has one frame for each.
+        squeeze: numbers to which a vector is reduced before that; None leaves it as it is.
+        audio_hidden: of the two layers between the neighbour's latents and the UNet (section 3.6).
+        neighbour: the system is conditioned on a neighbour's sound; False is the paper's "w/o cond".
+        train_audio_projection: False leaves those two layers and the positions of audio tokens as they were drawn,
+            which is what the released code does: its optimizer never gets them.
+        null: one of :data:`NULLS`.
+        neighbour_latents: one of :data:`NEIGHBOUR_LATENTS`.
+        time_bias: cross-attention starts out knowing which video token is of its own time. Not in the paper.
+        free_heads: of them, those that begin with the neighbour's tokens instead.
+        row_values: numbers of a video token that each row of the picture reads in its own way, beside what attention
+            gives to all rows alike (:class:`~v2a_nb.models.attention.RowValues`); 0 is the paper's.
+        context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
+            possible starts.
+        prediction, spacing, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
+        guidance: 1 is none.
+        fps: frames a second that the system is shown; None is all that the encoder looks at.
+        linear: see :func:`~v2a_nb.sampling.diffusion.spectrogram_unet`.
+
+    Raises:
+        UsageError: numbers that do not fit each other, or an unknown word.
+    """
+
+    picture: str = "action2sound"
+    latent_channels: int = 16
+    factor: int = 8
+    widths: tuple[int, ...] = (48, 80, 96)
+    layers: int = 1
+    heads: tuple[int, ...] = (4, 4, 4)
+    groups: int = 16
+    context_width: int = 128
+    video_tokens: int = 16
+    video_dim: int = 384
+    video_rate: float = 50.0
+    stack: int = 10
+    squeeze: int | None = 48
+    audio_hidden: int = 256
+    neighbour: bool = True
+    train_audio_projection: bool = True
+    null: str = "trained"
+    neighbour_latents: str = "mean"
+    time_bias: bool = True
+    free_heads: int = 1
+    row_values: int = 64
+    context: int = 24
+    overlap: int = 8
+    align: int = 4
+    prediction: str = "v_prediction"
+    spacing: str = "trailing"
+    sampler_steps: int = 25
+    guidance: float = 3.0
+    fps: float | None = None
+    linear: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "heads"):  # JSON knows lists only
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.picture not in STFT_IMAGES:
+            raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
+        for name, known in (("null", NULLS), ("neighbour_latents", NEIGHBOUR_LATENTS)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if len(self.heads) != len(self.widths):
+            raise UsageError(f"{len(self.heads)} numbers of heads for {len(self.widths)} sizes")
+        if self.stft.align % (self.factor * 2 ** (len(self.widths) - 1)):
+            raise UsageError(f"{len(self.widths)} sizes do not divide pictures of {self.stft.align} columns")
+        if self.context * self.factor % self.stft.align:
+            raise UsageError(f"windows of {self.context} latents do not fit pictures of {self.stft.align} columns")
+
+    @property
+    def noise(self) -> NoiseSchedule:
+        """Stable Diffusion's schedule and DPM-Solver++ of order 2 with 25 steps (section 4.1)."""
+        return NoiseSchedule(
+            prediction=self.prediction, spacing=self.spacing, sampler="dpm++", steps=self.sampler_steps
+        )
+
+    @property
+    def stft(self) -> StftImage:
+        """The picture of sound."""
+        return STFT_IMAGES[self.picture]
+
+    @property
+    def rows(self) -> int:
+        """H of the latents."""
+        return self.stft.height // self.factor
+
+    @property
+    def column_s(self) -> float:
+        """Seconds of a latent column."""
+        return self.factor / self.stft.columns_per_s
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window, which is what training sees at once."""
+        return self.context * self.column_s
+
+    @property
+    def token_s(self) -> float:
+        """Seconds of a video token."""
+        return self.window_s / self.video_tokens
+
+    def latents_shape(self, num_samples: int) -> tuple[int, int, int]:
+        """(C, H, W) of the latents of so many samples: at least a window."""
+        columns = self.stft.columns(num_samples) // self.factor
+        return self.latent_channels, self.rows, max(self.context, columns)
+
+
+PRESETS = {
+    "tiny": Action2SoundConfig(),
+    # Stable Diffusion 1.4, of which the released configuration is a copy; guidance of the paper (section 4.1)
+    "paper": Action2SoundConfig(
+        picture="action2sound-paper", latent_channels=4, widths=(320, 640, 1280, 1280), layers=2, heads=(8, 8, 8, 8),
+        groups=32, context_width=768, video_dim=768, video_rate=16 / 3.072, stack=1, squeeze=None, audio_hidden=512,
+        time_bias=False, free_heads=0, row_values=0, align=8, prediction="epsilon", spacing="linspace", guidance=6.5,
+        linear=False,
+    ),
+}  # fmt: skip
+
+AUTOENCODER_OF = {"action2sound": AUTOENCODERS["tiny"], "action2sound-paper": AUTOENCODERS["paper"]}
+"""The autoencoder that belongs to a picture."""
+
+
+def make_unet(c: Action2SoundConfig) -> nn.Module:
+    """The UNet, with its time bias where the configuration has one."""
+    unet = spectrogram_unet(
+        rows=c.rows, channels=c.latent_channels, widths=c.widths, layers=c.layers, heads=c.heads, groups=c.groups,
+        context_width=c.context_width, linear=c.linear,
+    )  # fmt: skip
+    if c.time_bias:
+        # two tokens at most share a moment, and a column between them must see both
+        set_time_bias(
+            unet, c.rows, c.column_s, c.token_s, width_s=c.token_s / 2, timed=c.video_tokens if c.neighbour else None,
+            free=c.free_heads if c.neighbour else 0, row_values=c.row_values,
+        )  # fmt: skip
+    return unet

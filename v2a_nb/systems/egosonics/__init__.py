@@ -1,0 +1,1 @@
+"""EgoSonics: SyncroNet on a latent diffusion model."""

@@ -1,0 +1,1 @@
+"""Retrieval: the training sound whose clip looks most alike."""

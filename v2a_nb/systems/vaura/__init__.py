@@ -1,0 +1,1 @@
+"""V-AURA: next-token prediction over codec tokens."""

@@ -1,0 +1,335 @@
+"""V-AURA's language model (Viertola, Iashin, Rahtu 2024): codec tokens, video fused at every step.
+
+Per-codebook embeddings, channel-wise fusion with time-aligned visual features, a Llama, one head per
+codebook. Where the released code departs from its paper, the repaired behaviour is the default and the
+released one has a name (:class:`VAuraConfig`: ``visual_map="repeat7"``, ``null="released"``).
+
+The ``paper`` preset has 694,521,672 parameters where the released module has 694,530,120: its nine code
+projections carry no weight-norm gains (9 x 1024 fewer) and its null is a parameter (768 more).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.errors import UsageError
+from v2a_nb.sampling.autoregressive import Sampling
+from v2a_nb.sampling.delay import delay, undelay_predictions
+
+
+@dataclass(frozen=True)
+class VAuraConfig:
+    """Sizes and switches.
+
+    Attributes:
+        visual_width, audio_width: channels of either half of the fused input; their sum is ``hidden``.
+        code_width: the embedding tables' width before a projection to ``audio_width`` (8 in the paper,
+            as in DAC); 0 embeds at full width.
+        frame_rate: codec frames a second; visual_rate: visual tokens a second, as exact fractions.
+        context_frames: the length of a training clip; longer sounds are made in windows of it.
+        visual_map: ``"exact"`` takes the token whose time has come; ``"repeat7"`` is the released
+            code's: each token 7 times, which drifts by 39 ms in 2.56 s.
+        null: ``"learned"`` is one trained vector for any length; ``"released"`` is a fixed random
+            buffer of ``released_tokens`` tokens, which the optimizer never saw.
+        layerwise_conditioning: the visual features also scale and shift the input of every layer
+            (zero-initialised, adaptive normalisation in the manner of DiT); not in the paper.
+        dropout: of the fused input; token_dropout: share of past steps that are hidden in training.
+        guidance, temperature, top_k: the preset's best :class:`~v2a_nb.sampling.autoregressive.Sampling`.
+    """
+
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 512
+    num_codebooks: int = 4
+    codebook_size: int = 256
+    visual_dim: int = 384
+    visual_width: int = 96
+    audio_width: int = 96
+    code_width: int = 0
+    frame_rate: str = "50"
+    visual_rate: str = "50"
+    context_frames: int = 128
+    visual_map: str = "exact"
+    null: str = "learned"
+    released_tokens: int = 32
+    layerwise_conditioning: bool = False
+    dropout: float = 0.1
+    token_dropout: float = 0.0
+    guidance: float = 2.0
+    temperature: float = 0.4
+    top_k: int = 32
+
+    def __post_init__(self) -> None:
+        if self.visual_width + self.audio_width != self.hidden:
+            raise UsageError("visual_width + audio_width must be hidden: the halves are concatenated")
+        if self.visual_map not in ("exact", "repeat7") or self.null not in ("learned", "released"):
+            raise UsageError(f"unknown switch: visual_map={self.visual_map!r}, null={self.null!r}")
+
+    @property
+    def special(self) -> int:
+        """The id that begins, fills and pads: one past the last code."""
+        return self.codebook_size
+
+    @property
+    def sampling(self) -> Sampling:
+        """The preset's best way to sample."""
+        return Sampling(self.guidance, self.temperature, self.top_k)
+
+    @property
+    def tokens_per_frame(self) -> Fraction:
+        """Visual tokens per codec frame, exact: no drift at any length."""
+        return Fraction(self.visual_rate) / Fraction(self.frame_rate)
+
+
+PRESETS = {
+    "tiny": VAuraConfig(token_dropout=0.1),
+    "small": VAuraConfig(
+        hidden=768, layers=12, heads=12, intermediate=2048, num_codebooks=9, codebook_size=1024,
+        visual_dim=768, visual_width=256, audio_width=512, code_width=8, frame_rate="44100/512",
+        visual_rate="25/2", context_frames=221, guidance=6.0, temperature=1.0, top_k=128,
+    ),
+    "paper": VAuraConfig(
+        hidden=1536, layers=24, heads=16, intermediate=4096, num_codebooks=9, codebook_size=1024,
+        visual_dim=768, visual_width=512, audio_width=1024, code_width=8, frame_rate="44100/512",
+        visual_rate="25/2", context_frames=221, guidance=6.0, temperature=1.0, top_k=128,
+    ),
+}  # fmt: skip
+
+
+class VAuraDecoder(nn.Module):
+    """Codes [B, K, T] and visual tokens [B, Tv, D] to logits [B, K, T, V]."""
+
+    def __init__(self, config: VAuraConfig | None = None) -> None:
+        super().__init__()
+        from transformers import LlamaConfig, LlamaModel
+
+        self.config = c = config or VAuraConfig()
+        width = c.code_width or c.audio_width
+        rows = c.codebook_size + 1
+        self.embed = nn.ModuleList(nn.Embedding(rows, width) for _ in range(c.num_codebooks))
+        self.project = nn.ModuleList(
+            nn.Linear(c.code_width, c.audio_width) for _ in range(c.num_codebooks if c.code_width else 0)
+        )
+        # two layers without bias, as released (section III-A names the MLP and its GELU)
+        self.visual = nn.Sequential(
+            nn.Linear(c.visual_dim, c.visual_width, bias=False),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(c.visual_width, c.visual_width, bias=False),
+        )
+        null = torch.randn(1 if c.null == "learned" else c.released_tokens, c.visual_dim)
+        null = null / c.visual_dim**0.5
+        if c.null == "learned":
+            self.null = nn.Parameter(null)
+        else:
+            self.register_buffer("null", null)
+        self.after = nn.Parameter(torch.zeros(c.visual_width))
+        self.backbone = LlamaModel(
+            LlamaConfig(
+                vocab_size=1, hidden_size=c.hidden, intermediate_size=c.intermediate,
+                num_hidden_layers=c.layers, num_attention_heads=c.heads, rms_norm_eps=1e-5,
+                max_position_embeddings=max(256, 2 * c.context_frames), attention_bias=False,
+                bos_token_id=None, eos_token_id=None, pad_token_id=None,
+            )
+        )  # fmt: skip
+        self.backbone.embed_tokens = nn.Identity()  # inputs come embedded
+        self.layerwise = nn.ModuleList(
+            nn.Linear(c.visual_width, 2 * c.hidden) for _ in range(c.layers if c.layerwise_conditioning else 0)
+        )
+        self.heads = nn.Linear(c.hidden, c.num_codebooks * c.codebook_size, bias=False)
+        self.dropout = nn.Dropout(c.dropout)
+        for table in self.embed:
+            nn.init.normal_(table.weight, std=0.02 if c.code_width else 0.1)
+        nn.init.zeros_(self.heads.weight)  # the first loss is exactly ln V
+        for layer in self.layerwise:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    def tokens_of(self, frames: int) -> int:
+        """Visual tokens that belong to a window of ``frames``: the nearest whole number."""
+        return max(1, int(frames * self.config.tokens_per_frame + Fraction(1, 2)))
+
+    def frames_of(self, tokens: int) -> int:
+        """Codec frames that ``tokens`` visual tokens last (whole frames)."""
+        return int(tokens / self.config.tokens_per_frame)
+
+    def token_of_position(self, frames: int, tokens: int, first: int = 0) -> Tensor:
+        """For each position of a window the index of its visual token, int64 [frames + K - 1].
+
+        Args:
+            frames: the window's codec frames.
+            tokens: how many visual tokens there are; this index means "after the end".
+            first: the clip's frame at which the window starts.
+
+        Position ``s`` predicts frame ``s`` of the first codebook, and gets the token that is current at
+        that frame's start; if the last token is over (rounding), it is held. ``"repeat7"`` counts seven
+        positions for a token and knows no frame times.
+        """
+        ratio = self.config.tokens_per_frame
+        k = self.config.num_codebooks
+        if self.config.visual_map == "repeat7":
+            base = first * ratio.numerator // ratio.denominator
+            index = base + torch.arange(frames + k - 1) // 7
+            end = min(tokens, base + self.tokens_of(frames))
+            return torch.where(index < end, index, tokens)
+        index = (first + torch.arange(frames)) * ratio.numerator // ratio.denominator
+        return torch.cat([index.clamp(max=tokens - 1), torch.full((k - 1,), tokens)])
+
+    # --- the pieces that decoding uses --------------------------------------------------------------
+
+    def condition(self, visual: Tensor, frames: int, first: int = 0) -> Tensor:
+        """Visual tokens [B, Tv, D] to a window's positions [B, frames + K - 1, visual_width].
+
+        Position ``s`` has the picture of frame ``s``, one step before that frame's first code is fed: the
+        model sees before it says (section III-C). Past the end stands the learned "after".
+
+        Raises:
+            UsageError: no visual tokens, or of another width.
+        """
+        self._check(visual)
+        index = self.token_of_position(frames, visual.shape[1], first).to(visual.device)
+        after = self.after.expand(len(visual), 1, -1)
+        return torch.cat([self.visual(visual), after], dim=1)[:, index]
+
+    def _check(self, visual: Tensor) -> None:
+        wanted = self.config.visual_dim
+        if visual.dim() != 3 or not visual.shape[1] or visual.shape[2] != wanted:
+            raise UsageError(f"visual tokens [B, Tv, {wanted}] are needed, not {tuple(visual.shape)}")
+
+    def null_tokens(self, tokens: int) -> Tensor:
+        """The null as visual tokens [1, tokens, D].
+
+        Raises:
+            UsageError: the released null has its 32 tokens and fits no other length.
+        """
+        if self.config.null == "learned":
+            return self.null.expand(tokens, -1)[None]
+        if tokens != len(self.null):
+            raise UsageError(
+                f"the released null has {len(self.null)} tokens and {tokens} are needed: it only works at "
+                "the trained length; use null='learned'"
+            )
+        return self.null[None]
+
+    def null_condition(self, tokens: int, frames: int, first: int = 0) -> Tensor:
+        """:meth:`condition` of the null, [1, frames + K - 1, visual_width], for ``tokens`` visual tokens."""
+        if self.config.null == "learned":
+            return self.condition(self.null_tokens(tokens), frames, first)
+        return self.condition(self.null_tokens(self.tokens_of(frames)), frames)
+
+    def table(self) -> Tensor:
+        """All code embeddings, projected: [K * (V + 1), audio_width]. Made once for many steps."""
+        parts = [table.weight for table in self.embed]
+        if self.project:
+            parts = [layer(part) for layer, part in zip(self.project, parts, strict=True)]
+        return torch.cat(parts)
+
+    def fuse(self, steps: Tensor, condition: Tensor, table: Tensor | None = None) -> Tensor:
+        """Steps [B, K, S] and conditions [B, S, visual_width] to inputs [B, S, hidden].
+
+        Args:
+            table: from :meth:`table`; left out, each codebook is embedded and projected by itself.
+        """
+        if table is None:
+            parts = [embed(steps[:, q]) for q, embed in enumerate(self.embed)]
+            if self.project:
+                parts = [layer(part) for layer, part in zip(self.project, parts, strict=True)]
+            audio = sum(parts)
+        else:
+            rows = torch.arange(steps.shape[1], device=steps.device) * (self.config.special + 1)
+            audio = F.embedding(steps + rows[:, None], table).sum(1)
+        return torch.cat([condition, audio], dim=-1)  # visual first, as released
+
+    def run(self, embeddings: Tensor, cache=None, use_cache: bool = False):
+        """The Llama: [B, S, hidden] to [B, S, hidden], with its cache."""
+        hooks = [
+            layer.register_forward_pre_hook(_modulation(adapt(embeddings[..., : adapt.in_features])))
+            for layer, adapt in zip(self.backbone.layers, self.layerwise, strict=False)
+        ]
+        try:
+            out = self.backbone(inputs_embeds=embeddings, past_key_values=cache, use_cache=use_cache)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return out.last_hidden_state, out.past_key_values
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """[..., hidden] to logits [..., K, V]; the special token is never predicted."""
+        c = self.config
+        return self.heads(hidden).unflatten(-1, (c.num_codebooks, c.codebook_size))
+
+    # --- training -----------------------------------------------------------------------------------
+
+    def forward(self, codes: Tensor, visual: Tensor, drop: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits.
+
+        Args:
+            codes: int64 [B, K, T].
+            visual: visual tokens [B, Tv, visual_dim], as long as the codes.
+            drop: bool [B], whose video is replaced by the null.
+
+        Returns:
+            logits [B, K, T, V]; those of codebook ``q`` and frame ``t`` have seen the codes of steps up
+            to ``t + q`` and the pictures up to frame ``t + q``.
+
+        Raises:
+            UsageError: the visual tokens do not last as long as the codes.
+        """
+        self._check(visual)
+        frames, tokens = codes.shape[-1], visual.shape[1]
+        if tokens < self.tokens_of(frames):
+            raise UsageError(f"{tokens} visual tokens end before {frames} codec frames do")
+        if drop is not None and bool(drop.any()):
+            visual = torch.where(drop[:, None, None], self.null_tokens(tokens), visual)
+        steps = delay(codes, self.config.special)[..., :-1]
+        if self.training and self.config.token_dropout:
+            lost = torch.rand(steps.shape[0], 1, steps.shape[2], device=steps.device)
+            steps = steps.masked_fill(lost < self.config.token_dropout, self.config.special)
+        hidden, _ = self.run(self.dropout(self.fuse(steps, self.condition(visual, frames))))
+        return undelay_predictions(self.predict(hidden))
+
+    def loss(
+        self,
+        codes: Tensor,
+        visual: Tensor,
+        *,
+        frame_weights: Tensor | None = None,
+        codebook_weights: tuple[float, ...] | None = None,
+        drop: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over all codes (nothing is masked), weighted where weights are given.
+
+        Args:
+            codes, visual, drop: as for :meth:`forward`.
+            frame_weights: [B, T]; codebook_weights: K numbers, only their proportions matter.
+
+        Returns:
+            ``loss`` (weighted), ``ce`` (unweighted) and ``ce0`` (unweighted, first codebook), nats.
+        """
+        logits = self(codes, visual, drop)
+        each = F.cross_entropy(logits.permute(0, 3, 1, 2), codes, reduction="none")  # [B, K, T]
+        weights = torch.ones_like(each)
+        if codebook_weights is not None:
+            scale = weights.new_tensor(codebook_weights)
+            weights = weights * (scale / scale.mean())[:, None]
+        if frame_weights is not None:
+            weights = weights * frame_weights[:, None]
+        loss = (each * weights).sum() / weights.sum()
+        return {"loss": loss, "ce": each.mean(), "ce0": each[:, 0].mean()}
+
+
+def _modulation(parameters: Tensor):
+    """A hook that scales and shifts a layer's input by ``parameters`` [B, S, 2 hidden]."""
+    scale, shift = parameters.chunk(2, dim=-1)
+
+    def hook(layer: nn.Module, inputs: tuple):
+        return (inputs[0] * (1 + scale) + shift, *inputs[1:])
+
+    return hook

@@ -1,0 +1,1 @@
+"""Recipes of the networks that several systems share."""

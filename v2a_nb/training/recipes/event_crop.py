@@ -1,0 +1,176 @@
+"""Recipe of the glimpse: was there a sound, and of which colour, where the flux was expected?
+
+The *when* stream is frozen. Every peak of its prediction on the training clips becomes one example: the
+pictures around it, and from the clip's own sound whether anything rose within 40 ms, and the spectrum
+that followed. Near misses are the negatives that this exists for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.audio import targets
+from v2a_nb.errors import V2AError
+from v2a_nb.models.video_encoders.event_crop import EventCropConfig, Glimpse, centroids
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.training.loop import OptimConfig, fit
+
+SHIFT = 6  # pixels by which training moves the pictures, at most
+JITTER = 2.0  # pixels by which it moves the fovea, standard deviation
+BELOW = 8.0  # pixels from what moves to where the fovea looks: what is struck lies under what strikes
+SOUNDED = 0.1  # of the flux target: from here on something is said to have started
+
+
+def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> EventCropConfig:
+    """Which head of the motion stream says where, and how far from its centre that is.
+
+    Nothing makes a head attend to the very place of a contact; it only stays at the same distance from
+    it. The place itself is taken from the gradient of the expected flux, times the change of the picture:
+    the moving pixels that the flux depends on. (That alone would do, but at ten times the cost.) The fovea
+    is put a little lower, so that it holds the tip of what moves and all of what lies under it.
+
+    Args:
+        frames: uint8 [N, T, 64, 64, 3]; the first ``clips`` are used.
+    """
+    found, heads = [], []
+    glimpse = encoder.glimpse
+    for i in range(0, min(clips, len(frames)), 8):
+        pictures = torch.from_numpy(frames[i : min(i + 8, clips)].copy()).permute(0, 1, 4, 2, 3).float() / 255
+        pictures.requires_grad_(True)
+        when, _, attention = encoder.streams(pictures)
+        logits = encoder.flux(when)
+        peaks = glimpse.peaks(logits.detach().sigmoid())
+        if not len(peaks):
+            continue
+        fine = logits[..., :4].flatten(1)
+        (slope,) = torch.autograd.grad(fine[peaks[:, 0], peaks[:, 1]].sum(), pictures)
+        still = pictures.detach()
+        change = still - torch.cat([still[:, :1], still[:, :-1]], dim=1)
+        influence = (slope.abs() * change.abs()).mean(2)  # [B, T, 64, 64]
+        maps = influence[peaks[:, :1], glimpse.frames_of(peaks, pictures.shape[1])].sum(1)
+        smooth = F.avg_pool2d(maps[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
+        found.append(centroids(smooth))
+        near = glimpse.at_peaks(attention.detach(), peaks)
+        heads.append(torch.stack([centroids(near[:, h]) for h in range(near.shape[1])], dim=1))
+    if not found:
+        raise V2AError("the motion stream expects a sound nowhere: train it for longer")
+    away = torch.cat(found)[:, None] - torch.cat(heads)  # [N, heads, 2]
+    shift = away.median(0).values
+    spread = (away - shift).abs().median(0).values.sum(-1)
+    best = int(spread.argmin())
+    x, y = (round(float(v), 1) for v in shift[best])
+    return replace(encoder.config.glimpse, head=best, shift_x=x, shift_y=y + BELOW)
+
+
+@torch.no_grad()
+def gather(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: int, last: int) -> dict[str, np.ndarray]:
+    """Examples of the clips ``first`` to ``last``; their pictures stay where they are.
+
+    Returns:
+        ``clip`` int32 [N] and ``frame`` int16 [N, 5], which pictures of ``frames``; ``place`` float32
+        [N, 2] in pixels, ``context`` float16 [N, C], ``sounded`` float16 [N], ``colour`` float16 [N, 80].
+
+    Raises:
+        V2AError: nothing is expected to sound in any clip.
+    """
+    parts: dict[str, list[np.ndarray]] = {k: [] for k in ("clip", "frame", "place", "context", "sounded", "colour")}
+    glimpse = encoder.glimpse
+    for i in range(first, last, 8):
+        stop = min(i + 8, last)
+        pictures = torch.from_numpy(frames[i:stop].copy()).permute(0, 1, 4, 2, 3).float() / 255
+        when, _, attention = encoder.streams(pictures)
+        flux = encoder.flux(when).sigmoid()
+        peaks = glimpse.peaks(flux)
+        if not len(peaks):
+            continue
+        mel = torch.from_numpy(mels[i:stop].astype(np.float32))
+        sharp, _ = targets.flux_target(mel)
+        colour, _ = targets.colour_target(mel)
+        fine = F.pad(sharp.flatten(1), (8, 8))
+        around = torch.stack([fine[b, s : s + 17] for b, s in peaks.tolist()])
+        parts["sounded"].append(around.amax(1).half().numpy())
+        # the colour is read where the sound started, not where it was expected to
+        at = (peaks[:, 1] + around.argmax(1) - 8).clamp(0, fine.shape[1] - 17) // 4
+        parts["colour"].append(colour[peaks[:, 0], at].half().numpy())
+        parts["context"].append(glimpse.context(when, flux, peaks).half().numpy())
+        parts["place"].append(glimpse.place(attention, peaks).numpy())
+        parts["clip"].append((peaks[:, 0] + i).int().numpy())
+        parts["frame"].append(glimpse.frames_of(peaks, pictures.shape[1]).short().numpy())
+    if not parts["clip"]:
+        raise V2AError("the motion stream expects a sound nowhere: train it for longer")
+    return {k: np.concatenate(v) for k, v in parts.items()}
+
+
+class EventCropTraining(nn.Module):
+    """The glimpse with its losses."""
+
+    def __init__(self, glimpse: Glimpse) -> None:
+        super().__init__()
+        self.glimpse = glimpse
+        self.colour = nn.Linear(glimpse.config.embed, 2 * targets.BANDS)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        embedded, logit, _ = self.glimpse(batch["pictures"], batch["place"], self.dropout(batch["context"]))
+        sounded = (batch["sounded"] > SOUNDED).float()
+        touch = F.binary_cross_entropy_with_logits(logit, sounded)
+        square = (self.colour(embedded) - batch["colour"]).square().mean(-1)
+        colour = (square * sounded).sum() / sounded.sum().clamp(min=1)
+        right = ((logit > 0) == (sounded > 0)).float().mean()
+        return {"loss": touch + 3.0 * colour, "touch": touch, "colour": colour, "right": right}
+
+
+def batches(frames: np.ndarray, examples: dict[str, np.ndarray], size: int, seed: int):
+    """From a step to random examples: moved, mirrored, relit."""
+
+    def batch_of(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, step])
+        which = np.sort(rng.integers(0, len(examples["clip"]), size))  # in order: kind to the disk
+        side, count = frames.shape[2], examples["frame"].shape[1]
+        out = np.empty((size, count, side, side, 3), np.float32)
+        place = examples["place"][which] + rng.normal(0, JITTER, (size, 2)).astype(np.float32)
+        for k, i in enumerate(which):
+            pictures = frames[examples["clip"][i]][examples["frame"][i]]
+            a, b = rng.integers(0, 2 * SHIFT + 1, 2)
+            pictures = np.pad(pictures, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="edge")
+            pictures = pictures[:, a : a + side, b : b + side]
+            place[k] += SHIFT - b, SHIFT - a
+            if rng.random() < 0.5:
+                pictures, place[k, 0] = pictures[:, :, ::-1], side - 1 - place[k, 0]
+            light = rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 3)
+            out[k] = pictures * (light / 255).astype(np.float32) - 0.5
+        pictures = torch.from_numpy(out.clip(-0.5, 0.6)).permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous()
+        rest = {k: torch.from_numpy(examples[k][which].astype(np.float32)) for k in ("context", "sounded", "colour")}
+        return {"pictures": pictures, "place": torch.from_numpy(place), **rest}
+
+    return batch_of
+
+
+def train_event_crop(
+    encoder: StrikeVision,
+    frames: np.ndarray,
+    examples: dict[str, np.ndarray],
+    out: str | Path,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    resume: bool = False,
+) -> StrikeVision:
+    """Train ``encoder.glimpse`` on gathered examples; the rest of the encoder is not touched.
+
+    Args:
+        frames: uint8 [clips, T, 64, 64, 3], the array that ``examples`` were gathered from.
+    """
+    torch.manual_seed(seed)
+    module = EventCropTraining(Glimpse(encoder.config.glimpse, encoder.config.when_dim))
+    plan = OptimConfig(steps=steps, lr=2e-3, warmup=60, weight_decay=5e-2, seed=seed)
+    trained = fit(module, batches(frames, examples, batch_size, seed), plan, out, resume=resume)
+    encoder.glimpse = trained.glimpse
+    return encoder.eval()

@@ -1,0 +1,127 @@
+"""Recipe of the ``tiny`` vision encoder: audio-visual pre-training without labels.
+
+Three losses, all from the clip's own sound: the flux at 5 ms (timing), the spectrum that follows a hit
+(content), and a contrastive loss on 0.64 s segments as in Segment AVCLIP (Iashin et al. 2024, section
+2.1). After it, the encoder is frozen and its tokens are cached.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2a_nb.audio import targets
+from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
+from v2a_nb.training.loop import OptimConfig, fit
+
+SEGMENT = 32  # tokens: 0.64 s
+
+
+class Pretraining(nn.Module):
+    """The encoder with the heads that are thrown away afterwards."""
+
+    def __init__(self, config: VisionConfig | None = None) -> None:
+        super().__init__()
+        self.encoder = StrikeVision(config)
+        c = self.encoder.config
+        self.colour = nn.Linear(c.what_dim, 2 * targets.BANDS)
+        self.seen = nn.Linear(c.when_dim + c.what_dim, 64)
+        self.heard = nn.Sequential(
+            nn.Conv1d(targets.BANDS, 64, 5, stride=4, padding=2), nn.GELU(),
+            nn.Conv1d(64, 64, 5, stride=4, padding=2), nn.GELU(), nn.Conv1d(64, 64, 3, padding=1),
+        )  # fmt: skip
+        self.scale = nn.Parameter(torch.tensor(2.5))
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``frames`` [B, T, 3, 64, 64] in [0, 1], ``mel`` [B, 40, 8 T] to the losses."""
+        when, what, _ = self.encoder.streams(batch["frames"])
+        mel = batch["mel"]
+        sharp, bands = targets.flux_target(mel)
+        colour, weight = targets.colour_target(mel)
+        guess = self.encoder.flux(when)
+        # hits are rare: where something starts counts ten times as much as where nothing does
+        balance = 1 + 9 * weight[..., None]
+        time_loss = F.binary_cross_entropy_with_logits(guess[..., :4], sharp, weight=balance.expand(-1, -1, 4))
+        band_loss = F.binary_cross_entropy_with_logits(guess[..., 4:], bands, weight=balance.expand(-1, -1, 8))
+        square = (self.colour(what) - colour).square().mean(-1)
+        colour_loss = (square * weight).sum() / (weight.sum() + 1e-3)
+        contrast = self._contrast(torch.cat([when, what], -1), mel)
+        loss = 2 * time_loss + 0.5 * band_loss + 1.5 * colour_loss + 0.1 * contrast
+        return {
+            "loss": loss, "time": time_loss, "bands": band_loss, "colour": colour_loss,
+            "contrast": contrast,
+        }  # fmt: skip
+
+    def _contrast(self, tokens: Tensor, mel: Tensor) -> Tensor:
+        """Symmetric InfoNCE between what is seen and heard in the same 0.64 s."""
+        seen = self.seen(tokens).transpose(1, 2)
+        heard = self.heard((mel + 6) / 4)
+        n = seen.shape[-1] // SEGMENT
+        seen = F.adaptive_max_pool1d(seen[..., : n * SEGMENT], n).transpose(1, 2).flatten(0, 1)
+        heard = F.adaptive_max_pool1d(heard, n).transpose(1, 2).flatten(0, 1)
+        logits = F.normalize(seen, dim=-1) @ F.normalize(heard, dim=-1).T * self.scale.exp().clamp(max=30)
+        truth = torch.arange(len(logits), device=logits.device)
+        return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
+
+
+def batches(frames: np.ndarray, mels: np.ndarray, size: int, seed: int):
+    """From a step to a batch: random clips, mirrored, recoloured, cropped and slowed at random."""
+
+    def batch_of(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, step])
+        which = np.sort(rng.integers(0, len(frames), size))
+        pictures = torch.from_numpy(np.stack([frames[i] for i in which])).float() / 255
+        pictures = pictures.permute(0, 1, 4, 2, 3)
+        mel = torch.from_numpy(np.stack([mels[i] for i in which])).float()
+        return {"frames": augment(pictures, rng), "mel": mel}
+
+    return batch_of
+
+
+def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
+    """One random look per clip: mirror, shift, gain, contrast, colour channels. [B, T, 3, H, W]."""
+    out = []
+    for clip in pictures:
+        if rng.random() < 0.5:
+            clip = clip.flip(-1)
+        if rng.random() < 0.5:
+            clip = clip[:, torch.from_numpy(rng.permutation(3))]
+        if rng.random() < 0.1:
+            clip = clip.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        if rng.random() < 0.5:
+            gain = torch.from_numpy(rng.uniform(0.7, 1.3, (1, 3, 1, 1)).astype(np.float32))
+            clip = (clip - 0.5) * float(rng.uniform(0.6, 1.2)) + 0.5 + float(rng.uniform(-0.1, 0.1))
+            clip = (clip * gain).clamp(0, 1)
+        if rng.random() < 0.5:
+            dx, dy = (int(v) for v in rng.integers(-5, 6, 2))
+            clip = F.pad(clip, (6, 6, 6, 6), mode="replicate")[..., 6 + dy : 70 + dy, 6 + dx : 70 + dx]
+        out.append(clip)
+    return torch.stack(out)
+
+
+def train_pretraining(
+    frames: np.ndarray,
+    mels: np.ndarray,
+    out: str | Path,
+    *,
+    steps: int,
+    batch_size: int = 16,
+    seed: int = 0,
+    **how: object,
+) -> Pretraining:
+    """Pre-train the encoder on pictures and the log-mels of their sounds.
+
+    Args:
+        frames: uint8 [N, T, 64, 64, 3] at 25 fps (a memory map will do).
+        mels: float [N, 40, 8 T], from :func:`v2a_nb.audio.targets.log_mel`.
+        out: folder for the log and the state.
+        how: ``resume``, ``eval_fn``, ``eval_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
+    """
+    torch.manual_seed(seed)
+    module = Pretraining()
+    plan = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
+    return fit(module, batches(frames, mels, batch_size, seed), plan, out, **how)

@@ -1,1 +1,0 @@
-"""Frames and the networks that read them."""
