@@ -5,15 +5,13 @@ from __future__ import annotations
 import builtins
 import importlib.metadata
 import tomllib
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import v2a_nb
 from v2a_nb import doctor, hub
 from v2a_nb.doctor import Finding, Report, check_environment, requirements
-
-ROOT = Path(__file__).parent.parent
 
 
 def states(report: Report, part: str) -> list[str]:

@@ -10,9 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from paths import PACKAGE, ROOT
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "v2a_nb"
 FLOORS = (
     ("errors", "files", "clip", "parallel"),
     ("audio", "hub"),

@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -22,7 +23,7 @@ if CHROMIUM is None:
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
 
-TOUR = Path(__file__).parent.parent / "notebooks" / "00_tour.ipynb"
+TOUR = ROOT / "notebooks" / "00_tour.ipynb"
 EXTRA = [
     "player = v2a.play(silent, sound, title='two-way').widget()\nplayer",
     """import io

@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 make = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and a shell")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import SCRIPTS
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
@@ -568,7 +569,7 @@ def test_pure_functions_of_the_script():
         pytest.skip("node is not installed")
     if int(subprocess.run([node, "--version"], capture_output=True, text=True).stdout[1:].split(".")[0]) < 20:
         pytest.skip("node --test needs version 20")
-    script = Path(__file__).parent / "js" / "listening.test.mjs"
+    script = SCRIPTS / "listening.test.mjs"
     done = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_player import EVENTS, clip_of, tone
+from player_parts import EVENTS, clip_of, tone
 
 from v2a_nb.errors import UsageError
 from v2a_nb.widgets import PlayerWidget, payload, widget

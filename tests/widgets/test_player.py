@@ -9,39 +9,18 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from page_parts import Tags, wav_of
+from paths import SCRIPTS
+from player_parts import EVENTS, HOSTILE, clip_of, tone
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.widgets import player
 from v2a_nb.widgets.player import Player, compare, play, sound_html
-
-HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\n\u202eright to left\u202c\0 &amp;"
-EVENTS = [
-    {"time_s": 1.5, "kind": "strike", "material": "metal", "sounding": False},
-    {"time_s": 0.5, "kind": "strike", "material": "wood", "sounding": True},
-]
-
-
-def clip_of(seconds: float = 2.0, size: int = 64, fps: float = 25.0, noise: bool = False) -> Clip:
-    rng = np.random.default_rng(0)
-    frames = np.zeros((round(seconds * fps), size, size, 3), np.uint8)
-    if noise:
-        frames[:] = rng.integers(0, 256, frames.shape, dtype=np.uint8)
-    else:
-        for k in range(len(frames)):
-            frames[k, :, : 1 + k % size] = (200, 120, 40)
-    return Clip(frames, fps=fps, name="a clip")
-
-
-def tone(seconds: float = 2.0, level: float = 0.5, rate: int = 16000, channels: int = 1) -> Sound:
-    t = np.arange(round(seconds * rate)) / rate
-    return Sound(np.tile(level * np.sin(2 * np.pi * 440 * t), (channels, 1)), rate)
 
 
 def test_ladder_from_picture_to_controls_to_script():
@@ -172,6 +151,6 @@ def node() -> str | None:
 def test_pure_functions_of_the_script():
     if (program := node()) is None:
         pytest.skip("neither node 20 nor playwright, which brings one, is installed")
-    script = Path(__file__).parent / "js" / "player.test.mjs"
+    script = SCRIPTS / "player.test.mjs"
     done = subprocess.run([program, "--test", str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr

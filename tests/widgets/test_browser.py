@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
-from test_player import EVENTS, HOSTILE, clip_of, tone
+from player_parts import EVENTS, HOSTILE, clip_of, tone
 
 from v2a_nb.clip import Clip
 from v2a_nb.widgets.player import Player, compare
@@ -436,7 +437,7 @@ window.open_widget = async (state) => {
 def widget(visit):
     """A page with the module's own view of a model that only remembers."""
     made = Player(clip_of(), {"a": tone(), "b": tone(level=0.1)})
-    script = Path(__file__).parent.parent / "v2a_nb" / "widgets" / "player.js"
+    script = ROOT / "v2a_nb" / "widgets" / "player.js"
     values = {"current_time": 0.5, "selection": [0.4, 1.6], "track": "b", "playing": False, "_key": "k"}
     state = {
         "values": {**values, "_payload": json.dumps(made.payload)},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 from page_parts import Tags, wav_of
+from paths import SCRIPTS
 
 from v2a_nb import plots
 from v2a_nb.clip import Clip, Sound
@@ -137,7 +137,7 @@ def test_the_slider_shows_one_card_and_goes_on_playing():
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
-    script = Path(__file__).parent / "js" / "slider.test.mjs"
+    script = SCRIPTS / "slider.test.mjs"
     made = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, timeout=60, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
 

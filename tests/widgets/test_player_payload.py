@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from page_parts import Tags, wav_of
-from test_player import EVENTS, clip_of, tone
+from player_parts import EVENTS, clip_of, tone
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 from scipy.signal import butter, sosfilt
 
 import v2a_nb as v2a
 from v2a_nb.clip import Sound
 from v2a_nb.world import strike_world
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # they import each other
-_spec = spec_from_file_location("benchmark", Path(__file__).parent.parent / "benchmarks" / "ambience.py")
+sys.path.insert(0, str(ROOT / "benchmarks"))  # they import each other
+_spec = spec_from_file_location("benchmark", ROOT / "benchmarks" / "ambience.py")
 benchmark = module_from_spec(_spec)
 _spec.loader.exec_module(benchmark)
 RATE = 16000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import FIXTURES
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -20,7 +21,7 @@ from v2a_nb.world import strike_world, write_world
 from v2a_nb.world.recording import draw
 from v2a_nb.world.sound import render
 
-TABLE = Path(__file__).parent / "fixtures" / "ego4d_sounds.csv"
+TABLE = FIXTURES / "ego4d_sounds.csv"
 RATE = 16000
 TEST_SEED = 9200
 """Thresholds were chosen on seed 9100."""

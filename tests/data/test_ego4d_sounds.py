@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import FIXTURES
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -14,7 +15,6 @@ from v2a_nb.data.neighbours import Neighbours
 from v2a_nb.data.sources import read_source
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
-FIXTURES = Path(__file__).parent / "fixtures"
 TABLE = FIXTURES / "ego4d_sounds.csv"
 GOOD = TABLE.read_text().splitlines()
 
