@@ -132,7 +132,7 @@ def fit(
                 seen = dict(eval_fn(done, accelerator.unwrap_model(model)))
             sample = seen.pop("sample", None)
             if sample is not None:
-                media.save_wav(out / "samples" / f"{done}.wav", sample)
+                media.save_wav(sample, out / "samples" / f"{done}.wav")
             entry.update(seen)
         if entry:
             seconds = round(time.perf_counter() - began, 2)
