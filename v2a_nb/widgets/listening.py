@@ -65,8 +65,8 @@ def listening_test(
         UsageError: trials that do not belong together, or an ``out`` of another test.
 
     Examples:
-        >>> trials = {"a": (clip, {"recorded": sound, "quiet": sound.gain(-20), "loud": sound.gain(6)})}
-        >>> test = listening_test(trials, out="anna.csv", listener="anna", true="recorded")
+        >>> trials = {"a": (clip, {"one system": sound, "another": sound.gain(-20)})}
+        >>> test = listening_test(trials, out="anna.csv", listener="anna")
         >>> page = test.save("anna.html")  # for any browser, without a kernel; a notebook shows ``test`` itself
         >>> test.analyse()  # doctest: +SKIP
     """
