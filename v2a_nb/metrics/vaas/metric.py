@@ -17,7 +17,7 @@ overlooks counts for neither side, and a generator that reads the same vectors s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.errors import MediaError, UsageError, WeightsError, check_types, check_value
 from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights, tag_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas.model import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
@@ -102,6 +102,10 @@ class Vaas:
         Raises:
             WeightsError: the encoder gives other vectors than the classifier reads.
         """
+        check_value("Vaas", "net", net, TinyVaas, PaperVaas)
+        check_value("Vaas", "card", card, Mapping, type(None))
+        if encoder is not None and not hasattr(encoder, "features"):
+            raise UsageError(f"Vaas: encoder must have features(clip), a {type(encoder).__name__} has not")
         self.net, self.encoder, self.card = net.eval(), encoder, dict(card or {})
         if encoder is not None and (encoder.dim, encoder.rate) != (self.config.vector_dim, self.config.vector_rate):
             raise WeightsError(
@@ -140,6 +144,7 @@ class Vaas:
             raise MediaError("frame vectors hold NaN or infinite numbers")
         return vectors
 
+    @check_types
     @torch.no_grad()
     def windows(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
         """Scores of all windows, float64 [W]: side by side, the last one ending where the clip ends.
