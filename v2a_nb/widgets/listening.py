@@ -272,7 +272,7 @@ class ListeningTest:
 
 
 def _check(trials: Mapping) -> dict[str, tuple[Clip, dict[str, Sound]]]:
-    if not isinstance(trials, Mapping) or not trials:
+    if not trials:
         raise UsageError("a listening test needs {clip id: (clip, {system: sound})} with at least one clip")
     made: dict[str, tuple[Clip, dict[str, Sound]]] = {}
     for name, pair in trials.items():
