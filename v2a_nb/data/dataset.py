@@ -96,7 +96,8 @@ def _starts(recording, cut: Cut) -> np.ndarray:
         )  # fmt: skip
         if len(starts) < cut.per_recording:
             raise UsageError(
-                f"only {len(starts)} of {cut.per_recording} clips of {recording.name} lie above {cut.min_rms_dbfs:g} dBFS"
+                f"only {len(starts)} of {cut.per_recording} clips of {recording.name} lie above "
+                f"{cut.min_rms_dbfs:g} dBFS"
             )
         return starts
     low, high = margin // cut.grid, (total - length - margin) // cut.grid

@@ -1,15 +1,15 @@
 """The feature store: what is computed of clips, once, for all who train on it.
 
-A feature is a set of arrays with one row for each clip of a table. It lies in a folder whose name holds a key: a hash of
-the table, of the recordings, and of the extractor with its settings and the tags of its weights. So nothing that was
-computed for other clips or by other weights is ever taken for it, and two runs that want the same share it.
+A feature is a set of arrays with one row for each clip of a table. It lies in a folder whose name holds a key: a hash
+of the table, of the recordings, and of the extractor with its settings and the tags of its weights. So nothing that
+was computed for other clips or by other weights is ever taken for it, and two runs that want the same share it.
 
 Arrays lie in shards, ``.npy`` files that are memory-mapped when they are read. Each is written whole or not at all: a
 run that was killed goes on with the shards that are missing, and two writers of one feature write the same bytes. Under
 ``accelerate launch`` one process of each machine computes, and the others wait and read.
 
-The table of clips is a ``datasets.Dataset``. The arrays are not in it, because reading rows at random through Arrow costs
-more than twice as much as reading the shards (``python benchmarks/feature_store.py``).
+The table of clips is a ``datasets.Dataset``. The arrays are not in it, because reading rows at random through Arrow
+takes longer than reading the shards (``python benchmarks/feature_store.py`` prints by how much).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -37,7 +38,7 @@ BATCHES_PER_SHARD = 20
 
 
 class Extractor(ABC):
-    """Computes features of the clips of one recording. A frozen dataclass of settings, since it goes to other processes.
+    """Computes features of the clips of one recording: a frozen dataclass of settings, which goes to other processes.
 
     Attributes:
         name: of the feature; its folder begins with it.
@@ -208,7 +209,7 @@ class FeatureStore:
             _describe(folder, revision)
             jobs = [
                 (str(folder), k, numbers[a:b], starts[a:b], recordings, extractor)
-                for k, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+                for k, (a, b) in enumerate(pairwise(bounds))
                 if not _is_there(folder, k)
             ]
             parallel_map(_extract, jobs, self.workers)
@@ -225,7 +226,7 @@ class FeatureStore:
         revision: Mapping[str, object],
         batch_size: int = 16,
     ) -> Features:
-        """Features computed from others, batch by batch, in this process: the networks in ``function`` may use its cores.
+        """Features computed from others, batch by batch, in this process.
 
         Args:
             features: whose arrays are read.

@@ -13,6 +13,7 @@ A path without a kind is taken for what it is.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.ego4d_sounds import read_ego4d_sounds
 from v2a_nb.data.recordings import Recordings, StrikeRecordings, of_collection
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.world import strike_world
 from v2a_nb.world.dataset import StrikeWorld, WorldClip
 from v2a_nb.world.recording import STYLES
 
@@ -65,7 +67,7 @@ def _strike_options(text: str) -> dict[str, object]:
     """The options of ``strike:``, checked."""
     options: dict[str, object] = {}
     for part in filter(None, text.split(",")):
-        name, equals, value = part.partition("=")
+        name, _, value = part.partition("=")
         if name in ("seed", "clips") and value.isdecimal() and (name == "seed" or int(value) > 0):
             options[name] = int(value)
         elif name in STRIKE_CHOICES and value in STRIKE_CHOICES[name]:

@@ -240,7 +240,8 @@ def check_same_run(path: Path, settings: dict[str, object], may_differ: Sequence
     other = [k for k in _different(settings, before) if k.rpartition(".")[2] not in may_differ]
     if other:
         raise V2AError(
-            f"{path.parent} holds a run with another {', '.join(other)}; give what it was started with, or another --out"
+            f"{path.parent} holds a run with another {', '.join(other)}; give what it was started with, or another "
+            "--out"
         )
 
 

@@ -6,9 +6,12 @@ import json
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError
-from v2a_nb.training.recipe import Recipe, TrainConfig, run_recipe
+
+if TYPE_CHECKING:
+    from v2a_nb.training.recipe import Recipe, TrainConfig
 
 RECIPES = {
     "vaura": ("v2a_nb.systems.vaura.train:VAuraRecipe", "V-AURA with its codec and its video encoder"),
@@ -70,6 +73,8 @@ def train(
             what the recipe needs.
         V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise.
     """
+    from v2a_nb.training.recipe import run_recipe
+
     kind = recipe_class(name)
     if preset != "tiny":
         raise UsageError(f"there is no recipe for preset {preset!r} yet; 'tiny' has one")
