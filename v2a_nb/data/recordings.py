@@ -15,7 +15,7 @@ import numpy as np
 from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.data.collection import Collection, Entry
+from v2a_nb.data.collection import SMALL, Collection, Entry
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.models.video_encoders.frames import square
 from v2a_nb.world import picture
@@ -158,13 +158,20 @@ class FileRecordings:
     seed: int = 0
     limit: int | None = None
     known_ambience: ClassVar[bool] = False
+    _opened: dict[int, FileRecording] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def numbers(self, first: int, count: int) -> range:
         """The first ``count`` of them: there are too few for each part of a recipe to have its own."""
         return range(min(count, len(self.entries)))
 
     def open(self, number: int) -> FileRecording:
-        return _file(self.entries[number], self.seed, number)
+        if number not in self._opened:
+            self._opened.clear()  # only the last is kept, since the clips of a recording are opened side by side
+            self._opened[number] = FileRecording(self.entries[number], self.seed, number)
+        return self._opened[number]
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_opened": {}}
 
     def describe(self) -> dict:
         files = []
@@ -172,11 +179,6 @@ class FileRecordings:
             status = entry.video.stat()
             files.append([entry.id, entry.at_s, entry.duration_s, status.st_size, status.st_mtime_ns, entry.narration])
         return {"source": "files", "seed": self.seed, "files": files}
-
-
-@lru_cache(maxsize=2)
-def _file(entry: Entry, seed: int, number: int) -> FileRecording:
-    return FileRecording(entry, seed, number)
 
 
 class FileRecording:
@@ -189,7 +191,8 @@ class FileRecording:
 
     @cached_property
     def _sound(self) -> Sound:
-        sound = self.entry.hear()
+        # read with its pictures, which it is laid against: a sound that begins late stays late
+        sound = self.entry.open(size=SMALL).sound
         if sound is None:
             raise MediaError(f"{self.entry.video}: no sound to learn from")
         return sound.mono()
