@@ -220,7 +220,7 @@ def _evaluate(
         ema.restore(trained)
     sample = numbers.pop("sample", None)
     if sample is not None:
-        media.save_wav(out / "samples" / f"{step}.wav", sample)
+        media.save_wav(sample, out / "samples" / f"{step}.wav")
     return numbers
 
 
