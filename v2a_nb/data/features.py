@@ -28,7 +28,7 @@ import numpy as np
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.files import whole, write_text
-from v2a_nb.parallel import parallel_map
+from v2a_nb.parallel import once_per_machine, parallel_map
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -257,16 +257,6 @@ class FeatureStore:
 
         once_per_machine(work)
         return replace(features, arrays=_open(folder, shards), key=key)
-
-
-def once_per_machine(work: Callable[[], None]) -> None:
-    """Call ``work`` in one process of each machine; the others wait until it is done."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.is_local_main_process:
-        work()
-    state.wait_for_everyone()
 
 
 def _extract(job: tuple) -> None:
