@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class Mean(nn.Module):
         return {"loss": (self.guess - batch["level"]).square().mean()}
 
     def save_pretrained(self, folder, **card):
-        write_text(Path(folder) / "config.json", json.dumps({"guess": float(self.guess), **card}))
+        write_text(Path(folder) / "config.json", json.dumps({"guess": float(self.guess.detach()), **card}))
         return Path(folder)
 
 
@@ -55,7 +56,7 @@ class Toy(Recipe):
     name = "toy"
     TrainConfig = ToyConfig
     source = "strike:seed=3"
-    ablations = {"slow": {"rate": 0.001}}
+    ablations: ClassVar = {"slow": {"rate": 0.001}}
 
     def settings(self):
         return {"network": [1]}
