@@ -49,15 +49,16 @@ class TrainConfig:
         steps: of the last stage.
 
     Raises:
-        UsageError: an amount under 1.
+        UsageError: a whole number under 1.
     """
 
     steps: int = scaling(1000)
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if "least" in f.metadata and getattr(self, f.name) < 1:
-                raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least 1 is needed")
+            value = getattr(self, f.name)
+            if type(value) is int and value < 1:
+                raise UsageError(f"{f.name} is {value}: at least 1 is needed")
 
     def scaled(self, share: float) -> TrainConfig:
         """The same proportions with ``share`` of all steps and clips, for tests, notebooks and ``--steps``."""

@@ -89,7 +89,7 @@ def train(
 
 
 def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:
-    """Settings as the fields want them; texts come from the command line.
+    """Settings as the fields want them; texts come from the command line, and for a field of text they stay texts.
 
     Raises:
         UsageError: there is no such field, or the value is of another type.
@@ -98,7 +98,7 @@ def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, 
     for name, value in settings.items():
         if name not in known:
             raise UsageError(f"no setting {name!r}; there are {', '.join(known)}")
-        if isinstance(value, str):
+        if isinstance(value, str) and not isinstance(known[name], str):
             try:
                 value = json.loads(value)
             except ValueError as error:
