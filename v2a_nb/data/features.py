@@ -141,7 +141,7 @@ class Features:
         Args:
             held_out: takes.
             asked: how many takes the recipe asked for. Of a source that has fewer, at most an eighth are held out,
-                and at least two.
+                and at least one.
 
         Raises:
             UsageError: none would be held out, or nothing would be left to train on.
@@ -149,7 +149,7 @@ class Features:
         names = self.column("name")
         there = len(np.unique(names))
         if asked is not None and there < asked:
-            held_out = min(held_out, max(2, there // 8))
+            held_out = min(held_out, max(1, there // 8))
         last = of_last_recordings(names, held_out)
         return self.where(~last), self.where(last)
 

@@ -56,9 +56,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            if type(value) is int and value < 1:
-                raise UsageError(f"{f.name} is {value}: at least 1 is needed")
+            if type(f.default) is int and getattr(self, f.name) < 1:
+                raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least 1 is needed")
 
     def scaled(self, share: float) -> TrainConfig:
         """The same proportions with ``share`` of all steps and clips, for tests, notebooks and ``--steps``."""
@@ -178,10 +177,18 @@ def run_recipe(
         "recipe": recipe.name, "seed": recipe.seed, "source": str(source), "config": asdict(recipe.config),
         **recipe.settings(),
     }  # fmt: skip
+    begun = (out / "run.json").exists()
+    state.wait_for_everyone()
     check_same_run(out / "run.json", settings, may_differ=("steps",) if recipe.ablation else ())
     store = FeatureStore(cache or out / "features")
     say(f"features: {source}")
-    stages = recipe.stages(recipe.features(recordings, store), store, out)
+    try:
+        features = recipe.features(recordings, store)
+    except UsageError:
+        if not begun:  # nothing was trained: the command may be given again with other settings
+            (out / "run.json").unlink(missing_ok=True)
+        raise
+    stages = recipe.stages(features, store, out)
     trained = None
     while True:
         try:

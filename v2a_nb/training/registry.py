@@ -103,7 +103,9 @@ def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, 
                 value = json.loads(value)
             except ValueError as error:
                 raise UsageError(f"{name}={value}: a number, true or false is needed") from error
-        if type(value) is not type(known[name]) and not (isinstance(value, int) and isinstance(known[name], float)):
+        if type(value) is int and isinstance(known[name], float):
+            value = float(value)
+        if type(value) is not type(known[name]):
             raise UsageError(f"{name}={value}: {type(known[name]).__name__} is needed")
         checked[name] = value
     return checked
