@@ -135,13 +135,22 @@ class Features:
         key = _hash([self.key, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()])
         return replace(self, table=self.table.select(numbers), arrays=arrays, key=key)
 
-    def split(self, held_out: int) -> tuple[Features, Features]:
-        """Clips to train on, and the clips of the last ``held_out`` recordings, which stay whole.
+    def split(self, held_out: int, asked: int | None = None) -> tuple[Features, Features]:
+        """Clips to train on, and the clips of the last ``held_out`` takes: none has clips in both.
+
+        Args:
+            held_out: takes.
+            asked: how many takes the recipe asked for. Of a source that has fewer, at most an eighth are held out,
+                and at least one.
 
         Raises:
             UsageError: none would be held out, or nothing would be left to train on.
         """
-        last = of_last_recordings(self.column("recording"), held_out)
+        names = self.column("name")
+        there = len(np.unique(names))
+        if asked is not None and there < asked:
+            held_out = min(held_out, max(1, there // 8))
+        last = of_last_recordings(names, held_out)
         return self.where(~last), self.where(last)
 
     def with_arrays(self, other: Features) -> Features:
@@ -166,15 +175,15 @@ class Features:
 
 
 def of_last_recordings(recordings: np.ndarray, held_out: int) -> np.ndarray:
-    """Which rows are of the last ``held_out`` recordings, bool [N].
+    """Which rows are of the last ``held_out`` recordings, in the order in which they come first: bool [N].
 
     Raises:
         UsageError: none would be held out, or nothing would be left to train on.
     """
-    numbers = np.unique(recordings)
-    if not 0 < held_out < len(numbers):
-        raise UsageError(f"{held_out} of {len(numbers)} recordings cannot be held out")
-    return np.isin(recordings, numbers[len(numbers) - held_out :])
+    names = list(dict.fromkeys(recordings.tolist()))
+    if not 0 < held_out < len(names):
+        raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out: give more, or --set held_out=N")
+    return np.isin(recordings, names[len(names) - held_out :])
 
 
 class FeatureStore:

@@ -52,7 +52,7 @@ class TrainConfig:
         ema_decay: of a moving average of the weights, in every stage; 0: none.
 
     Raises:
-        UsageError: an amount under 1, or a decay that is none.
+        UsageError: a whole number under 1, or a decay that is none.
     """
 
     steps: int = scaling(1000)
@@ -61,7 +61,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if ("least" in f.metadata or f.name == "accumulation") and getattr(self, f.name) < 1:
+            if type(f.default) is int and getattr(self, f.name) < 1:
                 raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least 1 is needed")
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}: from 0 to under 1")
@@ -182,11 +182,19 @@ def run_recipe(
         "recipe": recipe.name, "seed": recipe.seed, "source": str(source), "config": asdict(recipe.config),
         **recipe.settings(),
     }  # fmt: skip
+    begun = (out / "run.json").exists()
+    state.wait_for_everyone()
     check_same_run(out / "run.json", settings, may_differ=("steps",) if recipe.ablation else ())
     state.wait_for_everyone()
     store = FeatureStore(cache or out / "features")
     say(f"features: {source}")
-    stages = recipe.stages(recipe.features(recordings, store), store, out)
+    try:
+        features = recipe.features(recordings, store)
+    except UsageError:
+        if not begun:  # nothing was trained: the command may be given again with other settings
+            (out / "run.json").unlink(missing_ok=True)
+        raise
+    stages = recipe.stages(features, store, out)
     trained = None
     while True:
         try:
