@@ -16,6 +16,7 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.collection import SMALL, Collection, Entry
+from v2a_nb.data.pool import Source
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.models.video_encoders.frames import square
 from v2a_nb.world import picture
@@ -44,6 +45,9 @@ class Recording(Protocol):
 
     def rng(self, word: str) -> np.random.Generator:
         """The random numbers of this recording for one purpose, which ``word`` names."""
+
+    def source(self, start_s: float, seconds: float) -> Source:
+        """Where a pool of sounds finds the sound of a clip again."""
 
 
 class Recordings(Protocol):
@@ -140,6 +144,10 @@ class StrikeRecording:
     def rng(self, word: str) -> np.random.Generator:
         return self.description.rng(word)
 
+    def source(self, start_s: float, seconds: float) -> Source:
+        d = self.description
+        return Source(self.name, start_s, seconds, d.seed, variety=d.variety)
+
     def _events(self, start_s: float, seconds: float) -> list:
         return [e for e in self.description.events if start_s <= e.time_s < start_s + seconds]
 
@@ -198,7 +206,7 @@ class FileRecording:
         return sound.mono()
 
     def wave(self, sample_rate: int) -> np.ndarray:
-        return self._sound.resample(sample_rate).samples[0]
+        return self._sound.resample(sample_rate).fit(self.duration_s).samples[0]
 
     def frames(self, start_s: float, times: np.ndarray, size: int, fps: float) -> np.ndarray:
         start = (self.entry.at_s or 0.0) + start_s
@@ -215,6 +223,10 @@ class FileRecording:
 
     def rng(self, word: str) -> np.random.Generator:
         return world.stream(self.seed, self.number, word)
+
+    def source(self, start_s: float, seconds: float) -> Source:
+        start_s += self.entry.at_s or 0.0
+        return Source(self.name, start_s, seconds, path=str(self.entry.video.resolve()))
 
 
 def _at(clip: Clip, times: np.ndarray) -> np.ndarray:

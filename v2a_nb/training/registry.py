@@ -98,7 +98,7 @@ def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, 
     for name, value in settings.items():
         if name not in known:
             raise UsageError(f"no setting {name!r}; there are {', '.join(known)}")
-        if isinstance(value, str):
+        if isinstance(value, str) and not isinstance(known[name], str):
             try:
                 value = json.loads(value)
             except ValueError as error:
