@@ -60,7 +60,10 @@ class ThumbnailExtractor(Extractor):
 
 @dataclass(frozen=True)
 class AmbientLevelExtractor(Extractor):
-    """Computes ``quiet_dbfs`` float32 [n], the ambient level of each clip's sound (:func:`~v2a_nb.data.pool.quiet_dbfs`)."""
+    """Computes ``quiet_dbfs`` float32 [n], the ambient level of each clip's sound.
+
+    See :func:`~v2a_nb.data.pool.quiet_dbfs`.
+    """
 
     name: ClassVar[str] = "ambient-levels"
 
@@ -159,6 +162,6 @@ def relight(thumbnails: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def random_gain(log_mels: Tensor, rng: np.random.Generator, most_db: float = 6.0) -> Tensor:
-    """Log-mels [n, T, 40], each made louder or softer by up to ``most_db``, so that nothing is learned from the level."""
+    """Log-mels [n, T, 40], each made louder or softer by up to ``most_db``: level alone tells nothing."""
     gain = torch.from_numpy(rng.uniform(-most_db, most_db, (len(log_mels), 1, 1)).astype(np.float32))
     return with_gain(log_mels, gain * (np.log(10) / 10))

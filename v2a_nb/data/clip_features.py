@@ -81,10 +81,10 @@ class ClipFeatureExtractor(Extractor):
 
 
 def load_encoder(name: str | Path) -> StrikeVision:
-    """The frozen video encoder in a folder of weights: of the encoder itself, or of a V-AURA, which has it in ``vision``.
+    """The frozen video encoder.
 
     Args:
-        name: a shipped name such as ``"vaura"``, a folder, or a Hub id.
+        name: its weights, or those of a V-AURA, which hold it in ``vision``: a shipped name, a folder, or a Hub id.
 
     Raises:
         WeightsError: there are no such weights.

@@ -254,3 +254,17 @@ def of_collection(collection: Collection, seed: int = 0, limit: int | None = Non
     if not kept:
         raise UsageError(f"{collection.path}: no clip has a sound to learn from")
     return FileRecordings(tuple(kept), seed, limit)
+
+
+def need_strike_world(recordings: Recordings, why: str) -> StrikeRecordings:
+    """The recordings, which must be of Strike World.
+
+    Args:
+        why: what is learned from the truth that only Strike World has.
+
+    Raises:
+        UsageError: they are files.
+    """
+    if not isinstance(recordings, StrikeRecordings):
+        raise UsageError(f"{why}, which only Strike World tells: give strike:seed=N")
+    return recordings

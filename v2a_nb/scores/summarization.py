@@ -1,4 +1,4 @@
-"""Does a system's sound help to say what happens? The summarizer's scores with generated sounds beside the true ones."""
+"""Does a system's sound help to say what happens? Scores of the summarizer with generated sounds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def score_system(
     store: FeatureStore,
     *,
     weights: str = "summary",
-    recordings: Recordings = StrikeRecordings(TRAIN_SEED),
+    recordings: Recordings | None = None,
     count: int = HELD_OUT,
     first: int = RECORDINGS - HELD_OUT,
     encoder: str = "vaura",
@@ -44,7 +44,7 @@ def score_system(
         name: of a system, or a folder of its weights.
         store: keeps the features of the clips.
         weights: of the summarizer.
-        recordings, count, first: that the summarizer was not trained on; left out, those of the shipped one.
+        recordings, count, first: that the summarizer was not trained on; left out, those held out of the shipped one.
         encoder, codec: whose features the summarizer reads.
         seed: of generation.
 
@@ -58,6 +58,7 @@ def score_system(
             f"{weights} reads features of {card['encoder']} and {card['codec']}, not of {features.encoder_tag} and "
             f"{features.codec_tag}"
         )
+    recordings = recordings or StrikeRecordings(TRAIN_SEED)
     clips = compute_clip_features(store, recordings, count=count, first=first, encoder=encoder, codec=codec)
     clips = with_known_text(clips, text)
     vectors, _ = sounds_of_system(load(name), clips_of(clips), TinyCodec.from_pretrained(codec), seed=seed)

@@ -189,7 +189,7 @@ def embedding_stage(
     room: float = 0.3,
     both: bool = True,
 ) -> Stage:
-    """The stage that trains the embedding on pairs; how often it finds held-out videos by their sounds goes to the log."""
+    """The stage that trains the embedding on pairs; its recall of held-out pairs goes to the log."""
 
     def eval_fn(step: int, module: EmbeddingTraining) -> dict[str, float]:
         ranks = ranks_of(*vectors_of(module.model, held_out))

@@ -1,4 +1,4 @@
-"""What the recipes on clip features share: how much of everything, and the frozen networks that the features hang on."""
+"""What the recipes on clip features share: how much of everything, and which frozen networks the features hang on."""
 
 from __future__ import annotations
 
