@@ -187,6 +187,7 @@ def compute_clip_features(
     per_recording: int = 2,
     encoder: str | Path = "vaura",
     codec: str | Path = "codec",
+    described: bool = False,
 ) -> ClipFeatures:
     """Cut clips and compute their features, about 0.2 s a clip and core, where the store does not have them.
 
@@ -196,15 +197,20 @@ def compute_clip_features(
         count, first: how many recordings, and from which on.
         per_recording: clips of each; they may overlap.
         encoder, codec: folders or names of weights, see :func:`load_encoder`.
+        described: only clips with a line of text.
 
     Raises:
-        UsageError: no recording is long enough.
+        UsageError: no recording is long enough, or has a line of text.
         WeightsError: there are no such weights.
     """
     cut = Cut(
         SECONDS, per_recording, count, first, stream="takes", margin_s=MARGIN_S, grid=round(COLUMN_S * SAMPLE_RATE)
     )
     table = cut_clips(recordings, cut)
+    if described:
+        table = table.select([i for i, text in enumerate(table["text"]) if text])
+        if not len(table):
+            raise UsageError("no clip has a line of text: give csv:FILE with a column text, or strike:seed=N")
     return ClipFeatures.of(store.compute(table, recordings, ClipFeatureExtractor.of(encoder, codec)))
 
 

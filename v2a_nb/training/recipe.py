@@ -177,10 +177,17 @@ def run_recipe(
         "recipe": recipe.name, "seed": recipe.seed, "source": str(source), "config": asdict(recipe.config),
         **recipe.settings(),
     }  # fmt: skip
+    is_new = not (out / "run.json").exists()
     check_same_run(out / "run.json", settings, may_differ=("steps",) if recipe.ablation else ())
     store = FeatureStore(cache or out / "features")
     say(f"features: {source}")
-    stages = recipe.stages(recipe.features(recordings, store), store, out)
+    try:
+        features = recipe.features(recordings, store)
+    except UsageError:
+        if is_new:  # nothing was begun that another source would have to resume
+            (out / "run.json").unlink(missing_ok=True)
+        raise
+    stages = recipe.stages(features, store, out)
     trained = None
     while True:
         try:

@@ -84,14 +84,10 @@ class SummaryRecipe(ClipRecipe):
     def features(self, recordings: Recordings, store: FeatureStore) -> tuple[ClipFeatures, ClipFeatures]:
         """Clips to train on, and those of the held-out recordings."""
         c = self.config
-        clips = compute_clip_features(store, recordings, count=c.recordings, encoder=c.encoder, codec=c.codec)
-        described = clips.column("text") != ""
-        if described.sum() < 2:
-            raise UsageError(
-                "summary learns from one line of text for each clip, and these have none: give csv:FILE with a column "
-                "text, or strike:seed=N"
-            )
-        return clips.where(described).hold_out(c.held_out, of=c.recordings)
+        clips = compute_clip_features(
+            store, recordings, count=c.recordings, encoder=c.encoder, codec=c.codec, described=True
+        )  # fmt: skip
+        return clips.hold_out(c.held_out, of=c.recordings)
 
     def stages(self, features: tuple[ClipFeatures, ClipFeatures], store: FeatureStore, out: Path) -> Stages:
         c = self.config
