@@ -211,7 +211,7 @@ class FileRecording:
     def frames(self, start_s: float, times: np.ndarray, size: int, fps: float) -> np.ndarray:
         start = (self.entry.at_s or 0.0) + start_s
         seconds = float(times[-1]) + 1 / fps
-        part = media.open(self.entry.video, start=start, duration=seconds, size=size)
+        part = media.open(self.entry.video, start=start, duration=seconds, size=size, sound=False)
         return square(_at(part, times), size)
 
     def onsets(self, start_s: float, seconds: float) -> np.ndarray:
