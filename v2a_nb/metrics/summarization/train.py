@@ -43,9 +43,7 @@ from v2a_nb.metrics.summarization.metric import (
     Summarizer,
     SummaryConfig,
     codec_vectors,
-    load_summarizer,
     predict,
-    save_summarizer,
     score_summaries,
 )
 from v2a_nb.models.tiny_codec import TinyCodec
@@ -229,7 +227,8 @@ def train_summary(
         data_seed=about["seed"], steps=steps, seed=seed, recordings=recordings - held_out, held_out=held_out,
         left_out=left_out, encoder=about["encoder"], codec=about["codec"], scores=rounded(rows),
     )  # fmt: skip
-    weights = save_summarizer(model, text, out / "weights", **card)
+    model.text = text
+    weights = model.save_pretrained(out / "weights", **card)
     write_readme(weights, card_text(card, rows))
     say(table(rows))
     return weights
@@ -272,7 +271,8 @@ def score_system(
     Raises:
         UsageError: the takes were read by other weights than the summarizer was trained on.
     """
-    model, text, card = load_summarizer(weights)
+    model = Summarizer.from_pretrained(weights)
+    text, card = model.text, model.card
     about = json.loads((Path(takes) / "takes.json").read_text())
     if (about["encoder"], about["codec"]) != (card["encoder"], card["codec"]):
         raise UsageError(f"{takes} was read by {about['encoder']} and {about['codec']}, not by those of {weights}")
