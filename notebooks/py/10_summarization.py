@@ -35,9 +35,10 @@ from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
-from v2a_nb.metrics.summarization.metric import load_summarizer
+from v2a_nb.metrics.summarization.metric import Summarizer
 
-model, text, card = load_summarizer("summary")
+model = Summarizer.from_pretrained("summary")
+text, card = model.text, model.card
 vaura, egosonics = v2a.load("vaura"), v2a.load("egosonics")
 worlds = range(430, 430 + CLIPS // 20)  # of 20 clips each: seeds that nothing was trained on
 print(*(c.narration for c in v2a.strike_world(seed=430, clips=5, size=64, per_recording=1)), sep="\n")
