@@ -116,6 +116,7 @@ def compute_clip_features(
     recordings: int = RECORDINGS,
     per_recording: int = 2,
     seed: int = TRAIN_SEED,
+    first: int = 0,
     workers: int | None = None,
 ) -> ClipFeatures:
     """Render takes and read them with the frozen encoder and codec, once; kept in ``folder``.
@@ -127,6 +128,7 @@ def compute_clip_features(
         encoder, codec: folders of weights, or shipped names.
         recordings, per_recording: how many, and how many takes of each; they may overlap.
         seed: of the world.
+        first: number of the first recording.
         workers: processes; left out, one for each core that may be used.
 
     Raises:
@@ -140,19 +142,19 @@ def compute_clip_features(
     if about.exists() and json.loads(about.read_text()) != told:
         raise UsageError(f"{folder} holds other takes: {about.read_text().strip()}; give another folder")
     about.write_text(json.dumps(told) + "\n")
-    parts = _parts(folder, recordings)
+    parts = _parts(folder, recordings, first)
     jobs = [(str(p), str(encoder), str(codec), seed, a, n, per_recording) for p, a, n in parts if not p.exists()]
     parallel_map(_make_takes, jobs, workers)
-    return load_clip_features(folder, recordings)
+    return load_clip_features(folder, recordings, first)
 
 
-def load_clip_features(folder: str | Path, recordings: int) -> ClipFeatures:
-    """ClipFeatures of the first ``recordings`` recordings that :func:`compute_clip_features` left in ``folder``.
+def load_clip_features(folder: str | Path, recordings: int, first: int = 0) -> ClipFeatures:
+    """ClipFeatures of ``recordings`` recordings from number ``first`` on that :func:`compute_clip_features` left in ``folder``.
 
     Raises:
         UsageError: some are not there.
     """
-    parts = [path for path, _, _ in _parts(Path(folder), recordings)]
+    parts = [path for path, _, _ in _parts(Path(folder), recordings, first)]
     missing = [path.name for path in parts if not path.exists()]
     if missing:
         raise UsageError(f"{folder} lacks {len(missing)} of {len(parts)} parts, the first is {missing[0]}")
@@ -176,10 +178,11 @@ def clips_of(takes: ClipFeatures, seed: int, size: int = 112) -> list[Clip]:
     return clips
 
 
-def _parts(folder: Path, recordings: int) -> list[tuple[Path, int, int]]:
+def _parts(folder: Path, recordings: int, first: int) -> list[tuple[Path, int, int]]:
     """Files of twenty recordings each: path, first recording, how many."""
-    starts = range(0, recordings, PART)
-    return [(folder / f"takes-{a:05d}-{min(PART, recordings - a)}.npz", a, min(PART, recordings - a)) for a in starts]
+    last = first + recordings
+    parts = [(a, min(PART, last - a)) for a in range(first, last, PART)]
+    return [(folder / f"takes-{a:05d}-{count}.npz", a, count) for a, count in parts]
 
 
 @torch.no_grad()

@@ -1,0 +1,149 @@
+"""Model cards and documents, rendered from templates and ``results.json``: prose is written, numbers are filled in.
+
+A template is Markdown with fields of :meth:`str.format`, for example ``{tables[scores]}``:
+
+``config[KEY]``
+    what ``config.json`` of the weights says; ``config[budget][steps]`` goes deeper, ``{config[steps]:,}`` formats;
+``tables[NAME]``
+    a table of the results; ``tables[ONE OTHER]`` joins two;
+``cells[TABLE][METRIC]`` or ``cells[TABLE][METRIC][SUBJECT]``
+    one number, of the first subject or of the one that is named;
+``about[TABLE][KEY]``
+    a setting of a measurement, such as ``clips``, ``seed``, ``command`` or ``version``;
+``parameters[FOLDER]``
+    how many parameters the weights in a folder have, seen from these; ``parameters[.]`` are their own.
+
+A card (:func:`write_card`) has a template file. A document such as the README is its own template: what stands between
+``<!-- {FIELD} -->`` and ``<!-- / -->`` is put in anew by :func:`render_document`, whose fields begin with the name of
+the weights: ``<!-- {vaura.cells[scores][onset_f1_50ms]} -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from v2a_nb.errors import V2AError
+from v2a_nb.files import write_text
+from v2a_nb.training.results import FILE, Results, markdown
+
+CARD = "README.md"
+_MARK = re.compile(r"<!-- (\{[^{}]+\}) -->.*?<!-- / -->", re.DOTALL)
+
+
+class Fields:
+    """What a template can say of some weights; see the top of this file.
+
+    Args:
+        folder: of the weights.
+        results: theirs; left out, what lies in the folder, and where that has none, words that say so.
+    """
+
+    def __init__(self, folder: str | Path, results: Results | None = None) -> None:
+        folder = Path(folder)
+        if results is None and (folder / FILE).exists():
+            results = Results.read(folder)
+        self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.parameters = _Lookup(lambda part: _parameters(folder / part / "model.safetensors"))
+        self.tables = _Lookup(lambda names: _tables(results, names.split()))
+        self.cells = _Lookup(lambda name: _Lookup(lambda metric: _cell(results, name, metric)))
+        self.about = _Lookup(lambda name: results[name].settings if results and name in results else _NOTHING)
+
+
+class _Lookup:
+    """A mapping whose values are made when they are asked for."""
+
+    def __init__(self, get: Callable[[str], object]) -> None:
+        self._get = get
+
+    def __getitem__(self, key: str) -> object:
+        return self._get(key)
+
+
+class _Cell:
+    """The number of a table's first subject as text; in brackets, that of another one."""
+
+    def __init__(self, text: str, others: Mapping[str, str] | _Lookup) -> None:
+        self._text, self._others = text, others
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __getitem__(self, subject: str) -> object:
+        return self._others[subject]
+
+
+_NOTHING = _Lookup(lambda _: "?")
+
+
+def _tables(results: Results | None, names: list[str]) -> str:
+    there = [results[name] for name in names if name in results] if results else []
+    return markdown(*there) if there else "*Not measured yet: run `v2a-nb score`.*"
+
+
+def _cell(results: Results | None, table: str, metric: str) -> _Cell:
+    if results is None or table not in results:
+        return _Cell("?", _NOTHING)
+    texts = {row.subject: row.text for row in results[table].rows if row.metric == metric}
+    return _Cell(results[table].row(metric).text, texts)
+
+
+def _parameters(path: Path) -> str:
+    """``3.6 M`` or ``0.61 M``: the numbers in a safetensors file, read from its header."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    sizes = [tensor["shape"] for name, tensor in header.items() if name != "__metadata__"]
+    millions = sum(_product(shape) for shape in sizes) / 1e6
+    return f"{millions:.1f} M" if millions >= 1 else f"{millions:.2f} M"
+
+
+def _product(shape: list[int]) -> int:
+    return shape[0] * _product(shape[1:]) if shape else 1
+
+
+def _filled(template: str, fields: Mapping[str, object], where: str) -> str:
+    try:
+        return template.format_map(fields)
+    except (KeyError, IndexError, AttributeError, ValueError, TypeError, OSError) as error:
+        raise V2AError(f"{where} cannot be rendered: {type(error).__name__}: {error}") from error
+
+
+def render_card(folder: str | Path, template: str | Path, results: Results | None = None) -> str:
+    """A model card as Markdown.
+
+    Args:
+        folder: of weights, with ``config.json`` and perhaps ``results.json``.
+        template: the file of the template.
+        results: of the weights, where they do not lie in the folder.
+
+    Raises:
+        V2AError: the template names something that is not there, or ``results.json`` is damaged.
+    """
+    return _filled(Path(template).read_text(encoding="utf-8"), vars(Fields(folder, results)), str(template))
+
+
+def write_card(folder: str | Path, template: str | Path, results: Results | None = None) -> Path:
+    """Write :func:`render_card` as the ``README.md`` of a folder of weights, whole or not at all."""
+    return write_text(Path(folder) / CARD, render_card(folder, template, results))
+
+
+def render_document(text: str, fields: Mapping[str, object], where: str = "the document") -> str:
+    """A document with the numbers between its marks put in anew.
+
+    Args:
+        text: Markdown with marks; see the top of this file.
+        fields: by the name with which fields begin: :class:`Fields`, or texts.
+        where: is named in errors.
+
+    Raises:
+        V2AError: a mark names something that is not there.
+    """
+
+    def put(found: re.Match) -> str:
+        value = _filled(found[1], fields, f"{where}, {found[1]}")
+        value = f"\n\n{value}\n\n" if "\n" in value else value
+        return f"<!-- {found[1]} -->{value}<!-- / -->"
+
+    return _MARK.sub(put, text)
