@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,12 +24,25 @@ TOY = Results(
 TEMPLATE = """# Toy
 
 {parameters[.]} and {parameters[part]} parameters, {config[steps]:,} steps, {config[budget][recordings]} recordings.
+
+## Scores
+
 {about[scores][clips]} clips (`{about[scores][command]}`, {about[scores][version]}): silent at
 {cells[scores][near_miss_silent]} of the near misses, {cells[scores][near_miss_silent][shuffled video]} by chance.
 
 {tables[scores]}
 
+Rows that were trained anew: {about[retrained][version]}.
+
 {tables[scores retrained]}
+
+### Real
+
+{tables[real]}
+
+### Last
+
+Words.
 """
 
 
@@ -60,8 +74,18 @@ def test_a_card_is_written_beside_the_weights(folder):
 
 def test_weights_that_were_not_scored_have_a_card_that_says_so(folder):
     text = write_card(folder, folder.parent / "card.md").read_text()
-    assert text.count("Not measured yet: run `v2a-nb score`") == 2
-    assert "? clips (`?`, ?)" in text and "? of the near misses, ? by chance" in text
+    assert text == (
+        "# Toy\n\n1.2 M and 0.01 M parameters, 2,400 steps, 7 recordings.\n\n"
+        "## Scores\n\nNot scored yet: run `v2a-nb score`.\n"
+    )
+
+
+def test_what_was_not_measured_is_left_out_with_its_heading(folder):
+    some = replace(TOY, tables=TOY.tables[:1])
+    text = write_card(folder, folder.parent / "card.md", some).read_text()
+    assert "silent at\n0.641" in text and "trained anew" not in text and "### Real" not in text
+    assert text.count("| metric | Toy | shuffled video |") == 2 and "Not scored" not in text
+    assert text.endswith("### Last\n\nWords.\n")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +95,7 @@ def test_weights_that_were_not_scored_have_a_card_that_says_so(folder):
 )  # fmt: skip
 def test_what_a_template_asks_for_must_be_there(folder, template):
     (folder.parent / "card.md").write_text(template)
-    with pytest.raises(V2AError, match="card.md cannot be rendered"):
+    with pytest.raises(V2AError, match=r"card\.md cannot be rendered"):
         render_card(folder, folder.parent / "card.md", TOY)
 
 

@@ -76,7 +76,7 @@ def test_a_damaged_file_gets_one_line(tmp_path, change):
     config = json.loads((tmp_path / FILE).read_text())
     change(config)
     (tmp_path / FILE).write_text(json.dumps(config))
-    with pytest.raises(V2AError, match="damaged.*score again") as error:
+    with pytest.raises(V2AError, match=r"damaged.*score again") as error:
         Results.read(tmp_path)
     assert "\n" not in str(error.value)
 

@@ -149,7 +149,7 @@ def compute_clip_features(
 
 
 def load_clip_features(folder: str | Path, recordings: int, first: int = 0) -> ClipFeatures:
-    """ClipFeatures of ``recordings`` recordings from number ``first`` on that :func:`compute_clip_features` left in ``folder``.
+    """What :func:`compute_clip_features` left in ``folder``: ``recordings`` recordings from number ``first`` on.
 
     Raises:
         UsageError: some are not there.

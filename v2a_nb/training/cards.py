@@ -29,7 +29,7 @@ from v2a_nb.errors import V2AError
 from v2a_nb.files import write_text
 from v2a_nb.training.results import FILE, Results, markdown
 
-CARD = "README.md"
+CARD, SCORES = "README.md", "## Scores"
 _MARK = re.compile(r"<!-- (\{[^{}]+\}) -->.*?<!-- / -->", re.DOTALL)
 
 
@@ -38,7 +38,7 @@ class Fields:
 
     Args:
         folder: of the weights.
-        results: theirs; left out, what lies in the folder, and where that has none, words that say so.
+        results: theirs; left out, what lies in the folder, perhaps none.
     """
 
     def __init__(self, folder: str | Path, results: Results | None = None) -> None:
@@ -47,9 +47,10 @@ class Fields:
             results = Results.read(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.parameters = _Lookup(lambda part: _parameters(folder / part / "model.safetensors"))
-        self.tables = _Lookup(lambda names: _tables(results, names.split()))
+        self.results = results = results or Results("these weights", "", ())
+        self.tables = _Lookup(lambda names: markdown(*(results[n] for n in names.split() if n in results)))
         self.cells = _Lookup(lambda name: _Lookup(lambda metric: _cell(results, name, metric)))
-        self.about = _Lookup(lambda name: results[name].settings if results and name in results else _NOTHING)
+        self.about = _Lookup(lambda name: results[name].settings)
 
 
 class _Lookup:
@@ -65,27 +66,17 @@ class _Lookup:
 class _Cell:
     """The number of a table's first subject as text; in brackets, that of another one."""
 
-    def __init__(self, text: str, others: Mapping[str, str] | _Lookup) -> None:
+    def __init__(self, text: str, others: Mapping[str, str]) -> None:
         self._text, self._others = text, others
 
     def __str__(self) -> str:
         return self._text
 
-    def __getitem__(self, subject: str) -> object:
+    def __getitem__(self, subject: str) -> str:
         return self._others[subject]
 
 
-_NOTHING = _Lookup(lambda _: "?")
-
-
-def _tables(results: Results | None, names: list[str]) -> str:
-    there = [results[name] for name in names if name in results] if results else []
-    return markdown(*there) if there else "*Not measured yet: run `v2a-nb score`.*"
-
-
-def _cell(results: Results | None, table: str, metric: str) -> _Cell:
-    if results is None or table not in results:
-        return _Cell("?", _NOTHING)
+def _cell(results: Results, table: str, metric: str) -> _Cell:
     texts = {row.subject: row.text for row in results[table].rows if row.metric == metric}
     return _Cell(results[table].row(metric).text, texts)
 
@@ -113,6 +104,9 @@ def _filled(template: str, fields: Mapping[str, object], where: str) -> str:
 def render_card(folder: str | Path, template: str | Path, results: Results | None = None) -> str:
     """A model card as Markdown.
 
+    Paragraphs that name tables that were not measured are left out, and so are headings with nothing below them. Where
+    nothing was measured, the section "Scores" says so.
+
     Args:
         folder: of weights, with ``config.json`` and perhaps ``results.json``.
         template: the file of the template.
@@ -121,7 +115,27 @@ def render_card(folder: str | Path, template: str | Path, results: Results | Non
     Raises:
         V2AError: the template names something that is not there, or ``results.json`` is damaged.
     """
-    return _filled(Path(template).read_text(encoding="utf-8"), vars(Fields(folder, results)), str(template))
+    fields = Fields(folder, results)
+    text = Path(template).read_text(encoding="utf-8").strip()
+    if SCORES in text and not fields.results.tables:
+        text = f"{text[: text.index(SCORES)]}{SCORES}\n\nNot scored yet: run `v2a-nb score`."
+    kept: list[str] = []
+    for block in reversed(text.split("\n\n")):
+        empty = not kept or (kept[-1].startswith("#") and _level(kept[-1]) <= _level(block))
+        if not (block.startswith("#") and empty) and _measured(block, fields.results):
+            kept.append(block)
+    return _filled("\n\n".join(reversed(kept)) + "\n", vars(fields), str(template))
+
+
+def _level(heading: str) -> int:
+    return len(heading) - len(heading.lstrip("#"))
+
+
+def _measured(block: str, results: Results) -> bool:
+    """Whether a paragraph names no table that is missing; of the tables that it joins, one is enough."""
+    named = re.findall(r"\{(?:about|cells)\[(\w+)\]", block)
+    joined = re.findall(r"\{tables\[([\w ]+)\]", block)
+    return all(n in results for n in named) and all(any(n in results for n in j.split()) for j in joined)
 
 
 def write_card(folder: str | Path, template: str | Path, results: Results | None = None) -> Path:
