@@ -86,9 +86,10 @@ def _train(args: argparse.Namespace) -> int:
     from v2a_nb.training.registry import train
 
     _threads()
+    settings = dict(setting.partition("=")[::2] for setting in args.set)
     path = train(
-        args.system, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed,
-        out=args.out or f"runs/{args.system}", resume=args.resume,
+        args.name, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
+        resume=args.resume, ablation=args.ablation, cache=args.cache, **settings,
     )  # fmt: skip
     print(path)
     return 0
@@ -217,6 +218,8 @@ def _levels(argv: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from v2a_nb.training.registry import RECIPES
+
     parser = argparse.ArgumentParser(
         prog="v2a-nb",
         description="A silent video goes in; a soundtrack that fits it comes out.",
@@ -281,18 +284,21 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(
         "train", _train, "train a system, or a network of the metrics, by its recipe",
-        "v2a-nb train vaura --preset tiny --out runs/vaura",
+        "v2a-nb train vaura --data folder:my_videos --out runs/mine",
     )  # fmt: skip
-    p.add_argument(
-        "system",
-        help="vaura; egosonics; action2sound; vocoder; av_sim (with the pool of retrieval); av_sync; vaas (alignment "
-        "score); summary (video summarization); material and ambience (classifiers of the truth metrics)",
-    )
+    p.add_argument("name", choices=RECIPES, metavar="NAME", help="; ".join(f"{k}: {v[1]}" for k, v in RECIPES.items()))
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
-    p.add_argument("--data", help="folder in which what is rendered is kept; vaas and summary can share theirs")
-    p.add_argument("--steps", type=int, help="of the last stage; the others and what is rendered shrink with it")
+    p.add_argument(
+        "--data", metavar="SOURCE",
+        help="what to learn from: strike:seed=0,clips=5000,variety=wide, folder:PATH, or csv:FILE with columns video "
+        "and text (default: the Strike World that the shipped weights learned from)",
+    )  # fmt: skip
+    p.add_argument("--steps", type=int, help="of the last stage; the others and the clips shrink with it")
     p.add_argument("--seed", type=_seed, default=0)
-    p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/SYSTEM)")
+    p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/NAME)")
+    p.add_argument("--cache", metavar="DIR", help="folder for features of clips, which runs may share (default: OUT)")
+    p.add_argument("--ablation", metavar="A", help="train only the last stage anew, with this difference")
+    p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of the recipe")
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")
 
     p = command(

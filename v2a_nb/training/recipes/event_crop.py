@@ -8,7 +8,6 @@ that followed. Near misses are the negatives that this exists for.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from v2a_nb.audio import targets
 from v2a_nb.errors import V2AError
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, Glimpse, centroids
 from v2a_nb.models.video_encoders.strike import StrikeVision
-from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.loop import BatchOf, OptimConfig
+from v2a_nb.training.recipe import Stage
 
 SHIFT = 6  # pixels by which training moves the pictures, at most
 JITTER = 2.0  # pixels by which it moves the fovea, standard deviation
@@ -41,7 +41,7 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
     found, heads = [], []
     glimpse = encoder.glimpse
     for i in range(0, min(clips, len(frames)), 8):
-        pictures = torch.from_numpy(frames[i : min(i + 8, clips)].copy()).permute(0, 1, 4, 2, 3).float() / 255
+        pictures = torch.from_numpy(frames[i : min(i + 8, clips)]).permute(0, 1, 4, 2, 3).float() / 255
         pictures.requires_grad_(True)
         when, _, attention = encoder.streams(pictures)
         logits = encoder.flux(when)
@@ -83,7 +83,7 @@ def gather(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: i
     glimpse = encoder.glimpse
     for i in range(first, last, 8):
         stop = min(i + 8, last)
-        pictures = torch.from_numpy(frames[i:stop].copy()).permute(0, 1, 4, 2, 3).float() / 255
+        pictures = torch.from_numpy(frames[i:stop]).permute(0, 1, 4, 2, 3).float() / 255
         when, _, attention = encoder.streams(pictures)
         flux = encoder.flux(when).sigmoid()
         peaks = glimpse.peaks(flux)
@@ -126,8 +126,8 @@ class EventCropTraining(nn.Module):
         return {"loss": touch + 3.0 * colour, "touch": touch, "colour": colour, "right": right}
 
 
-def batches(frames: np.ndarray, examples: dict[str, np.ndarray], size: int, seed: int):
-    """From a step to random examples: moved, mirrored, relit."""
+def batches(frames, examples: dict[str, np.ndarray], size: int, seed: int) -> BatchOf:
+    """From a number to random examples: moved, mirrored, relit."""
 
     def batch_of(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, step])
@@ -152,25 +152,15 @@ def batches(frames: np.ndarray, examples: dict[str, np.ndarray], size: int, seed
     return batch_of
 
 
-def train_event_crop(
-    encoder: StrikeVision,
-    frames: np.ndarray,
-    examples: dict[str, np.ndarray],
-    out: str | Path,
-    *,
-    steps: int,
-    batch_size: int = 64,
-    seed: int = 0,
-    resume: bool = False,
-) -> StrikeVision:
-    """Train ``encoder.glimpse`` on gathered examples; the rest of the encoder is not touched.
+def event_crop_stage(
+    encoder: StrikeVision, frames, examples: dict[str, np.ndarray], *, steps: int, batch_size: int = 64, seed: int = 0
+) -> Stage:
+    """The stage that trains the event crops on gathered examples; the rest of the encoder is not touched.
 
     Args:
         frames: uint8 [clips, T, 64, 64, 3], the array that ``examples`` were gathered from.
     """
     torch.manual_seed(seed)
     module = EventCropTraining(Glimpse(encoder.config.glimpse, encoder.config.when_dim))
-    plan = OptimConfig(steps=steps, lr=2e-3, warmup=60, weight_decay=5e-2, seed=seed)
-    trained = fit(module, batches(frames, examples, batch_size, seed), plan, out, resume=resume)
-    encoder.glimpse = trained.glimpse
-    return encoder.eval()
+    optim = OptimConfig(steps=steps, lr=2e-3, warmup=60, weight_decay=5e-2, seed=seed)
+    return Stage("vision/glimpse", module, batches(frames, examples, batch_size, seed), optim)

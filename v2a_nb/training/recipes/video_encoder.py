@@ -7,8 +7,6 @@ Three losses, all from the clip's own sound: the flux at 5 ms (timing), the spec
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,8 @@ from torch import Tensor, nn
 
 from v2a_nb.audio import targets
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
-from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.loop import BatchOf, OptimConfig
+from v2a_nb.training.recipe import Stage
 
 SEGMENT = 32  # tokens: 0.64 s
 
@@ -68,8 +67,8 @@ class Pretraining(nn.Module):
         return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 
 
-def batches(frames: np.ndarray, mels: np.ndarray, size: int, seed: int):
-    """From a step to a batch: random clips, mirrored, recoloured, cropped and slowed at random."""
+def batches(frames, mels, size: int, seed: int) -> BatchOf:
+    """From a number to a batch: random clips, mirrored, recoloured, cropped and slowed at random."""
 
     def batch_of(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, step])
@@ -103,25 +102,13 @@ def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.stack(out)
 
 
-def train_pretraining(
-    frames: np.ndarray,
-    mels: np.ndarray,
-    out: str | Path,
-    *,
-    steps: int,
-    batch_size: int = 16,
-    seed: int = 0,
-    **how: object,
-) -> Pretraining:
-    """Pre-train the encoder on pictures and the log-mels of their sounds.
+def pretraining_stage(frames, mels, *, steps: int, batch_size: int = 16, seed: int = 0) -> Stage:
+    """The stage that pre-trains the encoder on pictures and the log-mels of their sounds.
 
     Args:
-        frames: uint8 [N, T, 64, 64, 3] at 25 fps (a memory map will do).
+        frames: uint8 [N, T, 64, 64, 3] at 25 fps.
         mels: float [N, 40, 8 T], from :func:`v2a_nb.audio.targets.log_mel`.
-        out: folder for the log and the state.
-        how: ``resume``, ``eval_fn``, ``eval_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
     """
     torch.manual_seed(seed)
-    module = Pretraining()
-    plan = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
-    return fit(module, batches(frames, mels, batch_size, seed), plan, out, **how)
+    optim = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
+    return Stage("vision", Pretraining(), batches(frames, mels, batch_size, seed), optim)
