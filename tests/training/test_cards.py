@@ -23,7 +23,7 @@ TOY = Results(
 )  # fmt: skip
 TEMPLATE = """# Toy
 
-{parameters[.]} and {parameters[part]} parameters, {config[steps]:,} steps, {config[budget][recordings]} recordings.
+{parameters[.]} and {parameters[net]} parameters, {config[steps]:,} steps, {config[budget][recordings]} recordings.
 
 ## Scores
 
@@ -50,9 +50,12 @@ Words.
 def folder(tmp_path):
     (tmp_path / "weights" / "part").mkdir(parents=True)
     folder = tmp_path / "weights"
-    (folder / "config.json").write_text(json.dumps({"steps": 2400, "budget": {"recordings": 7}}))
+    (folder / "config.json").write_text(
+        json.dumps({"steps": 2400, "budget": {"recordings": 7}, "parts": {"net": "part"}})
+    )
     save_file({"a": np.zeros((1000, 1200), np.float16), "b": np.zeros((), np.float16)}, folder / "model.safetensors")
     save_file({"a": np.zeros(10000, np.float16)}, folder / "part" / "model.safetensors")
+    (folder / "part" / "config.json").write_text("{}")
     (tmp_path / "card.md").write_text(TEMPLATE)
     return folder
 
@@ -89,11 +92,19 @@ def test_what_was_not_measured_is_left_out_with_its_heading(folder):
 
 
 @pytest.mark.parametrize(
-    "template",
-    ["{config[none]}", "{tables}{nothing}", "{cells[scores][fad]}", "{cells[scores][near_miss_silent][nobody]}",
-     "{about[scores][none]}", "{parameters[none]}", "{config[steps]:q}", "{"],
+    "field",
+    ["config[history]", "config[budget][none]", "cells[scores][fad]", "cells[scores][near_miss_silent][nobody]",
+     "about[scores][none]", "about[real][clips]", "tables[real other]", "parameters[none]"],
 )  # fmt: skip
-def test_what_a_template_asks_for_must_be_there(folder, template):
+def test_a_paragraph_that_cannot_be_filled_in_is_left_out(folder, field):
+    (folder.parent / "card.md").write_text(
+        f"# Toy\n\n{{config[steps]}}\n\nHere: {{{field}}}.\n\n## More\n\n{{{field}}}\n"
+    )
+    assert render_card(folder, folder.parent / "card.md", TOY) == "# Toy\n\n2400\n"
+
+
+@pytest.mark.parametrize("template", ["{tables.at.all}", "{config[steps]:q}", "{"])
+def test_a_template_that_is_no_format_is_refused(folder, template):
     (folder.parent / "card.md").write_text(template)
     with pytest.raises(V2AError, match=r"card\.md cannot be rendered"):
         render_card(folder, folder.parent / "card.md", TOY)
@@ -114,5 +125,5 @@ def test_a_document_keeps_its_prose_and_renews_its_numbers(folder):
 
 
 def test_a_mark_that_names_nothing_is_refused(folder):
-    with pytest.raises(V2AError, match=r"the document, \{other.tables\[a\]\} cannot be rendered"):
+    with pytest.raises(V2AError, match=r"the document: \{other.tables\[a\]\} names nothing"):
         render_document("<!-- {other.tables[a]} --><!-- / -->", {"toy": Fields(folder)})

@@ -10,10 +10,12 @@ A template is Markdown with fields of :meth:`str.format`, for example ``{tables[
     one number, of the first subject or of the one that is named;
 ``about[TABLE][KEY]``
     a setting of a measurement, such as ``clips``, ``seed``, ``command`` or ``version``;
-``parameters[FOLDER]``
-    how many parameters the weights in a folder have, seen from these; ``parameters[.]`` are their own.
+``parameters[PART]``
+    how many parameters a part of the weights has, by its name in ``config["parts"]``; ``parameters[.]`` are their own.
 
-A card (:func:`write_card`) has a template file. A document such as the README is its own template: what stands between
+A card (:func:`write_card`) has a template file, of which the paragraphs are left out that name what was not measured, or
+what ``config.json`` does not say: so one template serves shipped weights, which have a ``history``, and those of a run
+that was never scored. A document such as the README is its own template: what stands between
 ``<!-- {FIELD} -->`` and ``<!-- / -->`` is put in anew by :func:`render_document`, whose fields begin with the name of
 the weights: ``<!-- {vaura.cells[scores][onset_f1_50ms]} -->``.
 """
@@ -25,8 +27,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from v2a_nb.errors import V2AError
+from v2a_nb.errors import V2AError, WeightsError
 from v2a_nb.files import write_text
+from v2a_nb.hub import find_weights, parts_of
 from v2a_nb.training.results import FILE, Results, markdown
 
 CARD, SCORES = "README.md", "## Scores"
@@ -46,9 +49,10 @@ class Fields:
         if results is None and (folder / FILE).exists():
             results = Results.read(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        self.parameters = _Lookup(lambda part: _parameters(folder / part / "model.safetensors"))
+        parts = {".": folder, **parts_of(folder, self.config)}
+        self.parameters = _Lookup(lambda part: _parameters(find_weights(str(parts[part])) / "model.safetensors"))
         self.results = results = results or Results("these weights", "", ())
-        self.tables = _Lookup(lambda names: markdown(*(results[n] for n in names.split() if n in results)))
+        self.tables = _Lookup(lambda names: _joined(results, names.split()))
         self.cells = _Lookup(lambda name: _Lookup(lambda metric: _cell(results, name, metric)))
         self.about = _Lookup(lambda name: results[name].settings)
 
@@ -76,6 +80,13 @@ class _Cell:
         return self._others[subject]
 
 
+def _joined(results: Results, names: list[str]) -> str:
+    there = [results[name] for name in names if name in results]
+    if not there:
+        raise KeyError(" ".join(names))
+    return markdown(*there)
+
+
 def _cell(results: Results, table: str, metric: str) -> _Cell:
     texts = {row.subject: row.text for row in results[table].rows if row.metric == metric}
     return _Cell(results[table].row(metric).text, texts)
@@ -94,18 +105,11 @@ def _product(shape: list[int]) -> int:
     return shape[0] * _product(shape[1:]) if shape else 1
 
 
-def _filled(template: str, fields: Mapping[str, object], where: str) -> str:
-    try:
-        return template.format_map(fields)
-    except (KeyError, IndexError, AttributeError, ValueError, TypeError, OSError) as error:
-        raise V2AError(f"{where} cannot be rendered: {type(error).__name__}: {error}") from error
-
-
 def render_card(folder: str | Path, template: str | Path, results: Results | None = None) -> str:
     """A model card as Markdown.
 
-    Paragraphs that name tables that were not measured are left out, and so are headings with nothing below them. Where
-    nothing was measured, the section "Scores" says so.
+    Paragraphs that cannot be filled in are left out, and so are headings with nothing below them. Where nothing was
+    measured, the section "Scores" says so.
 
     Args:
         folder: of weights, with ``config.json`` and perhaps ``results.json``.
@@ -113,7 +117,7 @@ def render_card(folder: str | Path, template: str | Path, results: Results | Non
         results: of the weights, where they do not lie in the folder.
 
     Raises:
-        V2AError: the template names something that is not there, or ``results.json`` is damaged.
+        V2AError: the template is no format, or ``results.json`` is damaged.
     """
     fields = Fields(folder, results)
     text = Path(template).read_text(encoding="utf-8").strip()
@@ -121,21 +125,21 @@ def render_card(folder: str | Path, template: str | Path, results: Results | Non
         text = f"{text[: text.index(SCORES)]}{SCORES}\n\nNot scored yet: run `v2a-nb score`."
     kept: list[str] = []
     for block in reversed(text.split("\n\n")):
-        empty = not kept or (kept[-1].startswith("#") and _level(kept[-1]) <= _level(block))
-        if not (block.startswith("#") and empty) and _measured(block, fields.results):
-            kept.append(block)
-    return _filled("\n\n".join(reversed(kept)) + "\n", vars(fields), str(template))
+        if block.startswith("#"):
+            if kept and not (kept[-1].startswith("#") and _level(kept[-1]) <= _level(block)):
+                kept.append(block)
+            continue
+        try:
+            kept.append(block.format_map(vars(fields)))
+        except (KeyError, IndexError, WeightsError):
+            continue  # not measured, or not said
+        except (AttributeError, ValueError, TypeError) as error:
+            raise V2AError(f"{template} cannot be rendered: {type(error).__name__}: {error}") from error
+    return "\n\n".join(reversed(kept)) + "\n"
 
 
 def _level(heading: str) -> int:
     return len(heading) - len(heading.lstrip("#"))
-
-
-def _measured(block: str, results: Results) -> bool:
-    """Whether a paragraph names no table that is missing; of the tables that it joins, one is enough."""
-    named = re.findall(r"\{(?:about|cells)\[(\w+)\]", block)
-    joined = re.findall(r"\{tables\[([\w ]+)\]", block)
-    return all(n in results for n in named) and all(any(n in results for n in j.split()) for j in joined)
 
 
 def write_card(folder: str | Path, template: str | Path, results: Results | None = None) -> Path:
@@ -156,7 +160,10 @@ def render_document(text: str, fields: Mapping[str, object], where: str = "the d
     """
 
     def put(found: re.Match) -> str:
-        value = _filled(found[1], fields, f"{where}, {found[1]}")
+        try:
+            value = found[1].format_map(fields)
+        except (KeyError, IndexError, AttributeError, ValueError, TypeError, WeightsError) as error:
+            raise V2AError(f"{where}: {found[1]} names nothing: {type(error).__name__}: {error}") from error
         value = f"\n\n{value}\n\n" if "\n" in value else value
         return f"<!-- {found[1]} -->{value}<!-- / -->"
 
