@@ -58,7 +58,7 @@ def main() -> None:
         item.clip, {"V-AURA (tiny)": sound, "true sound": item.clip.sound}, events=item.truth["events"],
         title=item.narration,
     )  # fmt: skip
-    v2a.save_mp4(HERE / "player.mp4", item.clip, sound)
+    v2a.save_mp4(item.clip, sound, HERE / "player.mp4")
     with tempfile.TemporaryDirectory() as folder:
         shots = pictures(player.save(Path(folder) / "player.html"), SECONDS)
     path = HERE / "player.webp"

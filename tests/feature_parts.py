@@ -55,4 +55,4 @@ def small_video(path: Path, seconds: float = 3.0, seed: int = 0, sound: bool = T
         wave[at : at + 1600] += 0.5 * np.sin(2 * np.pi * rng.uniform(400, 2000) * t) * np.exp(-40 * t)
     clip = Clip(frames, fps=float(fps))
     path.parent.mkdir(parents=True, exist_ok=True)
-    return media.save_mp4(path, clip, Sound(wave.astype(np.float32).clip(-1, 1), rate) if sound else None)
+    return media.save_mp4(clip, Sound(wave.astype(np.float32).clip(-1, 1), rate) if sound else None, path)

@@ -34,7 +34,7 @@ def tone(level: float, seconds: float = 1.0) -> Sound:
 
 def still(path: Path, heard: Sound | None, seconds: float = 1.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    media.save_mp4(path, Clip(np.full((round(10 * seconds), 32, 32, 3), 90, np.uint8), fps=10, sound=heard))
+    media.save_mp4(Clip(np.full((round(10 * seconds), 32, 32, 3), 90, np.uint8), fps=10, sound=heard), None, path)
 
 
 def loud_is_speech(heard: Sound) -> dict[str, float]:

@@ -89,14 +89,16 @@ def test_the_target_gives_the_latents_back(prediction: str):
 
 
 @pytest.mark.parametrize("noise", KINDS[:2])
-def test_the_loss_is_zero_for_who_knows_and_one_for_who_says_nothing(noise: NoiseSchedule):
-    latents = torch.zeros(64, 4, 4, 4)
-    knows = diffusion_loss(oracle(noise, 0.0, 1e-9), latents, noise, generator=seeded())["loss"]
-    silent = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents + 0, noise, generator=seeded())
-    assert knows < 1e-6
-    assert silent["mse"].shape == (64,)
-    if noise.prediction == "epsilon":
-        assert silent["loss"].item() == pytest.approx(1.0, abs=0.05)
+def test_the_loss_is_zero_for_the_right_answer_and_the_targets_power_for_zeros(noise: NoiseSchedule):
+    latents, t = torch.full((32, 4, 8, 8), 1.5), torch.arange(16, 1000, 31)
+    right = diffusion_loss(oracle(noise, 1.5, 1e-9), latents, noise, generator=seeded(), t=t)
+    wrong = diffusion_loss(oracle(noise, -1.5, 1e-9), latents, noise, generator=seeded(), t=t)
+    zeros = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents, noise, generator=seeded(), t=t)
+    assert right["loss"] < 1e-6 and (wrong["mse"] > 0.01).all() and wrong["loss"] > 1
+    signal = alphas_cumprod(noise)[t].float()  # the target is the noise, or sqrt(signal) noise - sqrt(1 - signal) 1.5
+    power = torch.ones(32) if noise.prediction == "epsilon" else signal + (1 - signal) * 1.5**2
+    assert zeros["mse"].shape == (32,) and torch.allclose(zeros["mse"], power, rtol=0.35)
+    assert zeros["loss"].item() == pytest.approx(power.mean().item(), rel=0.05)
 
 
 def test_the_loss_is_the_same_for_the_same_seed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.scores.base import Job
@@ -34,6 +35,14 @@ def test_codebooks_are_used_and_each_lowers_the_distance(rows):
 
 def test_ambience_keeps_its_level(rows):
     assert rows["ambience_bias"] and all(abs(bias) < 2 for bias in rows["ambience_bias"].values())
+
+
+def test_decoding_computes_little(rows):
+    model = TinyCodec.from_pretrained("codec")
+    codes = model.encode(torch.zeros(1, 40960))  # 2.56 s
+    with FlopCounterMode(display=False) as counted:
+        model.decode(codes)
+    assert counted.get_total_flops() < 0.45e9 and rows["scores"]["cpu_s", TITLE] > 0
 
 
 def test_tables_name_their_clips():

@@ -220,18 +220,19 @@ def _evaluate(
         ema.restore(trained)
     sample = numbers.pop("sample", None)
     if sample is not None:
-        media.save_wav(out / "samples" / f"{step}.wav", sample)
+        media.save_wav(sample, out / "samples" / f"{step}.wav")
     return numbers
 
 
 class _AveragedBuffers:
     """The mean of the buffers that the batches of a step leave, whichever process computes them.
 
-    Every batch starts from the buffers that the step began with. With one batch a step nothing is done.
+    Every batch starts from the buffers that the step began with; of numbers that are counted, the last batch's count
+    stays. With one batch a step nothing is done.
     """
 
     def __init__(self, module: nn.Module, batches: int) -> None:
-        self.buffers = [b for b in module.buffers() if b.is_floating_point()] if batches > 1 else []
+        self.buffers = list(module.buffers()) if batches > 1 else []
         self.batches = batches
         self.before = [b.clone() for b in self.buffers]
         self.sums = [torch.zeros_like(b) for b in self.buffers]
@@ -246,7 +247,8 @@ class _AveragedBuffers:
 
     def average(self, accelerator) -> None:
         for total, buffer in zip(self.sums, self.buffers, strict=True):
-            buffer.copy_(accelerator.reduce(total, "sum") / self.batches)
+            if buffer.is_floating_point():
+                buffer.copy_(accelerator.reduce(total, "sum") / self.batches)
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -185,8 +185,9 @@ def explore_ambience(
         UsageError: not a clip, a system that is told no ambience, or levels that cannot be meant.
 
     Examples:
-        >>> explorer = explore_ambience(system, item.clip, truth=item.truth)      # doctest: +SKIP
-        >>> explorer.curve.follows                                                 # doctest: +SKIP
+        >>> from v2a_nb import load
+        >>> explorer = explore_ambience(load("action2sound"), item.clip, (-70, -40), truth=item.truth)
+        >>> explorer.curve.follows
         True
     """
     return AmbienceExplorer(system, clip, levels, condition, seed, truth, title, options)

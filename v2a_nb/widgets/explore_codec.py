@@ -119,8 +119,8 @@ def explore_codec(
         WeightsError: no such weights.
 
     Examples:
-        >>> explorer = explore_codec(sound)                                      # doctest: +SKIP
-        >>> explorer.at(codebooks=1).numbers["kbit/s"]                             # doctest: +SKIP
+        >>> explorer = explore_codec(sound)
+        >>> explorer.at(codebooks=1).numbers["kbit/s"]
         0.4
     """
     if codec is None or isinstance(codec, str | Path):

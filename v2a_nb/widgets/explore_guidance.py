@@ -218,9 +218,10 @@ def explore_guidance(
         UsageError: not a clip, a system without guidance, or values that cannot be meant.
 
     Examples:
-        >>> explorer = explore_guidance(vaura, item.clip, truth=item.truth)     # doctest: +SKIP
-        >>> [row["mean"] for row in explorer.summary]                             # doctest: +SKIP
-        [0.62, 0.8, 0.71]
+        >>> from v2a_nb import load
+        >>> explorer = explore_guidance(load("vaura"), item.clip, (1, 2), (0,), truth=item.truth)
+        >>> [row["guidance"] for row in explorer.summary]
+        [1, 2]
     """
     return GuidanceExplorer(system, clip, guidances, seeds, temperature, truth, chosen, title, options)
 

@@ -65,10 +65,10 @@ def listening_test(
         UsageError: trials that do not belong together, or an ``out`` of another test.
 
     Examples:
-        >>> test = listening_test(trials, out="anna.csv", listener="anna", true="recorded")  # doctest: +SKIP
-        >>> test                                 # runs in the notebook                     # doctest: +SKIP
-        >>> test.save("anna.html")               # or in any browser, without a kernel      # doctest: +SKIP
-        >>> test.analyse()                       # shares with intervals                    # doctest: +SKIP
+        >>> trials = {"a": (clip, {"one system": sound, "another": sound.gain(-20)})}
+        >>> test = listening_test(trials, out="anna.csv", listener="anna")
+        >>> page = test.save("anna.html")  # for any browser, without a kernel; a notebook shows ``test`` itself
+        >>> test.analyse()  # doctest: +SKIP
     """
     options = {"several": several, "true": true, "shuffled": shuffled, "controls": controls, "repeats": repeats}
     return ListeningTest(trials, kind, out, listener, seed, **options)

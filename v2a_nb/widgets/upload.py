@@ -118,8 +118,8 @@ def soundtrack(
     sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
     report("writing the files ...")
     wav, mp4 = _free(Path(out), stem)
-    media.save_wav(wav, sound)
-    media.save_mp4(mp4, clip, sound)
+    media.save_wav(sound, wav)
+    media.save_mp4(clip, sound, mp4)
     player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
     return Made(clip, sound, player, wav, mp4)
 

@@ -27,7 +27,7 @@ from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw
 
 CONFIG = replace(SMALL, video_dim=384)
-CONFIG = replace(TrainConfig().scaled(0.002), batch_size=4)
+TRAIN = replace(TrainConfig().scaled(0.002), batch_size=4)
 
 
 class Killed(Exception):
@@ -41,7 +41,7 @@ def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("egosonics")
     eyes = StrikeVision().save_pretrained(root / "eyes")
     how = {"config": CONFIG, "autoencoder": SMALL_AUTOENCODER, "encoder": eyes, "data": root / "cache"}
-    how |= {"budget": CONFIG, "say": lambda line: None}
+    how |= {"budget": TRAIN, "say": lambda line: None}
     assert train_egosonics(root / "run", **how) == root / "run" / "weights"
     return how, root / "run"
 
@@ -60,7 +60,7 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), seed=0)
     assert sound.n == 8000 and sound.sample_rate == 16000
     card = system.card
-    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, CONFIG.steps)
+    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, TRAIN.steps)
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.8 and card["round_trip"]["onset_f1_50ms_picture"] > 0.7
     assert card["versions"]["torch"] and card["encoder"].startswith("vision@")
     assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "autoencoder"}
@@ -116,7 +116,7 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     monkeypatch.setattr(Stage, "forward", lambda self, batch: trained.append(self.name) or forward(self, batch))
     monkeypatch.setattr(first_stage, "fit", None)
     before = (out / "weights" / "model.safetensors").read_bytes()
-    budget = replace(CONFIG, steps=2)
+    budget = replace(TRAIN, steps=2)
     weights = train_egosonics(out, **{**how, "budget": budget}, ablation="fps4")
     assert trained == ["syncronet"] * 2
     assert weights == out / "ablations" / "fps4" / "weights"
@@ -140,7 +140,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
     with pytest.raises(V2AError, match="another seed"):
         train_egosonics(out, **how, seed=1, resume=True)
     with pytest.raises(V2AError, match="another base_steps"):
-        train_egosonics(out, **{**how, "budget": replace(CONFIG, base_steps=9)}, ablation="fps15")
+        train_egosonics(out, **{**how, "budget": replace(TRAIN, base_steps=9)}, ablation="fps15")
     with pytest.raises(UsageError, match="no ablation"):
         train_egosonics(tmp_path, **how, ablation="fps24")
     with pytest.raises(UsageError, match="words"):
@@ -214,7 +214,7 @@ def test_the_video_is_not_used_before_the_first_step(made):
     how, out = made
     system = load("egosonics", out / "weights")
     scenes = compute_latent_dataset(
-        how["data"] / "videos", recordings=CONFIG.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
+        how["data"] / "videos", recordings=TRAIN.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
     )
     latents = np.load(out / "latents" / "videos" / "latents.npy")
     data = recipe._Data(scenes, latents, system.words.ids(scenes.narrations), 8)
@@ -230,7 +230,7 @@ def test_the_video_is_not_used_before_the_first_step(made):
 
 def test_scenes_are_clips_of_the_world_with_their_truth(made, tmp_path):
     how, _ = made
-    scenes = compute_latent_dataset(how["data"] / "sounds", recordings=CONFIG.sound_recordings)
+    scenes = compute_latent_dataset(how["data"] / "sounds", recordings=TRAIN.sound_recordings)
     assert scenes.images.shape == (4 * PER_RECORDING, 1, 64, 512) and scenes.images.dtype == np.float16
     assert scenes.vectors is None
     which = np.array([1, 6])
@@ -243,13 +243,13 @@ def test_scenes_are_clips_of_the_world_with_their_truth(made, tmp_path):
         image = scenes.stft.to_image(torch.from_numpy(wave[None]))[0].numpy()
         assert np.abs(scenes.images[i] - image).max() < 1e-3
     with pytest.raises(UsageError, match="other clips"):
-        compute_latent_dataset(how["data"] / "sounds", recordings=CONFIG.sound_recordings, seed=1)
+        compute_latent_dataset(how["data"] / "sounds", recordings=TRAIN.sound_recordings, seed=1)
 
 
 def test_vectors_are_what_generation_will_see(made):
     how, _ = made
     scenes = compute_latent_dataset(
-        how["data"] / "videos", recordings=CONFIG.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
+        how["data"] / "videos", recordings=TRAIN.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
     )
     take = Take(draw(1000, int(scenes.recordings[5])), Settings(SECONDS, 64))
     clip = take.clip(scenes.starts[5] / 16000, "x").clip

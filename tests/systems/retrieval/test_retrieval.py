@@ -225,7 +225,7 @@ def test_only_rooms_of_the_world_can_be_made_quiet(system):
 
 def test_sounds_of_files_are_read_again(tmp_path):
     model = small_model()
-    media.save_mp4(tmp_path / "kitchen.mp4", noise_clip(4.0), noise_clip(4.0).sound)
+    media.save_mp4(noise_clip(4.0), noise_clip(4.0).sound, tmp_path / "kitchen.mp4")
     pool = Pool.of_files(model, [tmp_path / "kitchen.mp4"])
     assert [s.start_s for s in pool.sources] == [0.0, 1.5, 3.0] and pool.sources[2].duration_s == pytest.approx(1.0)
     whole = media.open(tmp_path / "kitchen.mp4").sound.mono().resample(RATE)
@@ -233,7 +233,7 @@ def test_sounds_of_files_are_read_again(tmp_path):
     assert part.n == 24000
     assert np.corrcoef(part.samples[0], whole.samples[0][24000:48000])[0, 1] > 0.999
     pool_module._file.cache_clear()
-    media.save_mp4(tmp_path / "kitchen.mp4", noise_clip(1.2), noise_clip(1.2).sound)
+    media.save_mp4(noise_clip(1.2), noise_clip(1.2).sound, tmp_path / "kitchen.mp4")
     with pytest.raises(MediaError, match="ends before"):
         pool.sound(2)
     pool_module._file.cache_clear()
