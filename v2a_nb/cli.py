@@ -115,12 +115,11 @@ def _score(args: argparse.Namespace) -> int:
     if args.render:
         for path in registry.render():
             print(path)
-    elif args.name is None or (args.name == "real") != (args.folder is not None):
-        raise UsageError("give a name, such as v2a-nb score vaura; real needs a folder of clips, other names take none")
-    elif args.name == "real":
-        registry.score_real(args.folder, keep=args.keep, json=args.json)
     else:
-        registry.score(args.name, weights=args.weights, clips=args.clips, run=args.of_run, json=args.json)
+        registry.score(
+            args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
+            json=args.json,
+        )  # fmt: skip
     return 0
 
 

@@ -52,86 +52,82 @@ NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
 
 
 def score(
-    name: str,
+    name: str | None,
+    folder: str | Path | None = None,
     *,
     weights: str | Path | None = None,
     clips: int | None = None,
     run: str | Path | None = None,
+    keep: bool = False,
     json: str | Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Results:
-    """Measure everything that is measured of some weights, and write ``results.json`` and the card beside them.
+    """Measure all that is measured of some weights, and write ``results.json`` and the card beside them.
 
     Args:
-        name: out of :data:`NAMES`.
+        name: out of :data:`NAMES`, or ``"real"``: all systems on real clips, which writes nothing beside weights.
+        folder: of the real clips.
         weights: a folder with other weights of that kind; left out, the shipped ones.
         clips: at most so many in each part, for a look: then nothing is written beside the weights.
         run: folder of a run whose ablations are measured as well.
+        keep: put the numbers on real clips into the systems' ``results.json``.
         json: the results are also written to this file.
         say: receives each table as it is there, and one line before each part.
 
     Raises:
-        UsageError: an unknown name, no clips, or a run without ablations.
+        UsageError: an unknown name, options that do not go together, no clips, or a run without ablations.
         WeightsError: there are no such weights.
+        MediaError: a real clip that cannot be read.
     """
-    if name not in NAMES:
-        raise UsageError(f"nothing is known of how to score {name!r}; there is {', '.join(NAMES)} and real")
+    if name != "real" and name not in NAMES:
+        raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(NAMES)} and real")
+    if (name == "real") != (folder is not None):
+        raise UsageError("real needs a folder of clips; other names take none")
+    if keep and name != "real":
+        raise UsageError("--keep belongs to real; other scores are kept unless --clips is given")
+    if name == "real" and not weights is clips is run is None:
+        raise UsageError("real takes neither --weights, nor --clips, nor --run")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
-    folder = find_weights(str(weights or name))
     job = Job(name, str(weights or name), clips, None if run is None else Path(run), say)
-    tables: list[Table] = []
-    for part in SCORES[name].parts:
-        file, function = part.split(":")
-        for table in getattr(import_module(f"v2a_nb.scores.{file}"), function)(job):
-            say(str(table))
-            tables.append(table)
-    before = Results.read(folder) if (folder / FILE).exists() else Results(name, "", ())
-    results = replace(before, weights=digest_of(folder)).updated(tables)
+    results = _score_real(job, folder, keep) if folder is not None else _score_weights(job, weights is None)
     if json is not None:
         write_text(json, results.dumps())
-    if clips is None:
-        results.write(folder)
-        if weights is None:
-            render()
-        else:
-            write_card(folder, PACKAGE / SCORES[name].template)
     return results
 
 
-def score_real(
-    folder: str | Path,
-    *,
-    keep: bool = False,
-    json: str | Path | None = None,
-    say: Callable[[str], None] = print,
-) -> dict[str, Table]:
-    """Onset F1 of all systems on real clips with ``onsets.tsv``.
+def _score_weights(job: Job, shipped: bool) -> Results:
+    folder = find_weights(job.weights)
+    tables: list[Table] = []
+    for part in SCORES[job.name].parts:
+        file, function = part.split(":")
+        for table in getattr(import_module(f"v2a_nb.scores.{file}"), function)(job):
+            job.say(str(table))
+            tables.append(table)
+    before = Results.read(folder) if (folder / FILE).exists() else Results(job.name, "", ())
+    results = replace(before, weights=digest_of(folder)).updated(tables)
+    if job.clips is None:
+        results.write(folder)
+        if shipped:
+            render()
+        else:
+            write_card(folder, PACKAGE / SCORES[job.name].template)
+    return results
 
-    Args:
-        folder: of the clips.
-        keep: put the tables into the ``results.json`` of the shipped weights.
-        json: the tables are also written to this file.
-        say: receives the tables, and one line before each system.
 
-    Raises:
-        UsageError, MediaError: the table or a video cannot be read.
-    """
+def _score_real(job: Job, folder: str | Path, keep: bool) -> Results:
     from v2a_nb.scores.real import real
 
-    tables = real(Job("real", "", say=say), folder)
+    tables = real(job, folder)
     for name, table in tables.items():
-        say(f"{name}\n{table}")
-    if json is not None:
-        merged = Results("real", "", tuple(replace(table, name=name) for name, table in tables.items()))
-        write_text(json, merged.dumps())
-    if keep:
-        for name, table in tables.items():
+        job.say(f"{name}: {table}")
+        if keep:
             results = Results.read(SHIPPED / name)
-            kept = (*(t for t in results.tables if t.name != table.name), table)
-            replace(results, tables=kept).write(SHIPPED / name)
+            kept = tuple(t for t in results.tables if t.name != table.name)
+            replace(results, tables=(*kept, table)).write(SHIPPED / name)
+    if keep:
         render()
-    return tables
+    return Results("real", "", tuple(replace(table, name=name) for name, table in tables.items()))
 
 
 def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
@@ -167,7 +163,8 @@ SUMMARY = ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "cpu_s_per_
 
 def summary() -> str:
     """The README's table: all systems, and the controls of the first one, by the metrics that say most."""
-    found = {name: Results.read(SHIPPED / name)["scores"] for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
+    results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
+    found = {name: some["scores"] for name, some in results.items() if "scores" in some}
     lines = [(table, table.subjects[0], SYSTEMS[name]) for name, table in found.items()]
     lines += [(table, subject, title) for table in [*found.values()][:1] for subject, title in CONTROLS.items()]
     rows = [
