@@ -22,9 +22,7 @@ from v2a_nb.metrics.summarization.metric import (
     SummaryConfig,
     codec_vectors,
     cosine,
-    load_summarizer,
     predict,
-    save_summarizer,
     score_summaries,
     unrelated,
 )
@@ -203,16 +201,18 @@ def test_weights_come_back_with_their_words(trained, tmp_path):
 
     model, text, unseen = trained
     model = as_shipped(model)
-    save_summarizer(model, text, tmp_path, data_seed=7)
-    again, words, card = load_summarizer(tmp_path)
-    assert card["data_seed"] == 7 and words.terms == text.terms and again.config == model.config
+    model.text = text
+    model.save_pretrained(tmp_path, data_seed=7)
+    again = Summarizer.from_pretrained(tmp_path)
+    words = again.text
+    assert again.card == {"data_seed": 7} and words.terms == text.terms and again.config == model.config
     assert np.array_equal(predict(again, unseen.vectors), predict(model, unseen.vectors))
     assert np.allclose(words.encode(["a hand strikes the drum"]), text.encode(["a hand strikes the drum"]), atol=2e-3)
     config = json.loads((tmp_path / "config.json").read_text())
     for field, value in (("kind", "vaas"), ("widths", [8])):
         (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
         with pytest.raises(WeightsError):
-            load_summarizer(tmp_path)
+            Summarizer.from_pretrained(tmp_path)
 
 
 def test_training_is_the_same_twice_and_after_a_break(tmp_path):
@@ -297,7 +297,8 @@ def test_the_whole_recipe_leaves_weights_with_a_card(tmp_path, capsys):
     TinyCodec().eval().save_pretrained(tmp_path / "codec")
     args = ["--out", str(tmp_path / "run"), "--recordings", "4", "--held-out", "2", "--steps", "2"]
     assert recipe.main([*args, "--encoder", str(tmp_path / "vision"), "--codec", str(tmp_path / "codec")]) == 0
-    model, text, card = load_summarizer(tmp_path / "run" / "weights")
+    model = Summarizer.from_pretrained(tmp_path / "run" / "weights")
+    text, card = model.text, model.card
     assert [row["sound"] for row in card["scores"]] == ["mean predictor", "none", "shuffled", "true"]
     assert text.dim == model.config.text_dim
     assert "mean predictor" in (tmp_path / "run" / "weights" / "README.md").read_text()
