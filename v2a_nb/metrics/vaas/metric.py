@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: object) -> dict:
+def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: Any) -> dict:
     """Both readings of the paper over clips, with 95 % intervals.
 
     Args:
