@@ -31,7 +31,7 @@ from v2a_nb.data.pool import Source, quiet_dbfs
 from v2a_nb.errors import UsageError
 from v2a_nb.files import whole
 from v2a_nb.hub import tag_of
-from v2a_nb.models.video_encoders.clip_transformer import PLACE_FPS, scene_thumbnail
+from v2a_nb.models.video_encoders.clip_transformer import THUMBNAIL_FPS, scene_thumbnail
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.parallel import parallel_map
 from v2a_nb.world import sound as world_sound
@@ -266,7 +266,7 @@ def gather_all(
 def _make_places(job: tuple) -> None:
     """One part of :func:`compute_audio_visual_pairs`."""
     path, seed, size, recordings, starts = job
-    times = np.arange(0, SECONDS - 1e-6, 1 / PLACE_FPS)
+    times = np.arange(0, SECONDS - 1e-6, 1 / THUMBNAIL_FPS)
     made = []
     for index, start in zip(recordings, starts, strict=True):
         made.append(scene_thumbnail(frames(draw(seed, int(index)), start + times, size, FPS), size))

@@ -305,7 +305,7 @@ def train_av_sync(
         training, out, steps=budget.steps, batch_size=budget.batch_size, seed=seed, config=config, encoders=start,
         contrast=contrast, resume=resume, eval_fn=eval_fn, eval_every=100,
     )  # fmt: skip
-    net = AvSyncNet(config, eyes=StrikeVision.from_pretrained(eyes))
+    net = AvSyncNet(config, frame_encoder=StrikeVision.from_pretrained(eyes))
     net.load_state_dict(trained.state_dict())
     hub.as_shipped(net)
     report, judge = held_out_report(net, unseen), AvSync(net)

@@ -264,10 +264,12 @@ def report_of(system: Action2Sound, windows: Windows, listen: bool = True) -> di
     right = denoiser(vectors, near)
     seen: dict[str, float | Sound] = {
         "held_out": round(float(system.loss(latents, vectors, near, start, generator=generator)["loss"]), 5),
-        "use_of_video": round(use_of_video(right, denoiser(vectors.roll(1, 0), near), latents, c.noise), 5),
+        "use_of_video": round(use_of_video(right, denoiser(vectors.roll(1, 0), near), latents, c.schedule), 5),
     }
     if near is not None:
-        seen["use_of_neighbour"] = round(use_of_video(right, denoiser(vectors, near.roll(1, 0)), latents, c.noise), 5)
+        seen["use_of_neighbour"] = round(
+            use_of_video(right, denoiser(vectors, near.roll(1, 0)), latents, c.schedule), 5
+        )
     if listen:
         rows, samples = rows[:LISTENED], round(c.window_s * system.sample_rate)
         first = (windows.at[rows] * c.column_s * c.video_rate).round().astype(int)

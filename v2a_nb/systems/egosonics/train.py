@@ -195,7 +195,7 @@ def train_base(system: EgoSonics, data: _Data, folder: Path, budget: TrainConfig
             nothing = {"text": text[:1], "on": torch.zeros(1, dtype=torch.bool, device=system.device)}
             denoise = classifier_free_guidance(system.denoise, nothing, None, 1.0)
             shape = kept["latents"].shape[1:]
-            latents = sample(denoise, shape, system.config.noise, [_seeded()], device=system.device)
+            latents = sample(denoise, shape, system.config.schedule, [_seeded()], device=system.device)
             seen["sample"] = Sound(system.decode_latents(latents)[0].cpu().numpy(), system.sample_rate)
         return seen
 
@@ -254,7 +254,7 @@ def syncronet_report(system: EgoSonics, data: _Data, listen: bool = True) -> dic
     denoisers = [lambda noisy, t, told=told: system.denoise(noisy, t, told) for told in (right, wrong)]
     seen: dict[str, float | Sound] = {
         "held_out": round(float(system.loss(latents, vectors, generator=_seeded())["loss"]), 5),
-        "use_of_video": round(use_of_video(*denoisers, latents, system.config.noise), 5),
+        "use_of_video": round(use_of_video(*denoisers, latents, system.config.schedule), 5),
     }
     if listen:
         vectors, which = vectors[:LISTENED], kept["which"][:LISTENED]
