@@ -321,7 +321,7 @@ from v2a_nb.sampling.diffusion import add_noise
 
 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.full((len(z),), 850)
-noisy, target = add_noise(z, noise, t, config.noise)
+noisy, target = add_noise(z, noise, t, config.schedule)
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def test_shots_are_clips_of_the_world(rendered):
     shots, _ = rendered
     assert shots.takes.vectors.shape == (4, 128, 384) and shots.places.shape == (4, 8, 8, 3)
     assert shots.seconds == pytest.approx(2.56) and shots.margin_s == pytest.approx(2.0)
-    model = AudioVisualEmbedding(eyes=StrikeVision.from_pretrained(EYES))
+    model = AudioVisualEmbedding(frame_encoder=StrikeVision.from_pretrained(EYES))
     assert shots.recordings.tolist() == [0, 0, 1, 1] and shots.encoder.startswith("vision@")
     one = shots.where(np.array([2]))
     recording = draw(shots.seed, 1)
@@ -241,7 +241,7 @@ def test_av_sim_from_nothing_to_weights(tmp_path, capsys, easy):
     assert easy == [(tmp_path / "run" / "shots", CONFIG, EYES)]
     model = AudioVisualEmbedding.from_pretrained(tmp_path / "run" / "av_sim")
     scores = model.card["scores"]
-    assert scores["recall"]["video_to_sound"]["r1"]["n"] == 16 and model.eyes is not None
+    assert scores["recall"]["video_to_sound"]["r1"]["n"] == 16 and model.frame_encoder is not None
     assert {"known_rooms", "unseen_rooms"} == set(scores["ambience"]) and model.card["watched"] == 4
     text = (folder / "README.md").read_text()
     assert "known rooms" in text and "chance, 16 clips" in text

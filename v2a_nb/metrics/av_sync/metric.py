@@ -97,14 +97,14 @@ class AvSyncNet(nn.Module):
         self,
         config: AvSyncConfig | None = None,
         encoders: AudioVisualEmbedding | None = None,
-        eyes: StrikeVision | None = None,
+        frame_encoder: StrikeVision | None = None,
     ) -> None:
         """Build it.
 
         Args:
             config: sizes; left out, ``tiny``.
             encoders: to start from; left out, they know nothing yet.
-            eyes: of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
+            frame_encoder: of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
 
         Raises:
             UsageError: settings that fit no classifier, or encoders of other sizes.
@@ -114,7 +114,9 @@ class AvSyncNet(nn.Module):
         c.check()
         if encoders is not None and encoders.config != c.encoders:
             raise UsageError("the encoders have other sizes than the classifier is to have")
-        self.encoders = AudioVisualEmbedding(c.encoders, encoders.eyes if encoders is not None else eyes)
+        self.encoders = AudioVisualEmbedding(
+            c.encoders, encoders.frame_encoder if encoders is not None else frame_encoder
+        )
         if encoders is not None:
             self.encoders.load_state_dict(encoders.state_dict())
         first, second = c.layers
@@ -251,11 +253,11 @@ class AvSync(Pretrained):
         return self.net
 
     def _parts(self) -> dict[str, Pretrained | None]:
-        return {"vision": self.net.encoders.eyes}
+        return {"vision": self.net.encoders.frame_encoder}
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
-        return {"eyes": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
+        return {"frame_encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
     @classmethod
     def _build(cls, config: AvSyncConfig, **parts: Any) -> AvSync:
