@@ -74,7 +74,7 @@ class AvSyncRecipe(PairsRecipe):
             *features, steps=c.steps, batch_size=self.batch_size(features[0]), seed=self.seed, config=config,
             embedding=start, contrast=c.contrast,
         )  # fmt: skip
-        net = AvSyncNet(config, eyes=load_encoder(c.encoder))
+        net = AvSyncNet(config, frame_encoder=load_encoder(c.encoder))
         net.load_state_dict(trained.net.cpu().state_dict())
         return AvSync(hub.as_shipped(net))
 
