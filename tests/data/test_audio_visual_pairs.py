@@ -125,7 +125,11 @@ def test_random_gain_is_in_decibels():
 def test_the_easy_pairs_are_what_they_say():
     pairs = easy_pairs(4)
     video, thumbnail = pairs.video_inputs([0])
-    assert video.shape == (1, 75, 384) and thumbnail.shape == (1, 8, 8, 3) and pairs.audio_inputs([0]).shape == (1, 300, 40)
+    assert (
+        video.shape == (1, 75, 384)
+        and thumbnail.shape == (1, 8, 8, 3)
+        and pairs.audio_inputs([0]).shape == (1, 300, 40)
+    )
     row = int(np.argmax(video[0].amax(0)[:32].numpy().reshape(4, 8).mean(1)))
     loud = video[0, :, 8 * row] > 1
     heard = pairs.audio_inputs([0])[0, ::4, 10 * row] > -5

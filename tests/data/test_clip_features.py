@@ -65,7 +65,9 @@ def test_features_are_those_of_the_world_s_own_clips(clips, weights):
     assert clips.column("text")[3] == item.narration
 
 
-def test_they_are_computed_once_and_never_mixed_with_those_of_other_weights(clips, store, weights, monkeypatch, tmp_path):
+def test_they_are_computed_once_and_never_mixed_with_those_of_other_weights(
+    clips, store, weights, monkeypatch, tmp_path
+):
     torch.manual_seed(1)
     StrikeVision().eval().save_pretrained(tmp_path / "other")
     monkeypatch.setattr(ClipFeatureExtractor, "extract", None)  # nothing can be computed any more
