@@ -121,7 +121,7 @@ def test_from_an_embedding_to_weights(tmp_path):
     assert {"held_out_accuracy", "judged", "found"} <= log[-1].keys()
     with pytest.raises(V2AError, match="holds a run"):
         run_recipe(EasyRecipe(config), tmp_path / "run", say=lambda line: None)
-    with pytest.raises(V2AError, match="another config.embedding, started_from"):
+    with pytest.raises(V2AError, match=r"another config\.embedding, started_from"):
         run_recipe(EasyRecipe(replace(config, embedding="")), tmp_path / "run", resume=True, say=lambda line: None)
 
 

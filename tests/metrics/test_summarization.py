@@ -294,5 +294,5 @@ def test_from_nothing_to_weights(tmp_path):
     assert card["encoder"].startswith("vision@") and card["codec"].startswith("codec@")
     with pytest.raises(V2AError, match="--resume"):
         run_recipe(EasyRecipe(config), tmp_path, say=lambda line: None)
-    with pytest.raises(V2AError, match="another config.text_dim"):
+    with pytest.raises(V2AError, match=r"another config\.text_dim"):
         run_recipe(EasyRecipe(replace(config, text_dim=3)), tmp_path, resume=True, say=lambda line: None)

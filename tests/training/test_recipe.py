@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ class ToyRecipe(Recipe):
     name = "toy"
     TrainConfig = ToyConfig
     source = "strike:seed=3"
-    ablations = {"zero": {}}
+    ablations: ClassVar = {"zero": {}}
 
     def features(self, recordings, store):
         table = cut_clips(recordings, Cut(1.0, per_recording=1, recordings=self.config.clips))
