@@ -108,6 +108,21 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _score(args: argparse.Namespace) -> int:
+    from v2a_nb.scores import registry
+
+    _threads()
+    if args.render:
+        for path in registry.render():
+            print(path)
+    else:
+        registry.score(
+            args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
+            json=args.json,
+        )  # fmt: skip
+    return 0
+
+
 def _curate(args: argparse.Namespace) -> int:
     from v2a_nb.data.curation import curate_file
 
@@ -296,6 +311,19 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--metrics", help="names, separated by commas (default: all)")
     p.add_argument("--json", metavar="F")
     p.add_argument("--html", metavar="F")
+
+    p = command(
+        "score", _score, "measure trained weights and write results.json and their model card",
+        "v2a-nb score vaura; v2a-nb score real FOLDER",
+    )  # fmt: skip
+    p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
+    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
+    p.add_argument("--weights", metavar="DIR", help="other weights of that kind (default: the shipped ones)")
+    p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
+    p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
+    p.add_argument("--json", metavar="F", help="write the numbers to this file too")
+    p.add_argument("--keep", action="store_true", help="with real: put the numbers into the systems' results.json")
+    p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
 
     p = command(
         "curate", _curate, "put a collection through filters and write what is kept",

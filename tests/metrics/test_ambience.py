@@ -276,7 +276,7 @@ def test_training_repeats_to_the_byte_and_learns(tmp_path, heard):
     kinds = np.array([AMBIENCES.index(kind) for _, kind, _ in heard])
     found = made.predict(np.stack([ambience_kind.describe(wave) for wave, _, _ in heard]))
     assert (found == kinds).mean() > 0.7
-    read = AmbienceKind.from_pretrained(made.save(tmp_path / "w"))
+    read = AmbienceKind.from_pretrained(made.save_pretrained(tmp_path / "w"))
     assert np.abs(read.weight - made.weight).max() < 1e-3 and read.tag == made.tag
 
 
@@ -301,7 +301,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
         ambience_kind_accuracy([sound], ["wind"])
     with pytest.raises(WeightsError, match="not a classifier of ambiences"):
         AmbienceKind.from_pretrained("material")
-    shipped_classifier().save(tmp_path / "m")
+    shipped_classifier().save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "kind": "strike-ambience"}))
     with pytest.raises(WeightsError, match="do not fit a classifier"):

@@ -22,9 +22,7 @@ from v2a_nb.metrics.summarization.metric import (
     Summarizer,
     SummaryConfig,
     cosine,
-    load_summarizer,
     predict,
-    save_summarizer,
     score_summaries,
     unrelated,
 )
@@ -219,16 +217,18 @@ def test_weights_come_back_with_their_words(trained, tmp_path):
 
     model, text, unseen = trained
     model = as_shipped(model)
-    save_summarizer(model, text, tmp_path, data_seed=7)
-    again, words, card = load_summarizer(tmp_path)
-    assert card["data_seed"] == 7 and words.terms == text.terms and again.config == model.config
+    model.text = text
+    model.save_pretrained(tmp_path, data_seed=7)
+    again = Summarizer.from_pretrained(tmp_path)
+    words = again.text
+    assert again.card == {"data_seed": 7} and words.terms == text.terms and again.config == model.config
     assert np.array_equal(predict(again, unseen["video"][:]), predict(model, unseen["video"][:]))
     assert np.allclose(words.encode(["a hand strikes the drum"]), text.encode(["a hand strikes the drum"]), atol=2e-3)
     config = json.loads((tmp_path / "config.json").read_text())
     for field, value in (("kind", "vaas"), ("widths", [8])):
         (tmp_path / "config.json").write_text(json.dumps(config | {field: value}))
         with pytest.raises(WeightsError):
-            load_summarizer(tmp_path)
+            Summarizer.from_pretrained(tmp_path)
 
 
 def test_training_is_the_same_twice_and_after_a_break(tmp_path):
@@ -289,7 +289,8 @@ def test_published_encoders_that_cannot_be_had_are_said_so(kind, tmp_path):
 def test_from_nothing_to_weights(tmp_path):
     config = SummaryTrainConfig(steps=2, batch_size=4)
     folder = run_recipe(EasyRecipe(config), tmp_path, say=lambda line: None)
-    model, text, card = load_summarizer(folder)
+    model = Summarizer.from_pretrained(folder)
+    text, card = model.text, model.card
     assert text.dim == model.config.text_dim and card["left_out"] == 0
     assert card["encoder"].startswith("vision@") and card["codec"].startswith("codec@")
     with pytest.raises(V2AError, match="--resume"):

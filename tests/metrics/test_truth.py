@@ -210,17 +210,17 @@ def test_training_is_reproducible_and_weights_survive_the_disk(tmp_path):
     assert np.array_equal(a.weight, b.weight)
     x, y = material.hits_of(91, 60)
     assert (a.predict(x) == y).mean() > 0.85
-    a.save(tmp_path, data_seed=7)
-    again = material.MaterialClassifier.load(tmp_path)
+    a.save_pretrained(tmp_path, data_seed=7)
+    again = material.MaterialClassifier.from_pretrained(tmp_path)
     assert again.tag == a.tag != material.shipped_classifier().tag
     assert np.array_equal(again.predict(x), a.predict(x))
     with pytest.raises(WeightsError, match="nowhere"):
-        material.MaterialClassifier.load(tmp_path / "nowhere")
+        material.MaterialClassifier.from_pretrained(tmp_path / "nowhere")
     config = json.loads((tmp_path / "config.json").read_text())
     config["classes"] = config["classes"][::-1]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="do not fit"):
-        material.MaterialClassifier.load(tmp_path)
+        material.MaterialClassifier.from_pretrained(tmp_path)
 
 
 def test_card_says_what_the_weights_are():

@@ -29,7 +29,7 @@ import numpy as np
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.files import whole, write_text
-from v2a_nb.parallel import parallel_map
+from v2a_nb.parallel import once_per_machine, parallel_map
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -142,12 +142,20 @@ class Features:
         key = _hash([self.key, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()])
         return replace(self, table=self.table.select(numbers), arrays=arrays, key=key)
 
-    def split(self, held_out: int) -> tuple[Self, Self]:
+    def split(self, held_out: int, asked: int | None = None) -> tuple[Self, Self]:
         """Clips to train on, and the clips of the last ``held_out`` recordings, which stay whole.
+
+        Args:
+            held_out: recordings.
+            asked: how many recordings the recipe asked for. Of a source that has fewer, at most an eighth are held
+                out, and at least one.
 
         Raises:
             UsageError: none would be held out, or nothing would be left to train on.
         """
+        there = len(np.unique(self.recording_ids))
+        if asked is not None and there < asked:
+            held_out = min(held_out, max(1, there // 8))
         last = of_last_recordings(self.recording_ids, held_out)
         return self.where(~last), self.where(last)
 
@@ -173,15 +181,15 @@ class Features:
 
 
 def of_last_recordings(recordings: np.ndarray, held_out: int) -> np.ndarray:
-    """Which rows are of the last ``held_out`` recordings, bool [N].
+    """Which rows are of the last ``held_out`` recordings, in the order in which they come first: bool [N].
 
     Raises:
         UsageError: none would be held out, or nothing would be left to train on.
     """
-    numbers = np.unique(recordings)
-    if not 0 < held_out < len(numbers):
-        raise UsageError(f"{held_out} of {len(numbers)} recordings cannot be held out")
-    return np.isin(recordings, numbers[len(numbers) - held_out :])
+    names = list(dict.fromkeys(recordings.tolist()))
+    if not 0 < held_out < len(names):
+        raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out: give more, or --set held_out=N")
+    return np.isin(recordings, names[len(names) - held_out :])
 
 
 class FeatureStore:
@@ -264,16 +272,6 @@ class FeatureStore:
 
         once_per_machine(work)
         return replace(features, arrays=_open(folder, shards), key=key)
-
-
-def once_per_machine(work: Callable[[], None]) -> None:
-    """Call ``work`` in one process of each machine; the others wait until it is done."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.is_local_main_process:
-        work()
-    state.wait_for_everyone()
 
 
 def _extract(job: tuple) -> None:

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.hub import Pretrained, read_tensors
 
 SIMILARITIES = ("sound", "look")
 """What a query is compared with: the pool's sounds (the paper's AV-Sim), or the clips they come from."""
@@ -69,7 +71,7 @@ def quiet_dbfs(wave: np.ndarray, sample_rate: int) -> float:
     return 10 * float(np.log10(max(power, 1e-12)))
 
 
-class Pool:
+class Pool(Pretrained):
     """Vectors and sounds; row i of everything is sound i.
 
     Args:
@@ -85,6 +87,8 @@ class Pool:
     Raises:
         UsageError: lengths that differ, vectors that are zero or not numbers, sounds that could not be had again.
     """
+
+    kind, title = "pool", "a pool of sounds"
 
     def __init__(
         self,
@@ -357,38 +361,15 @@ class Pool:
         except (KeyError, IndexError, TypeError, ValueError, UsageError) as error:
             raise WeightsError(f"what was read is no pool of sounds: {error}") from error
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (vectors as fp16)."""
-        from v2a_nb.hub import save_weights
+    def _tensors(self) -> dict:
+        return self.tensors()[0]
 
-        state, told = self.tensors()
-        return save_weights(folder, state, {"kind": "pool", **told})
+    def _told(self) -> dict[str, Any]:
+        return self.tensors()[1]
 
     @classmethod
-    def load(cls, folder: str | Path, half: bool = False) -> Pool:
-        """Read what :meth:`save` wrote: a folder, a shipped name or a Hub id.
-
-        Raises:
-            WeightsError: no such pool, or a damaged one.
-        """
-        from v2a_nb.hub import open_weights
-
-        path, told = open_weights(folder, "pool", "a pool of sounds")
-        return cls.from_tensors(read_tensors(path), told, half)
-
-
-def read_tensors(path: Path) -> dict:
-    """All tensors of ``model.safetensors`` in a folder.
-
-    Raises:
-        WeightsError: the file is damaged.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path / "model.safetensors"))
-    except Exception as error:  # safetensors raises its own untyped errors
-        raise WeightsError(f"{path / 'model.safetensors'} cannot be read: {error}") from error
+    def _read(cls, path: Path, saved: dict[str, Any], half: bool = False) -> Pool:
+        return cls.from_tensors(read_tensors(path), saved, half)
 
 
 def tag_of(model) -> str:

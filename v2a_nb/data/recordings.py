@@ -26,9 +26,16 @@ from v2a_nb.world.narration import narrate
 
 
 class Recording(Protocol):
-    """One recording, opened. Times are seconds from its start."""
+    """One recording, opened. Times are seconds from its start.
+
+    Attributes:
+        name: of the take that it is part of; recordings of one name sound alike.
+        begin_s: where in that take it begins, seconds.
+        duration_s: seconds.
+    """
 
     name: str
+    begin_s: float
     duration_s: float
 
     def wave(self, sample_rate: int) -> np.ndarray:
@@ -112,6 +119,8 @@ def _strike(recordings: StrikeRecordings, number: int) -> StrikeRecording:
 class StrikeRecording:
     """A recording of Strike World, rendered when it is looked at or listened to."""
 
+    begin_s: ClassVar[float] = 0.0
+
     def __init__(self, recordings: StrikeRecordings, number: int) -> None:
         drawn = world.draw(recordings.seed, number, variety=recordings.variety, style=recordings.style)
         if recordings.cross_recording_foreground:
@@ -194,6 +203,7 @@ class FileRecording:
 
     def __init__(self, entry: Entry, seed: int, number: int) -> None:
         self.entry, self.name, self.seed, self.number = entry, entry.recording, seed, number
+        self.begin_s = entry.start_s
         whole = media.info(entry.video).duration - (entry.at_s or 0.0)
         self.duration_s = whole if entry.duration_s is None else min(whole, entry.duration_s)
 

@@ -12,8 +12,9 @@ per frame, and AV-Sync starts from both encoders.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights, tag_of
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.models import audio_spectrogram_transformer as ast
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformer, ClipTransformerConfig
 from v2a_nb.models.video_encoders.divided_space_time import DividedSpaceTimeConfig, DividedSpaceTimeViT, windows_of
@@ -86,7 +87,7 @@ def info_nce(
     return (loss + F.cross_entropy(logits.T, right)) / 2 if both else loss
 
 
-class AudioVisualEmbedding(nn.Module):
+class AudioVisualEmbedding(Pretrained, nn.Module):
     """Two encoders, two projections and a temperature; see the top of the file.
 
     Args:
@@ -103,6 +104,9 @@ class AudioVisualEmbedding(nn.Module):
         >>> model.similarity(clip, sound)                             # doctest: +SKIP
         0.61
     """
+
+    kind, title, default = "av-sim", "audio-visual encoders", "av_sim"
+    config_class, optional_parts = AudioVisualEmbeddingConfig, ("vision",)
 
     def __init__(self, config: AudioVisualEmbeddingConfig | None = None, eyes: StrikeVision | None = None) -> None:
         super().__init__()
@@ -121,7 +125,6 @@ class AudioVisualEmbedding(nn.Module):
             self.log_scale = nn.Parameter(start)
         else:
             self.register_buffer("log_scale", start)
-        self.card: dict[str, object] = {}
 
     @property
     def temperature(self) -> Tensor:
@@ -202,63 +205,12 @@ class AudioVisualEmbedding(nn.Module):
         """Cosine of what is seen and what is heard, -1 to 1."""
         return float(self.look(clip) @ self.listen(sound))
 
-    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16), and the ``eyes`` in ``vision/`` below.
-
-        Args:
-            folder: is made.
-            vision: a folder with the ``eyes``, perhaps relative to this one; given, they are referred to and not
-                written.
-            card: goes to ``config.json``.
-        """
-        config = {"kind": "av-sim", **asdict(self.config), **self.card, **card}
-        return save_weights(folder, self.state_dict(), config | keep_eyes(self.eyes, folder, vision))
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.eyes}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "av_sim", revision: str | None = None) -> AudioVisualEmbedding:
-        """Load from a folder, by a shipped name, or from a Hub id.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, damaged ones, or other ``eyes`` than they were
-                trained with.
-        """
-        path, config = open_weights(name, "av-sim", "audio-visual encoders", revision)
-        model = cls(config_of(config), eyes_of(path, config))
-        load_weights(model, path)
-        told = (*AudioVisualEmbeddingConfig.__dataclass_fields__, "kind", "parts")
-        model.card = {k: v for k, v in config.items() if k not in told}
-        return model.eval()
-
-
-def config_of(told: dict) -> AudioVisualEmbeddingConfig:
-    """The sizes that ``config.json`` tells, whatever else it tells."""
-    fields = fields_of(AudioVisualEmbeddingConfig, told)
-    video = ClipTransformerConfig if "vector_dim" in fields["video"] else DividedSpaceTimeConfig
-    fields["video"] = video(**fields_of(video, fields["video"]))
-    fields["audio"] = ast.AudioSpectrogramTransformerConfig(
-        **fields_of(ast.AudioSpectrogramTransformerConfig, fields["audio"])
-    )
-    return AudioVisualEmbeddingConfig(**fields)
-
-
-def keep_eyes(eyes: StrikeVision | None, folder: str | Path, vision: str | None = None) -> dict:
-    """Write the ``eyes`` in ``vision/`` below a folder, unless ``vision`` says where they are: the ``"parts"`` of
-    ``config.json``, which :func:`eyes_of` reads."""
-    if vision is None:
-        if eyes is None:
-            return {}
-        eyes.save_pretrained(Path(folder) / "vision")
-    return {"parts": {"vision": vision or "vision"}}
-
-
-def eyes_of(path: Path, config: dict) -> StrikeVision | None:
-    """The frozen encoder that ``config.json`` in ``path`` names, or None.
-
-    Raises:
-        WeightsError: it is not there.
-    """
-    parts = parts_of(path, config)
-    return StrikeVision.from_pretrained(parts["vision"]) if "vision" in parts else None
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"eyes": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
 
 def _checked(eyes: StrikeVision | None, video: ClipTransformerConfig | DividedSpaceTimeConfig) -> StrikeVision | None:

@@ -20,7 +20,7 @@ from v2a_nb.data.clip_features import (
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.recordings import Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import codec_vectors, load_summarizer
+from v2a_nb.metrics.summarization.metric import Summarizer, codec_vectors
 from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.systems.registry import load
@@ -51,7 +51,8 @@ def score_system(
     Raises:
         UsageError: the summarizer was trained with another encoder or codec.
     """
-    model, text, card = load_summarizer(weights)
+    model = Summarizer.from_pretrained(weights)
+    text, card = model.text, model.card
     features = ClipFeatureExtractor.of(encoder, codec)
     if (card["encoder"], card["codec"]) != (features.encoder_tag, features.codec_tag):
         raise UsageError(

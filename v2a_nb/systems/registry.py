@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,13 +62,18 @@ def class_of(name: str) -> type[System]:
 
 
 def _system_in(place: str | Path) -> str:
-    """Which system's weights a folder or a Hub id holds; V-AURA, which then says what is wrong, if none."""
-    from v2a_nb.hub import find_weights
+    """Which system's weights a folder or a Hub id holds.
+
+    Raises:
+        UsageError: neither a system's name nor a place.
+        WeightsError: there are no weights, their configuration is damaged, or they are of no system.
+    """
+    from v2a_nb.hub import find_weights, kind_of, read_config
 
     if not Path(place).exists() and "/" not in str(place):
         raise UsageError(f"no system {place!r}; there is {', '.join(SYSTEMS)}")
-    try:
-        kind = json.loads((find_weights(str(place)) / "config.json").read_text())["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "vaura"
-    return kind if isinstance(kind, str) and kind in SYSTEMS else "vaura"
+    path = find_weights(place)
+    kind = kind_of(read_config(path))
+    if not isinstance(kind, str) or kind not in SYSTEMS:
+        raise WeightsError(f"{path} holds {kind!r} weights, not those of a system; there is {', '.join(SYSTEMS)}")
+    return kind

@@ -250,17 +250,17 @@ def test_a_pool_of_clips_keeps_their_samples(system):
 
 def test_a_pool_comes_back(tmp_path, system):
     for name, pool in (("own", system.pool), ("world", random_pool())):
-        pool.save(tmp_path / name)
-        again = Pool.load(tmp_path / name)
+        pool.save_pretrained(tmp_path / name)
+        again = Pool.from_pretrained(tmp_path / name)
         assert again.sources == pool.sources and again.tag == pool.tag and again.sample_rate == pool.sample_rate
         assert np.allclose(again.heard, pool.heard, atol=1e-3) and np.allclose(again.seen, pool.seen, atol=1e-3)
         assert np.allclose(again.quiet, pool.quiet, atol=0.05)
-    assert np.array_equal(Pool.load(tmp_path / "own").sound(3).samples, system.pool.sound(3).samples)
+    assert np.array_equal(Pool.from_pretrained(tmp_path / "own").sound(3).samples, system.pool.sound(3).samples)
     config = json.loads((tmp_path / "world" / "config.json").read_text())
     for broken, message in (({**config, "kind": "vaas"}, "pool"), ({**config, "recordings": []}, "no pool")):
         (tmp_path / "world" / "config.json").write_text(json.dumps(broken))
         with pytest.raises(WeightsError, match=message):
-            Pool.load(tmp_path / "world")
+            Pool.from_pretrained(tmp_path / "world")
 
 
 # --- the system -------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class AmbienceRecipe(Recipe):
         return train_ambience(seed, count, variety=features.variety)
 
     def save(self, model: AmbienceKind, out: Path, card: dict[str, object]) -> Path:
-        return model.save(out / "weights", **card)
+        return model.save_pretrained(out / "weights", **card)
 
 
 def mixes(

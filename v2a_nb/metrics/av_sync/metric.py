@@ -19,8 +19,9 @@ The paper does not say how windows make a clip; its code counts a clip as synchr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.models import av_embedding as av_sim
 from v2a_nb.models.audio_spectrogram_transformer import SAMPLE_RATE
@@ -180,7 +182,7 @@ def share_synchronous(
     return {"value": float(np.mean(rows)), "low": low, "high": high, "n": len(rows)}
 
 
-class AvSync:
+class AvSync(Pretrained):
     """A trained classifier, ready to judge clips.
 
     Examples:
@@ -189,6 +191,9 @@ class AvSync:
         0.81
         >>> share_synchronous([judge.windows(c, s) for c, s in made])  # doctest: +SKIP
     """
+
+    kind, title, default = "av-sync", "an AV-Sync classifier", "av_sync"
+    config_class, optional_parts = AvSyncConfig, ("vision",)
 
     def __init__(self, net: AvSyncNet, card: dict | None = None) -> None:
         self.net, self.card = net.eval(), dict(card or {})
@@ -200,8 +205,6 @@ class AvSync:
     @property
     def tag(self) -> str:
         """``av-sync-tiny@`` and four digits of its weights: what a published score must name."""
-        from v2a_nb.hub import tag_of
-
         return tag_of(self.net, f"av-sync-{self.config.preset}")
 
     def __repr__(self) -> str:
@@ -244,34 +247,19 @@ class AvSync:
         made = share_synchronous(rows, clusters, self.config.halves, **options)
         return {"name": "av_sync", "extractor": self.tag, **made}
 
-    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config.
+    def _network(self) -> nn.Module:
+        return self.net
 
-        ``vision`` is as in :meth:`AudioVisualEmbedding.save_pretrained`.
-        """
-        from v2a_nb.hub import save_weights
-
-        config = {"kind": "av-sync", **asdict(self.config), **self.card, **card}
-        parts = av_sim.keep_eyes(self.net.encoders.eyes, folder, vision)
-        return save_weights(folder, self.net.state_dict(), config | parts)
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.net.encoders.eyes}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "av_sync", revision: str | None = None) -> AvSync:
-        """Load from a folder, a Hub id, or by the shipped name ``"av_sync"``.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"eyes": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
-        Raises:
-            WeightsError: no such weights, weights of another kind or of other sizes, or another vision encoder than
-                they were trained with.
-        """
-        from v2a_nb.hub import fields_of, load_weights, open_weights
-
-        path, config = open_weights(name, "av-sync", "an AV-Sync classifier", revision)
-        fields = fields_of(AvSyncConfig, config)
-        told = AvSyncConfig(**{**fields, "encoders": av_sim.config_of(fields["encoders"])})
-        net = AvSyncNet(told, eyes=av_sim.eyes_of(path, config))
-        load_weights(net, path)
-        known = (*AvSyncConfig.__dataclass_fields__, "kind", "parts")
-        return cls(net, {k: v for k, v in config.items() if k not in known})
+    @classmethod
+    def _build(cls, config: AvSyncConfig, **parts: Any) -> AvSync:
+        return cls(AvSyncNet(config, **parts))
 
 
 def loss_of(logits: Tensor, label: Tensor, positive_weight: float = 1.0) -> Tensor:

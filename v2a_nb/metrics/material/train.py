@@ -45,7 +45,7 @@ class MaterialRecipe(Recipe):
         return train_material(seed, clips, variety=features.variety)
 
     def save(self, model: MaterialClassifier, out: Path, card: dict[str, object]) -> Path:
-        model.save(out / "weights", **card)
+        model.save_pretrained(out / "weights", **card)
         return out / "weights"
 
 

@@ -30,7 +30,6 @@ from v2a_nb.metrics.summarization.metric import (
     Summarizer,
     SummaryConfig,
     predict,
-    save_summarizer,
     score_summaries,
 )
 from v2a_nb.training.loop import BatchOf, OptimConfig
@@ -104,7 +103,8 @@ class SummaryRecipe(ClipRecipe):
         return {**super().settings(), "left_out": model.left_out}
 
     def save(self, model: Trained, out: Path, card: dict[str, object]) -> Path:
-        return save_summarizer(model.model, model.text, self.folder(out) / "weights", **card)
+        model.model.text = model.text
+        return model.model.save_pretrained(self.folder(out) / "weights", **card)
 
 
 class SummaryTraining(nn.Module):

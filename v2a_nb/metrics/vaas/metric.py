@@ -18,16 +18,16 @@ overlooks counts for neither side, and a generator that reads the same vectors s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights, tag_of
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas.model import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.models.video_encoders.strike import StrikeVision
@@ -81,7 +81,7 @@ def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, 
     return made
 
 
-class Vaas:
+class Vaas(Pretrained):
     """A trained classifier, ready to score clips.
 
     Examples:
@@ -90,6 +90,10 @@ class Vaas:
         0.93
         >>> conventions([vaas.score(c, s) for c, s in pairs])         # doctest: +SKIP
     """
+
+    kind, title, config_class, default = "vaas", "a VAAS classifier", VaasConfig, "vaas"
+    # the encoder is part of the metric: were it the generator's own, scores would change when that is trained again
+    optional_parts = ("vision",)
 
     def __init__(self, net: TinyVaas | PaperVaas, encoder: StrikeVision | None = None, card: dict | None = None):
         """Put a classifier and its encoder together.
@@ -214,34 +218,22 @@ class Vaas:
             rows.append({"shift_s": float(shift), **conventions(scores, clusters)})
         return rows
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write the classifier, and its encoder under ``vision/``; extra fields go to ``config.json``.
+    def _network(self) -> nn.Module:
+        return self.net
 
-        The encoder is part of the metric: were it the generator's own, every score would change when the
-        generator is trained again.
-        """
-        folder = Path(folder)
-        if self.encoder is not None:
-            self.encoder.save_pretrained(folder / "vision")
-        state = {k: v for k, v in self.net.state_dict().items() if not k.startswith("vit.")}
-        return save_weights(folder, state, {"kind": "vaas", **asdict(self.config), **self.card, **card})
+    def _stored(self, name: str) -> bool:
+        return not name.startswith("vit.")  # in ``paper`` the ViT is loaded by its own id
+
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.encoder}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path = "vaas") -> Vaas:
-        """Load from a folder, a Hub id, or by the shipped name ``"vaas"``.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
-        In ``paper`` the ViT is loaded by its own id; the folder holds only what was trained.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, or of other sizes.
-        """
-        path, card = open_weights(folder, "vaas", "a VAAS classifier")
-        config = VaasConfig(**fields_of(VaasConfig, card))
-        net = PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config)
-        load_weights(net, path, optional=tuple(k for k in net.state_dict() if k.startswith("vit.")))
-        encoder = StrikeVision.from_pretrained(path / "vision") if (path / "vision").is_dir() else None
-        told = (*VaasConfig.__dataclass_fields__, "kind")
-        return cls(net, encoder, {k: v for k, v in card.items() if k not in told})
+    @classmethod
+    def _build(cls, config: VaasConfig, **parts: Any) -> Vaas:
+        return cls(PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config), **parts)
 
 
 def _by(items: list, size: int) -> list[list]:

@@ -17,9 +17,7 @@ as well: it says where the encoder looked.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
-from v2a_nb.errors import WeightsError
+from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, Glimpse, cells, unit
 
 MINUTE = 1500  # frames that are read at a time
@@ -91,8 +89,10 @@ class _Residual(nn.Module):
         return x + self.mix(F.gelu(self.conv(self.norm(x))))
 
 
-class StrikeVision(nn.Module):
+class StrikeVision(Pretrained, nn.Module):
     """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 384]`` at 50 Hz."""
+
+    kind, title, config_class = "strike-vision", "a strike-vision encoder", VisionConfig
 
     def __init__(self, config: VisionConfig | None = None) -> None:
         super().__init__()
@@ -223,29 +223,3 @@ class StrikeVision(nn.Module):
         when, what, attention = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         flux = self.flux(when).sigmoid()
         return torch.cat([when, what, self.glimpse.stream(frames, when, flux, attention)], dim=-1)[0]
-
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
-        from v2a_nb.hub import save_weights
-
-        return save_weights(folder, self.state_dict(), {"kind": "strike-vision", **asdict(self.config), **card})
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> StrikeVision:
-        """Load from a folder, or by a shipped name such as ``"vision"``.
-
-        Raises:
-            WeightsError: no such weights, or weights of another kind.
-        """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(folder))
-        config = json.loads((path / "config.json").read_text())
-        if config.get("kind") != "strike-vision":
-            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not a strike-vision encoder")
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-        fields = {k: known[k] for k in VisionConfig.__dataclass_fields__ if k in known}
-        fields["glimpse"] = EventCropConfig(**fields.get("glimpse", {}))
-        model = cls(VisionConfig(**fields))
-        load_weights(model, path)
-        return model.eval()
