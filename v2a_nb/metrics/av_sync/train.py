@@ -70,6 +70,8 @@ class AvSyncRecipe(PairsRecipe):
         c, start = self.config, self.embedding()
         config = self.network if start is None else replace(self.network, encoders=start.config)
         config = replace(config, encoders=self.with_encoder(config.encoders))
+        if start is not None:
+            start.config = config.encoders  # names its video encoder where it did not
         trained = yield classifier_stage(
             *features, steps=c.steps, batch_size=self.batch_size(features[0]), seed=self.seed, config=config,
             embedding=start, contrast=c.contrast,
