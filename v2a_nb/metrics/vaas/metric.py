@@ -17,7 +17,7 @@ overlooks counts for neither side, and a generator that reads the same vectors s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.errors import MediaError, UsageError, WeightsError, check_types, check_value
 from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas.model import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
@@ -106,6 +106,10 @@ class Vaas(Pretrained):
         Raises:
             WeightsError: the encoder gives other vectors than the classifier reads.
         """
+        check_value("Vaas", "net", net, TinyVaas, PaperVaas)
+        check_value("Vaas", "card", card, Mapping, type(None))
+        if encoder is not None and not hasattr(encoder, "features"):
+            raise UsageError(f"Vaas: encoder must have features(clip), a {type(encoder).__name__} has not")
         self.net, self.encoder, self.card = net.eval(), encoder, dict(card or {})
         if encoder is not None and (encoder.dim, encoder.rate) != (self.config.vector_dim, self.config.vector_rate):
             raise WeightsError(
@@ -144,6 +148,7 @@ class Vaas(Pretrained):
             raise MediaError("frame vectors hold NaN or infinite numbers")
         return vectors
 
+    @check_types
     @torch.no_grad()
     def windows(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
         """Scores of all windows, float64 [W]: side by side, the last one ending where the clip ends.
