@@ -13,7 +13,8 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.metrics.summarization import train as recipe
-from v2a_nb.metrics.summarization.metric import (
+from v2a_nb.metrics.summarization.metric import cosine, predict, score_summaries
+from v2a_nb.metrics.summarization.model import (
     PRESETS,
     ClipText,
     EncodecSound,
@@ -21,12 +22,8 @@ from v2a_nb.metrics.summarization.metric import (
     Summarizer,
     SummaryConfig,
     codec_vectors,
-    cosine,
     load_summarizer,
-    predict,
     save_summarizer,
-    score_summaries,
-    unrelated,
 )
 from v2a_nb.metrics.summarization.train import held_out_scores, nearest, sounds_of_system, train_summarizer
 
@@ -175,15 +172,9 @@ def test_scores_need_as_many_of_everything(trained):
         score_summaries(model, [], {}, targets[:0], [])
     with pytest.raises(UsageError, match="sounds for"):
         predict(model, unseen.vectors, [])
-
-
-def test_unrelated_never_takes_its_own_recording():
-    for names in (["a", "a", "b", "b"], list("aabbbccd"), list(range(7)), ["b", "a"]):
-        partner = unrelated(names)
-        assert all(names[i] != names[j] for i, j in enumerate(partner))
-        assert sorted(partner) == list(range(len(names)))
     with pytest.raises(UsageError, match="more than half"):
-        unrelated(["a", "a", "b"])
+        true = [latents.T for latents in unseen.latents]
+        score_summaries(model, unseen.vectors, {"true": true}, targets, ["r"] * len(unseen))
 
 
 def test_cosine_of_nothing_is_nothing():
@@ -279,7 +270,7 @@ def test_clip_text_through_transformers():
 
     made = ClipText(model, tokenizer).encode(["a", "bb", "a"])
     assert made.shape == (3, 12) and np.allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
-    assert np.array_equal(made[0], made[2]) and not np.allclose(made[0], made[1])
+    assert np.allclose(made[0], made[2], atol=1e-5) and not np.allclose(made[0], made[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [ClipText, EncodecSound])

@@ -97,7 +97,7 @@ def _av_sync(out: Path, data: str | Path | None, steps: int | None, **run) -> Pa
 
 def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
     """Solved in one go, from a world that is not kept."""
-    from v2a_nb.metrics.material.metric import write_material
+    from v2a_nb.metrics.material.train import write_material
 
     folder = out / "weights"
     write_material(folder, seed=3000 + seed)
@@ -106,7 +106,7 @@ def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: in
 
 def _ambience(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
     """Solved in one go, from a world that is not kept."""
-    from v2a_nb.metrics.ambience.kind import TRAIN_SEED, write_ambience
+    from v2a_nb.metrics.ambience.train import TRAIN_SEED, write_ambience
 
     folder = out / "weights"
     write_ambience(folder, seed=TRAIN_SEED + seed)

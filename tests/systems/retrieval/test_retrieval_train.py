@@ -16,7 +16,8 @@ from v2a_nb.data.pool import Pool, quiet_dbfs
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.hub import SHIPPED
 from v2a_nb.metrics.av_sync import train as av_sync
-from v2a_nb.metrics.av_sync.metric import AvSync, AvSyncNet
+from v2a_nb.metrics.av_sync.metric import AvSync
+from v2a_nb.metrics.av_sync.model import AvSyncNet
 from v2a_nb.metrics.av_sync.train import AvSyncTraining, held_out_report, train_av_sync, train_classifier
 from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall
 from v2a_nb.models.av_embedding import AudioVisualEmbedding

@@ -27,7 +27,8 @@ from v2a_nb import hub
 from v2a_nb.data.audio_visual_pairs import AudioVisualPairs, TrainConfig, gather_all, louder, relit
 from v2a_nb.data.clip_features import SHIPPED_ENCODER
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.av_sync.metric import PRESETS, AvSync, AvSyncConfig, AvSyncNet, loss_of, share_synchronous
+from v2a_nb.metrics.av_sync.metric import AvSync, share_synchronous
+from v2a_nb.metrics.av_sync.model import PRESETS, AvSyncConfig, AvSyncNet, loss_of
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas.train import Pairs, draw_pairs
 from v2a_nb.models.av_embedding import AudioVisualEmbedding

@@ -38,15 +38,14 @@ from v2a_nb.data.clip_features import (
     told,
 )
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import (
+from v2a_nb.metrics.summarization.metric import predict, score_summaries
+from v2a_nb.metrics.summarization.model import (
     NarrationText,
     Summarizer,
     SummaryConfig,
     codec_vectors,
     load_summarizer,
-    predict,
     save_summarizer,
-    score_summaries,
 )
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.training.loop import OptimConfig, fit

@@ -36,7 +36,8 @@ from v2a_nb.data.clip_features import (
 )
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.metrics.vaas.metric import PRESETS, Vaas, VaasConfig, build, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, conventions
+from v2a_nb.metrics.vaas.model import PRESETS, VaasConfig, build
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.training.loop import OptimConfig, fit
 from v2a_nb.training.recipe import card_of, init_run, rounded, run, write_readme
