@@ -37,7 +37,7 @@ def fake(monkeypatch):
 def video(path: Path, seconds: float = 1.0, fps: float = 20.0) -> Path:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (int(seconds * fps), 48, 64, 3), dtype=np.uint8)
-    return media.save_mp4(path, Clip(frames, fps=fps))
+    return media.save_mp4(Clip(frames, fps=fps), None, path)
 
 
 def test_help_has_an_example(capsys):
@@ -149,7 +149,7 @@ def test_an_ambience_is_a_word_a_level_or_a_file(tmp_path, monkeypatch, words, m
         return [], []
 
     monkeypatch.chdir(tmp_path)
-    media.save_wav("room.wav", Sound(np.zeros(160), 16000))
+    media.save_wav(Sound(np.zeros(160), 16000), "room.wav")
     monkeypatch.setattr(pipeline, "generate_files", generate_files)
     assert main(["generate", "a.mp4", "--system", "action2sound", "--out", "made", *words]) == 0
     assert told.get("ambient") == meant

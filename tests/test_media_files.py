@@ -30,7 +30,7 @@ def clip_of(n: int = 50, fps: float = 25.0, height: int = 48, width: int = 64, *
 def test_click_comes_back_within_five_milliseconds(tmp_path, rate):
     times = (0.31, 1.0, 1.777)
     clip = clip_of().with_sound(clicks(2.0, rate, times))
-    back = media.open(media.save_mp4(tmp_path / "a.mp4", clip))
+    back = media.open(media.save_mp4(clip, None, tmp_path / "a.mp4"))
     assert back.sound.duration == pytest.approx(back.duration, abs=1e-3)
     assert back.duration == pytest.approx(2.0, abs=1e-3)
     wave, sr = back.sound.samples[0], back.sound.sample_rate
@@ -45,13 +45,13 @@ def test_click_comes_back_within_five_milliseconds(tmp_path, rate):
 def test_variable_frame_times_survive(tmp_path):
     times = np.array([0, 0.1, 0.15, 0.5, 0.9])
     clip = Clip(clip_of(5).frames, times, 10.0, 1.2)
-    back = media.open(media.save_mp4(tmp_path / "v.mp4", clip, crf=5))
+    back = media.open(media.save_mp4(clip, None, tmp_path / "v.mp4", crf=5))
     assert np.allclose(back.times, times, atol=1e-3)
     assert back.duration == pytest.approx(1.2, abs=0.02)
 
 
 def test_odd_sizes_lose_one_row_and_column(tmp_path):
-    back = media.open(media.save_mp4(tmp_path / "o.mp4", clip_of(5, height=49, width=65)))
+    back = media.open(media.save_mp4(clip_of(5, height=49, width=65), None, tmp_path / "o.mp4"))
     assert (back.height, back.width) == (48, 64)
 
 
@@ -61,7 +61,7 @@ def test_rotated_pictures_come_upright(tmp_path, turn):
     path = tmp_path / "r.mp4"
     frames = np.zeros((10, 48, 64, 3), np.uint8)
     frames[:, :20, :20] = 255  # a mark in the upper left corner
-    media.save_mp4(path, Clip(frames, fps=10), crf=5)
+    media.save_mp4(Clip(frames, fps=10), None, path, crf=5)
     data = path.read_bytes()
     at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version 0: the matrix follows these fields
     one, minus = (65536).to_bytes(4, "big"), (-65536).to_bytes(4, "big", signed=True)
@@ -124,7 +124,7 @@ def test_no_sound_is_none(tmp_path):
 
 
 def test_windows_are_the_whole_file(tmp_path):
-    path = media.save_mp4(tmp_path / "w.mp4", clip_of(60).with_sound(clicks(2.4, 16000, (0.5, 1.5))))
+    path = media.save_mp4(clip_of(60).with_sound(clicks(2.4, 16000, (0.5, 1.5))), None, tmp_path / "w.mp4")
     whole, parts = media.open(path), list(media.windows(path, 0.7))
     assert sum(p.duration for p in parts) == pytest.approx(whole.duration, abs=1e-3)
     assert np.array_equal(np.concatenate([p.frames for p in parts])[:5], whole.frames[:5])
@@ -134,7 +134,7 @@ def test_windows_are_the_whole_file(tmp_path):
 
 def test_wav_round_trip_and_clipping(tmp_path):
     sound = Sound(np.array([0.0, 0.5, -0.5, 2.0]), 16000)
-    back = media.open_sound(media.save_wav(tmp_path / "a.wav", sound))
+    back = media.open_sound(media.save_wav(sound, tmp_path / "a.wav"))
     assert np.allclose(back.samples, [[0, 0.5, -0.5, 1.0]], atol=1e-4)
 
 
@@ -145,10 +145,10 @@ def broken(folder, name):
     elif name == "text.mp4":
         path.write_text("this is no video")
     elif name == "cut.mp4":
-        whole = media.save_mp4(folder / "whole.mp4", clip_of())
+        whole = media.save_mp4(clip_of(), None, folder / "whole.mp4")
         path.write_bytes(whole.read_bytes()[:2000])
     elif name == "sound.wav":
-        media.save_wav(path, Sound(np.zeros(1000), 16000))
+        media.save_wav(Sound(np.zeros(1000), 16000), path)
     elif name == "folder":
         path.mkdir()
     return path
@@ -163,7 +163,7 @@ def test_broken_files_give_one_error_that_names_them(tmp_path, name):
 
 
 def test_parts_outside_are_refused(tmp_path):
-    path = media.save_mp4(tmp_path / "a.mp4", clip_of())
+    path = media.save_mp4(clip_of(), None, tmp_path / "a.mp4")
     with pytest.raises(UsageError):
         media.open(path, start=5.0)
     with pytest.raises(UsageError):
@@ -178,25 +178,25 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(mp4, "_encode_audio", fail)
     with pytest.raises(MediaError, match="disk full"):
-        media.save_mp4(tmp_path / "a.mp4", clip)
+        media.save_mp4(clip, None, tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_large_pictures_are_shrunk_while_reading(tmp_path):
-    path = media.save_mp4(tmp_path / "b.mp4", clip_of(5, height=240, width=320))
+    path = media.save_mp4(clip_of(5, height=240, width=320), None, tmp_path / "b.mp4")
     assert media.open(path, size=60).frames.shape[1:3] == (60, 80)
 
 
 def test_dubbing_takes_the_pictures_from_the_file(tmp_path):
     times = np.array([0.0, 0.1, 0.15, 0.4, 0.9])
-    original = media.save_mp4(tmp_path / "a.mp4", Clip(clip_of(5).frames, times, 10.0, 1.2), crf=0)
-    whole = media.open(media.dub(tmp_path / "b.mp4", original, clicks(1.2, 16000, (0.5,)), crf=0))
+    original = media.save_mp4(Clip(clip_of(5).frames, times, 10.0, 1.2), None, tmp_path / "a.mp4", crf=0)
+    whole = media.open(media.dub(original, clicks(1.2, 16000, (0.5,)), tmp_path / "b.mp4", crf=0))
     assert np.allclose(whole.times, times, atol=1e-3) and whole.duration == pytest.approx(1.2, abs=2e-3)
     assert np.abs(whole.frames.astype(int) - media.open(original).frames).max() <= 3
     assert abs(np.abs(whole.sound.samples).argmax() / 16000 - 0.5) < 0.005
-    part = media.open(media.dub(tmp_path / "c.mp4", original, clicks(0.5, 16000, ()), start=0.2, duration=0.5))
+    part = media.open(media.dub(original, clicks(0.5, 16000, ()), tmp_path / "c.mp4", start=0.2, duration=0.5))
     again = media.open(original, start=0.2, duration=0.5)
     assert np.allclose(part.times, again.times, atol=1e-3) and part.duration == pytest.approx(0.5, abs=2e-3)
     with pytest.raises(UsageError):
-        media.dub(tmp_path / "d.mp4", original, clicks(1, 16000, ()), start=9)
+        media.dub(original, clicks(1, 16000, ()), tmp_path / "d.mp4", start=9)
     assert not (tmp_path / "d.mp4").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from v2a_nb.errors import MediaError, UsageError
 
 
 class Tone:
-    """A stand-in system that remembers what it was given."""
+    """A stand-in system that remembers what it was given; its sound is noise of its seed."""
 
     def __init__(self) -> None:
         self.seen: list[dict] = []
@@ -26,7 +27,8 @@ class Tone:
         self.seen.append({"name": clip.name, "seed": seed, **options})
         for _ in range(self.steps_of(clip, **options)):
             progress(1)
-        return Sound(np.full(round(clip.duration * 8000), 0.1), 8000)
+        noise = np.random.default_rng(seed).uniform(-0.1, 0.1, round(clip.duration * 8000))
+        return Sound(noise, 8000)
 
     def steps_of(self, clip, *, steps=3, **options):
         return steps
@@ -47,7 +49,7 @@ def tone(monkeypatch):
 
 def video(path: Path, seconds: float = 0.5) -> Path:
     frames = np.random.default_rng(0).integers(0, 255, (int(seconds * 20), 32, 48, 3), dtype=np.uint8)
-    return media.save_mp4(path, Clip(frames, fps=20.0), Sound(np.zeros(int(seconds * 16000)), 16000))
+    return media.save_mp4(Clip(frames, fps=20.0), Sound(np.zeros(int(seconds * 16000)), 16000), path)
 
 
 def test_originals_are_never_written_over(tmp_path, tone, capsys):
@@ -107,11 +109,13 @@ def test_the_bar_is_as_long_as_the_system_says(tone, monkeypatch, steps):
     assert made[0] == (steps or 3, steps or 3)
 
 
-def test_runs_of_one_seed_are_the_same_bytes(tmp_path, tone):
+def test_the_seed_decides_the_bytes(tmp_path, tone):
     path = video(tmp_path / "a.mp4")
-    for out in ("m", "n"):
-        pipeline.generate_files([path], tmp_path / out, seed=3)
-    assert (tmp_path / "m" / "a.wav").read_bytes() == (tmp_path / "n" / "a.wav").read_bytes()
+    for out, seed in (("m", 3), ("n", 3), ("o", 4)):
+        pipeline.generate_files([path], tmp_path / out, seed=seed)
+    for name in ("a.wav", "a.mp4"):
+        first, again, other = ((tmp_path / out / name).read_bytes() for out in ("m", "n", "o"))
+        assert first == again and first != other
 
 
 @pytest.mark.parametrize(
@@ -194,15 +198,81 @@ def test_problems_stand_on_lines_of_their_own(tmp_path, tone, capfd):
 
 def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypatch):
     frames = np.random.default_rng(0).integers(0, 255, (10, 240, 320, 3), dtype=np.uint8)
-    original = media.save_mp4(tmp_path / "big.mp4", Clip(frames, fps=20.0))
-    assert pipeline.open_small(original).frames.shape == (10, 240, 320, 3)
+    original = media.save_mp4(Clip(frames, fps=20.0), None, tmp_path / "big.mp4")
+
+    def read_small() -> Clip:
+        with media.Video(original) as file:
+            return pipeline.read_small(file)
+
+    assert read_small().frames.shape == (10, 240, 320, 3)
     monkeypatch.setattr(pipeline, "FEW_BYTES", 10 * 3 * 120 * 160)
-    clip = pipeline.open_small(original)
+    clip = read_small()
     assert clip.frames.shape == (10, 120, 160, 3) and clip.duration == pytest.approx(0.5, abs=1e-3)
     made, failed = pipeline.generate_files([original], tmp_path / "out")
     assert not failed and media.open(made[0]).frames.shape == (10, 240, 320, 3)
     monkeypatch.setattr(pipeline, "FEW_BYTES", 1.0)
-    assert pipeline.open_small(original).height == pipeline.SMALLEST
+    assert read_small().height == pipeline.SMALLEST
     monkeypatch.setattr(pipeline, "MOST_BYTES", 1.0)
     with pytest.raises(MediaError, match=r"too long for one go.*--duration"):
-        pipeline.open_small(original)
+        read_small()
+
+
+class Counting:
+    """A container that counts the frames that are decoded of it, by the type of their stream."""
+
+    def __init__(self, container, frames: Counter) -> None:
+        self.container, self.frames = container, frames
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.container.close()
+
+    def decode(self, stream):
+        for frame in self.container.decode(stream):
+            self.frames[stream.type] += 1
+            yield frame
+
+
+@pytest.fixture
+def reads(monkeypatch) -> Counter:
+    """How often files were opened, and how many frames of each type were decoded."""
+    counts, container = Counter(), media._container
+
+    def opened(path):
+        counts["open"] += 1
+        return Counting(container(path), counts)
+
+    monkeypatch.setattr(media, "_container", opened)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("part", "pictures"), [({}, 20), ({"duration": 0.5}, 11), ({"start": 0.25, "duration": 0.5}, 17)]
+)
+def test_a_video_is_read_once(tmp_path, tone, reads, part, pictures):
+    """Opened once; no picture is decoded twice, but for the first one where the part starts later; no sound is."""
+    path = video(tmp_path / "a.mp4", 1.0)
+    made, failed = pipeline.generate_files([path], tmp_path / "out", **part)
+    assert not failed and reads == {"open": 1, "video": pictures}
+    assert media.open(made[0]).sound is not None
+
+
+def test_a_large_video_is_opened_once_and_decoded_again(tmp_path, tone, reads, monkeypatch):
+    monkeypatch.setattr(pipeline, "FEW_BYTES", 10 * 3 * 64 * 96)
+    frames = np.random.default_rng(0).integers(0, 255, (10, 128, 192, 3), dtype=np.uint8)
+    path = media.save_mp4(Clip(frames, fps=20.0), Sound(np.zeros(8000), 16000), tmp_path / "a.mp4")
+    made, failed = pipeline.generate_files([path], tmp_path / "out")
+    assert not failed and reads == {"open": 1, "video": 20}
+    assert media.open(made[0]).frames.shape == (10, 128, 192, 3)
+
+
+def test_the_demo_reads_pictures_once_and_the_sound_for_its_page(tmp_path, reads):
+    path = video(tmp_path / "a.mp4", 1.0)
+    files = pipeline.demo(str(path), tmp_path / "out")
+    assert reads["open"] == 2 and reads["video"] == 20 and reads["audio"] > 0
+    assert all(file.exists() for file in files.values())

@@ -1,9 +1,9 @@
 """v2a_nb: video-to-audio generation to hear, open up, change and understand.
 
 >>> import v2a_nb as v2a
->>> clip = v2a.open("my_video.mp4").silent()      # doctest: +SKIP
->>> sound = v2a.load("vaura").generate(clip)       # doctest: +SKIP
->>> v2a.play(clip, sound)                          # doctest: +SKIP
+>>> clip = v2a.open("my_video.mp4").silent()
+>>> sound = v2a.load("vaura").generate(clip)
+>>> player = v2a.play(clip, sound)
 
 Everything is loaded when first used: ``import v2a_nb`` costs no torch.
 """

@@ -87,9 +87,10 @@ def _train(args: argparse.Namespace) -> int:
     from v2a_nb.training.registry import train
 
     _threads()
+    settings = dict(setting.partition("=")[::2] for setting in args.set)
     path = train(
-        args.system, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed,
-        out=args.out or f"runs/{args.system}", resume=args.resume,
+        args.name, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
+        resume=args.resume, ablation=args.ablation, cache=args.cache, **settings,
     )  # fmt: skip
     print(path)
     return 0
@@ -107,6 +108,21 @@ def _evaluate(args: argparse.Namespace) -> int:
         report.save_json(args.json)
     if args.html:
         report.save_html(args.html)
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from v2a_nb.scores import registry
+
+    _threads()
+    if args.render:
+        for path in registry.render():
+            print(path)
+    else:
+        registry.score(
+            args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
+            json=args.json,
+        )  # fmt: skip
     return 0
 
 
@@ -204,6 +220,8 @@ def _levels(argv: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from v2a_nb.training.registry import RECIPES
+
     parser = argparse.ArgumentParser(
         prog="v2a-nb",
         description="A silent video goes in; a soundtrack that fits it comes out.",
@@ -268,18 +286,21 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(
         "train", _train, "train a system, or a network of the metrics, by its recipe",
-        "v2a-nb train vaura --preset tiny --out runs/vaura",
+        "v2a-nb train vaura --data folder:my_videos --out runs/mine",
     )  # fmt: skip
-    p.add_argument(
-        "system",
-        help="vaura; egosonics; action2sound; vocoder; av_sim (with the pool of retrieval); av_sync; vaas (alignment "
-        "score); summary (video summarization); material and ambience (classifiers of the truth metrics)",
-    )
+    p.add_argument("name", choices=RECIPES, metavar="NAME", help="; ".join(f"{k}: {v[1]}" for k, v in RECIPES.items()))
     p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
-    p.add_argument("--data", help="folder in which what is rendered is kept; vaas and summary can share theirs")
-    p.add_argument("--steps", type=int, help="of the last stage; the others and what is rendered shrink with it")
+    p.add_argument(
+        "--data", metavar="SOURCE",
+        help="what to learn from: strike:seed=0,clips=5000,variety=wide, folder:PATH, or csv:FILE with columns video "
+        "and text (default: the Strike World that the shipped weights learned from)",
+    )  # fmt: skip
+    p.add_argument("--steps", type=int, help="of the last stage; the others and the clips shrink with it")
     p.add_argument("--seed", type=_seed, default=0)
-    p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/SYSTEM)")
+    p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/NAME)")
+    p.add_argument("--cache", metavar="DIR", help="folder for features of clips, which runs may share (default: OUT)")
+    p.add_argument("--ablation", metavar="A", help="train only the last stage anew, with this difference")
+    p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of the recipe")
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")
 
     p = command(
@@ -297,6 +318,19 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the scores")
     p.add_argument("--html", metavar="F", help="write a page with the scores")
+
+    p = command(
+        "score", _score, "measure trained weights and write results.json and their model card",
+        "v2a-nb score vaura; v2a-nb score real FOLDER",
+    )  # fmt: skip
+    p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
+    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
+    p.add_argument("--weights", metavar="DIR", help="other weights of that kind (default: the shipped ones)")
+    p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
+    p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
+    p.add_argument("--json", metavar="F", help="write the numbers to this file too")
+    p.add_argument("--keep", action="store_true", help="with real: put the numbers into the systems' results.json")
+    p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
 
     p = command(
         "curate", _curate, "put a collection through filters and write what is kept",

@@ -1,7 +1,7 @@
-"""Files in and out, on PyAV: any container and codec its FFmpeg reads; H.264 + AAC out.
+"""Reading and writing media files with PyAV: any container and codec that its FFmpeg reads; H.264 and AAC are written.
 
-Time is taken from timestamps, never from counting: the first picture's timestamp is time zero, and the
-sound is laid against it, so sound that starts late or ends early stays where it belongs.
+Times come from timestamps, not from counting frames. The first picture's timestamp is time zero, and the sound is
+placed on the same clock: a sound that starts late or ends early stays where it belongs.
 """
 
 from __future__ import annotations
@@ -11,18 +11,29 @@ import wave as wave_file
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from v2a_nb import mp4
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.errors import MediaError, UsageError, check_types
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file says about itself, without decoding it."""
+    """What the headers of a video file say, and the size and rotation of its first picture.
+
+    Attributes:
+        path: the file.
+        duration: seconds, as the header says; 0 where it says nothing.
+        width, height: pixels of the upright picture.
+        fps: average frames per second.
+        rotation: degrees by which the stored pictures are turned for display: 0, 90, 180 or 270.
+        video_codec: name of the codec, such as ``"h264"``.
+        audio_codec, sample_rate, channels: of the first audio stream; None in a file without sound.
+    """
 
     path: str
     duration: float
@@ -36,23 +47,48 @@ class MediaInfo:
     channels: int | None
 
 
-def info(path: str | Path) -> MediaInfo:
-    """Read a video's headers (and one frame, for its rotation).
+class Video:
+    """A video file that is opened once; its pictures can be read in parts.
+
+    Use it in a ``with`` block, which closes the file. :func:`open`, :func:`info`, :func:`windows` and :func:`dub`
+    read through it; use it directly where several of them are wanted of one file.
+
+    Attributes:
+        path: the file.
+        info: its :class:`MediaInfo`.
 
     Raises:
         MediaError: the file cannot be read or has no pictures.
     """
-    with _container(path) as container:
-        video = _video_stream(container, path)
-        sound = container.streams.audio[0] if container.streams.audio else None
-        first = _first_frame(container, video, path)
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._container = _container(path)
+        try:
+            self._stream = _video_stream(self._container, path)
+            decoder = self._container.decode(self._stream)
+            first = _first_frame(decoder, path)
+            self.info = self._info(first)
+        except BaseException:
+            self._container.close()
+            raise
+        self._zero = 0.0 if first.pts is None else float(first.pts * self._stream.time_base)
+        self._unread = chain([first], decoder)
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def _info(self, first) -> MediaInfo:
+        streams, video = self._container.streams, self._stream
+        sound = streams.audio[0] if streams.audio else None
         rotation = int(round(first.rotation)) % 360
-        width, height = first.width, first.height
-        if rotation in (90, 270):
-            width, height = height, width
+        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
         return MediaInfo(
-            path=str(path),
-            duration=_duration(container, video),
+            path=str(self.path),
+            duration=_duration(self._container, video),
             width=width,
             height=height,
             fps=_fps(video),
@@ -63,7 +99,60 @@ def info(path: str | Path) -> MediaInfo:
             channels=sound.channels if sound else None,
         )
 
+    def read(
+        self,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        size: int | None = None,
+        sample_rate: int | None = None,
+        sound: bool = True,
+    ) -> Clip:
+        """Read the video, or a part of it, into memory; the arguments and the result are those of :func:`open`."""
+        if start < 0 or (duration is not None and duration <= 0):
+            raise UsageError(f"{self.path}: cannot read {duration} s from {start} s")
+        part = _Part(self, start, duration)
+        frames, times = zip(*((_upright(frame, size), time) for frame, time in part), strict=True)
+        end = part.end
+        track = None
+        if sound and self.info.audio_codec is not None:
+            track = _read_sound(self.path, self._zero + start, end - start)
+            if sample_rate:
+                track = track.resample(sample_rate).fit(end - start)
+        return Clip(np.stack(frames), np.array(times), self.info.fps, end - start, track, Path(self.path).stem)
 
+    def dub(
+        self, sound: Sound, path: str | Path, *, start: float = 0.0, duration: float | None = None, crf: int = 20
+    ) -> Path:
+        """Write the pictures, or a part of them, with another soundtrack; the arguments are those of :func:`dub`."""
+        part = _Part(self, start, duration)
+        return mp4.write(_lasting(part), sound, path, fps=self.info.fps, crf=crf)
+
+    def _decode(self, start: float) -> Iterator:
+        """Frames from the key frame before ``start`` (s) on; the file is rewound where it must be."""
+        fresh, self._unread = self._unread, None
+        if start == 0 and fresh is not None:
+            return fresh
+        if start > 0:
+            offset = int((self._zero + start) / float(self._stream.time_base))
+            self._container.seek(max(0, offset), stream=self._stream, backward=True)
+        else:
+            self._container.seek(0)
+        return self._container.decode(self._stream)
+
+
+@check_types
+def info(path: str | Path) -> MediaInfo:
+    """Read a video's headers, and one picture for its size and rotation.
+
+    Raises:
+        MediaError: the file cannot be read or has no pictures.
+    """
+    with Video(path) as video:
+        return video.info
+
+
+@check_types
 def open(
     path: str | Path,
     *,
@@ -71,6 +160,7 @@ def open(
     duration: float | None = None,
     size: int | None = None,
     sample_rate: int | None = None,
+    sound: bool = True,
 ) -> Clip:
     """Read a video, or a part of it, into a :class:`~v2a_nb.clip.Clip`.
 
@@ -78,56 +168,53 @@ def open(
         path: any container and codec that FFmpeg reads.
         start: seconds from the first picture.
         duration: seconds; left out, to the end.
-        size: shrink so that the short side has this many pixels (never enlarges).
-        sample_rate: resample the sound; left out, its own rate.
+        size: shrink the pictures so that the short side has this many pixels; they are never enlarged.
+        sample_rate: Hz to which the sound is resampled; left out, its own rate.
+        sound: False leaves the file's sound unread: ``clip.sound`` is None.
 
     Returns:
-        frames turned upright, their times from timestamps, and the sound laid against them: cut or
-        filled with silence to the pictures' length. A file without sound gives ``sound=None``.
+        a clip of upright pictures, their times taken from timestamps. Its sound is cut, or filled with silence, to
+        the pictures' length; it is None for a file without sound.
 
     Raises:
         MediaError: the file is missing, empty, damaged, no media, or has no pictures.
-        UsageError: the part lies outside of the video.
+        UsageError: the part lies outside of the video, or an argument is of the wrong type.
     """
-    if start < 0 or (duration is not None and duration <= 0):
-        raise UsageError(f"{path}: cannot read {duration} s from {start} s")
-    with _container(path) as container:
-        video = _video_stream(container, path)
-        zero = _zero(container, video, path)
-        stop = None if duration is None else start + duration
-        shown = _Shown(container, video, path, zero, start, stop)
-        frames, times = zip(*((_upright(frame, size), time) for frame, time in shown), strict=True)
-        end = shown.last if stop is None else min(stop, shown.last)
-        sound = None
-        if container.streams.audio:
-            sound = _read_sound(path, zero + start, end - start)
-    if sound is not None and sample_rate:
-        sound = sound.resample(sample_rate).fit(end - start)
-    return Clip(np.stack(frames), np.array(times), shown.fps, end - start, sound, Path(path).stem)
+    with Video(path) as video:
+        return video.read(start=start, duration=duration, size=size, sample_rate=sample_rate, sound=sound)
 
 
+@check_types
 def windows(path: str | Path, seconds: float, **options: object) -> Iterator[Clip]:
-    """A long file in consecutive clips of ``seconds``; only one is in memory at a time.
+    """Yield a long file in consecutive clips of ``seconds``, of which one at a time is in memory.
 
     Args:
-        options: ``size`` and ``sample_rate`` as in :func:`open`.
+        path: as for :func:`open`.
+        seconds: length of each clip; the last one may be shorter.
+        options: ``size``, ``sample_rate`` and ``sound`` as for :func:`open`.
+
+    Raises:
+        MediaError, UsageError: as :func:`open`.
     """
     if seconds <= 0:
         raise UsageError(f"windows of {seconds} s are impossible")
-    total, start = info(path).duration, 0.0
-    while start < total - 1e-3:
-        try:
-            yield open(path, start=start, duration=seconds, **options)
-        except UsageError:
-            return  # headers promised more than there is
-        start += seconds
+    with Video(path) as video:
+        start = 0.0
+        while start < video.info.duration - 1e-3:
+            try:
+                yield video.read(start=start, duration=seconds, **options)
+            except UsageError:
+                return  # the headers promised more than there is
+            start += seconds
 
 
+@check_types
 def open_sound(path: str | Path) -> Sound:
-    """The sound of any media file, from its own beginning.
+    """Read the sound of any media file, from the sound's own beginning.
 
     Raises:
         MediaError: the file cannot be read or has no sound.
+        UsageError: ``path`` is not a path.
     """
     with _container(path) as container:
         if not container.streams.audio:
@@ -138,8 +225,19 @@ def open_sound(path: str | Path) -> Sound:
     return Sound(samples, rate)
 
 
-def save_wav(path: str | Path, sound: Sound) -> Path:
-    """Write 16-bit PCM, whole or not at all; samples over full scale are clipped."""
+@check_types
+def save_wav(sound: Sound, path: str | Path) -> Path:
+    """Write a sound as 16-bit PCM; samples beyond full scale are clipped.
+
+    The file gets its name when it is complete, so that no half-written file is left behind.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MediaError: the file cannot be written.
+        UsageError: an argument is of the wrong type.
+    """
     path = Path(path)
     pcm = np.clip(np.round(sound.samples.T * 32767.0), -32768, 32767).astype("<i2")
     partial = mp4.partial_of(path)
@@ -157,63 +255,70 @@ def save_wav(path: str | Path, sound: Sound) -> Path:
     return path
 
 
-def save_mp4(
-    path: str | Path, clip: Clip, sound: Sound | None = None, *, crf: int = 20, preset: str = "veryfast"
-) -> Path:
-    """Write H.264 + AAC, whole or not at all.
+@check_types
+def save_mp4(clip: Clip, sound: Sound | None, path: str | Path, *, crf: int = 20, preset: str = "veryfast") -> Path:
+    """Write a clip as H.264 with its own sound, or another one, as AAC.
 
-    The sound is made exactly as long as the pictures and starts at zero: the encoder's delay is written
-    as an edit list, so that players and :func:`open` put a click back where it was to within 5 ms. Odd
-    sizes lose their last row or column, because H.264 in 4:2:0 has none.
+    The sound becomes exactly as long as the pictures and starts at zero. The encoder's delay is written as an edit
+    list, so that players and :func:`open` put a click back where it was to within 5 ms. Pictures of odd width or
+    height lose their last column or row, which H.264 in 4:2:0 cannot hold. The file gets its name when it is complete.
 
     Args:
-        clip: its frames and their times; its own sound where ``sound`` is left out.
-        sound: another soundtrack, cut or filled to the clip's length.
-        crf: quality, 0 (best) to 51.
+        clip: gives the pictures and their times.
+        sound: a soundtrack, cut or filled to the clip's length; None writes the clip's own sound, if it has one.
+        path: the file to write.
+        crf: the encoder's constant rate factor, 0 (best) to 51.
+        preset: the encoder's preset, from ``"ultrafast"`` to ``"veryslow"``.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        MediaError: the file cannot be written, or the pictures are too small for H.264.
+        UsageError: an argument is of the wrong type.
     """
     sound = clip.sound if sound is None else sound
     ends = np.append(clip.times[1:], max(clip.duration, clip.times[-1] + 1e-3))
     pictures = zip(clip.frames, clip.times.tolist(), ends.tolist(), strict=True)
     sound = None if sound is None else sound.fit(clip.duration)
-    return mp4.write(path, pictures, sound, fps=clip.fps, crf=crf, preset=preset)
+    return mp4.write(pictures, sound, path, fps=clip.fps, crf=crf, preset=preset)
 
 
+@check_types
 def dub(
-    path: str | Path,
     video: str | Path,
     sound: Sound,
+    path: str | Path,
     *,
     start: float = 0.0,
     duration: float | None = None,
     crf: int = 20,
 ) -> Path:
-    """Write the pictures of a file with another soundtrack; only one picture is in memory at a time.
+    """Write the pictures of a file, in full size, with another soundtrack; one picture at a time is in memory.
 
     Args:
-        path: the mp4 to write, as :func:`save_mp4` does.
-        video: the file whose pictures are taken, in full size.
-        start, duration: the part of it, as in :func:`open`; ``sound`` is fitted to it.
+        video: the file whose pictures are taken.
+        sound: the new soundtrack.
+        path: the mp4 file to write, as :func:`save_mp4` does.
+        start, duration: the part of the video that is taken, seconds, as in :func:`open`.
+        crf: as in :func:`save_mp4`.
 
     Raises:
         MediaError, UsageError: as :func:`open` and :func:`save_mp4`.
     """
-    with _container(video) as container:
-        stream = _video_stream(container, video)
-        zero = _zero(container, stream, video)
-        shown = _Shown(container, stream, video, zero, start, None if duration is None else start + duration)
-        return mp4.write(path, _lasting(shown), sound, fps=shown.fps, crf=crf)
+    with Video(video) as file:
+        return file.dub(sound, path, start=start, duration=duration, crf=crf)
 
 
-def _lasting(shown: _Shown) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Pictures with the times from and until which they are seen."""
+def _lasting(part: _Part) -> Iterator[tuple[np.ndarray, float, float]]:
+    """Pictures with the times at which they appear and disappear, seconds."""
     before = None
-    for frame, time in shown:
+    for frame, time in part:
         if before is not None:
             yield _upright(before[0], None), before[1], time
         before = frame, time
     if before is not None:
-        end = shown.last if shown.stop is None else min(shown.stop, shown.last)
-        yield _upright(before[0], None), before[1], max(end - shown.start, before[1] + 1e-3)
+        yield _upright(before[0], None), before[1], max(part.end - part.start, before[1] + 1e-3)
 
 
 # --- reading, piece by piece --------------------------------------------------------------------
@@ -246,21 +351,13 @@ def _video_stream(container, path: str | Path):
     return real[0]
 
 
-def _first_frame(container, video, path: str | Path):
+def _first_frame(decoder: Iterator, path: str | Path):
     import av
 
     try:
-        return next(container.decode(video))
+        return next(decoder)
     except (StopIteration, av.FFmpegError) as error:
         raise MediaError(f"{path}: not one picture could be decoded") from error
-
-
-def _zero(container, video, path: str | Path) -> float:
-    """The first picture's timestamp, seconds; the container is rewound."""
-    frame = _first_frame(container, video, path)
-    zero = 0.0 if frame.pts is None else float(frame.pts * video.time_base)
-    container.seek(0)
-    return zero
 
 
 def _fps(video) -> float:
@@ -274,27 +371,31 @@ def _duration(container, video) -> float:
     return container.duration / 1e6 if container.duration else 0.0
 
 
-class _Shown:
-    """The frames that are seen in a part of a video, as (frame, seconds from the part's start), one at a time.
+class _Part:
+    """The frames that are visible in a part of a video: an iterator of (frame, seconds from the part's start).
 
-    ``last`` is when the newest one ends, on the video's own clock.
+    Attributes:
+        start, stop: of the part, seconds from the first picture; ``stop`` is None for the end of the file.
+        last: when the newest frame ends, seconds from the first picture; known once the iterator is exhausted.
     """
 
-    def __init__(self, container, video, path, zero: float, start: float, stop: float | None) -> None:
-        self.container, self.video, self.path = container, video, path
-        self.zero, self.start, self.stop = zero, start, stop
-        self.fps, self.last = _fps(video), 0.0
+    def __init__(self, video: Video, start: float, duration: float | None) -> None:
+        self.video, self.start, self.last = video, start, 0.0
+        self.stop = None if duration is None else start + duration
+
+    @property
+    def end(self) -> float:
+        """When the part ends, seconds from the first picture; known once the iterator is exhausted."""
+        return self.last if self.stop is None else min(self.stop, self.last)
 
     def __iter__(self) -> Iterator[tuple]:
         import av
 
-        start, stop, base = self.start, self.stop, self.video.time_base
-        if start > 0:  # to the key frame before, then decode up to the start
-            offset = int((self.zero + start) / float(base))
-            self.container.seek(max(0, offset), stream=self.video, backward=True)
+        video, start, stop = self.video, self.start, self.stop
+        base, path = video._stream.time_base, video.path
         held, newest, count = None, None, 0
         broken: Exception | None = None
-        decoder = self.container.decode(self.video)
+        decoder = video._decode(start)
         while True:
             try:
                 frame = next(decoder)
@@ -303,14 +404,14 @@ class _Shown:
             except av.FFmpegError as error:
                 broken = error
                 break
-            time = (float(frame.pts * base) - self.zero) if frame.pts is not None else count / self.fps
-            lasts = float(frame.duration * base) if frame.duration else 1 / self.fps
+            time = (float(frame.pts * base) - video._zero) if frame.pts is not None else count / video.info.fps
+            lasts = float(frame.duration * base) if frame.duration else 1 / video.info.fps
             if stop is not None and time >= stop - 1e-6:
                 self.last = max(self.last, stop)
                 break
             self.last = max(self.last, time + lasts)
             if time < start - 1e-6:
-                held = frame  # it may still be showing when the part begins
+                held = frame  # it may still be visible when the part begins
                 continue
             if newest is not None and time <= newest:
                 continue  # a repeated timestamp shows nothing new
@@ -325,15 +426,15 @@ class _Shown:
             count += 1
         if not count:
             if broken is not None or start == 0:
-                raise MediaError(f"{self.path}: not one picture could be decoded")
-            raise UsageError(f"{self.path}: the video ends before {start} s")
-        promised = _duration(self.container, self.video)
+                raise MediaError(f"{path}: not one picture could be decoded")
+            raise UsageError(f"{path}: the video ends before {start} s")
+        promised = video.info.duration
         if broken is not None and self.last < 0.5 * promised:
-            raise MediaError(f"{self.path}: cut off or damaged after {self.last:.2f} s of {promised:.2f} s")
+            raise MediaError(f"{path}: cut off or damaged after {self.last:.2f} s of {promised:.2f} s")
 
 
 def _upright(frame, size: int | None) -> np.ndarray:
-    """The picture as shown: turned by its rotation, shrunk to ``size``."""
+    """The picture as players show it, uint8 [H, W, 3]: turned by its rotation, its short side at most ``size``."""
     width, height = frame.width, frame.height
     if size and min(width, height) > size:
         scale = size / min(width, height)
@@ -347,7 +448,7 @@ def _upright(frame, size: int | None) -> np.ndarray:
 
 
 def _read_sound(path: str | Path, start: float, duration: float) -> Sound | None:
-    """Sound from ``start`` (s, on the file's clock) for ``duration``, silence where there is none."""
+    """``duration`` seconds of sound from ``start`` (s, on the file's clock) on; silence where the file has none."""
     with _container(path) as container:
         samples, rate, first = _decode_audio(container, path, start, start + duration)
     n = int(round(duration * rate))
@@ -360,7 +461,11 @@ def _read_sound(path: str | Path, start: float, duration: float) -> Sound | None
 
 
 def _decode_audio(container, path, start: float | None, stop: float | None):
-    """Samples float32 [channels, n], rate, and the first sample's time (s, file clock)."""
+    """Decode the first audio stream from ``start`` to ``stop`` (s, on the file's clock) or a little beyond.
+
+    Returns:
+        samples float32 [channels, n], their rate, and the time of the first one (s, on the file's clock).
+    """
     import av
 
     stream = container.streams.audio[0]

@@ -1,4 +1,4 @@
-"""H.264 + AAC in MP4, picture by picture: what :mod:`v2a_nb.media` writes with."""
+"""The MP4 writer of :mod:`v2a_nb.media`: H.264 and AAC, encoded picture by picture."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-TICKS = 90000  # a second of the video stream's clock
+TICKS = 90000  # of the video stream's clock, per second
 
 
 def write(
-    path: str | Path,
     pictures: Iterable[tuple[np.ndarray, float, float]],
     sound: Sound | None,
+    path: str | Path,
     *,
     fps: float,
     crf: int = 20,
     preset: str = "veryfast",
 ) -> Path:
-    """Write a file, whole or not at all; only one picture is held at a time.
+    """Write an mp4 file, which gets its name when it is complete; one picture at a time is in memory.
 
     Args:
-        pictures: (uint8 [H, W, 3], from, until) in seconds, in order; the first one gives the size.
-        sound: as long as the pictures.
-        fps: said in the header; the times are those of ``pictures``.
+        pictures: tuples (picture, from, until): uint8 [H, W, 3] and two times in seconds, in order. The first
+            picture gives the size.
+        sound: a soundtrack as long as the pictures, or None.
+        path: the file; missing folders above it are made.
+        fps: the frame rate in the header; the times of the frames are those of ``pictures``.
+        crf, preset: settings of the H.264 encoder.
+
+    Returns:
+        ``path``.
 
     Raises:
-        MediaError: it cannot be written, there is no picture, or one too small for H.264.
+        MediaError: the file cannot be written, there is no picture, or the first one is too small for H.264.
     """
     import av
 
@@ -72,13 +78,14 @@ def write(
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
+    """The hidden file beside ``path`` that is written first and renamed when it is complete."""
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.part")
 
 
 def _for_aac(sound: Sound) -> Sound:
+    """The sound with at most two channels, at a rate that AAC has."""
     if sound.channels > 2:
         sound = sound.stereo()
     if sound.sample_rate not in AAC_RATES:
@@ -88,14 +95,15 @@ def _for_aac(sound: Sound) -> Sound:
 
 
 def _encode_video(container, stream, first: tuple, coming: Iterator[tuple]) -> None:
+    """Encode and multiplex pictures; ``first`` and ``coming`` are tuples as for :func:`write`."""
     import av
 
     height, width = stream.height, stream.width
-    lasting: dict[int, int] = {}
+    durations: dict[int, int] = {}  # in ticks, by presentation time
 
     def mux(packets) -> None:
-        for packet in packets:  # the last frame's length is in no other frame's time
-            packet.duration = lasting.pop(packet.pts, packet.duration)
+        for packet in packets:  # the last frame's duration follows from no other frame's time
+            packet.duration = durations.pop(packet.pts, packet.duration)
             container.mux(packet)
 
     item: tuple | None = first
@@ -103,13 +111,14 @@ def _encode_video(container, stream, first: tuple, coming: Iterator[tuple]) -> N
         picture, time, end = item
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
         frame.pts, frame.time_base = int(round(time * TICKS)), Fraction(1, TICKS)
-        frame.duration = lasting[frame.pts] = int(round((end - time) * TICKS))
+        frame.duration = durations[frame.pts] = int(round((end - time) * TICKS))
         mux(stream.encode(frame))
         item = next(coming, None)
     mux(stream.encode(None))
 
 
 def _encode_audio(container, stream, sound: Sound) -> None:
+    """Encode and multiplex the sound, block by block as the encoder takes it."""
     import av
 
     block = stream.codec_context.frame_size or 1024

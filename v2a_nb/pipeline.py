@@ -1,4 +1,4 @@
-"""What the commands do: many videos through one system, the demo, and their files."""
+"""The work of the commands ``generate`` and ``demo``: videos go through a system, and the results become files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from v2a_nb.errors import MediaError, UsageError, V2AError
 if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
-SMALLEST = 64  # pixels of the short side: what the encoder looks at
-FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures that are held at once: if it can be, and if it must be
+SMALLEST = 64  # pixels of the short side, which the encoders read
+FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures in memory: as wished, and at most (at SMALLEST)
 
 
 def generate_files(
@@ -35,17 +36,23 @@ def generate_files(
 ) -> tuple[list[Path], list[str]]:
     """Write ``STEM.wav`` and ``STEM.mp4`` for each video; one bad video does not stop the others.
 
+    Each file is opened once. Its pictures are decoded once, or a second time where they were too large to be kept in
+    memory in full size; its own sound is not decoded.
+
     Args:
-        videos: files; two of one stem get ``STEM.2`` and so on.
-        out: folder, made if it is missing.
-        options: what the system has of guidance, steps, temperature and top_k.
+        videos: files; where two have the same stem, the second one's results are called ``STEM.2``.
+        out: folder for the results, made if it is missing.
+        system, weights, device: as for :func:`v2a_nb.load`.
+        seed: for every video.
+        start, duration: the part of every video that is used, seconds; left out, all of it.
         report: receives one line per problem.
+        options: those of the system's ``generate``, such as ``guidance``.
 
     Returns:
-        the mp4 files that were made, and one line per video that was not.
+        the mp4 files that were made, and one line per video that failed.
 
     Raises:
-        UsageError: a part that no video has, no such system or device, an option that the system does not have.
+        UsageError: an impossible part, an unknown system or device, an option that the system does not have.
         MediaError: the folder cannot be made.
         WeightsError: there are no such weights.
     """
@@ -71,10 +78,11 @@ def generate_files(
         taken.add(name)
         try:
             _keep(videos, out / f"{name}.mp4")
-            clip = open_small(video, start=start, duration=duration)
-            sound = generate_one(model, clip, seed=seed, **options)
-            media.save_wav(out / f"{name}.wav", sound)
-            made.append(media.dub(out / f"{name}.mp4", video, sound, start=start, duration=duration))
+            with media.Video(video) as file:
+                clip = read_small(file, start=start, duration=duration, sound=False)
+                sound = generate_one(model, clip, seed=seed, **options)
+                media.save_wav(sound, out / f"{name}.wav")
+                made.append(_with_sound(file, clip, sound, out / f"{name}.mp4", start=start, duration=duration))
         except V2AError as error:
             failed.append(str(error))
             if report:
@@ -82,31 +90,50 @@ def generate_files(
     return made, failed
 
 
-def open_small(video: str | Path, *, start: float = 0.0, duration: float | None = None) -> Clip:
+def read_small(file: media.Video, *, start: float = 0.0, duration: float | None = None, sound: bool = True) -> Clip:
     """Read a video with pictures as large as memory allows, and no larger than its own.
 
-    The encoder looks at 64 pixels and the page shows 320, so a minute of full HD (11 GB of pixels) need not
-    be held; what is written takes its pictures from the file again.
+    The encoders read 64 pixels and the page shows 320, so that a minute of full HD (11 GB of pixels) need not be in
+    memory.
+
+    Args:
+        file: the opened video.
+        start, duration, sound: as for :func:`v2a_nb.open`.
 
     Raises:
-        MediaError: it cannot be read, or is so long that even small pictures are too many.
+        MediaError: the video cannot be decoded, or is so long that even small pictures are too many.
+        UsageError: the part lies outside of the video.
     """
-    seen = media.info(video)
-    seconds = min(seen.duration - start, math.inf if duration is None else duration)
-    short, long = sorted((seen.width, seen.height))
-    row = 3 * max(1.0, seconds * seen.fps) * long / max(short, 1)  # bytes for each pixel of the short side squared
+    info = file.info
+    seconds = min(info.duration - start, math.inf if duration is None else duration)
+    short, long = sorted((info.width, info.height))
+    row = 3 * max(1.0, seconds * info.fps) * long / max(short, 1)  # bytes for each pixel of the short side squared
     size = max(SMALLEST, int(math.sqrt(FEW_BYTES / row)))
     if size**2 * row > MOST_BYTES:
         most = int(seconds * MOST_BYTES / (size**2 * row))
         raise MediaError(
-            f"{video}: {seconds / 60:.0f} minutes are too long for one go; name a part with --start and "
+            f"{file.path}: {seconds / 60:.0f} minutes are too long for one go; name a part with --start and "
             f"--duration, at most {most} s"
         )
-    return media.open(video, start=start, duration=duration, size=size)
+    return file.read(start=start, duration=duration, size=size, sound=sound)
+
+
+def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: float | None) -> Path:
+    """Write a clip that was read from ``file`` with another sound, in the file's own size."""
+    if (clip.width, clip.height) == (file.info.width, file.info.height):
+        return media.save_mp4(clip, sound, path)
+    return file.dub(sound, path, **part)
 
 
 def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
-    """One soundtrack, with a text progress bar over the system's steps where it takes long."""
+    """Generate one soundtrack, with a progress bar on standard error if it takes longer than two seconds.
+
+    Args:
+        model: the system.
+        clip: the system gets it without its sound.
+        seed, options: those of the system's ``generate``.
+        bar: False shows no progress bar.
+    """
     from tqdm import tqdm
 
     steps = model.steps_of(clip, **options)
@@ -117,55 +144,57 @@ def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, 
 
 
 def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path]:
-    """The main job once: a soundtrack, a video that has it, and a page that plays it.
+    """Make a soundtrack with V-AURA, a video that has it, and a page that plays it.
 
     Args:
-        video: a file; left out, a Strike World clip that no weights were trained on.
-        out: folder.
+        video: a file; None takes a Strike World clip that was not in the training data.
+        out: folder for the results, made if it is missing.
+        seed: for the sound, and for the choice of the Strike World clip.
 
     Returns:
-        paths of ``mp4``, ``wav`` and ``page``.
+        the paths of the files: ``mp4``, ``wav`` and ``page``.
 
     Raises:
-        MediaError: the video cannot be read, or the folder cannot be made or holds the video itself.
-        WeightsError: the shipped weights are not there.
+        MediaError: the video cannot be read, the folder cannot be made, or a result would replace the video.
+        WeightsError: the shipped weights are missing.
     """
     from v2a_nb.systems.registry import load
     from v2a_nb.widgets.player import compare
 
     out = _folder(out)
     events = None
-    if video is None:
-        from v2a_nb.world import strike_world
+    with ExitStack() as stack:
+        if video is None:
+            from v2a_nb.world import strike_world
 
-        item = strike_world(seed=77 + seed, clips=3, seconds=5.12, size=224)[1]
-        clip, events = item.clip, item.truth["events"]
-        stem, title = "demo", f"Strike World: {item.narration}"
-    else:
-        _keep([video], out / f"{Path(video).stem}.mp4")
-        clip = open_small(video)
-        stem, title = Path(video).stem, Path(video).name
-    model = load("vaura")
-    sound = generate_one(model, clip, seed=seed)
+            item = strike_world(seed=77 + seed, clips=3, seconds=5.12, size=224)[1]
+            clip, events, file = item.clip, item.truth["events"], None
+            stem, title = "demo", f"Strike World: {item.narration}"
+        else:
+            _keep([video], out / f"{Path(video).stem}.mp4")
+            file = stack.enter_context(media.Video(video))
+            clip = read_small(file)
+            stem, title = Path(video).stem, Path(video).name
+        sound = generate_one(load("vaura"), clip, seed=seed)
+        wav, mp4 = media.save_wav(sound, out / f"{stem}.wav"), out / f"{stem}.mp4"
+        if file is None:
+            media.save_mp4(clip, sound, mp4)
+        else:
+            _with_sound(file, clip, sound, mp4)
     tracks = {"V-AURA (tiny)": sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
-    files = {
-        "wav": media.save_wav(out / f"{stem}.wav", sound),
-    }
-    target = out / f"{stem}.mp4"
-    files["mp4"] = media.dub(target, video, sound) if video else media.save_mp4(target, clip, sound)
-    files["page"] = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
-    return {name: Path(os.path.relpath(path)) for name, path in files.items()}
+    page = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
+    return {name: Path(os.path.relpath(path)) for name, path in (("wav", wav), ("mp4", mp4), ("page", page))}
 
 
 def _flags(names: Sequence[str]) -> str:
-    """Options as the command line has them."""
+    """Names of options as the command line writes them."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _folder(out: str | Path) -> Path:
-    """The folder, made if it is missing."""
+    """Make the folder if it is missing."""
     out = Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -175,7 +204,7 @@ def _folder(out: str | Path) -> Path:
 
 
 def _keep(videos: Sequence[str | Path], target: Path) -> None:
-    """Refuse to write over a video that is read: nobody expects to lose the original."""
+    """Refuse to write over one of the input videos."""
     for video in videos:
         if target.exists() and Path(video).exists() and target.samefile(video):
             raise MediaError(f"{video}: a result would be written over it; choose another --out")

@@ -11,10 +11,11 @@ from paths import FIXTURES
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.correspondence import seen_and_heard
 from v2a_nb.data.curation import Report, curate, curate_file
 from v2a_nb.data.filters import agreement, energy, make_filters, scenario, sound, tags
-from v2a_nb.data.sources import Entry, Source, read_source
+from v2a_nb.data.sources import read_source
 from v2a_nb.data.taggers import AUDIOSET, AudioSetTagger, offscreen_tagger
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.world import strike_world, write_world
@@ -33,7 +34,7 @@ def tone(level: float, seconds: float = 1.0) -> Sound:
 
 def still(path: Path, heard: Sound | None, seconds: float = 1.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    media.save_mp4(path, Clip(np.full((round(10 * seconds), 32, 32, 3), 90, np.uint8), fps=10, sound=heard))
+    media.save_mp4(Clip(np.full((round(10 * seconds), 32, 32, 3), 90, np.uint8), fps=10, sound=heard), None, path)
 
 
 def loud_is_speech(heard: Sound) -> dict[str, float]:
@@ -107,7 +108,7 @@ def test_energy_goes_by_its_threshold_and_by_given_peaks(folder):
 
 def test_energy_looks_at_clips_that_an_earlier_stage_removed(folder):
     whole = read_source(folder)
-    quiet = Source("folder", [e for e in whole.entries if "loud" not in e.id])
+    quiet = Collection("folder", [e for e in whole.entries if "loud" not in e.id])
     assert "day/hush.mp4" in [entry.id for entry in curate(quiet, "energy")[0]]  # beside soft.mp4 it is 34 dB down
     kept, report = curate(whole, [tags(tagger=loud_is_speech), "energy"])
     consistent(report, kept)
@@ -117,7 +118,7 @@ def test_energy_looks_at_clips_that_an_earlier_stage_removed(folder):
 
 
 def test_a_silent_recording_is_not_as_loud_as_itself(folder):
-    silent = Source("folder", [e for e in read_source(folder).entries if "zero" in e.id])
+    silent = Collection("folder", [e for e in read_source(folder).entries if "zero" in e.id])
     assert not curate(silent, "energy")[0]
 
 

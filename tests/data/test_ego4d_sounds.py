@@ -38,7 +38,7 @@ def video(path: Path, seconds: float, *, fps: float = 10, loud_from: float = 0.0
     frames = np.broadcast_to((8 * times + 20).astype(np.uint8)[:, None, None, None], (len(times), 32, 32, 3))
     clock = np.arange(round(seconds * 16000)) / 16000
     tone = 0.3 * np.sin(2 * np.pi * 440 * clock) * (clock >= loud_from)
-    media.save_mp4(path, Clip(frames, times, fps, seconds, Sound(tone, 16000)))
+    media.save_mp4(Clip(frames, times, fps, seconds, Sound(tone, 16000)), None, path)
 
 
 def test_windows_equal_those_computed_by_hand():

@@ -31,7 +31,7 @@ def judge() -> AvSync:
     from v2a_nb.hub import as_shipped
 
     torch.manual_seed(0)
-    net = AvSyncNet(SYNC, eyes=random_eyes())
+    net = AvSyncNet(SYNC, frame_encoder=random_eyes())
     torch.nn.init.normal_(net.head[-1].weight, std=1.0)  # probabilities that differ
     return AvSync(as_shipped(net))
 

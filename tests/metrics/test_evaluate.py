@@ -38,7 +38,7 @@ def folder(world, tmp_path):
     clips = [item.truth for item in world]
     (tmp_path / "truth.json").write_text(json.dumps({"world": "strike", "version": 1, "clips": clips}))
     for item in world:
-        media.save_wav(tmp_path / "made" / f"{item.id}.wav", item.stems["mix"])
+        media.save_wav(item.stems["mix"], tmp_path / "made" / f"{item.id}.wav")
     return tmp_path
 
 
@@ -118,7 +118,7 @@ def test_without_truth_the_clips_are_what_the_folder_holds(folder, world):
     stems.mkdir()
     for item in world:
         for name in ("mix", "action"):
-            media.save_wav(stems / f"{item.id}.{name}.wav", item.stems[name])
+            media.save_wav(item.stems[name], stems / f"{item.id}.{name}.wav")
     assert evaluate_folder(stems)["ambience_db"] == report["ambience_db"]
     (folder / "made" / f"{world[0].id}.wav").unlink()
     report = evaluate_folder(stems, folder / "made", metrics=["fad"])
@@ -131,7 +131,7 @@ def test_without_truth_the_clips_are_what_the_folder_holds(folder, world):
 
 
 def test_a_named_metric_that_scores_nothing_is_an_error(folder, world):
-    media.save_wav(folder / "other" / "x.wav", world[0].stems["mix"])
+    media.save_wav(world[0].stems["mix"], folder / "other" / "x.wav")
     with pytest.raises(V2AError, match="fad could score none of 12 clips.*no sound in"):
         evaluate_folder(folder / "made", folder / "other", metrics=["fad"])
     report = evaluate_folder(folder / "made", folder / "other")
@@ -140,7 +140,7 @@ def test_a_named_metric_that_scores_nothing_is_an_error(folder, world):
 
 def test_videos_are_enough_for_what_compares_picture_and_sound(folder, world):
     for item in world.clips[:3]:
-        media.save_mp4(folder / "videos" / f"{item.id}.mp4", item.clip)
+        media.save_mp4(item.clip, None, folder / "videos" / f"{item.id}.mp4")
     (folder / "videos" / f"{world[3].id}.mp4").write_bytes(b"no video at all")
     done = []
     report = evaluate_folder(
@@ -172,14 +172,14 @@ def test_nan_is_null(folder, world):
 def test_every_oddity_is_a_problem(folder, world):
     made, ids = folder / "made", [item.id for item in world]
     (made / f"{ids[0]}.wav").unlink()
-    media.save_wav(made / f"{ids[1]}.wav", Sound(np.zeros(40960), 16000))
-    media.save_wav(made / f"{ids[2]}.wav", world[2].stems["mix"].slice(0, 1.0))
+    media.save_wav(Sound(np.zeros(40960), 16000), made / f"{ids[1]}.wav")
+    media.save_wav(world[2].stems["mix"].slice(0, 1.0), made / f"{ids[2]}.wav")
     (made / f"{ids[3]}.wav").write_bytes(b"no sound at all")
     (made / f"{ids[4]}.wav").write_bytes(b"")
     (made / f"{ids[5]}.flac").write_bytes((made / f"{ids[5]}.wav").read_bytes())
     save_float_wav(made / f"{ids[6]}.wav", np.full(40960, np.nan, np.float32))
-    media.save_wav(made / "stranger.wav", world[0].stems["mix"])
-    media.save_wav(made / f"{ids[7]}.wav", Sound(np.tile(world[7].stems["mix"].samples, 2), 16000))
+    media.save_wav(world[0].stems["mix"], made / "stranger.wav")
+    media.save_wav(Sound(np.tile(world[7].stems["mix"].samples, 2), 16000), made / f"{ids[7]}.wav")
     (made / "notes.txt").write_text("not a sound, not a problem")
     report = score(folder)
     what = {}
@@ -217,7 +217,7 @@ def test_a_video_beside_its_sound_is_no_double_and_stems_are_understood(folder, 
     stems.mkdir()
     for item in world:
         for name in ("mix", "action", "ambient", "offscreen"):
-            media.save_wav(stems / f"{item.id}.{name}.wav", item.stems[name])
+            media.save_wav(item.stems[name], stems / f"{item.id}.{name}.wav")
     report = score(folder, reference=stems, controls=False)
     assert report.problems == [] and list(report.controls) == ["reference"]
     same = {m["name"]: m["value"] for m in report.controls["reference"]}
@@ -228,7 +228,7 @@ def test_a_video_beside_its_sound_is_no_double_and_stems_are_understood(folder, 
 def test_soundtracks_of_videos_are_read(folder, world):
     videos = folder / "videos"
     videos.mkdir()
-    media.save_mp4(videos / f"{world[0].id}.mp4", world[0].clip)
+    media.save_mp4(world[0].clip, None, videos / f"{world[0].id}.mp4")
     (folder / "truth.json").write_text(json.dumps({"clips": [world[0].truth, world[1].truth]}))
     report = evaluate_folder(videos, truth=folder / "truth.json")
     assert report.clips == 1 and [p["id"] for p in report.problems] == [world[1].id]

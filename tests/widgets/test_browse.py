@@ -143,7 +143,7 @@ def test_hostile_words_are_text():
 
 
 def test_folder_without_truth_names_what_cannot_be_read(tmp_path):
-    media.save_mp4(tmp_path / "good.MP4".lower(), clip_of())
+    media.save_mp4(clip_of(), None, tmp_path / "good.MP4".lower())
     (tmp_path / "broken <b>.mp4").write_bytes(b"no video at all" * 50)
     (tmp_path / "notes.txt").write_text("no video")
     (tmp_path / ".hidden.mp4").write_bytes(b"")
@@ -187,7 +187,7 @@ def test_wrong_things_are_refused_by_name(tmp_path):
         browse([])
     with pytest.raises(UsageError, match="a int is no clip"):
         browse([3])
-    with pytest.raises(UsageError, match="not a int"):
+    with pytest.raises(UsageError, match="a world, a list of clips or a folder, not int"):
         browse(3)
 
 
@@ -223,7 +223,7 @@ def test_panel_filters_pages_and_plays(monkeypatch):
 
 def test_panel_says_what_cannot_be_opened(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video at all" * 50)
-    media.save_mp4(tmp_path / "good.mp4", clip_of())
+    media.save_mp4(clip_of(), None, tmp_path / "good.mp4")
     made = browse(tmp_path).live()
     shown = [w.value for w in widgets_of(made, "HTML")]
     assert sum("broken.mp4: cannot be read" in value for value in shown) == 1

@@ -173,7 +173,7 @@ def test_newest_sample_with_its_age(tmp_path):
     (tmp_path / "samples").mkdir()
     tone = Sound(0.25 * np.sin(np.arange(1600) * 0.1), 16000)
     for step, at in ((300, 1000), (100, 2000)):  # 300 is what a run that was since cut back left behind
-        media.save_wav(tmp_path / "samples" / f"{step}.wav", tone)
+        media.save_wav(tone, tmp_path / "samples" / f"{step}.wav")
         os.utime(tmp_path / "samples" / f"{step}.wav", (at, at))
     (tmp_path / "samples" / ".400.wav.123.part").write_bytes(b"RIFF")
     (tmp_path / "samples" / ".400.wav").write_bytes(b"RIFF")
@@ -332,14 +332,14 @@ def test_live_stops_when_told_replaced_or_forgotten(tmp_path):
 def test_live_keeps_the_sound_that_is_playing(tmp_path):
     run_in(tmp_path, 200)
     (tmp_path / "samples").mkdir()
-    media.save_wav(tmp_path / "samples" / "100.wav", Sound(np.zeros(160), 16000))
+    media.save_wav(Sound(np.zeros(160), 16000), tmp_path / "samples" / "100.wav")
     live = monitor(tmp_path).live(every=60)
     sound, told = live.panel.children[1], []
     assert "100.wav" in sound.value
     sound.observe(told.append, "value")
     live.update()
     assert told == []
-    media.save_wav(tmp_path / "samples" / "200.wav", Sound(np.zeros(160), 16000))
+    media.save_wav(Sound(np.zeros(160), 16000), tmp_path / "samples" / "200.wav")
     live.update()
     assert len(told) == 1 and "200.wav" in sound.value
     live.stop()

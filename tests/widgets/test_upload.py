@@ -40,7 +40,7 @@ def video(tmp_path) -> Path:
     frames = np.zeros((30, 64, 96, 3), np.uint8)
     frames[:, :30] = (200, 120, 40)
     tone = Sound(0.3 * np.sin(np.arange(48000) * 0.1), 16000)
-    return media.save_mp4(tmp_path / "mine.mp4", Clip(frames, fps=10.0), tone)
+    return media.save_mp4(Clip(frames, fps=10.0), tone, tmp_path / "mine.mp4")
 
 
 def test_a_path_becomes_a_soundtrack_beside_its_own(video, tmp_path):
@@ -57,8 +57,15 @@ def test_a_path_becomes_a_soundtrack_beside_its_own(video, tmp_path):
     assert told[0].startswith("reading") and any("step 1" in line for line in told) and told[-1].startswith("writing")
 
 
+def test_a_video_is_opened_once_for_its_pictures_and_once_for_its_sound(video, tmp_path, monkeypatch):
+    opened, container = [], media._container
+    monkeypatch.setattr(media, "_container", lambda path: opened.append(path) or container(path))
+    soundtrack(video, system=Beeper(), seconds=1, out=tmp_path / "o")
+    assert opened == [video, video]
+
+
 def test_a_silent_video_is_compared_with_nothing(tmp_path):
-    path = media.save_mp4(tmp_path / "s.mp4", Clip(np.zeros((10, 32, 32, 3), np.uint8), fps=10.0))
+    path = media.save_mp4(Clip(np.zeros((10, 32, 32, 3), np.uint8), fps=10.0), None, tmp_path / "s.mp4")
     made = soundtrack(path, system=Beeper(), label="mine", out=tmp_path / "o")
     assert list(made.player.tracks) == ["mine"] and made.player.absent == ["its own sound"]
 
@@ -75,7 +82,7 @@ def test_bytes_are_read_and_nothing_is_written_over(video, tmp_path):
 
 
 def test_big_pictures_are_shrunk_before_they_fill_the_memory(tmp_path):
-    path = media.save_mp4(tmp_path / "big.mp4", Clip(np.zeros((3, 720, 1280, 3), np.uint8), fps=10.0))
+    path = media.save_mp4(Clip(np.zeros((3, 720, 1280, 3), np.uint8), fps=10.0), None, tmp_path / "big.mp4")
     assert soundtrack(path, system=Beeper(), out=tmp_path / "o").clip.frames.shape[1:] == (360, 640, 3)
 
 

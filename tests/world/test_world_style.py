@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from scipy.ndimage import binary_erosion
 
 from v2a_nb.cli import main
 from v2a_nb.errors import UsageError
-from v2a_nb.world import STYLES, arrays, counterfactual, draw, strike_world
+from v2a_nb.world import STYLES, arrays, counterfactual, draw, picture, strike_world
 from v2a_nb.world.picture import frames
 from v2a_nb.world.scenery import silhouette
 
@@ -104,20 +104,24 @@ def test_arrays_in_both_styles_have_the_same_sounds():
     assert np.array_equal(heard, same) and not np.array_equal(seen, drawn)
 
 
-def test_drawing_a_game_is_no_slower():
-    recording, game = draw(9, 3), draw(9, 3, style="game")
-    times = 5 + np.arange(64) / 25
-    took = {}
-    for name, item in (("camera", recording), ("game", game)):
-        frames(item, times[:1], 112, 25.0)  # the scenery is drawn once for a recording
-        took[name] = min(_seconds(item, times) for _ in range(3))
-    assert took["game"] < 1.2 * took["camera"]
+def test_a_game_takes_no_more_pixels_to_draw_and_its_scenery_once(monkeypatch):
+    pixels, canvases, depth, still = [], [], picture._depth, picture._canvases.__wrapped__
 
+    def counted(*shape):
+        made = depth(*shape)
+        pixels.append(made.size)
+        return made
 
-def _seconds(recording, times):
-    began = time.process_time()
-    frames(recording, times, 112, 25.0)
-    return time.process_time() - began
+    monkeypatch.setattr(picture, "_depth", counted)
+    monkeypatch.setattr(picture, "_canvases", lru_cache(lambda *how: canvases.append(how) or still(*how)))
+    spent = {}
+    for style in STYLES:
+        recording = draw(9, 3, style=style)
+        for start in (5.0, 9.0):
+            frames(recording, start + np.arange(64) / 25, 112, 25.0)
+        spent[style] = sum(pixels)
+        pixels.clear()
+    assert 0 < spent["game"] < 0.3 * spent["camera"] and len(canvases) == 2
 
 
 def test_command_writes_the_style_only_where_it_is_not_the_default(tmp_path):

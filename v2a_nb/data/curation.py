@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.filters import PAPER, Filter, make_filters
-from v2a_nb.data.sources import Entry, Source, read_source
+from v2a_nb.data.sources import read_source
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
 
@@ -152,7 +153,7 @@ def curate(
     return kept, made
 
 
-def _stage(entries: list[Entry], stage: Filter, source: Source, report: Report, progress, done: int, total: int):
+def _stage(entries: list[Entry], stage: Filter, source: Collection, report: Report, progress, done: int, total: int):
     """One filter: its counts go into ``report``; what it keeps is returned."""
     reasons, unknown = Counter(), Counter()
     kept: list[Entry] = []
@@ -207,7 +208,7 @@ def curate_file(
     return report
 
 
-def write_kept(out: str | Path, source: Source, kept: Sequence[Entry], report: Report) -> Path:
+def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], report: Report) -> Path:
     """Write what :func:`curate` kept; see :func:`curate_file`."""
     out = _checked(Path(out), source.path)
     if out.suffix.lower() in LISTS:
@@ -229,7 +230,7 @@ def write_kept(out: str | Path, source: Source, kept: Sequence[Entry], report: R
         raise V2AError(f"{out}: cannot be written: {error}") from error
 
 
-def _fields(entry: Entry, source: Source, report: Report) -> dict:
+def _fields(entry: Entry, source: Collection, report: Report) -> dict:
     """One kept clip for a list; what a source published stays beside what was made of it."""
     published = {"published": dict(entry.fields)} if source.kind == "ego4d-sounds" else dict(entry.fields)
     made = {

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from v2a_nb import media
 from v2a_nb.clip import Clip
-from v2a_nb.data.sources import Entry, Source
+from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.errors import UsageError, V2AError
 
 SECONDS = 3.0
@@ -146,9 +146,9 @@ class Ego4DSounds:
         """
         return self.entries[which].open(size=size, sample_rate=sample_rate)
 
-    def source(self) -> Source:
-        """The same as a :class:`~v2a_nb.data.sources.Source`, for curation."""
-        return Source("ego4d-sounds", self.entries, self.path, self.media, list(self.problems), self.header)
+    def source(self) -> Collection:
+        """The same as a :class:`~v2a_nb.data.sources.Collection`, for curation."""
+        return Collection("ego4d-sounds", self.entries, self.path, self.media, list(self.problems), self.header)
 
     def _entry(self, row: Row) -> Entry:
         known = self.about.get(row.video_uid)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.correspondence import ClipScore, hits_and_onsets
-from v2a_nb.data.sources import Entry, Source
 from v2a_nb.data.taggers import Tagger, offscreen_tagger
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
@@ -52,13 +52,13 @@ class Filter:
     """A stage by name: ``judge`` gives one verdict for each clip that is still there, in their order."""
 
     name: str
-    judge: Callable[[Sequence[Entry], Source], Iterator[Verdict]]
+    judge: Callable[[Sequence[Entry], Collection], Iterator[Verdict]]
 
 
-def _each(name: str, judge_one: Callable[[Entry, Source], Verdict]) -> Filter:
+def _each(name: str, judge_one: Callable[[Entry, Collection], Verdict]) -> Filter:
     """A filter of single clips; media that cannot be read are a verdict too."""
 
-    def judge(entries: Sequence[Entry], source: Source) -> Iterator[Verdict]:
+    def judge(entries: Sequence[Entry], source: Collection) -> Iterator[Verdict]:
         for entry in entries:
             try:
                 yield judge_one(entry, source)
@@ -75,7 +75,7 @@ def _unknown(why: str) -> Verdict:
 def sound() -> Filter:
     """Stage 1: clips without sound are removed. Its value is the peak."""
 
-    def judge(entry: Entry, source: Source) -> Verdict:
+    def judge(entry: Entry, source: Collection) -> Verdict:
         peak = source.levels(entry).peak
         if peak is None:
             return Verdict(False, "no sound stream")
@@ -93,7 +93,7 @@ def scenario(social: Sequence[str] = SOCIAL, labels: Mapping[str, Sequence[str]]
     """
     parts = [part.lower() for part in social]
 
-    def judge(entry: Entry, source: Source) -> Verdict:
+    def judge(entry: Entry, source: Collection) -> Verdict:
         found = entry.scenarios if labels is None else labels.get(entry.recording)
         if found is None:
             return _unknown("no scenario is known")
@@ -114,7 +114,7 @@ def tags(threshold: float = TAG_LIMIT, tagger: Tagger | None = None, names: Sequ
     """
     _share("tags", threshold)
 
-    def judge(entry: Entry, source: Source) -> Verdict:
+    def judge(entry: Entry, source: Collection) -> Verdict:
         found = {name: entry.tags[name] for name in names if name in entry.tags}
         ears = tagger or (offscreen_tagger if source.kind == "strike" else None)
         if not found and ears is None:
@@ -144,7 +144,7 @@ def energy(threshold_db: float = ENERGY_DB, peaks: Mapping[str, float] | None = 
             that other stages removed among them. A recording with one clip is compared with itself.
     """
 
-    def judge(entries: Sequence[Entry], source: Source) -> Iterator[Verdict]:
+    def judge(entries: Sequence[Entry], source: Collection) -> Iterator[Verdict]:
         wanted = {entry.recording for entry in entries}
         loudest = dict(peaks or {})
         for other in source.entries:
@@ -155,7 +155,7 @@ def energy(threshold_db: float = ENERGY_DB, peaks: Mapping[str, float] | None = 
                     continue  # reported where it is judged itself
                 loudest[other.recording] = max(peak, loudest.get(other.recording, 0.0))
 
-        def one(entry: Entry, source: Source) -> Verdict:
+        def one(entry: Entry, source: Collection) -> Verdict:
             levels = source.levels(entry)
             if levels.rms_dbfs is None:
                 return _unknown("no sound stream")
@@ -187,7 +187,7 @@ def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: 
     if not np.isfinite(threshold):
         raise UsageError(f"agreement={threshold}: a number is needed")
 
-    def one(entry: Entry, source: Source) -> Verdict:
+    def one(entry: Entry, source: Collection) -> Verdict:
         if score is None and source.kind != "strike":
             return _unknown("the score of its own knows Strike World only; give another")
         value = float((score or hits_and_onsets)(entry.open()))
@@ -195,7 +195,7 @@ def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: 
             return _unknown("nothing is seen or heard to strike" if score is None else "the score is NaN")
         return _against(value, threshold)
 
-    def judge(entries: Sequence[Entry], source: Source) -> Iterator[Verdict]:
+    def judge(entries: Sequence[Entry], source: Collection) -> Iterator[Verdict]:
         verdicts = _each("agreement", one).judge(entries, source)
         if by == "clip":
             yield from verdicts

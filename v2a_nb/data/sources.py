@@ -1,167 +1,176 @@
-"""Clips of a collection that are not yet opened, and where collections come from.
+"""Where clips come from: what ``--data SOURCE`` and ``v2a-nb curate SOURCE`` may say.
 
-A source is a Strike World (in memory, or a folder with ``truth.json``), the CSV of Ego4D-Sounds, a list that
-``v2a-nb curate`` wrote, or a folder of videos.
+| source | what |
+|---|---|
+| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when it is needed |
+| ``folder:PATH`` | a folder of videos, or of a Strike World with its ``truth.json`` |
+| ``csv:FILE`` | a table with a column ``video`` and, where they are known, ``text``, ``start_s``, ``duration_s``, \
+``recording`` and ``id``; or the published table of Ego4D-Sounds |
+| ``list:FILE`` | a JSON list that ``v2a-nb curate`` wrote |
+
+A path without a kind is taken for what it is.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from v2a_nb import media
-from v2a_nb.clip import Clip, Sound
+from v2a_nb.data.collection import Collection, Entry
+from v2a_nb.data.ego4d_sounds import read_ego4d_sounds
+from v2a_nb.data.recordings import Recordings, StrikeRecordings, of_collection
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.world import strike_world
 from v2a_nb.world.dataset import StrikeWorld, WorldClip
+from v2a_nb.world.recording import STYLES
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-SMALL = 32
-"""Pixels that are enough where only the sound is wanted."""
+KINDS = ("strike", "folder", "csv", "list")
+TABLES = (".csv", ".tsv")
+STRIKE_CHOICES = {"variety": ("wide", "plain"), "style": STYLES}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One clip, by what is known of it.
+def split_source(source: str | Path) -> tuple[str, str]:
+    """``"csv:clips.csv"`` as ``("csv", "clips.csv")``; the kind of a plain path is empty."""
+    kind, colon, rest = str(source).partition(":")
+    return (kind, rest) if colon and kind in KINDS else ("", str(source))
 
-    Attributes:
-        id: unique in its source.
-        recording: clips of one recording are neighbours.
-        start_s: where in its recording it begins, seconds.
-        duration_s: seconds; None: as long as its file.
-        narration: one line, or empty.
-        video: its file; None for a clip of a world in memory.
-        at_s: where in the file it begins, seconds; None where the file is the clip.
-        tags: probabilities of what its sound holds, where they were published.
-        scenarios: labels of its recording; None where they are not known.
-        mismatched: whether its sound belongs to another clip; None where that is not known.
-        fields: what its source says of it, as published.
-        held: the clip itself, of a world in memory.
+
+def open_recordings(source: str | Path, seed: int = 0) -> Recordings:
+    """The recordings that a recipe cuts its clips out of: what ``--data SOURCE`` says.
+
+    Args:
+        source: see the top of this file.
+        seed: of what is drawn about files, such as where their clips begin.
+
+    Raises:
+        UsageError: it is no source, or has nothing to learn from.
+        V2AError: it cannot be read.
+
+    Examples:
+        >>> open_recordings("strike:seed=5,clips=100,variety=plain")
+        StrikeRecordings(seed=5, limit=100, variety='plain', style='camera', ambience_dbfs=None, \
+cross_recording_foreground=False)
     """
-
-    id: str
-    recording: str
-    start_s: float
-    duration_s: float | None
-    narration: str = ""
-    video: Path | None = None
-    at_s: float | None = None
-    tags: Mapping[str, float] = field(default_factory=dict)
-    scenarios: tuple[str, ...] | None = None
-    mismatched: bool | None = None
-    fields: Mapping[str, object] = field(default_factory=dict, repr=False)
-    held: WorldClip | None = field(default=None, repr=False)
-
-    def open(self, *, size: int | None = None, sample_rate: int | None = None) -> Clip:
-        """Pictures and sound; arguments as in :func:`v2a_nb.media.open`.
-
-        Raises:
-            MediaError: the file is missing, damaged, or no video.
-            UsageError: the file ends before the clip begins.
-        """
-        if self.held is None:
-            where = {"start": self.at_s or 0.0, "duration": self.duration_s}
-            return media.open(self.video, **where, size=size, sample_rate=sample_rate)
-        clip = self.held.clip
-        if size and min(clip.height, clip.width) > size:
-            scale = size / min(clip.height, clip.width)
-            clip = clip.resize(*(max(2, round(scale * side)) for side in (clip.height, clip.width)))
-        return clip if sample_rate is None else clip.with_sound(clip.sound.resample(sample_rate))
-
-    def hear(self) -> Sound | None:
-        """The sound alone; None where the file has no sound stream.
-
-        Raises:
-            MediaError, UsageError: as :meth:`open`.
-        """
-        if self.held is not None:
-            return self.held.stems["mix"]
-        if media.info(self.video).audio_codec is None:
-            return None
-        if self.at_s is None:
-            return media.open_sound(self.video)
-        return self.open(size=SMALL).sound
+    kind, rest = split_source(source)
+    if kind == "strike":
+        options = _strike_options(rest)
+        return StrikeRecordings(**{"limit" if k == "clips" else k: v for k, v in options.items()})
+    return of_collection(read_source(source), seed)
 
 
-@dataclass(frozen=True)
-class Levels:
-    """How loud a clip is: largest absolute sample, and RMS in dB under full scale. None: no sound stream."""
-
-    peak: float | None
-    rms_dbfs: float | None
-
-
-@dataclass
-class Source:
-    """A collection: its clips, and what was wrong with it, ``{"id", "what"}`` each.
-
-    ``kind`` is ``"strike"``, ``"ego4d-sounds"``, ``"list"`` or ``"folder"``; ``header`` the columns of a CSV, ``head``
-    what a list says of all its clips.
-    """
-
-    kind: str
-    entries: list[Entry]
-    path: Path | None = None
-    root: Path | None = None
-    problems: list[dict] = field(default_factory=list)
-    header: tuple[str, ...] = ()
-    head: dict = field(default_factory=dict, repr=False)
-    _levels: dict[str, Levels] = field(default_factory=dict, repr=False)
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def levels(self, entry: Entry) -> Levels:
-        """How loud one clip is; each file is decoded once for all who ask.
-
-        Raises:
-            MediaError, UsageError: as :meth:`Entry.hear`.
-        """
-        if entry.id not in self._levels:
-            sound = entry.hear()
-            self._levels[entry.id] = Levels(None, None) if sound is None else Levels(sound.peak, sound.rms_dbfs)
-        return self._levels[entry.id]
+def _strike_options(text: str) -> dict[str, object]:
+    """The options of ``strike:``, checked."""
+    options: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        if name in ("seed", "clips") and value.isdecimal() and (name == "seed" or int(value) > 0):
+            options[name] = int(value)
+        elif name in STRIKE_CHOICES and value in STRIKE_CHOICES[name]:
+            options[name] = value
+        else:
+            raise UsageError(
+                f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game"
+            )
+    return options
 
 
-def read_source(source: object, *, media_root: str | Path | None = None, about: str | Path | None = None) -> Source:
+def read_source(source: object, *, media_root: str | Path | None = None, about: str | Path | None = None) -> Collection:
     """Read a collection.
 
     Args:
-        source: a :class:`~v2a_nb.world.StrikeWorld`; a folder with ``truth.json``; the CSV of Ego4D-Sounds; a JSON
-            list of ``v2a-nb curate``; a folder of videos, whose sub-folders are recordings; or what was read before.
+        source: see the top of this file; or a :class:`~v2a_nb.world.StrikeWorld`, or what was read before.
         media_root: where the videos of a CSV lie; left out, beside it.
         about: Ego4D's ``ego4d.json`` for a CSV; left out, the one beside it.
 
     Raises:
         V2AError: it cannot be read, or holds nothing.
-        UsageError: it is nothing of this kind.
+        UsageError: it is no source.
     """
-    if isinstance(source, Source):
+    if isinstance(source, Collection):
         return source
     if isinstance(source, StrikeWorld):
         head = {"world": "strike", "version": 1, "seed": source.seed, "fps": source.settings.fps}
         head["sample_rate"] = source.settings.sample_rate
-        return Source("strike", [_of_world(clip) for clip in source], head=head)
+        return Collection("strike", [_of_world(clip) for clip in source], head=head)
     if not isinstance(source, str | Path):
-        raise UsageError(f"a {type(source).__name__} is no collection: give a folder, a CSV, a JSON or a StrikeWorld")
-    path = Path(source)
-    if path.is_dir():
-        return read_list(path / "truth.json") if (path / "truth.json").exists() else _folder(path)
+        raise UsageError(f"a {type(source).__name__} is no source: give a folder, a CSV, a JSON or a StrikeWorld")
+    kind, rest = split_source(source)
+    if kind == "strike":
+        options = _strike_options(rest)
+        if "clips" not in options:
+            raise UsageError(f"strike:{rest}: say how many clips, such as strike:seed=0,clips=100")
+        return read_source(strike_world(**options))
+    path = Path(rest)
     if not path.exists():
         raise V2AError(f"{path}: no such file or folder")
-    if path.suffix.lower() == ".json":
+    suffix = path.suffix.lower()
+    wrong = {"folder": not path.is_dir(), "csv": suffix not in TABLES, "list": suffix != ".json"}
+    if wrong.get(kind, False):
+        raise UsageError(f"{source}: {path} is no {kind}")
+    if path.is_dir():
+        return read_list(path / "truth.json") if (path / "truth.json").exists() else _folder(path)
+    if suffix == ".json":
         return read_list(path)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        from v2a_nb.data.ego4d_sounds import read_ego4d_sounds
-
-        return read_ego4d_sounds(path, media_root, about=about).source()
+    if suffix in TABLES:
+        return read_table(path, media_root, about)
     raise UsageError(f"{path}: neither a folder nor a .csv, .tsv or .json file")
 
 
-def read_list(path: str | Path) -> Source:
+def read_table(path: Path, media_root: str | Path | None = None, about: str | Path | None = None) -> Collection:
+    """A table of clips with the columns of the top of this file, or the published one of Ego4D-Sounds.
+
+    Rows that cannot be read go into ``problems`` with their line.
+
+    Raises:
+        V2AError: it cannot be read, or has not one good row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            head = file.readline()
+            delimiter = "\t" if "\t" in head else ","
+            rows = csv.DictReader(file, next(csv.reader([head], delimiter=delimiter), []), delimiter=delimiter)
+            if "video" not in rows.fieldnames:
+                return read_ego4d_sounds(path, media_root, about=about).collection()
+            lines = list(rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise V2AError(f"{path} cannot be read as a table: {error}") from error
+    root, entries, problems = Path(media_root) if media_root else path.parent, {}, []
+    for number, row in enumerate(lines, 2):
+        try:
+            entry = _of_row(row, root)
+            if entry.id in entries:
+                raise ValueError(f"the id {entry.id} comes twice")
+            entries[entry.id] = entry
+        except (TypeError, ValueError) as error:
+            problems.append({"id": row.get("id") or f"line {number}", "what": f"{path}, line {number}: {error}"})
+    if not entries:
+        first = problems[0]["what"] if problems else f"{path} has no rows"
+        raise V2AError(f"{path}: no row can be used; {first}")
+    return Collection("csv", list(entries.values()), path, root, problems, tuple(rows.fieldnames))
+
+
+def _of_row(row: Mapping[str, str | None], root: Path) -> Entry:
+    """One row of a table; ValueError where it makes no sense."""
+    if not row.get("video"):
+        raise ValueError("there is no video")
+    start = float(row["start_s"]) if row.get("start_s") else None
+    seconds = float(row["duration_s"]) if row.get("duration_s") else None
+    if not (start is None or start >= 0) or not (seconds is None or seconds > 0):
+        raise ValueError(f"a clip of {seconds} s from {start} s")
+    at = "" if start is None else f"@{start:g}"
+    return Entry(
+        id=row.get("id") or f"{row['video']}{at}", recording=row.get("recording") or Path(row["video"]).stem,
+        start_s=start or 0.0, duration_s=seconds, narration=row.get("text") or row.get("narration") or "",
+        video=root / row["video"], at_s=start, fields=dict(row),
+    )  # fmt: skip
+
+
+def read_list(path: str | Path) -> Collection:
     """A ``truth.json`` of Strike World, or a list that ``v2a-nb curate`` wrote.
 
     An id that comes twice is put into ``problems`` and taken once.
@@ -188,7 +197,7 @@ def read_list(path: str | Path) -> Source:
         raise V2AError(f"{path} holds no clips")
     kind = "strike" if told.get("world") == "strike" else "list"
     head = {name: value for name, value in told.items() if name not in ("clips", "root", "curation")}
-    return Source(kind, list(entries.values()), path, root, problems, head=head)
+    return Collection(kind, list(entries.values()), path, root, problems, head=head)
 
 
 def _of_fields(clip: Mapping, root: Path) -> Entry:
@@ -226,7 +235,7 @@ def _of_world(clip: WorldClip) -> Entry:
     )
 
 
-def _folder(path: Path) -> Source:
+def _folder(path: Path) -> Collection:
     """Every video under a folder. A sub-folder is a recording; a video on top is a recording by itself."""
     videos: Sequence[Path] = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in VIDEOS)
     if not videos:
@@ -237,4 +246,4 @@ def _folder(path: Path) -> Source:
         recording = inside.stem if inside.parent == Path(".") else inside.parent.as_posix()
         name = inside.as_posix()
         entries.append(Entry(name, recording, 0.0, None, video=video, fields={"id": name}))
-    return Source("folder", entries, path, path)
+    return Collection("folder", entries, path, path)

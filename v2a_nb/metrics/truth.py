@@ -237,6 +237,12 @@ class AmbienceError(_TruthMetric):
     extractor = "quiet-level"
 
 
+def summarize(scores: Sequence[ClipScore]) -> list[dict]:
+    """All truth metrics as rows of a report, with intervals over recordings."""
+    metrics, recordings = (OnsetMetrics(), MaterialAccuracy(), AmbienceError()), [s.recording for s in scores]
+    return [row for metric in metrics for row in metric.results(scores, recordings)]
+
+
 def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:
     """Onset F1 of one sound against times (s)."""
     return onset_scores(np.asarray(times), detect_onsets(sound), window)[2]

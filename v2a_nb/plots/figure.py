@@ -75,7 +75,10 @@ def show(fig: Canvas | PlotlyFigure, alt: str | None = None, *, dpi: int = 100, 
     Raises:
         UsageError: there is no alt text.
 
-    >>> made = show(spectrogram_zoom(sound), still=spectrogram(sound))      # doctest: +SKIP
+    Examples:
+        >>> from v2a_nb.plots import spectrogram, spectrogram_zoom
+        >>> show(spectrogram_zoom(sound), still=spectrogram(sound)).alt[:11]
+        'Spectrogram'
     """
     live = type(fig).__module__.startswith("plotly")
     own = ((fig.layout.meta or {}) if live else vars(fig)).get("alt", "")

@@ -1,17 +1,20 @@
-"""The one training loop: seeded by step, logged, resumable to the byte, on Accelerate.
+"""The one training loop: seeded by step and rank, logged, resumable to the byte, on Accelerate.
 
-A recipe brings a module whose ``forward(batch)`` returns a dictionary of losses, and a function from
-the step's number to a batch. Because data and dropout are functions of the step alone, a run that was
-killed and resumed is the run that was not.
+A recipe brings a module whose ``forward(batch)`` returns a dictionary of losses, and a function from a number to a
+batch. Each step of each process has numbers of its own, one for each batch that it accumulates, and batches, dropout,
+timesteps and noise hang on that number alone. So a run that was killed and resumed is the run that was not, and two
+processes are one process that accumulates two batches.
+
+Buffers, such as running means, are averaged over the batches of a step wherever these were computed.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +24,13 @@ from torch import Tensor, nn
 from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import V2AError
+from v2a_nb.files import whole, write_text
+from v2a_nb.parallel import on_processors
+
+BatchOf = Callable[[int], dict[str, Tensor]]
+"""From a number to a batch on the CPU."""
+EvalFn = Callable[[int, nn.Module], dict[str, "float | Sound"]]
+"""From a step and the module in evaluation mode to what the log says of it."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,20 @@ class OptimConfig:
     """How long and how fast to train.
 
     Attributes:
-        bf16: compute in bfloat16 (weights, optimizer and losses stay float32) where the processor has
-            instructions for it, which makes a UNet's step 1.3 to 1.6 times as fast; elsewhere this does nothing.
+        steps: of the optimizer.
+        lr, warmup, final_lr: the peak rate, steps up to it, and the share of it that the cosine ends at.
+        weight_decay: of matrices; vectors have none.
+        betas: of AdamW.
+        clip_norm: largest norm of all gradients together.
+        clip_value: largest absolute value of each gradient, instead of ``clip_norm``; None: the norm is clipped.
+            The released V-AURA clips values.
+        accumulation: batches of a step, whose gradients are averaged.
+        ema_decay: keep an exponential moving average of the weights (diffusers' ``EMAModel``), which is what is
+            evaluated and returned; None: none.
+        save_every, log_every: steps.
+        seed: of everything that is drawn.
+        bf16: compute in bfloat16 (weights, optimizer and losses stay float32) where the processor has instructions for
+            it, which makes a UNet's step 1.3 to 1.6 times as fast; elsewhere this does nothing.
     """
 
     steps: int
@@ -43,6 +65,9 @@ class OptimConfig:
     log_every: int = 20
     seed: int = 0
     bf16: bool = False
+    clip_value: float | None = None
+    accumulation: int = 1
+    ema_decay: float | None = None
 
     def rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to ``final_lr`` of the peak."""
@@ -55,93 +80,176 @@ class OptimConfig:
 
 def fit(
     module: nn.Module,
-    batch_of: Callable[[int], dict[str, Tensor]],
-    plan: OptimConfig,
+    batch_of: BatchOf,
+    optim: OptimConfig,
     out: str | Path,
     *,
     resume: bool = False,
-    eval_fn: Callable[[int, nn.Module], dict[str, float | Sound]] | None = None,
+    eval_fn: EvalFn | None = None,
     eval_every: int = 0,
     until: int | None = None,
 ) -> nn.Module:
-    """Train ``module`` and return it, unwrapped.
+    """Train ``module`` and return it, unwrapped, in evaluation mode.
 
     Args:
-        module: ``module(batch)`` returns ``{"loss": scalar, ...}``.
-        batch_of: from a step's number (global: step * processes + rank) to a batch on the CPU.
-        plan: steps and rates.
+        module: ``module(batch)`` returns ``{"loss": scalar, ...}``. Where it has a method ``before_step(step,
+            first_batch)``, that is called on every process before each step with the same random numbers;
+            ``first_batch()`` gives the step's first batch.
+        batch_of: from a number to a batch on the CPU. Step s, process r of R and accumulated batch a of A have the
+            number ``(s * A + a) * R + r``.
+        optim: steps and rates.
         out: folder for ``plan.json``, ``log.jsonl``, ``state/`` and ``samples/``.
         resume: go on from ``state/`` where there is one.
-        eval_fn: called every ``eval_every`` steps with the module in evaluation mode; its numbers go to
-            the log, a sound under ``sample`` to ``samples/STEP.wav``.
+        eval_fn: called every ``eval_every`` steps on the main process; its numbers go to the log, a sound under
+            ``sample`` to ``samples/STEP.wav``.
         until: stop early at this step without changing the schedule (tests of resuming use it).
 
     Raises:
         V2AError: the loss became NaN or infinite.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    accelerator = Accelerator()
+    unlike = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    accelerator = Accelerator(cpu=on_processors(), kwargs_handlers=[unlike])
+    main, device = accelerator.is_main_process, accelerator.device
     out = Path(out)
     state = out / "state" / "state.pt"
     state.parent.mkdir(parents=True, exist_ok=True)
-    decay = [p for p in module.parameters() if p.requires_grad and p.dim() >= 2]
-    plain = [p for p in module.parameters() if p.requires_grad and p.dim() < 2]
-    groups = [{"params": decay, "weight_decay": plan.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=plan.lr, betas=plan.betas)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": optim.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+    ema = None if optim.ema_decay is None else _ema(trained, optim.ema_decay)
     first, spent = 0, 0.0
     if resume and state.exists():
         saved = torch.load(state, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
         optimizer.load_state_dict(saved["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(saved["ema"])
         first, spent = saved["step"], saved["seconds"]
-        _cut_log(out / "log.jsonl", first)
-    elif accelerator.is_main_process:
+        if main:
+            _cut_log(out / "log.jsonl", first)
+    elif main:
         (out / "log.jsonl").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
     model, optimizer = accelerator.prepare(module, optimizer)
-    half = plan.bf16 and _has_bf16(accelerator.device)
+    if ema is not None:
+        ema.to(device)
+    processes, rank, batches = accelerator.num_processes, accelerator.process_index, optim.accumulation
+    half = optim.bf16 and _has_bf16(device)
     began = time.perf_counter() - spent
-    last = plan.steps if until is None else min(until, plan.steps)
-    if accelerator.is_main_process:
-        _write_plan(out / "plan.json", {**asdict(plan), "last": last})
+    last = optim.steps if until is None else min(until, optim.steps)
+    if main:
+        write_text(out / "plan.json", json.dumps({**asdict(optim), "last": last}))
     for step in range(first, last):
         model.train()
-        torch.manual_seed(plan.seed * 1_000_003 + step)
+        number = step * batches * processes
+        torch.manual_seed(optim.seed * 1_000_003 + number)
+        if hasattr(module, "before_step"):
+            module.before_step(step, lambda number=number: _on(device, batch_of(number)))
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step)
-        index = step * accelerator.num_processes + accelerator.process_index
-        batch = {k: v.to(accelerator.device) for k, v in batch_of(index).items()}
-        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
-            losses = model(batch)
-        loss = losses["loss"]
-        if not torch.isfinite(loss):
-            raise V2AError(f"the loss is {loss.item()} at step {step}; try a lower rate than {plan.lr:g}")
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), plan.clip_norm)
+            group["lr"] = optim.rate(step)
+        averaged = _AveragedBuffers(module, batches * processes)
+        for a in range(batches):
+            mine = number + a * processes + rank
+            if mine != number:
+                torch.manual_seed(optim.seed * 1_000_003 + mine)
+            averaged.restore()
+            batch = _on(device, batch_of(mine))
+            with nullcontext() if a == batches - 1 else accelerator.no_sync(model):
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    losses = model(batch)
+                loss = losses["loss"]
+                if not torch.isfinite(loss):
+                    raise V2AError(f"the loss is {loss.item()} at step {step}; try a lower rate than {optim.lr:g}")
+                accelerator.backward(loss / batches if batches > 1 else loss)
+            averaged.add()
+        averaged.average(accelerator)
+        if optim.clip_value is None:
+            accelerator.clip_grad_norm_(model.parameters(), optim.clip_norm)
+        else:
+            accelerator.clip_grad_value_(model.parameters(), optim.clip_value)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if ema is not None:
+            ema.step(trained)
         done = step + 1
-        if not accelerator.is_main_process:
+        if not main:
             continue
         entry: dict[str, float] = {}
-        if done % plan.log_every == 0 or done == last:
+        if done % optim.log_every == 0 or done == last:
             entry = {k: round(float(v.detach()), 5) for k, v in losses.items()}
         if eval_fn and eval_every and (done % eval_every == 0 or done == last):
-            module.eval()
-            with torch.no_grad():
-                seen = dict(eval_fn(done, accelerator.unwrap_model(model)))
-            sample = seen.pop("sample", None)
-            if sample is not None:
-                media.save_wav(out / "samples" / f"{done}.wav", sample)
-            entry.update(seen)
+            entry |= _evaluate(eval_fn, done, module, trained, ema, out)
         if entry:
             seconds = round(time.perf_counter() - began, 2)
-            line = {"step": done, **entry, "rate": plan.rate(step), "seconds": seconds}
+            line = {"step": done, **entry, "rate": optim.rate(step), "seconds": seconds}
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-        if done % plan.save_every == 0 or done == last:
-            _save(state, accelerator.unwrap_model(model), optimizer, done, time.perf_counter() - began)
-    return accelerator.unwrap_model(model).eval()
+        if done % optim.save_every == 0 or done == last:
+            _save(state, module, optimizer, ema, done, time.perf_counter() - began)
+    accelerator.wait_for_everyone()
+    if ema is not None:
+        ema.copy_to(trained)
+    return module.eval()
+
+
+def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def _ema(parameters: list[nn.Parameter], decay: float):
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel(parameters, decay=decay)
+
+
+def _evaluate(
+    eval_fn: EvalFn, step: int, module: nn.Module, trained: list[nn.Parameter], ema, out: Path
+) -> dict[str, float]:
+    """The numbers of ``eval_fn``; its sound becomes a file. Where there is a moving average, that is evaluated."""
+    module.eval()
+    if ema is not None:
+        ema.store(trained)
+        ema.copy_to(trained)
+    with torch.no_grad():
+        numbers = dict(eval_fn(step, module))
+    if ema is not None:
+        ema.restore(trained)
+    sample = numbers.pop("sample", None)
+    if sample is not None:
+        media.save_wav(sample, out / "samples" / f"{step}.wav")
+    return numbers
+
+
+class _AveragedBuffers:
+    """The mean of the buffers that the batches of a step leave, whichever process computes them.
+
+    Every batch starts from the buffers that the step began with; of numbers that are counted, the last batch's count
+    stays. With one batch a step nothing is done.
+    """
+
+    def __init__(self, module: nn.Module, batches: int) -> None:
+        self.buffers = list(module.buffers()) if batches > 1 else []
+        self.batches = batches
+        self.before = [b.clone() for b in self.buffers]
+        self.sums = [torch.zeros_like(b) for b in self.buffers]
+
+    def restore(self) -> None:
+        for buffer, before in zip(self.buffers, self.before, strict=True):
+            buffer.copy_(before)
+
+    def add(self) -> None:
+        for total, buffer in zip(self.sums, self.buffers, strict=True):
+            total.add_(buffer)
+
+    def average(self, accelerator) -> None:
+        for total, buffer in zip(self.sums, self.buffers, strict=True):
+            if buffer.is_floating_point():
+                buffer.copy_(accelerator.reduce(total, "sum") / self.batches)
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -152,24 +260,13 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(about.get("avx512_bf16") or about.get("amx_bf16"))
 
 
-def _save(path: Path, module: nn.Module, optimizer, step: int, seconds: float) -> None:
+def _save(path: Path, module: nn.Module, optimizer, ema, step: int, seconds: float) -> None:
     inner = getattr(optimizer, "optimizer", optimizer)
-    saved = {
-        "module": module.state_dict(),
-        "optimizer": inner.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    partial = path.with_suffix(".part")
-    torch.save(saved, partial)
-    os.replace(partial, path)
-
-
-def _write_plan(path: Path, plan: dict) -> None:
-    """What a monitor needs to say how much is left."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(plan))
-    os.replace(partial, path)
+    saved = {"module": module.state_dict(), "optimizer": inner.state_dict(), "step": step, "seconds": seconds}
+    if ema is not None:
+        saved["ema"] = ema.state_dict()
+    with whole(path) as partial:
+        torch.save(saved, partial)
 
 
 def _cut_log(path: Path, step: int) -> None:
@@ -183,4 +280,4 @@ def _cut_log(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    path.write_text("".join(line + "\n" for line in kept))
+    write_text(path, "".join(line + "\n" for line in kept))

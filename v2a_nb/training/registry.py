@@ -1,126 +1,111 @@
-"""Recipes by name: what ``v2a-nb train`` runs."""
+"""Recipes by name: what ``v2a-nb train`` runs. A new recipe is one line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError
 
+if TYPE_CHECKING:
+    from v2a_nb.training.recipe import Recipe, TrainConfig
+
+RECIPES = {
+    "vaura": ("v2a_nb.systems.vaura.train:VAuraRecipe", "V-AURA with its codec and its video encoder"),
+    "egosonics": ("v2a_nb.systems.egosonics.train:EgoSonicsRecipe", "EgoSonics with its autoencoder and its base"),
+    "action2sound": ("v2a_nb.systems.action2sound.train:Action2SoundRecipe", "Action2Sound with its autoencoder"),
+    "vocoder": ("v2a_nb.training.recipes.vocoder:VocoderRecipe", "the vocoder of Action2Sound"),
+    "av_sim": ("v2a_nb.systems.retrieval.train:RetrievalRecipe", "audio-visual embedding, with the pool of retrieval"),
+    "av_sync": ("v2a_nb.metrics.av_sync.train:AvSyncRecipe", "classifier of AV-Sync"),
+    "vaas": ("v2a_nb.metrics.vaas.train:VaasRecipe", "classifier of the video-audio alignment score"),
+    "summary": ("v2a_nb.metrics.summarization.train:SummaryRecipe", "video summarization"),
+    "material": ("v2a_nb.metrics.material.train:MaterialRecipe", "classifier of what was struck"),
+    "ambience": ("v2a_nb.metrics.ambience.train:AmbienceRecipe", "classifier of a room's ambience"),
+}
+"""By name: the class, as ``module:class``, and what it trains."""
+
+
+def recipe_class(name: str) -> type[Recipe]:
+    """The class of a recipe; only its own file is imported.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe for {name!r}; there are {', '.join(RECIPES)}")
+    module, _, kind = RECIPES[name][0].partition(":")
+    return getattr(import_module(module), kind)
+
 
 def train(
-    system: str,
+    name: str,
     *,
     preset: str = "tiny",
     data: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
-    out: str | Path = "runs",
+    out: str | Path | None = None,
     resume: bool = False,
+    ablation: str | None = None,
+    cache: str | Path | None = None,
+    **settings: object,
 ) -> Path:
-    """Train a system, or a network that metrics need, from nothing; returns the folder of weights.
+    """Train a system, or a network that systems or metrics need, from nothing; returns the folder of weights.
 
     Args:
-        system: a name out of :data:`RECIPES`.
+        name: out of :data:`RECIPES`.
         preset: ``"tiny"``.
-        data: folder in which what is rendered is kept between runs: the world, or the takes of ``vaas`` and
-            ``summary``, which are the same for both; left out, a folder in ``out``.
-        steps: of the last stage, such as V-AURA's decoder or SyncroNet; the other stages and what is rendered
-            shrink in proportion.
+        data: recordings to learn from, such as ``"folder:my_videos"``, see :mod:`v2a_nb.data.sources`; left out, the
+            Strike World that the shipped weights learned from.
+        steps: of the last stage; the other stages and the number of clips shrink in proportion.
         seed: of initialisation and batches.
-        out: folder; its ``weights/`` is what ``--weights`` loads.
+        out: folder, see :mod:`v2a_nb.training.recipe`; left out, ``runs/NAME``.
         resume: go on with what ``out`` holds.
+        ablation: train only the last stage anew, with this difference.
+        cache: folder for what is computed of the clips, which runs may share; left out, ``out/features``.
+        settings: fields of the recipe's ``TrainConfig``.
 
     Raises:
-        UsageError: an unknown name or preset, or fewer steps than one.
-        V2AError: ``out`` holds a run and ``resume`` is not set.
+        UsageError: an unknown name, preset, ablation, setting or source, fewer steps than one, or recordings that lack
+            what the recipe needs.
+        V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise.
     """
-    if system not in RECIPES:
-        raise UsageError(f"no recipe for {system!r}; there are {', '.join(RECIPES)}")
+    from v2a_nb.training.recipe import run_recipe
+
+    kind = recipe_class(name)
     if preset != "tiny":
         raise UsageError(f"there is no recipe for preset {preset!r} yet; 'tiny' has one")
     if steps is not None and steps < 1:
         raise UsageError(f"--steps {steps}: at least one step is needed")
-    return RECIPES[system](Path(out), data, steps, seed=seed, resume=resume)
+    config = kind.TrainConfig()
+    if steps is not None:
+        config = config.scaled(steps / config.steps)
+    config = replace(config, **_checked(kind.TrainConfig, settings))
+    recipe = kind(config, seed=seed, ablation=ablation)
+    return run_recipe(recipe, out or f"runs/{name}", source=data, resume=resume, cache=cache)
 
 
-def _vaura(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.systems.vaura.train import TrainConfig, train_vaura
+def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:
+    """Settings as the fields want them; texts come from the command line, and for a field of text they stay texts.
 
-    return train_vaura(out, budget=_scaled(TrainConfig(), steps), data=data, **run)
-
-
-def _egosonics(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.systems.egosonics.train import TrainConfig, train_egosonics
-
-    return train_egosonics(out, budget=_scaled(TrainConfig(), steps), data=data, **run)
-
-
-def _action2sound(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.systems.action2sound.train import TrainConfig, train_action2sound
-
-    return train_action2sound(out, budget=_scaled(TrainConfig(), steps), data=data, **run)
-
-
-def _vocoder(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.training.recipes.vocoder import TrainConfig, train_vocoder
-
-    return train_vocoder(out, budget=_scaled(TrainConfig(), steps), data=data, **run)
-
-
-def _vaas(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.data.clip_features import scaled
-    from v2a_nb.metrics.vaas.train import STEPS, train_vaas
-
-    return train_vaas(out, **scaled(steps or STEPS, STEPS), takes=data, **run)
-
-
-def _summary(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.data.clip_features import scaled
-    from v2a_nb.metrics.summarization.train import STEPS, train_summary
-
-    return train_summary(out, **scaled(steps or STEPS, STEPS), takes=data, **run)
-
-
-def _av_sim(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.data.audio_visual_pairs import TrainConfig
-    from v2a_nb.systems.retrieval.train import train_av_sim
-
-    return train_av_sim(out, budget=_scaled(TrainConfig(), steps), data=data, **run)
-
-
-def _av_sync(out: Path, data: str | Path | None, steps: int | None, **run) -> Path:
-    from v2a_nb.metrics.av_sync.train import CONFIG, train_av_sync
-
-    return train_av_sync(out, budget=_scaled(CONFIG, steps), data=data, **run)
-
-
-def _material(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
-    """Solved in one go, from a world that is not kept."""
-    from v2a_nb.metrics.material.train import write_material
-
-    folder = out / "weights"
-    write_material(folder, seed=3000 + seed)
-    return folder
-
-
-def _ambience(out: Path, data: str | Path | None, steps: int | None, *, seed: int, resume: bool) -> Path:
-    """Solved in one go, from a world that is not kept."""
-    from v2a_nb.metrics.ambience.train import TRAIN_SEED, write_ambience
-
-    folder = out / "weights"
-    write_ambience(folder, seed=TRAIN_SEED + seed)
-    return folder
-
-
-def _scaled(budget, steps: int | None):
-    """A budget whose last stage has so many steps, all else in proportion."""
-    return budget if steps is None else budget.scaled(steps / budget.steps)
-
-
-RECIPES: dict[str, Callable[..., Path]] = {
-    "vaura": _vaura, "egosonics": _egosonics, "action2sound": _action2sound, "vocoder": _vocoder,
-    "av_sim": _av_sim, "av_sync": _av_sync,
-    "vaas": _vaas, "summary": _summary, "material": _material, "ambience": _ambience,
-}  # fmt: skip
-"""Three systems, the vocoder of the last, and the encoders and the pool of ``retrieval``; then what metrics need."""
+    Raises:
+        UsageError: there is no such field, or the value is of another type.
+    """
+    known, checked = {f.name: f.default for f in fields(kind)}, {}
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"no setting {name!r}; there are {', '.join(known)}")
+        if isinstance(value, str) and not isinstance(known[name], str):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise UsageError(f"{name}={value}: a number, true or false is needed") from error
+        if type(value) is int and isinstance(known[name], float):
+            value = float(value)
+        if type(value) is not type(known[name]):
+            raise UsageError(f"{name}={value}: {type(known[name]).__name__} is needed")
+        checked[name] = value
+    return checked

@@ -134,7 +134,7 @@ def browse(source: object) -> Browser:
     if isinstance(source, str | os.PathLike):
         return Browser(*_folder(Path(source)))
     if not isinstance(source, Iterable):
-        raise UsageError(f"a browser needs a world, a list of clips or a folder, not a {type(source).__name__}")
+        raise UsageError(f"browse: source must be a world, a list of clips or a folder, not {type(source).__name__}")
     entries = [_entry(item) for item in source]
     if not entries:
         raise UsageError("there is no clip to browse: the list is empty")
@@ -287,11 +287,12 @@ def _of_world(item) -> Entry:
 
 def _of_file(path: Path) -> Entry:
     def peek(time: float | None) -> np.ndarray:
-        try:
-            start = media.info(path).duration / 2 if time is None else time
-            return media.open(path, start=start, duration=0.05, size=POSTER).frames[0]
-        except UsageError:  # the header, or the truth, promised more pictures than there are
-            return media.open(path, duration=0.05, size=POSTER).frames[0]
+        with media.Video(path) as video:
+            start = video.info.duration / 2 if time is None else time
+            try:
+                return video.read(start=start, duration=0.05, size=POSTER, sound=False).frames[0]
+            except UsageError:  # the header, or the truth, promised more pictures than there are
+                return video.read(duration=0.05, size=POSTER, sound=False).frames[0]
 
     return Entry(as_text(path.name), lambda seconds, side: media.open(path, duration=seconds, size=side), peek)
 

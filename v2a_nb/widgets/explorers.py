@@ -11,8 +11,8 @@ Each returns an explorer that displays a static page (no kernel, no widget, abou
 ``live()`` is a panel with sliders; see :mod:`v2a_nb.widgets.explorer_frame` for which to use when.
 
 Examples:
-    >>> explore_spectrogram(sound)                                              # doctest: +SKIP
-    >>> explore_codec(sound, events=item.truth).live()                            # doctest: +SKIP
+    >>> explorer = explore_spectrogram(sound)
+    >>> panel = explore_codec(sound, events=item.truth).live()
 """
 
 from v2a_nb.widgets.explore_ambience import AmbienceExplorer, explore_ambience

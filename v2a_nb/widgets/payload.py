@@ -312,7 +312,7 @@ def film_of(clip: Clip, room: float) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         for fps, crf in QUALITIES:
             timed = shown if shown.fps <= fps * 1.02 else shown.at_fps(fps)
-            made = media.save_mp4(Path(folder) / "picture.mp4", timed, crf=crf).read_bytes()
+            made = media.save_mp4(timed, None, Path(folder) / "picture.mp4", crf=crf).read_bytes()
             if len(made) * 4 / 3 <= room:
                 break
     return made

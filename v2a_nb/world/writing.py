@@ -58,9 +58,9 @@ def write_world(
         (out / folder).mkdir(parents=True, exist_ok=True)
     entries = []
     for done, item in enumerate(items, 1):
-        media.save_mp4(out / item.truth["video"], item.clip)
+        media.save_mp4(item.clip, None, out / item.truth["video"])
         for name, sound in item.stems.items():
-            media.save_wav(out / item.truth["stems"][name], sound)
+            media.save_wav(sound, out / item.truth["stems"][name])
         entries.append(item.truth)
         if progress:
             progress(done, len(items))

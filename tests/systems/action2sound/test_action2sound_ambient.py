@@ -78,7 +78,7 @@ def test_a_sound_is_meant_for_all_and_a_list_for_each():
 
 def test_a_path_is_read(tmp_path):
     sound, path = with_a_knock(), tmp_path / "room.wav"
-    media.save_wav(path, sound)
+    media.save_wav(sound, path)
     for place in (path, str(path)):
         made = Ambients().sounds(place, CLIPS)
         assert len(made) == 4 and np.abs(made[0].mono().samples - sound.samples).max() < 1e-4

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import open_weights, save_weights
+from v2a_nb.hub import Pretrained, read_tensors
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.world.recording import AMBIENCES
@@ -72,8 +73,8 @@ def describe(wave: np.ndarray) -> np.ndarray:
     return np.concatenate([low - low.max(), high - low]).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class AmbienceKind:
+@dataclass(eq=False)
+class AmbienceKind(Pretrained):
     """Ridge regression of features and their squares onto one number for each kind.
 
     Attributes:
@@ -85,6 +86,8 @@ class AmbienceKind:
         >>> judge.classify(sound)                                                  # doctest: +SKIP
         'rain'
     """
+
+    kind, title, default = "strike-ambience", "a classifier of ambiences", "ambience"
 
     mean: np.ndarray
     scale: np.ndarray
@@ -110,28 +113,21 @@ class AmbienceKind:
         digest = hashlib.sha256(np.ascontiguousarray(self.weight, np.float16).tobytes()).hexdigest()
         return f"strike-ambience@{digest[:4]}"
 
-    def save(self, folder: str | Path, **card: object) -> Path:
-        """Write ``model.safetensors`` (fp16) and ``config.json``."""
+    def _tensors(self) -> dict:
         import torch
 
-        state = {k: torch.from_numpy(np.asarray(getattr(self, k))) for k in ("mean", "scale", "weight")}
-        return save_weights(folder, state, {"kind": "strike-ambience", "classes": AMBIENCES, **card})
+        return {k: torch.from_numpy(np.asarray(getattr(self, k))) for k in ("mean", "scale", "weight")}
+
+    def _told(self) -> dict[str, Any]:
+        return {"classes": AMBIENCES}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "ambience") -> AmbienceKind:
-        """Read what :meth:`save` wrote: a folder, a shipped name or a Hub id.
-
-        Raises:
-            WeightsError: no such weights, or damaged ones.
-        """
-        from v2a_nb.data.pool import read_tensors
-
-        path, config = open_weights(name, "strike-ambience", "a classifier of ambiences")
+    def _read(cls, path: Path, saved: dict[str, Any]) -> AmbienceKind:
         state = {k: v.float().numpy() for k, v in read_tensors(path).items()}
         shapes = {"mean": (FEATURES,), "scale": (FEATURES,), "weight": (2 * FEATURES + 1, len(AMBIENCES))}
         has = {k: v.shape for k, v in state.items()}
-        if has != shapes or tuple(config.get("classes", ())) != AMBIENCES:
-            raise WeightsError(f"{path}: {config.get('classes')} over {has} do not fit a classifier of {AMBIENCES}")
+        if has != shapes or tuple(saved.get("classes", ())) != AMBIENCES:
+            raise WeightsError(f"{path}: {saved.get('classes')} over {has} do not fit a classifier of {AMBIENCES}")
         return cls(**state)
 
 

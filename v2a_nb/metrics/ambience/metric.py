@@ -54,9 +54,8 @@ def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
             (:func:`v2a_nb.metrics.truth.quiet_level`). Left out, the quietest half second is measured, as in the paper
             (:func:`~v2a_nb.data.pool.quiet_dbfs`).
 
-    Against the ``ambient`` stem of true mixes of 3 s (``python benchmarks/ambience.py --measure --clips 100``), median
-    error and standard deviation over clips: 0.1 and 1.8 dB at -72 dBFS, 0.1 and 0.6 dB at -60, 0.0 and 0.3 dB at -36;
-    without events -0.1 and 5.1 dB, -0.1 and 2.9 dB, -0.1 and 0.6 dB. It is too high where a bowl rings all the time.
+    ``v2a-nb score ambience`` measures the error against the ``ambient`` stem of true mixes, with events and without.
+    The level is too high where a bowl rings all the time.
     """
     wave = sound.mono().resample(SAMPLE_RATE).samples[0]
     if events is None:

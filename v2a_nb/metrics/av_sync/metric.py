@@ -12,20 +12,21 @@ far off a sound may be before it notices.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.av_sync.model import RULES, AvSyncConfig, AvSyncNet
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.models import av_embedding as av_sim
 from v2a_nb.models.audio_spectrogram_transformer import SAMPLE_RATE
+from v2a_nb.models.video_encoders.strike import StrikeVision
 
 SHORTEST_S = 1.0
 """A shorter clip is refused: hits are about a second apart, so that it may have none."""
@@ -86,7 +87,7 @@ class AvSyncMetric(Metric):
         return 100.0 * synchronous(windows, self.model.config.halves)
 
 
-class AvSync:
+class AvSync(Pretrained):
     """A trained classifier, ready to judge clips.
 
     Examples:
@@ -95,6 +96,9 @@ class AvSync:
         0.81
         >>> share_synchronous([judge.windows(c, s) for c, s in pairs])  # doctest: +SKIP
     """
+
+    kind, title, default = "av-sync", "an AV-Sync classifier", "av_sync"
+    config_class, optional_parts = AvSyncConfig, ("vision",)
 
     def __init__(self, net: AvSyncNet, card: dict | None = None) -> None:
         self.net, self.card = net.eval(), dict(card or {})
@@ -106,8 +110,6 @@ class AvSync:
     @property
     def tag(self) -> str:
         """``av-sync-tiny@`` and four digits of its weights, which a published score must name."""
-        from v2a_nb.hub import tag_of
-
         return tag_of(self.net, f"av-sync-{self.config.preset}")
 
     def __repr__(self) -> str:
@@ -156,31 +158,16 @@ class AvSync:
         windows = self.windows(video, sound)
         return float(windows.mean() if self.config.halves == "mean" else windows.max())
 
-    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config.
+    def _network(self) -> nn.Module:
+        return self.net
 
-        ``vision`` is as in :meth:`AudioVisualEmbedding.save_pretrained`.
-        """
-        from v2a_nb.hub import save_weights
-
-        config = {"kind": "av-sync", **asdict(self.config), **self.card, **card}
-        parts = av_sim.keep_eyes(self.net.encoders.eyes, folder, vision)
-        return save_weights(folder, self.net.state_dict(), config | parts)
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.net.encoders.frame_encoder}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "av_sync", revision: str | None = None) -> AvSync:
-        """Load from a folder, a Hub id, or by the shipped name ``"av_sync"``.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"frame_encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
-        Raises:
-            WeightsError: no such weights, weights of another kind or of other sizes, or another vision encoder than
-                they were trained with.
-        """
-        from v2a_nb.hub import fields_of, load_weights, open_weights
-
-        path, config = open_weights(name, "av-sync", "an AV-Sync classifier", revision)
-        fields = fields_of(AvSyncConfig, config)
-        told = AvSyncConfig(**{**fields, "encoders": av_sim.config_of(fields["encoders"])})
-        net = AvSyncNet(told, eyes=av_sim.eyes_of(path, config))
-        load_weights(net, path)
-        known = (*AvSyncConfig.__dataclass_fields__, "kind", "parts")
-        return cls(net, {k: v for k, v in config.items() if k not in known})
+    @classmethod
+    def _build(cls, config: AvSyncConfig, **parts: Any) -> AvSync:
+        return cls(AvSyncNet(config, **parts))

@@ -80,14 +80,14 @@ class AvSyncNet(nn.Module):
         self,
         config: AvSyncConfig | None = None,
         encoders: AudioVisualEmbedding | None = None,
-        eyes: StrikeVision | None = None,
+        frame_encoder: StrikeVision | None = None,
     ) -> None:
         """Build it.
 
         Args:
             config: sizes; left out, ``tiny``.
             encoders: to start from; left out, they are untrained.
-            eyes: the frozen vision encoder, where ``encoders`` are left out; see :class:`AudioVisualEmbedding`.
+            frame_encoder: that of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
 
         Raises:
             UsageError: settings that fit no classifier, or encoders of other sizes.
@@ -97,7 +97,9 @@ class AvSyncNet(nn.Module):
         c.check()
         if encoders is not None and encoders.config != c.encoders:
             raise UsageError("the encoders are of other sizes than the configuration says")
-        self.encoders = AudioVisualEmbedding(c.encoders, encoders.eyes if encoders is not None else eyes)
+        self.encoders = AudioVisualEmbedding(
+            c.encoders, encoders.frame_encoder if encoders is not None else frame_encoder
+        )
         if encoders is not None:
             self.encoders.load_state_dict(encoders.state_dict())
         first, second = c.layers

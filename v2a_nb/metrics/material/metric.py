@@ -7,15 +7,16 @@ the metric ``material_accuracy``: deterministic, shipped, and named with its wei
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.audio.onsets import BANDS, HOP, SAMPLE_RATE, log_mel
 from v2a_nb.errors import WeightsError
+from v2a_nb.hub import Pretrained, read_tensors
 
 CLASSES = ("wood", "metal", "glass", "ceramic", "drum")
 NOTHING = "nothing"
@@ -48,14 +49,17 @@ def describe(wave: np.ndarray, time: float) -> np.ndarray:
     return (features - features.max()).astype(np.float32).ravel()
 
 
-@dataclass(frozen=True)
-class MaterialClassifier:
+@dataclass(eq=False)
+class MaterialClassifier(Pretrained):
     """Linear discriminants of standardised features.
 
     Attributes:
         mean, scale: of the features, [D].
         weight, bias: of the discriminants, [C, D] and [C].
     """
+
+    kind, title, default = "strike-material", "a material classifier", "material"
+    half = False
 
     mean: np.ndarray
     scale: np.ndarray
@@ -81,39 +85,24 @@ class MaterialClassifier:
         digest = hashlib.sha256(np.ascontiguousarray(self.weight, np.float16).tobytes()).hexdigest()
         return f"strike-material@{digest[:4]}"
 
-    def save(self, folder: str | Path, **card: object) -> None:
-        """Write ``model.safetensors`` and ``config.json``."""
-        from safetensors.numpy import save_file
+    def _tensors(self) -> dict:
+        import torch
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # safetensors writes the buffer as it lies: a transposed view would be saved scrambled
-        arrays = {k: np.ascontiguousarray(getattr(self, k), np.float32) for k in ("mean", "scale", "weight", "bias")}
-        save_file(arrays, str(folder / "model.safetensors"))
-        config = {"kind": "strike-material", "classes": CLASSES, **card}
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return {k: torch.tensor(getattr(self, k), dtype=torch.float32) for k in ("mean", "scale", "weight", "bias")}
+
+    def _told(self) -> dict[str, Any]:
+        return {"classes": CLASSES}
 
     @classmethod
-    def load(cls, folder: str | Path) -> MaterialClassifier:
-        """Read what :meth:`save` wrote."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            classes = json.loads((folder / "config.json").read_text())["classes"]
-            made = cls(**load_file(str(folder / "model.safetensors")))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise WeightsError(f"{folder} holds no material classifier: {error}") from error
-        size = len(LAGS) * BANDS
-        if tuple(classes) != CLASSES or made.weight.shape != (len(CLASSES), size):
-            raise WeightsError(f"{folder}: classes {classes} over {made.weight.shape[-1]} features do not fit")
-        return made
+    def _read(cls, path: Path, saved: dict[str, Any]) -> MaterialClassifier:
+        classifier = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
+        classes, size = saved.get("classes", ()), len(LAGS) * BANDS
+        if tuple(classes) != CLASSES or classifier.weight.shape != (len(CLASSES), size):
+            raise WeightsError(f"{path}: classes {classes} over {classifier.weight.shape[-1]} features do not fit")
+        return classifier
 
 
 @lru_cache(maxsize=1)
 def shipped_classifier() -> MaterialClassifier:
     """The classifier that comes with the package."""
-    from v2a_nb.hub import find_weights
-
-    return MaterialClassifier.load(find_weights("material"))
+    return MaterialClassifier.from_pretrained()

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from v2a_nb.data.clip_features import SHIPPED_ENCODER
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import tag_of
+from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, codec_vectors, load_summarizer
+from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -112,14 +111,12 @@ class Narrator(NamedTuple):
     """A trained summarizer with the encoders that it was trained on.
 
     Attributes:
-        summarizer: the network.
-        text: the encoder of narrations.
+        summarizer: the network, with its encoder of narrations.
         vision: the frozen encoder of pictures.
         codec: whose latents are the sound vectors.
     """
 
     summarizer: Summarizer
-    text: NarrationText
     vision: StrikeVision
     codec: nn.Module
 
@@ -135,12 +132,12 @@ class Narrator(NamedTuple):
         Raises:
             WeightsError: the shipped encoders are not those that it was trained on.
         """
-        summarizer, text, card = load_summarizer()
-        vision, codec = StrikeVision.from_pretrained(SHIPPED_ENCODER), TinyCodec.from_pretrained("codec")
+        summarizer, codec = Summarizer.from_pretrained(), TinyCodec.from_pretrained()
+        vision = StrikeVision.from_pretrained(SHIPPED / "vaura" / "vision")
         for name, found in (("encoder", tag_of(vision, "vision")), ("codec", tag_of(codec, "codec"))):
-            if card[name] != found:
-                raise WeightsError(f"the summarizer was trained on {card[name]}, and the shipped {name} is {found}")
-        return cls(summarizer, text, vision, codec)
+            if summarizer.card.get(name) != found:
+                raise WeightsError(f"the summarizer is of {name} {summarizer.card.get(name)}; {found} is shipped")
+        return cls(summarizer, vision, codec)
 
 
 class SummaryMetric(Metric):
@@ -154,9 +151,9 @@ class SummaryMetric(Metric):
         return Narrator.shipped()
 
     def score(self, clip: ScoredClip) -> dict[str, float]:
-        summarizer, text, vision, codec = self.model
+        summarizer, vision, codec = self.model
         vectors = clip.once_per_clip(("summary", id(self)), lambda: vision.features(clip.video).numpy())
-        target = text.encode([clip.text])
+        target = summarizer.text.encode([clip.text])
         sound, silent = (
             float(cosine(predict(summarizer, [vectors], sounds), target)[0])
             for sounds in ([codec_vectors(codec, clip.fitted_sound)], None)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights
+from v2a_nb.hub import Pretrained, config_from_json, load_weights, read_tensors, reason
 
 
 class TextEncoder(Protocol):
@@ -150,7 +150,7 @@ class ClipText:
         try:
             return cls(model, AutoTokenizer.from_pretrained(name))
         except Exception as error:  # transformers and the Hub's client raise many kinds
-            raise WeightsError(f"the tokenizer of {name} cannot be loaded: {_reason(error)}") from error
+            raise WeightsError(f"the tokenizer of {name} cannot be loaded: {reason(error)}") from error
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -218,11 +218,19 @@ PRESETS = {
 }
 
 
-class Summarizer(nn.Module):
-    """Embedding of the narration, from frame vectors and sound vectors or zeros (supplement F, figure 7)."""
+class Summarizer(Pretrained, nn.Module):
+    """Embedding of the narration, from frame vectors and sound vectors or zeros (supplement F, figure 7).
 
-    def __init__(self, config: SummaryConfig | None = None) -> None:
+    Args:
+        config: sizes; left out, ``tiny``.
+        text: the encoder of narrations whose embeddings are predicted; it is saved along.
+    """
+
+    kind, title, config_class, default = "summary", "a summarization network", SummaryConfig, "summary"
+
+    def __init__(self, config: SummaryConfig | None = None, text: NarrationText | None = None) -> None:
         super().__init__()
+        self.text = text
         self.config = c = config or SummaryConfig()
         if c.preset not in PRESETS or not c.widths:
             raise UsageError(f"unknown preset {c.preset!r} of summarization; known are {', '.join(PRESETS)}")
@@ -272,28 +280,23 @@ class Summarizer(nn.Module):
         x = self.layers(torch.cat([video, audio], dim=1))
         return self.out(torch.cat([x.mean(-1), x.amax(-1)], dim=1))
 
+    def _tensors(self) -> dict[str, Tensor]:
+        state = {f"model.{k}": v for k, v in self.state_dict().items()}
+        return state | {"text.projection": torch.from_numpy(self.text.projection.copy())}
 
-def save_summarizer(model: Summarizer, text: NarrationText, folder: str | Path, **card: object) -> Path:
-    """Write the network and its text encoder; extra fields go to ``config.json``."""
-    state = {f"model.{k}": v for k, v in model.state_dict().items()}
-    state["text.projection"] = torch.from_numpy(text.projection.copy())
-    return save_weights(folder, state, {"kind": "summary", **asdict(model.config), "terms": text.terms, **card})
+    def _told(self) -> dict[str, Any]:
+        return {"terms": self.text.terms}
 
-
-def load_summarizer(folder: str | Path = "summary") -> tuple[Summarizer, NarrationText, dict]:
-    """The network, its text encoder and the card, from a folder, a Hub id or a shipped name.
-
-    Raises:
-        WeightsError: no such weights, weights of another kind, or of other sizes.
-    """
-    path, card = open_weights(folder, "summary", "a summarization network")
-    config = SummaryConfig(**fields_of(SummaryConfig, card))
-    both = nn.ModuleDict({"model": Summarizer(config), "text": nn.Module()})
-    projection = torch.zeros(len(card["terms"]), config.text_dim)
-    both["text"].register_buffer("projection", projection)
-    load_weights(both, path)
-    text = NarrationText(card["terms"], both["text"].projection.numpy())
-    return both["model"].eval(), text, card
+    @classmethod
+    def _read(cls, path: Path, saved: dict[str, Any]) -> Summarizer:
+        state = read_tensors(path)
+        try:
+            text = NarrationText(saved["terms"], state.pop("text.projection").float().numpy())
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"{path} holds no text encoder that fits: {reason(error)}") from error
+        model = cls(config_from_json(SummaryConfig, saved), text)
+        load_weights(model, path, state={k.removeprefix("model."): v for k, v in state.items()})
+        return model
 
 
 def _published(kind: type, name: str) -> nn.Module:
@@ -301,11 +304,7 @@ def _published(kind: type, name: str) -> nn.Module:
     try:
         model, info = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True)
     except Exception as error:  # transformers and the Hub's client raise many kinds
-        raise WeightsError(f"{name} cannot be loaded: {_reason(error)}") from error
+        raise WeightsError(f"{name} cannot be loaded: {reason(error)}") from error
     if info["missing_keys"]:
         raise WeightsError(f"{name} lacks {len(info['missing_keys'])} tensors of {kind.__name__}")
     return model
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,17 +16,17 @@ may be before the score notices: publish it with the score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, save_weights, tag_of
+from v2a_nb.errors import MediaError, UsageError, WeightsError, check_types, check_value
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.metrics.vaas.model import SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
@@ -78,7 +78,7 @@ class VaasMetric(Metric):
         return {name: float(reading(score)) for name, reading in READINGS.items()}
 
 
-class Vaas:
+class Vaas(Pretrained):
     """A trained classifier with its encoder, ready to score clips.
 
     Examples:
@@ -87,6 +87,10 @@ class Vaas:
         0.93
         >>> conventions([vaas.score(c, s) for c, s in pairs])         # doctest: +SKIP
     """
+
+    kind, title, config_class, default = "vaas", "a VAAS classifier", VaasConfig, "vaas"
+    # the encoder is part of the metric: were it the generator's own, scores would change when that is trained again
+    optional_parts = ("vision",)
 
     def __init__(self, net: TinyVaas | PaperVaas, encoder: StrikeVision | None = None, card: dict | None = None):
         """Put a classifier and its encoder together.
@@ -99,6 +103,10 @@ class Vaas:
         Raises:
             WeightsError: the encoder gives other vectors than the classifier reads.
         """
+        check_value("Vaas", "net", net, TinyVaas, PaperVaas)
+        check_value("Vaas", "card", card, Mapping, type(None))
+        if encoder is not None and not hasattr(encoder, "features"):
+            raise UsageError(f"Vaas: encoder must have features(clip), a {type(encoder).__name__} has not")
         self.net, self.encoder, self.card = net.eval(), encoder, dict(card or {})
         if encoder is not None and (encoder.dim, encoder.rate) != (self.config.vector_dim, self.config.vector_rate):
             raise WeightsError(
@@ -137,6 +145,7 @@ class Vaas:
             raise MediaError("frame vectors hold NaN or infinite numbers")
         return vectors
 
+    @check_types
     @torch.no_grad()
     def windows(self, video: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
         """Scores of consecutive windows, float64 [W]; the last window ends where the clip ends.
@@ -212,34 +221,22 @@ class Vaas:
             rows.append({"shift_s": float(shift), **conventions(scores, clusters)})
         return rows
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write the classifier, and its encoder under ``vision/``; extra fields go to ``config.json``.
+    def _network(self) -> nn.Module:
+        return self.net
 
-        The encoder is part of the metric: were it the generator's own, every score would change when the
-        generator is trained again.
-        """
-        folder = Path(folder)
-        if self.encoder is not None:
-            self.encoder.save_pretrained(folder / "vision")
-        state = {k: v for k, v in self.net.state_dict().items() if not k.startswith("vit.")}
-        return save_weights(folder, state, {"kind": "vaas", **asdict(self.config), **self.card, **card})
+    def _stored(self, name: str) -> bool:
+        return not name.startswith("vit.")  # in ``paper`` the ViT is loaded by its own id
+
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.encoder}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path = "vaas") -> Vaas:
-        """Load from a folder, a Hub id, or by the shipped name ``"vaas"``.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
-        In ``paper`` the ViT is loaded by its own id; the folder holds only what was trained.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, or of other sizes.
-        """
-        path, card = open_weights(folder, "vaas", "a VAAS classifier")
-        config = VaasConfig(**fields_of(VaasConfig, card))
-        net = PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config)
-        load_weights(net, path, optional=tuple(k for k in net.state_dict() if k.startswith("vit.")))
-        encoder = StrikeVision.from_pretrained(path / "vision") if (path / "vision").is_dir() else None
-        told = (*VaasConfig.__dataclass_fields__, "kind")
-        return cls(net, encoder, {k: v for k, v in card.items() if k not in told})
+    @classmethod
+    def _build(cls, config: VaasConfig, **parts: Any) -> Vaas:
+        return cls(PaperVaas.from_pretrained(config=config) if config.preset == "paper" else build(config), **parts)
 
 
 def _by(items: list, size: int) -> list[list]:

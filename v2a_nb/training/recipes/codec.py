@@ -6,15 +6,16 @@ codebooks start from k-means on the latents, and the rest of the run trains thro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from v2a_nb.models.tiny_codec import TinyCodec, TinyCodecConfig
-from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.loop import BatchOf, OptimConfig
+from v2a_nb.training.recipe import Stage, Stages
 
 RESOLUTIONS = ((128, 20), (256, 40), (512, 64), (1024, 80), (2048, 96))
 """(n_fft, mel bands) of the spectral loss; the shortest sees onsets, the longest sees pitch."""
@@ -66,15 +67,30 @@ class SpectralLoss(nn.Module):
 
 
 class CodecTraining(nn.Module):
-    """The codec with its loss; ``batch["quantize"]`` says whether the codebooks are in use yet."""
+    """The codec with its loss.
+
+    Attributes:
+        start: the step from which on the codebooks are used.
+        tonal, transport: weights of the second and third term of :class:`SpectralLoss`.
+        decoder_only: the codes stay as they are, so that what was trained on them stays valid.
+    """
 
     def __init__(self, config: TinyCodecConfig | None = None) -> None:
         super().__init__()
         self.codec = TinyCodec(config)
         self.spectral = SpectralLoss(self.codec.sample_rate)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self.tonal, self.transport = 0.0, 0.0
-        self.decoder_only = False  # codes stay as they are: what was trained on them stays valid
+        self.start, self.tonal, self.transport, self.decoder_only = 0, 0.0, 0.0, False
+        self._quantize = False
+
+    @torch.no_grad()
+    def before_step(self, step: int, first_batch: Callable[[], dict[str, Tensor]]) -> None:
+        """Start the codebooks by k-means on the step's first batch when they are to be used."""
+        self._quantize = step >= self.start and not self.decoder_only
+        if self._quantize and not bool(self.started):
+            latents = self.codec.latents(first_batch()["wave"])
+            self.codec.quantizer.start(latents.transpose(1, 2).flatten(0, 1))
+            self.started.fill_(True)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         wave = batch["wave"]
@@ -87,10 +103,7 @@ class CodecTraining(nn.Module):
         # a gentle pull to unit size keeps distances comparable before the codebooks exist
         size = (latents.square().mean() - 1).square()
         commitment = latents.new_zeros(())
-        if bool(batch["quantize"]):
-            if not bool(self.started):
-                self.codec.quantizer.start(latents.detach().transpose(1, 2).flatten(0, 1))
-                self.started.fill_(True)
+        if self._quantize:
             latents, commitment = self.codec.quantizer.learn(latents)
         return self._losses(wave, latents, commitment, size)
 
@@ -104,8 +117,8 @@ class CodecTraining(nn.Module):
         }  # fmt: skip
 
 
-def batches(waves: np.ndarray, size: int, steps: int, seed: int, seconds: float = 1.28):
-    """From a step to random crops of ``waves`` [N, n], at a random gain of -9 to +3 dB."""
+def batches(waves, size: int, seed: int, seconds: float = 1.28) -> BatchOf:
+    """From a number to random crops of ``waves`` [N, n], at a random gain of -9 to +3 dB."""
     length = int(seconds * 16000)
 
     def batch_of(step: int) -> dict[str, Tensor]:
@@ -116,7 +129,7 @@ def batches(waves: np.ndarray, size: int, steps: int, seed: int, seconds: float 
             start = rng.integers(0, wave.shape[-1] - length + 1)
             row[:] = wave[start : start + length] * 10 ** (rng.uniform(-9, 3) / 20)
         out = np.clip(out, -1, 1)
-        return {"wave": torch.from_numpy(out), "quantize": torch.tensor(step >= steps // 4)}
+        return {"wave": torch.from_numpy(out)}
 
     return batch_of
 
@@ -147,30 +160,21 @@ them keep too little of the pitch of glass and metal for any decoder to bring it
 codes stay, so that all of the decoder's capacity goes into saying what they hold."""
 
 
-def train_codec(
-    waves: np.ndarray,
-    out: str | Path,
-    *,
-    cycles: tuple[Cycle, ...] = CYCLES,
-    batch_size: int = 24,
-    seed: int = 0,
-    resume: bool = False,
-) -> TinyCodec:
-    """Train the codec on ``waves`` (float32 [N, n] at 16 kHz) and return it.
+def codec_stages(waves, *, cycles: tuple[Cycle, ...] = CYCLES, batch_size: int = 24, seed: int = 0) -> Stages:
+    """The stages of the codec, one for each cycle; returns the codec.
 
     Args:
-        waves: sounds of at least 1.28 s (a memory map will do).
-        out: folder for the logs and states, one below it per cycle.
+        waves: sounds of at least 1.28 s, float32 [N, n] at 16 kHz.
         cycles: the first quarter of the first one goes without quantizer.
     """
     torch.manual_seed(seed)
     module = CodecTraining()
     for k, cycle in enumerate(cycles):
-        plan = OptimConfig(
-            steps=cycle.steps, lr=cycle.lr, warmup=50, weight_decay=1e-3, betas=(0.8, 0.99), seed=seed + k
-        )
-        batch_of = batches(waves, batch_size, cycle.steps if k == 0 else 0, seed + k)
-        module.tonal, module.transport = cycle.tonal, cycle.transport
+        start = cycle.steps // 4 if k == 0 else 0
+        module.start, module.tonal, module.transport = start, cycle.tonal, cycle.transport
         module.decoder_only = cycle.decoder_only
-        module = fit(module, batch_of, plan, Path(out) / f"cycle{k + 1}", resume=resume)
+        optim = OptimConfig(
+            steps=cycle.steps, lr=cycle.lr, warmup=50, weight_decay=1e-3, betas=(0.8, 0.99), seed=seed + k
+        )  # fmt: skip
+        module = yield Stage(f"codec/cycle{k + 1}", module, batches(waves, batch_size, seed + k), optim)
     return module.codec

@@ -7,8 +7,6 @@ Three losses, all from the clip's own sound: the flux at 5 ms (timing), the spec
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,7 +14,8 @@ from torch import Tensor, nn
 
 from v2a_nb.audio import targets
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
-from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.loop import BatchOf, OptimConfig
+from v2a_nb.training.recipe import Stage
 
 SEGMENT = 32  # tokens: 0.64 s
 
@@ -28,8 +27,8 @@ class Pretraining(nn.Module):
         super().__init__()
         self.encoder = StrikeVision(config)
         c = self.encoder.config
-        self.colour = nn.Linear(c.what_dim, 2 * targets.BANDS)
-        self.seen = nn.Linear(c.when_dim + c.what_dim, 64)
+        self.colour = nn.Linear(c.content_dim, 2 * targets.BANDS)
+        self.seen = nn.Linear(c.timing_dim + c.content_dim, 64)
         self.heard = nn.Sequential(
             nn.Conv1d(targets.BANDS, 64, 5, stride=4, padding=2), nn.GELU(),
             nn.Conv1d(64, 64, 5, stride=4, padding=2), nn.GELU(), nn.Conv1d(64, 64, 3, padding=1),
@@ -38,18 +37,18 @@ class Pretraining(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """``frames`` [B, T, 3, 64, 64] in [0, 1], ``mel`` [B, 40, 8 T] to the losses."""
-        when, what, _ = self.encoder.streams(batch["frames"])
+        timing, content, _ = self.encoder.timing_and_content(batch["frames"])
         mel = batch["mel"]
         sharp, bands = targets.flux_target(mel)
         colour, weight = targets.colour_target(mel)
-        guess = self.encoder.flux(when)
+        guess = self.encoder.flux(timing)
         # hits are rare: where something starts counts ten times as much as where nothing does
         balance = 1 + 9 * weight[..., None]
         time_loss = F.binary_cross_entropy_with_logits(guess[..., :4], sharp, weight=balance.expand(-1, -1, 4))
         band_loss = F.binary_cross_entropy_with_logits(guess[..., 4:], bands, weight=balance.expand(-1, -1, 8))
-        square = (self.colour(what) - colour).square().mean(-1)
+        square = (self.colour(content) - colour).square().mean(-1)
         colour_loss = (square * weight).sum() / (weight.sum() + 1e-3)
-        contrast = self._contrast(torch.cat([when, what], -1), mel)
+        contrast = self._contrast(torch.cat([timing, content], -1), mel)
         loss = 2 * time_loss + 0.5 * band_loss + 1.5 * colour_loss + 0.1 * contrast
         return {
             "loss": loss, "time": time_loss, "bands": band_loss, "colour": colour_loss,
@@ -68,8 +67,8 @@ class Pretraining(nn.Module):
         return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 
 
-def batches(frames: np.ndarray, mels: np.ndarray, size: int, seed: int):
-    """From a step to a batch: random clips, mirrored, recoloured, cropped and slowed at random."""
+def batches(frames, mels, size: int, seed: int) -> BatchOf:
+    """From a number to a batch: random clips, mirrored, recoloured, cropped and slowed at random."""
 
     def batch_of(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, step])
@@ -103,25 +102,13 @@ def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.stack(out)
 
 
-def train_pretraining(
-    frames: np.ndarray,
-    mels: np.ndarray,
-    out: str | Path,
-    *,
-    steps: int,
-    batch_size: int = 16,
-    seed: int = 0,
-    **how: object,
-) -> Pretraining:
-    """Pre-train the encoder on pictures and the log-mels of their sounds.
+def pretraining_stage(frames, mels, *, steps: int, batch_size: int = 16, seed: int = 0) -> Stage:
+    """The stage that pre-trains the encoder on pictures and the log-mels of their sounds.
 
     Args:
-        frames: uint8 [N, T, 64, 64, 3] at 25 fps (a memory map will do).
+        frames: uint8 [N, T, 64, 64, 3] at 25 fps.
         mels: float [N, 40, 8 T], from :func:`v2a_nb.audio.targets.log_mel`.
-        out: folder for the log and the state.
-        how: ``resume``, ``eval_fn``, ``eval_every`` and ``until`` of :func:`~v2a_nb.training.loop.fit`.
     """
     torch.manual_seed(seed)
-    module = Pretraining()
-    plan = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
-    return fit(module, batches(frames, mels, batch_size, seed), plan, out, **how)
+    optim = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
+    return Stage("vision", Pretraining(), batches(frames, mels, batch_size, seed), optim)

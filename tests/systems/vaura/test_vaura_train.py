@@ -1,0 +1,215 @@
+"""V-AURA's recipe: features once, stages that resume, a decoder that starts knowing nothing; Strike World or files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from feature_parts import features_of, small_video
+
+from v2a_nb.audio import targets
+from v2a_nb.data.dataset import Cut, cut_clips
+from v2a_nb.data.recordings import StrikeRecordings
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.models.video_encoders.event_crop import EventCropEncoder
+from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
+from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
+from v2a_nb.systems.vaura.train import (
+    DecoderTraining,
+    PicturesAndSound,
+    VAuraRecipe,
+    VAuraTrainConfig,
+    batches,
+    frame_weights,
+)
+from v2a_nb.training import recipe as runner
+from v2a_nb.training.loop import fit
+from v2a_nb.training.recipe import run_recipe
+from v2a_nb.training.recipes.event_crop import BELOW, calibrate, event_crop_stage
+from v2a_nb.training.recipes.video_encoder import Pretraining
+from v2a_nb.training.registry import train
+from v2a_nb.world import arrays
+
+FEW = replace(VAuraTrainConfig().scaled(0.0), clips=16, event_crop_clips=16, decoder_clips=16)
+
+
+def test_every_pretraining_parameter_but_the_event_crops_gets_a_gradient():
+    module = Pretraining()
+    frames, waves = arrays(1, 2)
+    batch = {
+        "frames": torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255,
+        "mel": targets.log_mel(torch.from_numpy(waves)),
+    }
+    module(batch)["loss"].backward()
+    bare = {n for n, p in module.named_parameters() if p.grad is None}
+    assert bare == {n for n, _ in module.named_parameters() if "event_crop" in n}
+
+
+def test_event_crop_recipe_touches_only_the_event_crops(tmp_path):
+    torch.manual_seed(0)
+    encoder = StrikeVision()
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, 20, 64, 64, 3), dtype=np.uint8)
+    examples = {
+        "clip": rng.integers(0, 4, 40).astype(np.int32),
+        "frame": np.tile(np.arange(5, dtype=np.int16), (40, 1)),
+        "place": rng.uniform(0, 64, (40, 2)).astype(np.float32),
+        "context": rng.standard_normal((40, encoder.event_crop.peak_dim)).astype(np.float16),
+        "sounded": np.tile([0.0, 1.0], 20).astype(np.float16),
+        "colour": rng.standard_normal((40, 80)).astype(np.float16),
+    }
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    stage = event_crop_stage(encoder, frames, examples, steps=3, batch_size=8)
+    trained = fit(stage.module, stage.batch_of, stage.optim, tmp_path)
+    assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+    own = trained.event_crop.state_dict()
+    assert any(not torch.equal(v, before[f"event_crop.{k}"]) for k, v in own.items())
+
+
+class Follower:
+    """An encoder whose heads attend near a square that flashes, one of them always by the same distance."""
+
+    def __init__(self):
+        self.config = VisionConfig()
+        self.event_crop = EventCropEncoder(self.config.event_crop, self.config.timing_dim)
+
+    def timing_and_content(self, pictures):
+        b, t = pictures.shape[:2]
+        change = pictures[:, 1:] - pictures[:, :-1]
+        energy = F.pad(change.square().flatten(2).sum(2), (1, 0))  # [B, T]: the flux hangs on what flashes
+        when = energy.repeat_interleave(2, 1)[..., None]
+        rng = np.random.default_rng(0)
+        line = torch.arange(8) * 8 + 4.0
+        heads = []
+        for clip in pictures.detach():
+            y, x = (v.float().mean() for v in (clip[-1, 0] > 0.8).nonzero().T)
+            away = [(9.0, -6.0), *rng.uniform(-20, 20, (3, 2))][::-1]  # the last head is the steady one
+            maps = [torch.exp(-((line - y - a[1])[:, None] ** 2 + (line - x - a[0]) ** 2) / 60) for a in away]
+            heads.append(torch.stack([m / m.sum() for m in maps]))
+        return when, None, torch.stack(heads)[:, None].expand(b, t, -1, -1, -1)
+
+    def flux(self, when):
+        moment = torch.tensor([0.0, 1.0, 0.0, 0.0] + [0.0] * 8)
+        return when * moment - 4
+
+
+def test_calibration_finds_the_steady_head_and_its_distance_without_labels():
+    rng = np.random.default_rng(1)
+    frames = np.full((16, 20, 64, 64, 3), 60, np.uint8)
+    for clip in frames:
+        x, y = rng.integers(20, 44, 2)
+        clip[9:, y : y + 5, x : x + 5] = 255
+    found = calibrate(Follower(), frames)
+    assert found.head == 3
+    assert abs(found.shift_x + 9) < 2 and abs(found.shift_y - (6 + BELOW)) < 2
+    with pytest.raises(V2AError, match="nowhere"):
+        calibrate(Follower(), frames[:, :5])
+
+
+def random_tokens():
+    rng = np.random.default_rng(0)
+    return features_of(
+        codes=np.repeat(rng.integers(0, 256, (8, 4, 1)), 128, axis=2).astype(np.uint8),
+        visual=rng.standard_normal((8, 128, 384)).astype(np.float16),
+        flux=np.zeros((8, 128), np.float16),
+    )
+
+
+def test_decoder_starts_at_ln_256_and_learns(tmp_path):
+    tokens = random_tokens()
+    torch.manual_seed(0)
+    fresh = {name: p.detach().clone() for name, p in DecoderTraining(VAuraDecoder(PRESETS["tiny"])).named_parameters()}
+    start = DecoderTraining(VAuraDecoder(PRESETS["tiny"]))(batches(tokens, 4, seed=0)(0))
+    assert start["ce"].item() == pytest.approx(np.log(256), abs=0.05)
+    recipe = VAuraRecipe(replace(VAuraTrainConfig(), steps=20, batch_size=4))
+    stage = recipe.decoder_stage(tokens, StrikeVision().eval(), TinyCodec().eval())
+    trained = fit(stage.module, stage.batch_of, stage.optim, tmp_path)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["ce"] < np.log(256) - 0.3
+    after = dict(trained.named_parameters())
+    assert after.keys() == fresh.keys() and not [k for k, p in after.items() if torch.equal(p.cpu(), fresh[k])]
+
+
+def test_frame_weights_hold_from_one_before_to_six_after():
+    flux = torch.zeros(1, 20)
+    flux[0, 8] = 1.0
+    assert frame_weights(flux)[0].tolist() == [1.0] * 7 + [5.0] * 8 + [1.0] * 5
+
+
+def test_targets_stand_where_the_hit_is():
+    wave = torch.zeros(1, 40960)
+    t = torch.arange(4000) / 16000
+    wave[0, 16000:20000] = 0.5 * torch.sin(2 * torch.pi * 900 * t) * torch.exp(-t * 20)
+    wave += 1e-4 * torch.randn(1, 40960, generator=torch.Generator().manual_seed(0))
+    sharp, _ = targets.flux_target(targets.log_mel(wave))
+    fine = sharp.flatten(1)[0]
+    assert abs(int(fine.argmax()) - 200) <= 2
+    assert fine[:150].max() < 0.1 and fine[260:].max() < 0.1
+
+
+def test_pictures_and_sound_are_those_of_the_world():
+    recordings, cut = StrikeRecordings(9), Cut(2.56, per_recording=2, recordings=1, first=3)
+    starts = cut_clips(recordings, cut)["start"]
+    made = PicturesAndSound().extract(recordings.open(3), list(starts))
+    frames, waves = arrays(9, 2, first=3)
+    assert np.array_equal(made["frames"], frames) and np.array_equal(made["sounds"], waves)
+
+
+def test_amounts_shrink_together_and_have_a_least():
+    half, none = VAuraTrainConfig().scaled(0.5), VAuraTrainConfig().scaled(0.0)
+    assert (half.steps, half.clips, half.vision_steps) == (1200, 4000, 1000)
+    assert [c.steps for c in half.codec_cycles] == [c.steps // 2 for c in VAuraTrainConfig().codec_cycles]
+    assert (none.steps, none.clips, none.vision_steps) == (4, 32, 4) and none.codec_cycles[0].steps == 8
+    with pytest.raises(UsageError, match="clips is 0"):
+        VAuraTrainConfig(clips=0)
+
+
+def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
+    """From a folder of mp4s to weights that load, through the command's own function."""
+    for i in range(3):
+        small_video(tmp_path / "videos" / f"v{i}.mp4", 4.0, seed=i)
+    weights = train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run", batch_size=2)
+    system = VAura.from_pretrained(weights)
+    assert system.card["source"].startswith("folder:") and system.card["steps"] == 4
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert settings["recipe"] == "vaura" and settings["config"]["batch_size"] == 2
+    with pytest.raises(V2AError, match="--resume"):
+        train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run")
+    with pytest.raises(V2AError, match=r"another config.batch_size, seed, source; give"):
+        train("vaura", steps=4, seed=1, out=tmp_path / "run", resume=True)
+
+
+class Killed(Exception):
+    """The process was ended."""
+
+
+@pytest.mark.parametrize("stage", ["codec/cycle2", "vision", "vision/glimpse", ""])
+def test_a_run_that_was_killed_goes_on_as_if_it_was_not(tmp_path, tmp_path_factory, monkeypatch, stage):
+    cache = tmp_path_factory.getbasetemp() / "vaura-features"  # rendered once for all of these
+    source = "strike:seed=1000,clips=16"
+
+    def weights_of(path):
+        return {k: v.clone() for k, v in VAura.from_pretrained(path).state_dict().items()}
+
+    whole = tmp_path_factory.getbasetemp() / "vaura-whole"
+    if not (whole / "weights" / "config.json").exists():
+        run_recipe(VAuraRecipe(FEW), whole, source=source, cache=cache)
+    expected = weights_of(whole / "weights")
+
+    def fit_until_killed(module, batch_of, optim, out, **how):
+        if out == (tmp_path / stage if stage else tmp_path):
+            fit(module, batch_of, optim, out, until=2, **{**how, "eval_fn": None})
+            raise Killed
+        return fit(module, batch_of, optim, out, **how)
+
+    monkeypatch.setattr(runner, "fit", fit_until_killed)
+    with pytest.raises(Killed):
+        run_recipe(VAuraRecipe(FEW), tmp_path, source=source, cache=cache)
+    monkeypatch.setattr(runner, "fit", fit)
+    made = weights_of(run_recipe(VAuraRecipe(FEW), tmp_path, source=source, cache=cache, resume=True))
+    assert made.keys() == expected.keys() and all(torch.equal(made[k], v) for k, v in expected.items())
