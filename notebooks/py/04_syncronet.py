@@ -493,19 +493,27 @@ assert table["full"]["onset_f1_50ms"] > table["no SyncroNet"]["onset_f1_50ms"]
 
 # %% [markdown]
 # Switching a part off is not the same as never having had it: the rest was trained to lean on it. So SyncroNet was
-# trained once more for each ablation, and scored on clips that none of them saw. Those scores stand in the card of
-# the shipped weights, with 95 % intervals over recordings.
+# trained once more for each ablation, and scored on clips that none of them saw. Those scores stand in the
+# `results.json` of the shipped weights, with 95 % intervals over recordings.
 
 # %%
-LABELS = {"full": "fps30", "15 fps": "fps15", "4 fps": "fps4"}
-LABELS |= {"no cross-attention": "no_cross_attention", "no SyncroNet": "no_syncronet"}
-card = {label: egosonics.card["ablations"][name] for label, name in LABELS.items()}
+from v2a_nb.hub import find_weights
+from v2a_nb.training.results import Results
+
+LABELS = {
+    "full": "the whole, trained as briefly as the others",
+    "15 fps": "15 frames a second",
+    "4 fps": "4 frames a second",
+    "no cross-attention": "without cross-attention to the video",
+    "no SyncroNet": "without SyncroNet: text of the mean frame alone",
+}
+results = Results.read(find_weights("egosonics"))
+measured = {(r.subject, r.metric): r for name in ("ablations", "retrained") for r in results[name].rows}
 metrics = ("onset_f1_50ms", "material_accuracy", "vaas_acc")
-print(" " * 20 + "".join(f"{m:24}" for m in metrics))
-for name, row in card.items():
-    words = (f"{row[m]['value']:.3g} ({row[m]['low']:.3g} to {row[m]['high']:.3g})" for m in metrics)
-    print(f"{name:20}" + "".join(f"{word:24}" for word in words))
-trained = {name: card[name]["onset_f1_50ms"] for name in table}
+print(" " * 20 + "".join(f"{m:26}" for m in metrics))
+for name, subject in LABELS.items():
+    print(f"{name:20}" + "".join(f"{measured[subject, m].text_with_interval:26}" for m in metrics))
+trained = {name: vars(measured[LABELS[name], "onset_f1_50ms"]) for name in table}
 assert trained["full"]["low"] > trained["15 fps"]["high"] > trained["4 fps"]["high"]
 assert trained["full"]["low"] > trained["no cross-attention"]["high"]
 
@@ -513,7 +521,7 @@ assert trained["full"]["low"] > trained["no cross-attention"]["high"]
 off = {name: row["onset_f1_50ms"] for name, row in table.items()}
 how = {"xlabel": "onset F1 within 50 ms"}
 fig = plots.intervals(off, label=f"switched off, {len(few)} clips", shift=-0.12, **how)
-plots.intervals(trained, fig.axes[0], label="trained without, from the card", shift=0.12, **how)
+plots.intervals(trained, fig.axes[0], label="trained without, from the results", shift=0.12, **how)
 plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and in a network trained without it")
 
 # %% [markdown]

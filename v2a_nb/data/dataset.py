@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb.audio.loudness import loud_parts
-from v2a_nb.data.recordings import Recordings
+from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class Cut:
 def cut_clips(recordings: Recordings, cut: Cut) -> Dataset:
     """The table of clips, one row each, a recording's rows side by side.
 
-    Columns: ``id``, ``recording`` (its number), ``name`` (of the recording), ``start`` (samples), ``start_s``,
-    ``duration_s`` and ``text`` (one line, or empty).
+    Columns: ``id``, ``recording`` (its number), ``name`` (of the take that the recording is part of), ``start``
+    (samples) and ``start_s`` from the recording's start, ``time_s`` from the take's start, ``duration_s`` and ``text``
+    (one line, or empty).
 
     Raises:
         UsageError: no recording is long enough, or one has too few parts that are loud enough.
@@ -67,21 +69,31 @@ def cut_clips(recordings: Recordings, cut: Cut) -> Dataset:
             rows["name"].append(recording.name)
             rows["start"].append(int(start))
             rows["start_s"].append(start_s)
+            rows["time_s"].append(recording.begin_s + start_s)
             rows["duration_s"].append(cut.seconds)
             rows["text"].append(recording.narration(start_s, cut.seconds))
     if not rows["id"]:
         least = cut.seconds + 2 * cut.margin_s
-        raise UsageError(f"no recording lasts {least:.2f} s, which this recipe needs: give longer videos")
+        raise UsageError(
+            f"no recording lasts {least:.2f} s: give longer videos, or --set seconds=S where the recipe has it"
+        )
     return Dataset.from_dict(rows, features=Features({name: Value(kind) for name, kind in _COLUMNS.items()}))
 
 
 _COLUMNS = {
     "id": "string", "recording": "int64", "name": "string", "start": "int64", "start_s": "float64",
-    "duration_s": "float64", "text": "string",
+    "time_s": "float64", "duration_s": "float64", "text": "string",
 }  # fmt: skip
 
 
-def _starts(recording, cut: Cut) -> np.ndarray:
+def cut_sounds(recording: Recording, starts: Sequence[int], seconds: float, sample_rate: int) -> np.ndarray:
+    """The sounds of a recording's clips, float32 [len(starts), samples]; silence where the recording ends sooner."""
+    samples, wave = round(seconds * sample_rate), recording.wave(sample_rate)
+    wave = np.pad(wave, (0, max(0, max(starts) + samples - len(wave))))
+    return np.stack([wave[start : start + samples] for start in starts]).astype(np.float32)
+
+
+def _starts(recording: Recording, cut: Cut) -> np.ndarray:
     """Where in a recording its clips begin, samples; empty where it is too short."""
     rate = cut.sample_rate
     total = round(recording.duration_s * rate)

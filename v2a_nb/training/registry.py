@@ -89,7 +89,7 @@ def train(
 
 
 def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:
-    """Settings as the fields want them; texts come from the command line.
+    """Settings as the fields want them; texts come from the command line, and for a field of text they stay texts.
 
     Raises:
         UsageError: there is no such field, or the value is of another type.
@@ -98,12 +98,14 @@ def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, 
     for name, value in settings.items():
         if name not in known:
             raise UsageError(f"no setting {name!r}; there are {', '.join(known)}")
-        if isinstance(value, str):
+        if isinstance(value, str) and not isinstance(known[name], str):
             try:
                 value = json.loads(value)
             except ValueError as error:
                 raise UsageError(f"{name}={value}: a number, true or false is needed") from error
-        if type(value) is not type(known[name]) and not (isinstance(value, int) and isinstance(known[name], float)):
+        if type(value) is int and isinstance(known[name], float):
+            value = float(value)
+        if type(value) is not type(known[name]):
             raise UsageError(f"{name}={value}: {type(known[name]).__name__} is needed")
         checked[name] = value
     return checked

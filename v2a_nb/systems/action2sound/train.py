@@ -1,37 +1,30 @@
-"""Recipe of Action2Sound on Strike World: autoencoder, then the diffusion model with its neighbours.
+"""Recipe of Action2Sound: autoencoder, then the diffusion model with its neighbours.
 
-One command goes from nothing to weights, another trains an ablation on the same first stage::
+    v2a-nb train action2sound --out runs/action2sound
+    v2a-nb train action2sound --out runs/action2sound --ablation no_condition
 
-    v2a-nb train action2sound --preset tiny --out runs/action2sound
-    python -m v2a_nb.systems.action2sound.train --out runs/action2sound --ablation no_condition
+The second command trains another diffusion model on what the first one left. A run takes about two hours of one core
+with bfloat16 and 2.2 GB of disk. Beside what every run has (:mod:`v2a_nb.training.recipe`) its folder holds:
 
-| in the folder | what | GB |
-|---|---|---|
-| ``cache/clips`` | scenes of 5.12 s, see :mod:`v2a_nb.data.latent_dataset` | 1.4 |
-| ``cache/strangers`` | their rooms with others' actions | 0.4 |
-| ``latents/``, ``latents_strangers/`` | of both, by the trained autoencoder | 0.2 |
-| ``autoencoder/`` | its log, state and weights | 0.03 |
-| ``log.jsonl``, ``state/``, ``samples/`` | of the diffusion model | 0.1 |
-| ``weights/``, ``vaura/vision/`` | the system, and the encoder that it refers to | 0.02 |
-| ``ablations/NAME/`` | the diffusion model once more, with its own ``weights/`` | 0.1 |
+| in the folder | what |
+|---|---|
+| ``autoencoder/`` | log, state and weights of the first stage |
+| ``vaura/vision/`` | the video encoder, which the weights refer to, just as the shipped folders lie |
 
 The vocoder and the pool have recipes of their own (``train vocoder``, ``train av_sim``).
 
-A scene holds several windows of 3.07 s, which are the clips that may be each other's neighbours. Rooms get a level
-between -85 and -38 dBFS, wider than Strike World's own: the condition shall be followed over 30 dB, and be soft.
+A clip of 5.12 s holds several windows of 3.07 s, which may be each other's neighbours. The rooms of Strike World get a
+level between -85 and -38 dBFS, wider than its own: the condition shall be followed over 30 dB, and be soft.
 
 The paper's premise is that a neighbour shares the ambience and not the action. Nearly half of Strike World's recordings
 have one thing that is struck, and a neighbour would say what it is made of: a model that believed it would be misled by
-whatever is retrieved later. So the neighbours of ``tiny`` are *strangers*: the same moment of the same room, in which
-the things and actions of another recording are heard (:attr:`TrainConfig.strangers`).
+whatever is retrieved later. So the neighbours of ``tiny`` have a **cross-recording foreground**: the same moment of the
+same room, in which the things and actions of another recording sound. Only a world with stems can mix that. On real
+videos ``--set cross_recording_foreground=0`` gives the paper's neighbours.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -42,11 +35,14 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Sound
-from v2a_nb.data.denoised import denoised_dataset
-from v2a_nb.data.latent_dataset import FEATURE_NOISE, PER_RECORDING, BatchOf, LatentDataset, compute_latent_dataset
+from v2a_nb.data.dataset import cut_clips
+from v2a_nb.data.denoised import DenoisedImages, denoise
+from v2a_nb.data.features import Features, FeatureStore
+from v2a_nb.data.latent_dataset import FEATURE_NOISE, FrameVectors, SpectrogramImages, latent_cut, true_onsets
 from v2a_nb.data.neighbours import MIN_GAP_S, Neighbours
+from v2a_nb.data.recordings import Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import SHIPPED, as_shipped, find_weights, tag_of
+from v2a_nb.hub import as_shipped, shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
 from v2a_nb.models.video_encoders.strike import StrikeVision
@@ -54,383 +50,381 @@ from v2a_nb.models.vocoder import load_vocoder
 from v2a_nb.sampling.diffusion import use_of_video
 from v2a_nb.systems.action2sound.model import AUTOENCODER_OF
 from v2a_nb.systems.action2sound.system import PRESETS, Action2Sound, Action2SoundConfig
-from v2a_nb.training.loop import OptimConfig, fit
-from v2a_nb.training.recipe import card_of, check_same_run, init_run, run
-from v2a_nb.training.recipes.autoencoder import cache_latents, train_autoencoder
+from v2a_nb.training.loop import BatchOf
+from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
+from v2a_nb.training.recipes.autoencoder import (
+    LatentTrainConfig,
+    autoencoder_stage,
+    compute_latents,
+    encoder_folder,
+    keep_encoder,
+    references,
+    score_of,
+)
 
-SHIPPED_ENCODER = SHIPPED / "vaura" / "vision"
 FIRST = 20000
 """Of the recordings: V-AURA's recipe and so the encoder never saw them, as for EgoSonics."""
 LEVELS_DBFS = (-85.0, -38.0)
 CROP = 64
-"""Columns (1.02 s) of the pictures that the autoencoder is trained on."""
+"""Columns (1.02 s) of the images that the autoencoder is trained on."""
 STRIDE = 8
-"""Latent columns from one window of a scene to the next."""
-NULL_SHARE = 0.2
-"""Of clips whose video is dropped (released ``uncond_prob``); their neighbour stays."""
-LISTEN_EVERY, LISTENED = 250, 12
+"""Latent columns from one window of a clip to the next."""
+SAMPLE_EVERY, SAMPLED = 250, 12
+"""Steps between two evaluations that generate sounds, and windows of which they do."""
 SLOW_RECORDINGS = 400
 """Of which the frame vectors of a slow camera are made: half a thousand steps see none of their windows thrice."""
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "whole": {},
     "no_condition": {"neighbour": False},
-    "denoised": {"neighbour": False},
+    "denoised": {"neighbour": False, "denoised_targets": True},
     "no_time_bias": {"time_bias": False},
-    "own_actions": {},
+    "own_actions": {"cross_recording_foreground": 0.0},
     "frozen_audio": {"train_audio_projection": False},
     "no_row_values": {"row_values": 0},
     "fps5": {"fps": 5.0},
     "fps8": {"fps": 8.0},
     "fps10": {"fps": 10.0},
 }
-"""What is trained anew to be compared, each by what differs in the configuration (the paper's table 2; 5, 8 and 10
-frames a second in its first version). ``denoised`` has no condition, and targets whose steady noise was gated away
-before training; the neighbours of ``own_actions`` are no strangers; ``whole`` differs in nothing."""
+"""What is trained anew to be compared, each by what differs in the configuration of the model or of its training (the
+paper's table 2; 5, 8 and 10 frames a second in its first version). ``denoised`` has no condition, and targets whose
+steady noise was gated away before training; ``whole`` differs in nothing."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class Action2SoundTrainConfig(LatentTrainConfig):
     """How much of everything; the defaults take about two hours of one core with bfloat16.
 
     Attributes:
-        recordings: of four scenes each.
-        held_out: recordings that are never trained on.
-        autoencoder_steps, steps: the latter are the diffusion model's.
-        batch_size: clips.
-        data_seed: of the world.
-        min_gap_s: from a clip's start to its neighbour's, at least; 0 lets them overlap, as the released loader does.
-        strangers: share of neighbours in which others act; 0 is the paper's. See the top of this file.
-
-    Raises:
-        UsageError: nothing is left to train on, a stage without a step, or a share beyond 0 to 1.
+        steps: of the diffusion model.
+        recordings: whose clips are trained on.
+        min_gap_s: from a window's start to its neighbour's, at least; 0 lets them overlap, as the released loader does.
+        cross_recording_foreground: share of neighbours in which another recording's actions sound; 0 is the paper's.
+            See the top of this file.
+        video_dropout: share of clips whose video becomes zeros (released ``uncond_prob``); their neighbour stays.
+        denoised_targets: learn sounds whose steady noise was gated away.
+        vocoder: name or folder, or ``griffin-lim``; the weights refer to it, and evaluations decode with it.
+        retrieval: name or folder of the pool of ambiences that the weights refer to; empty for none.
     """
 
-    recordings: int = 1250
-    held_out: int = 16
-    autoencoder_steps: int = 3000
-    steps: int = 7500
-    batch_size: int = 16
-    data_seed: int = 1000
+    steps: int = scaling(7500)
+    recordings: int = scaling(1250)
     min_gap_s: float = MIN_GAP_S
-    strangers: float = 1.0
+    cross_recording_foreground: float = 1.0
+    video_dropout: float = 0.2
+    denoised_targets: bool = False
+    vocoder: str = "vocoder"
+    retrieval: str = "retrieval"
 
     def __post_init__(self) -> None:
-        for name in ("autoencoder_steps", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        if not 2 <= self.held_out < self.recordings:
-            raise UsageError(f"{self.held_out} of {self.recordings} recordings cannot be held out: at least 2 must be")
-        if self.min_gap_s < 0:
+        super().__post_init__()
+        if not self.min_gap_s >= 0:
             raise UsageError(f"neighbours cannot be {self.min_gap_s} s apart")
-        if not 0 <= self.strangers <= 1:
-            raise UsageError(f"strangers is a share from 0 to 1, not {self.strangers}")
+        for name in ("cross_recording_foreground", "video_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
 
-    def scaled(self, share: float) -> TrainConfig:
-        """The same proportions with fewer steps and clips (for tests and notebooks)."""
-        scaled = ("recordings", "autoencoder_steps", "steps")
-        made = {k: max(4, int(getattr(self, k) * share)) for k in scaled}
-        return replace(self, **made, held_out=min(self.held_out, max(2, made["recordings"] // 8)))
+    @property
+    def fewest_recordings(self) -> int:
+        return self.recordings
 
 
-class Stage(nn.Module):
-    """The system with its loss; what it does not train is frozen."""
+@dataclass(frozen=True)
+class Action2SoundFeatures:
+    """What the stages read; all of the same clips.
 
-    def __init__(self, system: Action2Sound) -> None:
+    Attributes:
+        images: of their sounds, for the autoencoder.
+        targets: images that the diffusion model learns.
+        foreign: images of their rooms with a cross-recording foreground; None where nobody needs them.
+        vectors: ``vectors`` of the pictures, perhaps of the last clips alone.
+    """
+
+    images: Features
+    targets: Features
+    foreign: Features | None
+    vectors: Features
+
+
+class Action2SoundTraining(nn.Module):
+    """The system with its loss; what it does not train is frozen.
+
+    Args:
+        system: Action2Sound.
+        dropout: share of clips whose video is dropped.
+    """
+
+    def __init__(self, system: Action2Sound, dropout: float = 0.2) -> None:
         super().__init__()
-        self.system = system
+        self.system, self.dropout = system, dropout
         system.trained()
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of a batch as :meth:`Windows.batch` makes it."""
         latents = batch["latents"]
-        drop = torch.rand(len(latents), device=latents.device) < NULL_SHARE
-        told = self.system.loss(latents, batch["vectors"], batch.get("neighbour"), batch["start_s"], drop)
-        return {"loss": told["loss"]}
+        drop = torch.rand(len(latents), device=latents.device) < self.dropout
+        losses = self.system.loss(latents, batch["vectors"], batch.get("neighbour"), batch["start_s"], drop)
+        return {"loss": losses["loss"]}
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows of all scenes: row i is window ``at[i]`` (a latent column) of scene ``scene[i]``.
+    """The windows of all clips: row i is window ``at[i]`` (a latent column) of clip ``clip[i]``.
 
     Attributes:
-        scenes: what was rendered.
-        latents: of the scenes, float16 [N, C, H, columns].
-        strangers: latents of the same rooms with others' actions, of the same shape; None where nobody needs them.
-        share: of neighbours that are taken from there.
-        scene, at: int64 [M].
+        clips: with ``latents`` [N, C, H, columns], ``vectors`` and perhaps ``foreign``, which are latents of the same
+            rooms with a cross-recording foreground.
+        share: of neighbours that are taken from ``foreign``.
+        clip, at: int64 [M].
         neighbours: which rows may be whose neighbours.
-        held: the last so many scenes are not trained on.
         columns: of a window.
         column_s: seconds of one.
     """
 
-    scenes: LatentDataset
-    latents: np.ndarray
-    strangers: np.ndarray | None
+    clips: Features
     share: float
-    scene: np.ndarray
+    clip: np.ndarray
     at: np.ndarray
     neighbours: Neighbours
-    held: int
     columns: int
     column_s: float
 
     @classmethod
     def of(
         cls,
-        scenes: LatentDataset,
-        latents: np.ndarray,
-        held: int,
+        clips: Features,
         config: Action2SoundConfig,
         min_gap_s: float = MIN_GAP_S,
-        strangers: np.ndarray | None = None,
         share: float = 1.0,
     ) -> Windows:
-        """Every :data:`STRIDE`-th window of each scene."""
-        offsets = np.arange(0, latents.shape[-1] - config.context + 1, STRIDE)
-        scene = np.repeat(np.arange(len(scenes)), len(offsets))
-        at = np.tile(offsets, len(scenes))
-        starts = scenes.starts[scene] / scenes.stft.sample_rate + at * config.column_s
+        """Every :data:`STRIDE`-th window of each clip.
+
+        Raises:
+            UsageError: none has a neighbour.
+        """
+        offsets = np.arange(0, clips["latents"].shape[-1] - config.context + 1, STRIDE)
+        clip = np.repeat(np.arange(len(clips)), len(offsets))
+        at = np.tile(offsets, len(clips))
+        starts = clips.column("time_s")[clip] + at * config.column_s
         rule = "apart" if min_gap_s > 0 else "released"
-        neighbours = Neighbours(
-            scenes.recordings[scene], starts, config.window_s, min_gap_s=min_gap_s, rule=rule
-        )  # fmt: skip
-        return cls(scenes, latents, strangers, share, scene, at, neighbours, held, config.context, config.column_s)
+        names = clips.column("name")[clip]
+        neighbours = Neighbours(names, starts, config.window_s, min_gap_s=min_gap_s, rule=rule)
+        windows = cls(clips, share, clip, at, neighbours, config.context, config.column_s)
+        if not len(windows.usable()):
+            raise UsageError(
+                f"no clip of {len(np.unique(names))} recordings has a neighbour {min_gap_s:g} s from it: give longer "
+                "videos or several clips of a recording, or --set min_gap_s=0, which lets neighbours overlap"
+            )
+        return windows
 
-    def usable(self, unseen: bool = False) -> np.ndarray:
-        """Rows that have a neighbour, of training or of the scenes that are held out."""
-        kept = self.scene >= len(self.scenes) - self.held
-        return np.flatnonzero(self.neighbours.usable & (kept if unseen else ~kept))
+    def usable(self) -> np.ndarray:
+        """Rows that have a neighbour."""
+        return np.flatnonzero(self.neighbours.usable)
 
-    def latents_of(self, rows: np.ndarray, heard: np.ndarray | None = None) -> Tensor:
-        """Latents float32 [n, C, H, columns] of rows, out of ``heard`` or else of the scenes'."""
-        heard = self.latents if heard is None else heard
-        parts = [heard[s, :, :, a : a + self.columns] for s, a in zip(self.scene[rows], self.at[rows], strict=True)]
+    def latents_of(self, rows: np.ndarray, name: str = "latents") -> Tensor:
+        """Latents float32 [n, C, H, columns] of rows, out of the array ``name``."""
+        latents = self.clips[name]
+        parts = [latents[c][..., a : a + self.columns] for c, a in zip(self.clip[rows], self.at[rows], strict=True)]
         return torch.from_numpy(np.stack(parts).astype(np.float32))
 
     def batch(self, rows: np.ndarray, seed: Sequence[int]) -> dict[str, Tensor]:
         """What the loss wants of some rows: ``latents``, ``neighbour``, ``vectors`` and ``start_s``."""
         near = self.neighbours.draw(seed, rows)
-        heard = self.latents_of(near)
-        if self.strangers is not None:
-            theirs = torch.from_numpy(np.random.default_rng([*seed, 8]).random(len(rows)) < self.share)
-            heard = torch.where(theirs[:, None, None, None], self.latents_of(near, self.strangers), heard)
-        vectors = self.scenes.vectors[self.scene[rows]].astype(np.float32)
+        neighbour = self.latents_of(near)
+        if "foreign" in self.clips.arrays:
+            foreign = torch.from_numpy(np.random.default_rng([*seed, 8]).random(len(rows)) < self.share)
+            neighbour = torch.where(foreign[:, None, None, None], self.latents_of(near, "foreign"), neighbour)
+        vectors = self.clips["vectors"][self.clip[rows]].astype(np.float32)
         return {
             "latents": self.latents_of(rows),
-            "neighbour": heard,
+            "neighbour": neighbour,
             "vectors": torch.from_numpy(vectors),
             "start_s": torch.from_numpy(self.at[rows] * self.column_s).float(),
         }
 
     def batches(self, size: int, seed: int, neighbour: bool = True) -> BatchOf:
-        """From a step to random rows of training, :data:`FEATURE_NOISE` on their frame vectors."""
+        """From a number to random rows, :data:`FEATURE_NOISE` on their frame vectors."""
         usable = self.usable()
 
-        def batch_of(step: int) -> dict[str, Tensor]:
-            rng = np.random.default_rng([seed, 5, step])
-            made = self.batch(np.sort(rng.choice(usable, size)), [seed, 6, step])
-            noise = rng.standard_normal(tuple(made["vectors"].shape), dtype=np.float32)
-            made["vectors"] += FEATURE_NOISE * torch.from_numpy(noise)
-            return made if neighbour else {k: v for k, v in made.items() if k != "neighbour"}
+        def batch_of(number: int) -> dict[str, Tensor]:
+            rng = np.random.default_rng([seed, 5, number])
+            batch = self.batch(np.sort(rng.choice(usable, size)), [seed, 6, number])
+            noise = rng.standard_normal(tuple(batch["vectors"].shape), dtype=np.float32)
+            batch["vectors"] += FEATURE_NOISE * torch.from_numpy(noise)
+            return batch if neighbour else {k: v for k, v in batch.items() if k != "neighbour"}
 
         return batch_of
 
     def onsets(self, row: int, seconds: float) -> np.ndarray:
         """True onsets of a row, seconds from its start."""
-        times = self.scenes.onsets[self.scene[row]] - self.at[row] * self.column_s
+        times = true_onsets(self.clips, self.clip[[row]])[0] - self.at[row] * self.column_s
         return times[(times >= 0) & (times < seconds)]
 
 
 @torch.no_grad()
-def report_of(system: Action2Sound, windows: Windows, listen: bool = True) -> dict[str, float | Sound]:
-    """What the log says of clips that are not trained on.
+def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> dict[str, float | Sound]:
+    """What the log says of windows that are not trained on.
 
     ``held_out`` is the loss; ``use_of_video`` and ``use_of_neighbour`` what another clip's would cost (see
-    :func:`~v2a_nb.sampling.diffusion.use_of_video`); now and then ``onset_f1_50ms`` of :data:`LISTENED` clips.
+    :func:`~v2a_nb.sampling.diffusion.use_of_video`).
+
+    Args:
+        generate: adds ``onset_f1_50ms`` of :data:`SAMPLED` windows, and the sound of the first.
     """
-    c, rows = system.config, windows.usable(unseen=True)
-    rooms = windows.scenes.recordings[windows.scene[rows]]  # one window of each room, then the next of each
-    rows = rows[np.argsort(np.arange(len(rows)) - np.searchsorted(rooms, rooms), kind="stable")][:16]
-    kept = {k: v.to(system.device) for k, v in windows.batch(rows, [7]).items()}
-    latents, vectors, start = kept["latents"], kept["vectors"], kept["start_s"]
-    near = kept["neighbour"] if c.neighbour else None
+    c, rows = system.config, unseen.usable()
+    _, rooms = np.unique(unseen.clips.column("name")[unseen.clip[rows]], return_inverse=True)
+    place = np.array([np.sum(rooms[:i] == room) for i, room in enumerate(rooms)])
+    rows = rows[np.argsort(place, kind="stable")][:16]  # one window of each room, then the next of each
+    batch = {k: v.to(system.device) for k, v in unseen.batch(rows, [7]).items()}
+    latents, vectors, start = batch["latents"], batch["vectors"], batch["start_s"]
+    near = batch["neighbour"] if c.neighbour else None
     generator = torch.Generator().manual_seed(0)
 
     def denoiser(vectors: Tensor, near: Tensor | None) -> Callable:
-        told = {"context": system.context(vectors, near, start)}
-        return lambda noisy, t: system.denoise(noisy, t, told)
+        condition = {"context": system.context(vectors, near, start)}
+        return lambda noisy, t: system.denoise(noisy, t, condition)
 
     right = denoiser(vectors, near)
-    seen: dict[str, float | Sound] = {
+    report: dict[str, float | Sound] = {
         "held_out": round(float(system.loss(latents, vectors, near, start, generator=generator)["loss"]), 5),
         "use_of_video": round(use_of_video(right, denoiser(vectors.roll(1, 0), near), latents, c.schedule), 5),
     }
     if near is not None:
-        seen["use_of_neighbour"] = round(
-            use_of_video(right, denoiser(vectors, near.roll(1, 0)), latents, c.schedule), 5
-        )
-    if listen:
-        rows, samples = rows[:LISTENED], round(c.window_s * system.sample_rate)
-        first = (windows.at[rows] * c.column_s * c.video_rate).round().astype(int)
+        wrong = denoiser(vectors, near.roll(1, 0))
+        report["use_of_neighbour"] = round(use_of_video(right, wrong, latents, c.schedule), 5)
+    if generate:
+        rows, samples = rows[:SAMPLED], round(c.window_s * system.sample_rate)
+        first = (unseen.at[rows] * c.column_s * c.video_rate).round().astype(int)
         count = round(c.window_s * c.video_rate)
         cut = torch.stack([v[a : a + count] for v, a in zip(vectors, first)])
-        made = system.sample_latents(
+        latents = system.sample_latents(
             cut, samples, None if near is None else near[: len(rows)], seeds=list(range(len(rows)))
         )  # fmt: skip
-        sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(made, samples).cpu().numpy()]
-        onsets = [windows.onsets(row, c.window_s) for row in rows]
-        seen["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)
-        seen["sample"] = sounds[0]
-    return seen
+        sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(latents, samples).cpu().numpy()]
+        onsets = [unseen.onsets(row, c.window_s) for row in rows]
+        report["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)
+        report["sample"] = sounds[0]
+    return report
 
 
-def train_diffusion(
-    system: Action2Sound, windows: Windows, folder: Path, budget: TrainConfig, seed: int = 0, resume: bool = False
-) -> None:
-    """The diffusion model; see :func:`report_of` for its log."""
-
-    def eval_fn(step: int, module: Stage) -> dict[str, float | Sound]:
-        return report_of(module.system, windows, listen=step % LISTEN_EVERY == 0 or step == budget.steps)
-
-    plan = OptimConfig(budget.steps, lr=1e-3, warmup=min(100, budget.steps // 4), seed=seed, bf16=True)
-    batch_of = windows.batches(budget.batch_size, seed, system.config.neighbour)
-    fit(Stage(system), batch_of, plan, folder, resume=resume, eval_fn=eval_fn, eval_every=50)
-    as_shipped(system)
-
-
-# --- all of it --------------------------------------------------------------------------------------
-
-
-def train_action2sound(
-    out: str | Path,
-    *,
-    budget: TrainConfig | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    data: str | Path | None = None,
-    encoder: str | Path = SHIPPED_ENCODER,
-    vocoder: str | Path = "vocoder",
-    retrieval: str | None = "retrieval",
-    ablation: str | None = None,
-    config: Action2SoundConfig | None = None,
-    autoencoder: AutoencoderConfig | None = None,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """All stages; returns the folder of weights, which ``--weights`` loads.
+class Action2SoundRecipe(Recipe):
+    """Action2Sound from nothing.
 
     Args:
-        out: folder for stages, logs, states and weights; see the top of this file.
-        budget: how much; left out, the defaults.
-        seed: of initialisation, batches, neighbours, timesteps and noise.
-        data: folder for the rendered scenes; left out, ``out/cache``.
-        encoder: folder of the frozen vision encoder.
-        vocoder: name or folder, or ``"griffin-lim"``; the weights refer to it, and what is logged is heard through it.
-        retrieval: name or folder of the pool that the weights refer to.
-        ablation: one of :data:`ABLATIONS`: only the diffusion model is trained anew, under ``out/ablations``.
-        config, autoencoder: left out, ``tiny``.
-        say: receives one line per stage.
+        model, autoencoder: sizes; left out, those of ``tiny``.
 
     Raises:
-        UsageError: an unknown ablation, or scenes of another encoder in ``data``.
-        V2AError: ``out`` holds another run, or this one and ``resume`` is not set.
-        WeightsError: an encoder or a vocoder that does not fit.
+        WeightsError: an encoder or a vocoder that is not there or does not fit.
     """
-    if ablation is not None and ablation not in ABLATIONS:
-        raise UsageError(f"no ablation {ablation!r}; there are {', '.join(ABLATIONS)}")
-    out, budget, whole = Path(out), budget or TrainConfig(), config or PRESETS["tiny"]
-    config = replace(whole, **ABLATIONS[ablation]) if ablation else whole
-    autoencoder = autoencoder or AUTOENCODER_OF[config.picture]
-    folder = init_run(out if ablation is None else out / "ablations" / ablation, resume)
-    eyes, heard = StrikeVision.from_pretrained(encoder), load_vocoder(vocoder)
-    Action2Sound(config, eyes, ImageAutoencoder(autoencoder), heard)  # says what does not fit before work begins
-    told = {"seed": seed, "encoder": tag_of(eyes, "vision"), **asdict(budget)}
-    told |= {"autoencoder": asdict(autoencoder), "config": asdict(whole)}
-    check_same_run(out / "run.json", told, () if ablation is None else ("steps",))
-    if ablation == "own_actions":
-        budget = replace(budget, strangers=0.0)
-    cache = Path(data) if data is not None else out / "cache"
-    say(f"world: {budget.recordings} recordings, seed {budget.data_seed}")
-    how = {
-        "recordings": budget.recordings, "first": FIRST, "seed": budget.data_seed, "picture": config.picture,
-        "encoder": encoder, "ambience_dbfs": LEVELS_DBFS,
-    }  # fmt: skip
-    scenes = compute_latent_dataset(cache / "clips", **how)
-    held = budget.held_out * PER_RECORDING
-    say(f"autoencoder: {budget.autoencoder_steps} steps")
-    pictures = train_autoencoder(
-        scenes, out / "autoencoder", autoencoder, steps=budget.autoencoder_steps, held=held,
-        batch_size=budget.batch_size, seed=seed, crop=CROP,
-    )  # fmt: skip
-    heard_scenes, place = scenes, out / "latents"
-    if ablation == "denoised":
-        heard_scenes, place = denoised_dataset(scenes, cache / "denoised"), out / "latents_denoised"
-    latents, strangers = cache_latents(pictures, heard_scenes, place), None
-    if config.neighbour and budget.strangers > 0:
-        theirs = compute_latent_dataset(cache / "strangers", **how | {"encoder": None, "strangers": True})
-        strangers = cache_latents(pictures, theirs, out / "latents_strangers")
-    if config.fps is not None and config.fps < eyes.config.fps:
-        few = min(SLOW_RECORDINGS, budget.recordings)
-        how |= {"recordings": few, "first": FIRST + budget.recordings - few, "fps": config.fps}
-        slow = compute_latent_dataset(cache / f"clips_{config.fps:g}", **how)
-        scenes = replace(scenes.last(len(slow)), vectors=slow.vectors)  # the same clips, those held out among them
-        latents = latents[-len(slow) :]
-        strangers = None if strangers is None else strangers[-len(slow) :]
-    windows = Windows.of(scenes, latents, held, config, budget.min_gap_s, strangers, budget.strangers)
-    torch.manual_seed(seed)
-    system = Action2Sound(config, eyes, pictures, heard)
-    say(f"diffusion{f', {ablation}' if ablation else ''}: {budget.steps} steps; {windows.neighbours.counts()}")
-    train_diffusion(system, windows, folder, budget, seed, resume)
-    card = card_of(data_seed=budget.data_seed, steps=budget.steps, seed=seed, budget=asdict(budget))
-    card |= {"preset": "tiny", "encoder": told["encoder"], "neighbours": windows.neighbours.counts()}
-    card |= {"round_trip": json.loads((out / "autoencoder" / "weights" / "config.json").read_text())["round_trip"]}
-    if ablation:
-        card["ablation"] = ablation
-    parts = {"vocoder": Path(vocoder) if Path(vocoder).is_dir() else str(vocoder), "retrieval": retrieval}
-    return _write(system.cpu(), out, folder, encoder, parts, card)
 
+    name = "action2sound"
+    TrainConfig = Action2SoundTrainConfig
+    ablations = ABLATIONS
 
-def _write(system: Action2Sound, out: Path, folder: Path, encoder: str | Path, parts: dict, card: dict) -> Path:
-    """Weights of the system, beside the encoder, which V-AURA and the ablations share."""
-    weights, vision = folder / "weights", out / "vaura" / "vision"
-    if not (vision / "config.json").exists():
-        shutil.copytree(find_weights(str(encoder)), vision, dirs_exist_ok=True)
-    parts = dict(parts, vision=vision)
-    if folder != out:
-        parts["autoencoder"] = out / "autoencoder" / "weights"
-    parts = {
-        k: Path(os.path.relpath(v, weights)).as_posix() if isinstance(v, Path) else v for k, v in parts.items()
-    }  # fmt: skip
-    return system.save_pretrained(weights, **parts, **card)
+    def __init__(
+        self,
+        config: Action2SoundTrainConfig | None = None,
+        *,
+        model: Action2SoundConfig = PRESETS["tiny"],
+        autoencoder: AutoencoderConfig | None = None,
+        **options,
+    ) -> None:
+        super().__init__(config, **options)
+        changes = self.ablations.get(self.ablation, {})
+        training = {f.name for f in fields(self.config)}
+        self.model, self.autoencoder = model, autoencoder or AUTOENCODER_OF[model.picture]
+        self.changed = replace(model, **{k: v for k, v in changes.items() if k not in training})
+        self.changed_config = replace(self.config, **{k: v for k, v in changes.items() if k in training})
+        self.encoder_folder = encoder_folder(self.config.encoder)
+        self.encoder = StrikeVision.from_pretrained(self.encoder_folder)
+        self.vocoder = load_vocoder(self.config.vocoder)
+        Action2Sound(model, self.encoder, ImageAutoencoder(self.autoencoder), self.vocoder)  # refuses what does not fit
+        self.encoder_tag = tag_of(self.encoder, "vision")
 
+    def settings(self) -> dict[str, object]:
+        return {"model": asdict(self.model), "autoencoder": asdict(self.autoencoder), "encoder": self.encoder_tag}
 
-def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
-    """The second command at the top of this file; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m v2a_nb.systems.action2sound.train", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--out", default="runs/action2sound", help="folder (default: %(default)s)")
-    parser.add_argument("--ablation", choices=ABLATIONS, help="train only the diffusion model anew, so changed")
-    parser.add_argument("--encoder", default=str(SHIPPED_ENCODER), help="folder of the frozen vision encoder")
-    parser.add_argument("--vocoder", default="vocoder", help="name or folder, or griffin-lim (default: %(default)s)")
-    parser.add_argument("--retrieval", default="retrieval", help="name or folder of the pool (default: %(default)s)")
-    parser.add_argument("--data", help="folder of the rendered scenes (default: OUT/cache)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
-    for field in fields(TrainConfig):
-        kind = type(field.default)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
-    args = parser.parse_args(argv)
+    # --- features -------------------------------------------------------------------------------------
 
-    def train() -> Path:
-        budget = TrainConfig(**{field.name: getattr(args, field.name) for field in fields(TrainConfig)})
-        return train_action2sound(
-            args.out, budget=budget, seed=args.seed, resume=args.resume, data=args.data, encoder=args.encoder,
-            vocoder=args.vocoder, retrieval=args.retrieval, ablation=args.ablation, say=say,
+    def features(self, recordings: Recordings, store: FeatureStore) -> Action2SoundFeatures:
+        c, rate = self.changed_config, self.model.stft.sample_rate
+        cross = self.changed.neighbour and c.cross_recording_foreground > 0
+        if isinstance(recordings, StrikeRecordings):
+            recordings = replace(recordings, ambience_dbfs=LEVELS_DBFS)
+        elif cross:
+            raise UsageError(
+                "a cross-recording foreground needs stems, which only Strike World has: give --set "
+                "cross_recording_foreground=0, and the neighbours are the paper's"
+            )
+        if c.denoised_targets:
+            denoise(np.full((1, 4096), 1e-3, np.float32), rate)  # says what is missing before work begins
+        table = cut_clips(recordings, latent_cut(c.recordings, FIRST, c.seconds, c.per_recording))
+        images = targets = store.compute(table, recordings, SpectrogramImages(self.model.picture, c.seconds))
+        if c.denoised_targets:
+            targets = store.compute(table, recordings, DenoisedImages(self.model.picture, c.seconds))
+        foreign = None
+        if cross:
+            foreign_recordings = replace(recordings, cross_recording_foreground=True)
+            foreign = store.compute(table, foreign_recordings, SpectrogramImages(self.model.picture, c.seconds))
+        fps, vectors = self.changed.fps, FrameVectors(str(self.encoder_folder), self.encoder_tag, None, c.seconds, rate)
+        if fps is not None and fps < self.encoder.config.fps:
+            numbers, vectors = np.asarray(table["recording"]), replace(vectors, fps=fps)
+            # the last recordings are enough, and those that are held out are among them
+            table = table.select(np.flatnonzero(np.isin(numbers, np.unique(numbers)[-SLOW_RECORDINGS:])))
+        return Action2SoundFeatures(images, targets, foreign, store.compute(table, recordings, vectors))
+
+    # --- stages ---------------------------------------------------------------------------------------
+
+    def stages(self, features: Action2SoundFeatures, store: FeatureStore, out: Path) -> Stages:
+        c, seed = self.changed_config, self.seed
+        # 1. the autoencoder, on sounds alone
+        images = features.images.split(c.held_out, c.recordings)
+        autoencoder = yield from autoencoder_stage(
+            *images, out, self.autoencoder, self.model.stft, c, seed=seed, crop=CROP
         )  # fmt: skip
+        self.round_trip = score_of(out)
+        # 2. the diffusion model, on windows of latents and their neighbours
+        windows, unseen = self.windows(features, store, autoencoder)
+        self.neighbours = windows.neighbours.counts()
+        torch.manual_seed(seed)
+        system = Action2Sound(self.changed, self.encoder, autoencoder, self.vocoder)
+        yield self.diffusion_stage(system, windows, unseen)
+        return as_shipped(system.cpu())
 
-    return run(train, say)
+    def windows(
+        self, features: Action2SoundFeatures, store: FeatureStore, autoencoder: ImageAutoencoder
+    ) -> list[Windows]:
+        """The windows that are trained on, and those of the recordings that are held out."""
+        c, few = self.changed_config, slice(-len(features.vectors), None)
+        clips = compute_latents(store, features.targets, autoencoder).where(few).with_arrays(features.vectors)
+        if features.foreign is not None:
+            foreign = compute_latents(store, features.foreign, autoencoder)["latents"].where(few)
+            clips = replace(clips, arrays={**clips.arrays, "foreign": foreign})
+        parts = clips.split(c.held_out, c.recordings)
+        return [Windows.of(part, self.changed, c.min_gap_s, c.cross_recording_foreground) for part in parts]
 
+    def diffusion_stage(self, system: Action2Sound, windows: Windows, unseen: Windows) -> Stage:
+        """The diffusion model; see :func:`report_of` for its log."""
+        c, steps = self.changed_config, self.config.steps
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+        def eval_fn(step: int, module: Action2SoundTraining) -> dict[str, float | Sound]:
+            return report_of(system, unseen, generate=step % SAMPLE_EVERY == 0 or step == steps)
+
+        module = Action2SoundTraining(system, c.video_dropout)
+        batch_of = windows.batches(c.batch_size, self.seed, self.changed.neighbour)
+        return Stage("", module, batch_of, c.optim(steps, self.seed, bf16=True), eval_fn, 50)
+
+    # --- weights --------------------------------------------------------------------------------------
+
+    def card(self, model: Action2Sound) -> dict[str, object]:
+        return {"encoder": self.encoder_tag, "neighbours": self.neighbours, "round_trip": self.round_trip}
+
+    def save(self, model: Action2Sound, out: Path, card: dict[str, object]) -> Path:
+        """Write the system beside its encoder, which V-AURA and the ablations share."""
+        weights = self.folder(out) / "weights"
+        named = {"vocoder": self.config.vocoder, "retrieval": self.config.retrieval}
+        parts = {k: Path(v) if Path(v).is_dir() and v not in shipped() else v for k, v in named.items() if v}
+        parts["vision"] = keep_encoder(self.encoder_folder, out)
+        if self.ablation:
+            parts["autoencoder"] = out / "autoencoder" / "weights"
+        return model.save_pretrained(weights, **references(weights, **parts), **card)

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from v2a_nb.audio import targets
 from v2a_nb.clip import Sound
 from v2a_nb.data.dataset import Cut, cut_clips
-from v2a_nb.data.features import Extractor, Features, FeatureStore, once_per_machine
+from v2a_nb.data.features import Extractor, Features, FeatureStore
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.files import write_text
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.parallel import once_per_machine
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling

@@ -1,8 +1,11 @@
-"""First stage of the latent-diffusion recipes: the autoencoder, its score, and the latents that all else reads."""
+"""What the latent-diffusion recipes share: the autoencoder as their first stage, its score, and the latents."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +13,72 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.audio.stft_image import StftImage
 from v2a_nb.clip import Sound
-from v2a_nb.data.latent_dataset import LatentDataset, batches
-from v2a_nb.hub import as_shipped, tag_of
+from v2a_nb.data.features import Features, FeatureStore, once_per_machine
+from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, true_onsets, true_sounds
+from v2a_nb.errors import UsageError
+from v2a_nb.hub import as_shipped, find_weights, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import log10_mel, pooled_f1
-from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.loop import OptimConfig
+from v2a_nb.training.recipe import Stage, Stages, TrainConfig, scaling
 
 CROP = 128
-"""Columns (1.28 s) of the pictures that the autoencoder is trained on: it has no use for more at a time."""
+"""Columns (1.28 s) of the images that the autoencoder is trained on: it has no use for more at a time."""
+BATCH = 16
+"""Clips of which a frozen autoencoder makes latents at a time."""
+
+
+@dataclass(frozen=True)
+class LatentTrainConfig(TrainConfig):
+    """What the configurations of the latent-diffusion recipes share.
+
+    Attributes:
+        autoencoder_steps: of the first stage.
+        batch_size: clips.
+        held_out: recordings that are never trained on; of a source with few recordings at most an eighth.
+        seconds, per_recording: of a clip, and clips of each recording.
+        clip_value: largest absolute value of each gradient; 0 clips the norm of all gradients to 1 instead.
+        encoder: name or folder of the frozen video encoder, or of a V-AURA, whose encoder is taken.
+
+    Raises:
+        UsageError: an amount that makes no sense.
+    """
+
+    autoencoder_steps: int = scaling(3000)
+    batch_size: int = 16
+    held_out: int = 16
+    seconds: float = SECONDS
+    per_recording: int = PER_RECORDING
+    clip_value: float = 0.0
+    encoder: str = "vaura"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.held_out < self.fewest_recordings:
+            raise UsageError(
+                f"{self.held_out} of {self.fewest_recordings} recordings cannot be held out: at least 2 must be, and "
+                "some must be left"
+            )
+        if not self.seconds > 0:
+            raise UsageError(f"clips cannot last {self.seconds} s")
+        if not self.clip_value >= 0:
+            raise UsageError(f"clip_value is {self.clip_value}: 0 or more is needed")
+
+    @property
+    def fewest_recordings(self) -> int:
+        """How many recordings are asked for, of the part that has the fewest."""
+        raise TypeError(f"{type(self).__name__} does not say how many recordings it reads")
+
+    def scaled(self, share: float) -> LatentTrainConfig:
+        config = TrainConfig.scaled(replace(self, held_out=2), share)
+        return replace(config, held_out=min(self.held_out, max(2, config.fewest_recordings // 8)))
+
+    def optim(self, steps: int, seed: int, **options) -> OptimConfig:
+        """Settings of a stage."""
+        options = {"lr": 1e-3, "warmup": min(100, steps // 4), "clip_value": self.clip_value or None, **options}
+        return OptimConfig(steps, seed=seed, **options)
 
 
 class AutoencoderTraining(nn.Module):
@@ -32,93 +92,127 @@ class AutoencoderTraining(nn.Module):
         return self.autoencoder.loss(batch["images"])
 
 
-def train_autoencoder(
-    scenes: LatentDataset,
-    folder: Path,
+def autoencoder_stage(
+    clips: Features,
+    unseen: Features,
+    out: Path,
     config: AutoencoderConfig,
+    stft: StftImage,
+    train: LatentTrainConfig,
     *,
-    steps: int,
-    held: int,
-    batch_size: int = 16,
     seed: int = 0,
     crop: int = CROP,
-) -> ImageAutoencoder:
-    """Train, calibrate and score the autoencoder; ``folder/weights`` is the result, and read where it is there.
+) -> Stages:
+    """The stage that trains the autoencoder; it is then calibrated and scored.
 
     Args:
-        scenes: the last ``held`` of them are not trained on.
-        folder: for log, state and result.
+        clips: with ``images``.
+        unseen: clips that are not trained on.
+        out: folder of the run; ``autoencoder/weights`` in it is written.
         config: sizes.
-        steps, batch_size, seed: of the training.
-        crop: columns that it sees of a picture.
+        stft: what the images are.
+        train: steps and batch size.
+        seed: of initialisation and batches.
+        crop: columns that it sees of an image.
+
+    Returns:
+        The autoencoder as its weights give it.
     """
-    weights = folder / "weights"
-    if (weights / "config.json").exists():
-        return ImageAutoencoder.from_pretrained(weights.resolve())
-    n = len(scenes) - held
-    unseen = torch.from_numpy(scenes.images[n : n + 16].astype(np.float32))
     torch.manual_seed(seed)
     module = AutoencoderTraining(ImageAutoencoder(config))
 
     def eval_fn(step: int, module: AutoencoderTraining) -> dict[str, float | Sound]:
-        images = unseen.to(next(module.parameters()).device)
-        made = module.autoencoder.decode(module.autoencoder.encode(images))
-        wave = scenes.stft.to_wave(made[:1].cpu()).clamp(-1, 1)[0].numpy()
-        return {
-            "held_out_l1": round(float((made - images).abs().mean()), 5),
-            "sample": Sound(wave, scenes.stft.sample_rate),
-        }
+        images = torch.from_numpy(unseen["images"][:16].astype(np.float32)).to(next(module.parameters()).device)
+        decoded = module.autoencoder.decode(module.autoencoder.encode(images))
+        wave = stft.to_wave(decoded[:1].cpu()).clamp(-1, 1)[0].numpy()
+        l1 = round(float((decoded - images).abs().mean()), 5)
+        return {"held_out_l1": l1, "sample": Sound(wave, stft.sample_rate)}
 
-    plan = OptimConfig(steps=steps, lr=1e-3, warmup=min(100, steps // 4), seed=seed, bf16=True)
-    batch_of = batches({"images": scenes.images}, n, batch_size, seed, 1, crop=crop)
-    autoencoder = fit(module, batch_of, plan, folder, resume=True, eval_fn=eval_fn, eval_every=200).autoencoder.cpu()
-    autoencoder.calibrate(torch.from_numpy(scenes.images[: min(n, 256)].astype(np.float32)))
-    as_shipped(autoencoder)
-    score = round_trip(autoencoder, scenes, np.arange(n, min(len(scenes), n + 32)))
-    autoencoder.save_pretrained(weights, steps=steps, seed=seed, round_trip=score)
+    batch_of = batches({"images": clips["images"]}, train.batch_size, seed, 1, crop=crop)
+    optim = train.optim(train.autoencoder_steps, seed, bf16=True)
+    module = yield Stage("autoencoder", module, batch_of, optim, eval_fn, 200)
+    autoencoder, weights = module.autoencoder.cpu(), out / "autoencoder" / "weights"
+
+    def write() -> None:
+        if (weights / "config.json").exists():
+            return
+        autoencoder.calibrate(torch.from_numpy(clips["images"][:256].astype(np.float32)))
+        as_shipped(autoencoder)
+        score = round_trip(autoencoder, unseen.where(slice(0, 32)), stft)
+        autoencoder.save_pretrained(weights, steps=train.autoencoder_steps, seed=seed, round_trip=score)
+
+    once_per_machine(write)
     return ImageAutoencoder.from_pretrained(weights.resolve())
 
 
 @torch.no_grad()
-def round_trip(autoencoder: ImageAutoencoder, scenes: LatentDataset, which: np.ndarray) -> dict[str, float]:
-    """What is left of true sounds after picture, latents, picture again and Griffin-Lim.
+def round_trip(autoencoder: ImageAutoencoder, clips: Features, stft: StftImage) -> dict[str, float]:
+    """What is left of true sounds after image, latents, image again and Griffin-Lim.
 
     Args:
-        which: clips that were not trained on.
+        clips: with ``images``, not trained on.
 
     Returns:
-        ``mel_distance`` (mean distance of log10-mels, see
-        :func:`~v2a_nb.models.codec_report.log10_mel`) and ``onset_f1_50ms`` against the true onsets; with
-        ``_picture`` the same without the autoencoder, with ``_true`` the F1 of the true sounds.
+        ``mel_distance`` (mean distance of log10-mels, see :func:`~v2a_nb.models.codec_report.log10_mel`) and
+        ``onset_f1_50ms`` against the true onsets; with ``_picture`` the same without the autoencoder, with ``_true``
+        the F1 of the true sounds.
     """
-    stft = scenes.stft
-    true = torch.from_numpy(scenes.waves(which))
-    images = torch.from_numpy(scenes.images[which].astype(np.float32))
-    coded = torch.cat([autoencoder.decode(autoencoder.encode(part)) for part in images.split(16)])
-    onsets = [scenes.onsets[i] for i in which]
+    rows = np.arange(len(clips))
+    true = torch.from_numpy(true_sounds(clips, rows, stft.sample_rate))
+    images = torch.from_numpy(clips["images"][:].astype(np.float32))
+    coded = torch.cat([autoencoder.decode(autoencoder.encode(part)) for part in images.split(BATCH)])
+    onsets = true_onsets(clips, rows)
 
     def f1(waves: Tensor) -> float:
         return round(pooled_f1(onsets, [detect_onsets(Sound(w.numpy(), stft.sample_rate)) for w in waves]), 4)
 
-    made = {"onset_f1_50ms_true": f1(true)}
+    score = {"onset_f1_50ms_true": f1(true)}
     for tail, pictures in (("", coded), ("_picture", images)):
         waves = torch.cat([stft.to_wave(p, true.shape[-1]) for p in pictures.split(8)])
         distance = (log10_mel(waves, stft.sample_rate) - log10_mel(true, stft.sample_rate)).abs().mean()
-        made |= {f"mel_distance{tail}": round(float(distance), 4), f"onset_f1_50ms{tail}": f1(waves)}
-    return made
+        score |= {f"mel_distance{tail}": round(float(distance), 4), f"onset_f1_50ms{tail}": f1(waves)}
+    return score
 
 
-@torch.no_grad()
-def cache_latents(autoencoder: ImageAutoencoder, scenes: LatentDataset, folder: Path) -> np.ndarray:
-    """Latents of all clips, float16 [N, C, H, W], kept in ``folder`` for this very autoencoder."""
-    about, path = folder / "latents.json", folder / "latents.npy"
-    told = {"autoencoder": tag_of(autoencoder, "autoencoder"), "clips": len(scenes)}
-    if not about.exists() or json.loads(about.read_text()) != told:
-        folder.mkdir(parents=True, exist_ok=True)
-        parts = []
-        for i in range(0, len(scenes), 16):
-            images = torch.from_numpy(scenes.images[i : i + 16].astype(np.float32))
-            parts.append(autoencoder.encode(images).numpy().astype(np.float16))
-        np.save(path, np.concatenate(parts))
-        about.write_text(json.dumps(told))
-    return np.load(path, mmap_mode="r")
+def compute_latents(store: FeatureStore, images: Features, autoencoder: ImageAutoencoder) -> Features:
+    """``latents`` float16 [N, C, H, W] of all clips with ``images``."""
+
+    @torch.no_grad()
+    def function(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        latents = autoencoder.encode(torch.from_numpy(batch["images"].astype(np.float32)))
+        return {"latents": latents.numpy().astype(np.float16)}
+
+    revision = {"autoencoder": tag_of(autoencoder, "autoencoder")}
+    return store.map(images, "latents", function, ["images"], revision, BATCH)
+
+
+# --- folders -------------------------------------------------------------------------------------------
+
+
+def encoder_folder(name: str) -> Path:
+    """The folder of a frozen video encoder, which is named itself or by a V-AURA that has it.
+
+    Raises:
+        WeightsError: there are no such weights.
+    """
+    folder = find_weights(name)
+    return folder / "vision" if (folder / "vision").is_dir() else folder
+
+
+def keep_encoder(folder: Path, out: Path) -> Path:
+    """Copy the encoder into the run's folder, for its weights and those of its ablations to refer to."""
+    kept = out / "vaura" / "vision"
+    if not (kept / "config.json").exists():
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+    return kept
+
+
+def references(weights: Path, **parts: Path | str) -> dict[str, str]:
+    """Parts as a folder of weights refers to them: folders as seen from there, names as they are."""
+    relative = {k: Path(os.path.relpath(v, weights)).as_posix() for k, v in parts.items() if isinstance(v, Path)}
+    return {**parts, **relative}
+
+
+def score_of(out: Path) -> dict[str, float]:
+    """The score of a run's autoencoder (:func:`round_trip`)."""
+    return json.loads((out / "autoencoder" / "weights" / "config.json").read_text())["round_trip"]
