@@ -46,8 +46,8 @@ class VAuraConfig:
             (zero-initialised, adaptive normalisation in the manner of DiT); not in the paper.
         dropout: of the fused input; token_dropout: share of past steps that are hidden in training.
         residual_dropout, feed_forward_dropout: of what attention and feed-forward layers add to the residual.
-        last_frame: ``"fed"``: the codes of a clip's last frame are an input to the later codebooks of that frame.
-            ``"hidden"``: they are not, as in the released training, where the special token stands there.
+        last_frame: ``"fed"``: codes of a clip's last frame are inputs for the finer codes that are predicted after
+            them. ``"hidden"``: they are not, as in the released training, where the special token stands there.
         code_init: how :meth:`VAuraDecoder.init_codes` starts the code embeddings: ``"random"``; ``"codec"``, tables
             and projections of the codec; or ``"released"``, its tables and biases alone, because the released code
             loses the projections' weights.
