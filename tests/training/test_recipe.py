@@ -53,7 +53,7 @@ class Mean(nn.Module):
 
 
 class Toy(Recipe):
-    name = "toy"
+    name, template = "toy", None
     TrainConfig = ToyConfig
     source = "strike:seed=3"
     ablations: ClassVar = {"slow": {"rate": 0.001}}
@@ -165,8 +165,11 @@ def test_settings_reach_the_recipe_and_wrong_ones_are_refused(toy, tmp_path, cap
     assert (config["steps"], config["clips"], config["first_steps"]) == (8, 4, 4) and run["seed"] == 5
     assert config["rate"] == 1.0 and config["squared"] is False and config["label"] == "mine"
     capsys.readouterr()
-    for setting, said in (("odd=1", "no setting 'odd'"), ("clips=many", "a number, true or false"),
-                          ("clips=1.5", "int is needed"), ("clips=0", "at least 1"), ("ema_decay=1", "ema_decay")):  # fmt: skip
+    refused = {
+        "odd=1": "no setting 'odd'", "clips=many": "a number, true or false", "clips=1.5": "int is needed",
+        "clips=0": "at least 1", "ema_decay=1": "ema_decay",
+    }  # fmt: skip
+    for setting, said in refused.items():
         assert main(["train", "toy", "--out", str(tmp_path / "other"), "--set", setting]) == 2
         assert said in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

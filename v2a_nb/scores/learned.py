@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
-from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, ClipFeatures, compute_clip_features
-from v2a_nb.metrics.ambience import kind as kinds
+from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, ClipFeatures, compute_clip_features
+from v2a_nb.data.features import FeatureStore
+from v2a_nb.data.recordings import StrikeRecordings
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import ambience_dbfs
-from v2a_nb.metrics.material import metric as materials
+from v2a_nb.metrics.material.metric import MaterialClassifier
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import Row, Table
@@ -62,13 +65,14 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
 
 def summary(job: Job) -> list[Table]:
     """How near predicted narrations are to the true ones, and what the sound adds."""
-    from v2a_nb.metrics.summarization.metric import load_summarizer
-    from v2a_nb.metrics.summarization.train import held_out_scores, told_of
+    from v2a_nb.metrics.summarization.model import Summarizer
+    from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 
-    model, text, _ = load_summarizer(job.weights)
+    model = Summarizer.from_pretrained(job.weights)
+    text = model.text
     features, about = _held_out(job)
     rows = []
-    for row in held_out_scores(model, text, told_of(features, text)):
+    for row in held_out_scores(model, text, with_known_text(features, text)):
         rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
         gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
         if row["sound"] != "none":
@@ -83,22 +87,25 @@ def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
         first = RECORDINGS - HELD_OUT
-        features = compute_clip_features(folder, recordings=count, per_recording=PER_RECORDING, first=first)
+        world = StrikeRecordings(TRAIN_SEED)
+        features = compute_clip_features(
+            FeatureStore(folder), world, count=count, first=first, per_recording=PER_RECORDING
+        )  # fmt: skip
     return features, {"clips": len(features), "recordings": count}
 
 
 def material(job: Job) -> list[Table]:
     """How often the material of a hit is recognized, on clean stems and on mixes: the ceiling of its metric."""
-    from v2a_nb.hub import find_weights
+    from v2a_nb.metrics.material.train import TEST_SEED, hits_of
 
-    judge = materials.MaterialClassifier.load(find_weights(job.weights))
+    judge = MaterialClassifier.from_pretrained(job.weights)
     count = job.count(200)
-    job.say(f"{job.name}: {count} clips of seed {materials.TEST_SEED}")
+    job.say(f"{job.name}: {count} clips of seed {TEST_SEED}")
     rows = []
     for stem, subject in (("action", "clean stems"), ("mix", "mixes with ambience")):
-        features, classes = materials.hits_of(materials.TEST_SEED, count, stem)
+        features, classes = hits_of(TEST_SEED, count, stem)
         rows.append(_share(subject, judge.predict(features) == classes, "material_accuracy", judge.tag))
-    about = {"clips": count, "seed": materials.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     return [job.table("hits", rows, down="subject", about=about)]
 
 
@@ -115,21 +122,23 @@ MEASURED = 100
 
 def ambience(job: Job) -> list[Table]:
     """How often the kind of ambience is recognized, and how far the ambient level is measured from the true one."""
-    judge = kinds.AmbienceKind.from_pretrained(job.weights)
+    from v2a_nb.metrics.ambience.train import TEST_FIRST, TEST_SEED, mixes, through_mel
+
+    judge = AmbienceKind.from_pretrained(job.weights)
     count = job.count(400)
-    job.say(f"{job.name}: {count} recordings of seed {kinds.TEST_SEED}")
-    mixes = list(kinds.mixes(kinds.TEST_SEED, count, first=kinds.TEST_FIRST))
-    waves = [wave for wave, _, _ in mixes]
+    job.say(f"{job.name}: {count} recordings of seed {TEST_SEED}")
+    clips = list(mixes(TEST_SEED, count, first=TEST_FIRST))
+    waves = [wave for wave, _, _ in clips]
     sounds = {
         "true mixes": waves,
-        "mixes that came back from mel spectrograms by Griffin-Lim": kinds.through_mel(waves[: max(1, count // 4)]),
+        "mixes that came back from mel spectrograms by Griffin-Lim": through_mel(waves[: max(1, count // 4)]),
     }
     rows = []
     for subject, some in sounds.items():
-        right = [kind for _, kind, _ in mixes[: len(some)]]
-        accuracy = kinds.ambience_kind_accuracy([Sound(w, kinds.SAMPLE_RATE) for w in some], right, judge=judge)
+        right = [kind for _, kind, _ in clips[: len(some)]]
+        accuracy = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in some], right, judge=judge)
         rows.append(Row.of(subject, accuracy, "ambience_kind_accuracy"))
-    about = {"clips": count, "seed": kinds.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     tables = [job.table("kinds", rows, down="subject", about=about)]
     count = job.count(MEASURED)
     levels = level_errors(METER_SEED, count)
@@ -150,7 +159,7 @@ def level_errors(seed: int, count: int, levels_dbfs: Sequence[float] = LEVELS_DB
     from v2a_nb.world.recording import draw
     from v2a_nb.world.sound import synthesize
 
-    rate, n = kinds.SAMPLE_RATE, round(METER_SECONDS * kinds.SAMPLE_RATE)
+    rate, n = SAMPLE_RATE, round(METER_SECONDS * SAMPLE_RATE)
     errors: dict[float, list[tuple[float, float]]] = {level: [] for level in levels_dbfs}
     for index in range(count):
         recording = draw(seed, index)

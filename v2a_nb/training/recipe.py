@@ -17,6 +17,7 @@ resumed run is the same run, saving.
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
@@ -34,6 +35,7 @@ from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
 from v2a_nb.parallel import training_processes
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.loop import BatchOf, EvalFn, OptimConfig, fit
 
 
@@ -107,12 +109,14 @@ class Recipe(ABC):
         TrainConfig: the class of ``config``.
         source: the recordings that are used when none are named.
         ablations: by name, what differs.
+        template: of the model card, a file beside the recipe's; None: there is no card.
     """
 
     name: ClassVar[str]
     TrainConfig: ClassVar[type[TrainConfig]]
     source: ClassVar[str] = "strike:seed=1000"
     ablations: ClassVar[dict[str, dict[str, object]]] = {}
+    template: ClassVar[str | None] = "card.md"
 
     def __init__(self, config: TrainConfig | None = None, *, seed: int = 0, ablation: str | None = None) -> None:
         if ablation is not None and ablation not in self.ablations:
@@ -217,6 +221,8 @@ def run_recipe(
         if recipe.ablation:
             card["ablation"] = recipe.ablation
         weights = recipe.save(model, out, card)
+        if recipe.template:
+            write_card(weights, Path(inspect.getfile(type(recipe))).with_name(recipe.template))
     state.wait_for_everyone()
     return weights
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from v2a_nb.audio.onsets import BANDS
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings, StrikeRecordings, need_strike_world
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.material.metric import CLASSES, MaterialClassifier, describe
+from v2a_nb.metrics.material.metric import CLASSES, LAGS, MaterialClassifier, describe
 from v2a_nb.training.recipe import Recipe, Stages, TrainConfig
 from v2a_nb.world import strike_world
 
 TRAIN_SEED, TEST_SEED = 3000, 2000
+FEATURES = len(LAGS) * BANDS
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,6 @@ def hits_of(seed: int, clips: int, stem: str = "action", variety: str = "wide") 
     Args:
         seed, clips, variety: of the world.
         stem: the sound that is listened to: ``"action"``, or ``"mix"`` with ambience and off-screen sounds.
-
-    Raises:
-        UsageError: there are none.
     """
     features, labels = [], []
     for item in strike_world(seed, clips, size=16, variety=variety):
@@ -64,9 +63,7 @@ def hits_of(seed: int, clips: int, stem: str = "action", variety: str = "wide") 
             if event["sounding"] and event["kind"] != "scrape" and event["time_s"] < item.clip.duration - 0.1:
                 features.append(describe(wave, event["time_s"]))
                 labels.append(CLASSES.index(event["material"]))
-    if not features:
-        raise UsageError(f"{clips} clips hold no hit: give more clips")
-    return np.stack(features), np.array(labels)
+    return np.reshape(features, (-1, FEATURES)), np.array(labels, int)
 
 
 def train_material(
@@ -79,8 +76,14 @@ def train_material(
     Args:
         seed, clips, variety: of the world.
         shrink: 0 to 1, how far the covariance within classes is drawn towards a multiple of the identity.
+
+    Raises:
+        UsageError: the clips do not hold hits of every material.
     """
     x, y = hits_of(seed, clips, variety=variety)
+    missing = [name for k, name in enumerate(CLASSES) if k not in y]
+    if missing:
+        raise UsageError(f"no hit on {', '.join(missing)} in {clips} clips: give more clips")
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-3
     z = (x - mean) / scale
     centres = np.stack([z[y == c].mean(axis=0) for c in range(len(CLASSES))])
