@@ -210,13 +210,13 @@ def _ambient(text: str) -> str | float:
 
 def _levels(argv: Sequence[str]) -> list[str]:
     """``--ambient -40dB`` as ``--ambient=-40dB``: a value that begins with a dash would be taken for an option."""
-    made: list[str] = []
+    fixed: list[str] = []
     for text in argv:
-        if made and made[-1] == "--ambient" and _LEVEL.fullmatch(text):
-            made[-1] = f"--ambient={text}"
+        if fixed and fixed[-1] == "--ambient" and _LEVEL.fullmatch(text):
+            fixed[-1] = f"--ambient={text}"
         else:
-            made.append(text)
-    return made
+            fixed.append(text)
+    return fixed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -231,9 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run, help: str, example: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help, epilog=f"example: {example}")
-        made.set_defaults(run=run)
-        return made
+        subparser = commands.add_parser(name, help=help, description=help, epilog=f"example: {example}")
+        subparser.set_defaults(run=run)
+        return subparser
 
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
