@@ -228,12 +228,12 @@ class _Tally:
 
     def _results(self, control: str) -> list[dict]:
         """Rows of a report, in the order of the metrics."""
-        made = []
+        results = []
         parts = zip(self.metrics, self._rows[control], self._recordings[control], strict=True)
         for (metric, names), rows, recordings in parts:
             if rows or not control:
-                made += metric.results(rows, recordings, names)
-        return made
+                results += metric.results(rows, recordings, names)
+        return results
 
 
 def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list[str]]]:
