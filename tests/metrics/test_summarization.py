@@ -59,6 +59,7 @@ def easy_clips(recordings: int = 80, seed: int = 0) -> ClipFeatures:
 class EasyRecipe(SummaryRecipe):
     """The recipe on easy clips, with a small network."""
 
+    template = None
     network = SMALL
 
     def features(self, recordings, store):

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from v2a_nb.clip import Sound
-from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, ClipFeatures, compute_clip_features
-from v2a_nb.metrics.ambience import kind as kinds
+from v2a_nb.audio.onsets import SAMPLE_RATE
+from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, ClipFeatures, compute_clip_features
+from v2a_nb.data.features import FeatureStore
+from v2a_nb.data.recordings import StrikeRecordings
+from v2a_nb.metrics.ambience import train as kinds
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import ambience_dbfs
-from v2a_nb.metrics.material import metric as materials
+from v2a_nb.metrics.material import train as materials
+from v2a_nb.metrics.material.metric import MaterialClassifier
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import Row, Table
@@ -62,13 +67,13 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
 
 def summary(job: Job) -> list[Table]:
     """How near predicted narrations are to the true ones, and what the sound adds."""
-    from v2a_nb.metrics.summarization.metric import load_summarizer
-    from v2a_nb.metrics.summarization.train import held_out_scores, told_of
+    from v2a_nb.metrics.summarization.metric import Summarizer
+    from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 
-    model, text, _ = load_summarizer(job.weights)
+    model = Summarizer.from_pretrained(job.weights)
     features, about = _held_out(job)
     rows = []
-    for row in held_out_scores(model, text, told_of(features, text)):
+    for row in held_out_scores(model, model.text, with_known_text(features, model.text)):
         rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
         gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
         if row["sound"] != "none":
@@ -82,16 +87,15 @@ def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
     count = max(2, clips // PER_RECORDING)
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
+        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
         first = RECORDINGS - HELD_OUT
-        features = compute_clip_features(folder, recordings=count, per_recording=PER_RECORDING, first=first)
-    return features, {"clips": len(features), "recordings": count}
+        clips = compute_clip_features(store, world, count=count, first=first, per_recording=PER_RECORDING).load()
+    return clips, {"clips": len(clips), "recordings": count}
 
 
 def material(job: Job) -> list[Table]:
     """How often the material of a hit is recognized, on clean stems and on mixes: the ceiling of its metric."""
-    from v2a_nb.hub import find_weights
-
-    judge = materials.MaterialClassifier.load(find_weights(job.weights))
+    judge = MaterialClassifier.from_pretrained(job.weights)
     count = job.count(200)
     job.say(f"{job.name}: {count} clips of seed {materials.TEST_SEED}")
     rows = []
@@ -115,7 +119,7 @@ MEASURED = 100
 
 def ambience(job: Job) -> list[Table]:
     """How often the kind of ambience is recognized, and how far the ambient level is measured from the true one."""
-    judge = kinds.AmbienceKind.from_pretrained(job.weights)
+    judge = AmbienceKind.from_pretrained(job.weights)
     count = job.count(400)
     job.say(f"{job.name}: {count} recordings of seed {kinds.TEST_SEED}")
     mixes = list(kinds.mixes(kinds.TEST_SEED, count, first=kinds.TEST_FIRST))
@@ -127,7 +131,7 @@ def ambience(job: Job) -> list[Table]:
     rows = []
     for subject, some in sounds.items():
         right = [kind for _, kind, _ in mixes[: len(some)]]
-        accuracy = kinds.ambience_kind_accuracy([Sound(w, kinds.SAMPLE_RATE) for w in some], right, judge=judge)
+        accuracy = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in some], right, judge=judge)
         rows.append(Row.of(subject, accuracy, "ambience_kind_accuracy"))
     about = {"clips": count, "seed": kinds.TEST_SEED}
     tables = [job.table("kinds", rows, down="subject", about=about)]
@@ -150,7 +154,7 @@ def level_errors(seed: int, count: int, levels_dbfs: Sequence[float] = LEVELS_DB
     from v2a_nb.world.recording import draw
     from v2a_nb.world.sound import synthesize
 
-    rate, n = kinds.SAMPLE_RATE, round(METER_SECONDS * kinds.SAMPLE_RATE)
+    rate, n = SAMPLE_RATE, round(METER_SECONDS * SAMPLE_RATE)
     errors: dict[float, list[tuple[float, float]]] = {level: [] for level in levels_dbfs}
     for index in range(count):
         recording = draw(seed, index)
