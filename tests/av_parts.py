@@ -11,7 +11,7 @@ from clip_parts import in_memory
 
 from v2a_nb.data.audio_visual_pairs import AudioVisualPairs
 from v2a_nb.hub import as_shipped
-from v2a_nb.metrics.av_sync.metric import AvSyncConfig
+from v2a_nb.metrics.av_sync.model import AvSyncConfig
 from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig
 from v2a_nb.models.av_embedding import AudioVisualEmbedding, AudioVisualEmbeddingConfig
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformerConfig

@@ -180,9 +180,9 @@ def control_by_hand(net, noisy, t, tokens, hint):
 # check: by hand as in the library, and the copy is a copy
 from v2a_nb.sampling.diffusion import add_noise
 
-drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED))
+noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.tensor([600])
-noisy, _ = add_noise(latents, drawn, t, egosonics.config.noise)
+noisy, _ = add_noise(latents, noise, t, egosonics.config.schedule)
 with torch.no_grad():
     down, middle = egosonics.syncronet(noisy, t, told["tokens"], told["hint"])
 trained_signals, _ = control_by_hand(egosonics.syncronet, noisy, t, told["tokens"], told["hint"])
@@ -296,7 +296,7 @@ import tempfile
 from pathlib import Path
 
 from v2a_nb.data.latent_dataset import batches
-from v2a_nb.systems.egosonics.train import Stage
+from v2a_nb.systems.egosonics.train import EgoSonicsTraining
 from v2a_nb.training.loop import OptimConfig, fit
 
 cached = {
@@ -316,8 +316,9 @@ with torch.no_grad():
     before = sizes(fresh)
 folder = Path(tempfile.mkdtemp())
 plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
-batch_of = batches(cached, len(world), 4, SEED, stage=4)
-fit(Stage(fresh, "syncronet"), batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
+batch_of = batches(cached, 4, SEED, stage=4)
+training = EgoSonicsTraining(fresh, "syncronet")
+fit(training, batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
 log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 grown = [{"step": 0, **before}, *(line for line in log if names[0] in line)]
 print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.2f}" for line in log))
@@ -354,14 +355,14 @@ from v2a_nb.sampling.diffusion import classifier_free_guidance, make_scheduler
 
 config = egosonics.config
 denoise = classifier_free_guidance(egosonics.denoise, told, egosonics.null(told), config.guidance)
-scheduler = make_scheduler(config.noise)
-kept = scheduler.alphas_cumprod
+scheduler = make_scheduler(config.schedule)
+alphas = scheduler.alphas_cumprod
 z, guesses = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None], []
 times = scheduler.timesteps.tolist()
 with torch.no_grad():
     for t_now, t_next in zip(times, [*times[1:], 0], strict=True):
         v = denoise(z, torch.tensor([t_now]))
-        a, b = kept[t_now], kept[t_next]
+        a, b = alphas[t_now], alphas[t_next]
         guess, noise = a.sqrt() * z - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * z
         z = b.sqrt() * guess + (1 - b).sqrt() * noise
         guesses.append(guess)

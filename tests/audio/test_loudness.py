@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from v2a_nb.audio.loudness import loud_parts, rms_dbfs
-from v2a_nb.data.latent_dataset import compute_latent_dataset
 from v2a_nb.errors import UsageError
 
 
@@ -42,16 +41,3 @@ def test_nothing_loud_or_too_short_is_empty_and_nonsense_is_refused():
             loud_parts(noise(3, 1.0), 1000, **{"seconds": 1.0, "threshold_dbfs": -30.0, **bad})
     with pytest.raises(UsageError, match="cannot be cut"):
         loud_parts(np.zeros((2, 3000)), 1000, 1.0, -30.0)
-
-
-def test_the_recipe_can_select_by_it(tmp_path):
-    every = compute_latent_dataset(tmp_path / "all", recordings=2, workers=1)
-    loud = compute_latent_dataset(tmp_path / "loud", recordings=2, workers=1, min_rms_dbfs=-60.0)
-    levels = [rms_dbfs(w) for w in loud.waves(np.arange(len(loud)))]
-    assert len(loud) == len(every) and min(levels) > -60
-    assert not np.array_equal(loud.starts, every.starts)
-    n = round(5.12 * 16000)
-    same = loud.recordings[1:] == loud.recordings[:-1]
-    assert (np.diff(loud.starts)[same] >= n).all()
-    with pytest.raises(UsageError, match="above 0 dBFS"):
-        compute_latent_dataset(tmp_path / "none", recordings=1, workers=1, min_rms_dbfs=0.0)

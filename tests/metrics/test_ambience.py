@@ -14,10 +14,9 @@ from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import find_weights
 from v2a_nb.metrics.ambience import kind as ambience_kind
 from v2a_nb.metrics.ambience import train as recipe
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import (
-    AmbienceKind,
     ambience_dbfs,
-    ambience_kind_accuracy,
     hit_levels,
     in_band_dbfs,
     leakage,

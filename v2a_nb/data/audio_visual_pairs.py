@@ -29,7 +29,7 @@ from v2a_nb.data.features import Extractor, Features, FeatureStore
 from v2a_nb.data.pool import Source, quiet_dbfs
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.models.video_encoders.clip_transformer import PLACE_FPS, scene_thumbnail
+from v2a_nb.models.video_encoders.clip_transformer import THUMBNAIL_FPS, scene_thumbnail
 
 UNSEEN_SEED = 6500
 """Of a world that neither the video encoder nor the shipped embedding was trained on: scores are of it."""
@@ -53,7 +53,7 @@ class ThumbnailExtractor(Extractor):
     name: ClassVar[str] = "scene-thumbnails"
 
     def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
-        times = np.arange(0, SECONDS - 1e-6, 1 / PLACE_FPS)
+        times = np.arange(0, SECONDS - 1e-6, 1 / THUMBNAIL_FPS)
         pictures = [recording.frames(start / SAMPLE_RATE, times, self.size, FPS) for start in starts]
         return {"thumbnail": np.stack([scene_thumbnail(p, self.size) for p in pictures])}
 

@@ -1,12 +1,11 @@
-"""AV-Sim, the audio-visual similarity of Action2Sound (section 3.5): a video encoder and an audio encoder whose vectors
-meet, trained with InfoNCE.
+"""The audio-visual embedding of Action2Sound, AV-Sim (section 3.5): a video and an audio encoder of one space.
 
-Pool and retrieval are built on it (:mod:`v2a_nb.data.pool`), the diffusion model takes the video encoder's vectors
-per frame, and AV-Sync starts from both encoders.
+They are trained with InfoNCE. Pool and retrieval are built on it (:mod:`v2a_nb.data.pool`), the diffusion model takes
+the video encoder's vectors per frame, and AV-Sync starts from both encoders.
 
-- ``paper``: TimeSformer (ViT-B/16, 16 frames) and AST-B on the middle 1.5 s, each projected to 256 channels.
-- ``tiny``: a small transformer over what the frozen :class:`~v2a_nb.models.video_encoders.strike.StrikeVision` sees, and a small
-  AST; windows of 2.56 s, of which all is heard.
+- ``paper``: divided space-time ViT (ViT-B/16, 16 frames) and AST-B on the middle 1.5 s, each projected to 256 channels.
+- ``tiny``: a small transformer over the vectors of the frozen
+  :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`, and a small AST; both read windows of 2.56 s.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class AudioVisualEmbeddingConfig:
         preset: ``"tiny"`` or ``"paper"``.
         dim: channels of a vector that is compared.
         temperature: tau of InfoNCE, or where it starts; the paper does not give its own.
-        learn_temperature: train it too, as CLIP does; it stays at 0.01 or more.
+        learn_temperature: train it too, as CLIP does; it stays at :data:`LEAST_TEMPERATURE` or more.
         video, audio: of the encoders.
     """
 
@@ -51,13 +50,13 @@ class AudioVisualEmbeddingConfig:
 
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that fit no model."""
-        if not COLDEST <= self.temperature <= 1:
-            raise UsageError(f"a temperature of {self.temperature} lies outside of {COLDEST} to 1")
+        if not LEAST_TEMPERATURE <= self.temperature <= 1:
+            raise UsageError(f"a temperature of {self.temperature} lies outside of {LEAST_TEMPERATURE} to 1")
         if self.dim < 2:
             raise UsageError(f"{self.dim} channels cannot tell sounds apart")
 
 
-COLDEST = 0.01
+LEAST_TEMPERATURE = 0.01
 PRESETS = {
     "tiny": AudioVisualEmbeddingConfig(),
     "paper": AudioVisualEmbeddingConfig("paper", video=DividedSpaceTimeConfig(), audio=ast.PRESETS["paper"]),
@@ -65,39 +64,39 @@ PRESETS = {
 
 
 def info_nce(
-    heard: Tensor, seen: Tensor, temperature: Tensor | float, *, both: bool = True, groups: Tensor | None = None
+    audio: Tensor, video: Tensor, temperature: Tensor | float, *, both: bool = True, groups: Tensor | None = None
 ) -> Tensor:
     """The paper's AV-Sim objective: each sound must find its video among those of the batch.
 
     Args:
-        heard, seen: unit vectors [B, D]; row i of both belongs to one clip.
+        audio, video: unit vectors [B, D]; row i of both belongs to one clip.
         temperature: tau.
         both: also ask each video to find its sound, as CLIP does, and take the mean; the paper asks sounds alone.
         groups: int [B], the recording of each clip: others of the same one do not count as wrong. Left out, they do.
 
     Returns:
-        nats; log B is chance.
+        the loss in nats; chance is log B.
     """
-    logits = heard @ seen.T / temperature  # [sounds, videos]
+    logits = audio @ video.T / temperature  # [sounds, videos]
     if groups is not None:
-        twins = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
-        logits = logits.masked_fill(twins, -torch.inf)
+        same = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
+        logits = logits.masked_fill(same, -torch.inf)
     right = torch.arange(len(logits), device=logits.device)
     loss = F.cross_entropy(logits, right)
     return (loss + F.cross_entropy(logits.T, right)) / 2 if both else loss
 
 
 class AudioVisualEmbedding(Pretrained, nn.Module):
-    """Two encoders, two projections and a temperature; see the top of the file.
+    """Two encoders, two projections and a temperature.
 
     Args:
         config: sizes; left out, ``tiny``.
-        eyes: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is no part of
-            this module: it is not trained, its weights lie in a folder of their own, and the tag here has its tag.
+        frame_encoder: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is
+            no submodule: it is not trained, its weights lie in a folder of their own, and the configuration names it.
 
     Raises:
         UsageError: settings that fit no model.
-        WeightsError: other ``eyes`` than the configuration names.
+        WeightsError: another frame encoder than the configuration names.
 
     Examples:
         >>> model = AudioVisualEmbedding.from_pretrained("av_sim")                   # doctest: +SKIP
@@ -108,16 +107,18 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
     kind, title, default = "av-sim", "audio-visual encoders", "av_sim"
     config_class, optional_parts = AudioVisualEmbeddingConfig, ("vision",)
 
-    def __init__(self, config: AudioVisualEmbeddingConfig | None = None, eyes: StrikeVision | None = None) -> None:
+    def __init__(
+        self, config: AudioVisualEmbeddingConfig | None = None, frame_encoder: StrikeVision | None = None
+    ) -> None:
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
         c.check()
-        object.__setattr__(self, "eyes", _checked(eyes, c.video))
+        object.__setattr__(self, "frame_encoder", _checked(frame_encoder, c.video))
         self.video = (
             ClipTransformer(c.video) if isinstance(c.video, ClipTransformerConfig) else DividedSpaceTimeViT(c.video)
         )
         self.audio = ast.AudioSpectrogramTransformer(c.audio)
-        # of the released code: a linear layer behind CLS, and AST's own head
+        # as in the released code: a linear layer behind CLS, and AST's own head
         self.vid_proj = nn.Linear(c.video.dim, c.dim)
         self.aud_proj = nn.Sequential(nn.LayerNorm(c.audio.dim), nn.Linear(c.audio.dim, c.dim))
         start = torch.tensor(math.log(1 / c.temperature))
@@ -129,7 +130,7 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
     @property
     def temperature(self) -> Tensor:
         """tau, at least 0.01."""
-        return (-self.log_scale).exp().clamp(min=COLDEST)
+        return (-self.log_scale).exp().clamp(min=LEAST_TEMPERATURE)
 
     @property
     def dim(self) -> int:
@@ -142,42 +143,40 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
         return self.vid_proj.weight.device
 
     def windows(self, clip: Clip) -> tuple[Tensor, ...]:
-        """What :meth:`see` reads of a clip, window by window, [W, ...] each: frame vectors and places in ``tiny``,
-        frames in ``paper``.
+        """What :meth:`see` reads of a clip, window by window, [W, ...] each.
 
-        The clip's own sound is not looked at.
+        In ``tiny`` these are frame vectors and scene thumbnails, in ``paper`` frames. The clip's own sound is not used.
 
         Raises:
-            UsageError: ``tiny`` without its ``eyes``.
+            UsageError: ``tiny`` without its frame encoder.
         """
         if isinstance(self.video, DividedSpaceTimeViT):
             return (self.video.pixels(clip),)
-        if self.eyes is None:
-            raise UsageError("these encoders came without the frozen vision encoder: no clip can be looked at")
-        return self.video.windows(clip, self.eyes.to(self.device))
+        encoder = self.frame_encoder
+        return self.video.windows(clip, None if encoder is None else encoder.to(self.device))
 
     @property
     def size(self) -> int:
         """Pixels of a side that clips are read at."""
-        return self.config.video.size if isinstance(self.video, DividedSpaceTimeViT) else self.eyes.config.size
+        return self.config.video.size if isinstance(self.video, DividedSpaceTimeViT) else self.frame_encoder.config.size
 
-    def see(self, *seen: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of what :meth:`windows` gives."""
-        return F.normalize(self.vid_proj(self.video(*seen)).float(), dim=-1)
+    def see(self, *windows: Tensor) -> Tensor:
+        """Unit vectors [B, 256] of windows of pictures, which :meth:`windows` gives."""
+        return F.normalize(self.vid_proj(self.video(*windows)).float(), dim=-1)
 
     def hear(self, bank: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of filter banks [B, T, bands] of what the encoder hears."""
+        """Unit vectors [B, 256] of filter banks [B, T, bands] of windows of sound."""
         return F.normalize(self.aud_proj(self.audio(bank)).float(), dim=-1)
 
     @torch.no_grad()
     def look(self, clip: Clip) -> np.ndarray:
-        """What a clip looks like: a unit vector float32 [256], the mean over its windows; see :meth:`windows`."""
+        """A clip's pictures as a unit vector float32 [256], the mean over its windows; see :meth:`windows`."""
         windows = self.see(*self.windows(clip))
         return F.normalize(windows.mean(0), dim=0).cpu().numpy()
 
     @torch.no_grad()
     def listen(self, sound: Sound) -> np.ndarray:
-        """What a sound sounds like: a unit vector float32 [256], the mean over windows as long as the video's.
+        """A sound as a unit vector float32 [256], the mean over windows as long as the video's.
 
         Raises:
             UsageError: under 25 ms.
@@ -193,31 +192,33 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
 
         Windows follow each other; of the last one, which ends where the clip ends, only what the others have not.
         """
-        seen = self.video.per_frame(*self.windows(clip))  # [W, T of a window, dim]
+        frames = self.video.per_frame(*self.windows(clip))  # [W, T of a window, dim]
         video = self.config.video
         starts = torch.tensor([start for start, _ in windows_of(clip.duration, video.seconds)])
         times = torch.arange(max(1, math.ceil(clip.duration * video.fps - 1e-6))) / video.fps
         window = (times / video.seconds + 1e-6).long().clamp(max=len(starts) - 1)
-        place = ((times - starts[window]) * video.fps + 1e-4).long().clamp(max=seen.shape[1] - 1)
-        return seen[window, place]
+        place = ((times - starts[window]) * video.fps + 1e-4).long().clamp(max=frames.shape[1] - 1)
+        return frames[window, place]
 
     def similarity(self, clip: Clip, sound: Sound) -> float:
-        """Cosine of what is seen and what is heard, -1 to 1."""
+        """Cosine between the vectors of a clip's pictures and of a sound, -1 to 1."""
         return float(self.look(clip) @ self.listen(sound))
 
     def _parts(self) -> dict[str, Pretrained | None]:
-        return {"vision": self.eyes}
+        return {"vision": self.frame_encoder}
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
-        return {"eyes": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
+        return {"frame_encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
 
-def _checked(eyes: StrikeVision | None, video: ClipTransformerConfig | DividedSpaceTimeConfig) -> StrikeVision | None:
-    """The eyes, frozen, if they are those that the configuration names."""
-    if eyes is None or not isinstance(video, ClipTransformerConfig):
+def _checked(
+    encoder: StrikeVision | None, video: ClipTransformerConfig | DividedSpaceTimeConfig
+) -> StrikeVision | None:
+    """The frame encoder, frozen, if it is the one that the configuration names."""
+    if encoder is None or not isinstance(video, ClipTransformerConfig):
         return None
-    has = tag_of(eyes, "vision")
+    has = tag_of(encoder, "vision")
     if video.encoder not in ("", has):
-        raise WeightsError(f"these encoders read vectors of {video.encoder}, and the vision encoder is {has}")
-    return eyes.eval().requires_grad_(False)
+        raise WeightsError(f"these encoders read vectors of {video.encoder}, and the frame encoder is {has}")
+    return encoder.eval().requires_grad_(False)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from v2a_nb.clip import Sound
 from v2a_nb.audio.onsets import SAMPLE_RATE
+from v2a_nb.clip import Sound
 from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, ClipFeatures, compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
-from v2a_nb.metrics.ambience import train as kinds
 from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import ambience_dbfs
-from v2a_nb.metrics.material import train as materials
 from v2a_nb.metrics.material.metric import MaterialClassifier
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.scores.base import Job
@@ -67,13 +65,14 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
 
 def summary(job: Job) -> list[Table]:
     """How near predicted narrations are to the true ones, and what the sound adds."""
-    from v2a_nb.metrics.summarization.metric import Summarizer
+    from v2a_nb.metrics.summarization.model import Summarizer
     from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 
     model = Summarizer.from_pretrained(job.weights)
+    text = model.text
     features, about = _held_out(job)
     rows = []
-    for row in held_out_scores(model, model.text, with_known_text(features, model.text)):
+    for row in held_out_scores(model, text, with_known_text(features, text)):
         rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
         gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
         if row["sound"] != "none":
@@ -87,22 +86,24 @@ def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
     count = max(2, clips // PER_RECORDING)
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
-        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
         first = RECORDINGS - HELD_OUT
+        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
         clips = compute_clip_features(store, world, count=count, first=first, per_recording=PER_RECORDING).load()
     return clips, {"clips": len(clips), "recordings": count}
 
 
 def material(job: Job) -> list[Table]:
     """How often the material of a hit is recognized, on clean stems and on mixes: the ceiling of its metric."""
+    from v2a_nb.metrics.material.train import TEST_SEED, hits_of
+
     judge = MaterialClassifier.from_pretrained(job.weights)
     count = job.count(200)
-    job.say(f"{job.name}: {count} clips of seed {materials.TEST_SEED}")
+    job.say(f"{job.name}: {count} clips of seed {TEST_SEED}")
     rows = []
     for stem, subject in (("action", "clean stems"), ("mix", "mixes with ambience")):
-        features, classes = materials.hits_of(materials.TEST_SEED, count, stem)
+        features, classes = hits_of(TEST_SEED, count, stem)
         rows.append(_share(subject, judge.predict(features) == classes, "material_accuracy", judge.tag))
-    about = {"clips": count, "seed": materials.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     return [job.table("hits", rows, down="subject", about=about)]
 
 
@@ -119,21 +120,23 @@ MEASURED = 100
 
 def ambience(job: Job) -> list[Table]:
     """How often the kind of ambience is recognized, and how far the ambient level is measured from the true one."""
+    from v2a_nb.metrics.ambience.train import TEST_FIRST, TEST_SEED, mixes, through_mel
+
     judge = AmbienceKind.from_pretrained(job.weights)
     count = job.count(400)
-    job.say(f"{job.name}: {count} recordings of seed {kinds.TEST_SEED}")
-    mixes = list(kinds.mixes(kinds.TEST_SEED, count, first=kinds.TEST_FIRST))
-    waves = [wave for wave, _, _ in mixes]
+    job.say(f"{job.name}: {count} recordings of seed {TEST_SEED}")
+    clips = list(mixes(TEST_SEED, count, first=TEST_FIRST))
+    waves = [wave for wave, _, _ in clips]
     sounds = {
         "true mixes": waves,
-        "mixes that came back from mel spectrograms by Griffin-Lim": kinds.through_mel(waves[: max(1, count // 4)]),
+        "mixes that came back from mel spectrograms by Griffin-Lim": through_mel(waves[: max(1, count // 4)]),
     }
     rows = []
     for subject, some in sounds.items():
-        right = [kind for _, kind, _ in mixes[: len(some)]]
+        right = [kind for _, kind, _ in clips[: len(some)]]
         accuracy = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in some], right, judge=judge)
         rows.append(Row.of(subject, accuracy, "ambience_kind_accuracy"))
-    about = {"clips": count, "seed": kinds.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     tables = [job.table("kinds", rows, down="subject", about=about)]
     count = job.count(MEASURED)
     levels = level_errors(METER_SEED, count)

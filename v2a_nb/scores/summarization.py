@@ -20,7 +20,7 @@ from v2a_nb.data.clip_features import (
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.recordings import Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import Summarizer, codec_vectors
+from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
 from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.systems.registry import load

@@ -6,9 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_types
 
 if TYPE_CHECKING:
+    import torch
+
     from v2a_nb.systems.base import System
 
 SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
@@ -21,7 +23,8 @@ HONEST = (
 """What a user of the shipped weights is told wherever they meet a video of their own."""
 
 
-def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> System:
+@check_types
+def load(name: str | Path, weights: str | Path | None = None, *, device: str | torch.device = "cpu") -> System:
     """A system, ready to generate.
 
     Args:
@@ -41,7 +44,7 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -
     try:
         target = torch.device(device)
         torch.zeros(1, device=target)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
     if target.type == "meta":
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")

@@ -1,7 +1,8 @@
-"""EgoSonics' recipe: from nothing to weights, resumed to the byte, each stage training what it should."""
+"""EgoSonics' recipe: from nothing to weights, resumed to the byte, each stage training what it should; on files."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -10,24 +11,33 @@ import numpy as np
 import pytest
 import torch
 from egosonics_parts import SMALL, SMALL_AUTOENCODER, small_system, speak
+from feature_parts import features_of, small_video
 from vaura_parts import clip_of
 
-from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, compute_latent_dataset
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.audio.stft_image import STFT_IMAGES
+from v2a_nb.data.latent_dataset import SECONDS
+from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.systems.egosonics import train as recipe
 from v2a_nb.systems.egosonics.system import EgoSonics
-from v2a_nb.systems.egosonics.train import Stage, TrainConfig, train_egosonics
+from v2a_nb.systems.egosonics.train import (
+    ABLATIONS,
+    EgoSonicsRecipe,
+    EgoSonicsTrainConfig,
+    EgoSonicsTraining,
+    spread,
+    syncronet_report,
+)
 from v2a_nb.systems.registry import load
+from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import OptimConfig, fit
-from v2a_nb.training.recipes import autoencoder as first_stage
+from v2a_nb.training.recipe import run_recipe
+from v2a_nb.training.recipes.autoencoder import AutoencoderTraining
 from v2a_nb.training.registry import train
-from v2a_nb.world.dataset import Settings, Take
-from v2a_nb.world.recording import draw
 
 CONFIG = replace(SMALL, video_dim=384)
-TRAIN = replace(TrainConfig().scaled(0.002), batch_size=4)
+TRAIN = replace(EgoSonicsTrainConfig().scaled(0.002), batch_size=4)
 
 
 class Killed(Exception):
@@ -36,14 +46,28 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A whole run with small parts: how it is called, and its folder."""
+    """A whole run with small parts: a function that runs the recipe, and the run's folder. Griffin-Lim is quick."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("egosonics")
-    eyes = StrikeVision().save_pretrained(root / "eyes")
-    how = {"config": CONFIG, "autoencoder": SMALL_AUTOENCODER, "encoder": eyes, "data": root / "cache"}
-    how |= {"budget": TRAIN, "say": lambda line: None}
-    assert train_egosonics(root / "run", **how) == root / "run" / "weights"
-    return how, root / "run"
+    StrikeVision().save_pretrained(root / "encoder")
+    config = replace(TRAIN, encoder=str(root / "encoder"))
+
+    def run(out, *, resume=False, ablation=None, seed=0, source=None, sizes=None, **changes):
+        sizes = {"model": CONFIG, "autoencoder": SMALL_AUTOENCODER, **(sizes or {})}
+        one = EgoSonicsRecipe(replace(config, **changes), seed=seed, ablation=ablation, **sizes)
+        return run_recipe(one, out, source=source, resume=resume, cache=root / "features", say=[].append)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STFT_IMAGES, "tiny", replace(STFT_IMAGES["tiny"], iterations=4))
+        patch.setattr(recipe, "SAMPLED", 2)
+        assert run(root / "run") == root / "run" / "weights"
+        yield run, root / "run"
+
+
+def features_in(out, name):
+    """The arrays of one kind of feature, in the order in which they were computed."""
+    folders = sorted(out.parent.glob(f"features/{name}-*"), key=lambda path: path.stat().st_mtime)
+    return [np.load(next(folder.glob("*.npy"))) for folder in folders]
 
 
 def same_weights(a, b):
@@ -60,10 +84,13 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), seed=0)
     assert sound.n == 8000 and sound.sample_rate == 16000
     card = system.card
-    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, TRAIN.steps)
+    assert (card["preset"], card["source"], card["seed"], card["steps"]) == ("tiny", "strike:seed=1000", 0, TRAIN.steps)
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.8 and card["round_trip"]["onset_f1_50ms_picture"] > 0.7
     assert card["versions"]["torch"] and card["encoder"].startswith("vision@")
+    assert card["train_config"]["sound_recordings"] == TRAIN.sound_recordings
     assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "autoencoder"}
+    base = json.loads((out / "egosonics_base" / "config.json").read_text())
+    assert base["steps"] == TRAIN.base_steps and (out / "egosonics_base" / "README.md").exists()
 
 
 def test_every_stage_tells_the_monitor_how_it_goes(made):
@@ -77,94 +104,151 @@ def test_every_stage_tells_the_monitor_how_it_goes(made):
 
 def test_a_run_can_be_carried_elsewhere(made, tmp_path):
     _, out = made
-    shutil.copytree(out, tmp_path / "moved", ignore=shutil.ignore_patterns("state", "latents"))
+    shutil.copytree(out, tmp_path / "moved", ignore=shutil.ignore_patterns("state"))
     clip = clip_of(0.4)
     moved = EgoSonics.from_pretrained(tmp_path / "moved" / "weights")
     assert np.array_equal(moved.generate(clip).samples, load("egosonics", out / "weights").generate(clip).samples)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "base", "run"])
+@pytest.mark.parametrize("stage", ["autoencoder", "base", ""])
 def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stage):
-    how, out = made
+    run, out = made
+    again = tmp_path / "run"
 
-    def dies(module, batch_of, plan, folder, **options):
-        if folder.name != stage:
-            return fit(module, batch_of, plan, folder, **options)
-        fit(module, batch_of, plan, folder, **options, until=2)
+    def fit_until_killed(module, batch_of, optim, folder, **options):
+        if folder != (again / stage if stage else again):
+            return fit(module, batch_of, optim, folder, **options)
+        fit(module, batch_of, optim, folder, **options, until=2)
         raise Killed
 
-    run = tmp_path / "run"
-    if stage == "run":  # what comes before is there
-        shutil.copytree(out, run, ignore=shutil.ignore_patterns("weights", "ablations"))
-        shutil.copytree(out / "autoencoder" / "weights", run / "autoencoder" / "weights")
+    if not stage:  # what comes before is there
+        shutil.copytree(out, again, ignore=shutil.ignore_patterns("weights", "ablations"))
+        shutil.copytree(out / "autoencoder" / "weights", again / "autoencoder" / "weights")
         for name in ("log.jsonl", "state/state.pt"):
-            (run / name).unlink()
+            (again / name).unlink()
     with monkeypatch.context() as patch:
-        for module in (recipe, first_stage):
-            patch.setattr(module, "fit", dies)
+        patch.setattr(runner, "fit", fit_until_killed)
         with pytest.raises(Killed):
-            train_egosonics(run, **how)
-    assert not (run / "weights").exists()
-    train_egosonics(run, **how, resume=True)
-    assert same_weights(run, out)
+            run(again, resume=not stage)
+    assert not (again / "weights").exists()
+    run(again, resume=True)
+    assert same_weights(again, out)
 
 
 def test_an_ablation_shares_the_first_stages(made, monkeypatch):
-    how, out = made
+    run, out = made
     trained = []
-    forward = Stage.forward
-    monkeypatch.setattr(Stage, "forward", lambda self, batch: trained.append(self.name) or forward(self, batch))
-    monkeypatch.setattr(first_stage, "fit", None)
+    forward = EgoSonicsTraining.forward
+    monkeypatch.setattr(
+        EgoSonicsTraining, "forward", lambda self, batch: trained.append(self.stage) or forward(self, batch)
+    )
+    monkeypatch.setattr(AutoencoderTraining, "forward", None)
     before = (out / "weights" / "model.safetensors").read_bytes()
-    budget = replace(TRAIN, steps=2)
-    weights = train_egosonics(out, **{**how, "budget": budget}, ablation="fps4")
+    weights = run(out, steps=2, ablation="fps4")
     assert trained == ["syncronet"] * 2
     assert weights == out / "ablations" / "fps4" / "weights"
     assert {p.name for p in weights.iterdir()} == {"config.json", "model.safetensors"}
     assert (out / "weights" / "model.safetensors").read_bytes() == before
     system = load("egosonics", weights)
     assert system.config.fps == 4 and system.card["ablation"] == "fps4"
-    fast, slow = (np.load(how["data"] / name / "vectors.npy").astype(np.float32) for name in ("videos", "videos_fps4"))
+    fast, slow = features_in(out, "frame-vectors")
     assert fast.shape == slow.shape and not np.array_equal(fast, slow)
     clip = clip_of(0.4)
     assert torch.equal(system.encode_video(clip), system.encoder.features(clip.at_fps(4.0))[None])
     assert system.generate(clip_of(0.4)).n == 6400
-    with pytest.raises(V2AError, match="--resume"):
-        train_egosonics(out, **how, ablation="fps4")
+    trained.clear()
+    run(out, steps=2, ablation="fps4")  # it is done: nothing is trained
+    assert not trained
 
 
 def test_what_cannot_be_meant_is_refused(made, tmp_path):
-    how, out = made
+    run, out = made
     with pytest.raises(V2AError, match="--resume"):
-        train_egosonics(out, **how)
+        run(out)
     with pytest.raises(V2AError, match="another seed"):
-        train_egosonics(out, **how, seed=1, resume=True)
-    with pytest.raises(V2AError, match="another base_steps"):
-        train_egosonics(out, **{**how, "budget": replace(TRAIN, base_steps=9)}, ablation="fps15")
+        run(out, seed=1, resume=True)
+    with pytest.raises(V2AError, match=r"another config\.base_steps"):
+        run(out, base_steps=9, ablation="fps15")
+    with pytest.raises(V2AError, match=r"another autoencoder\.layers"):
+        run(out, ablation="fps15", sizes={"autoencoder": replace(SMALL_AUTOENCODER, layers=2)})
     with pytest.raises(UsageError, match="no ablation"):
-        train_egosonics(tmp_path, **how, ablation="fps24")
+        run(tmp_path, ablation="fps24")
     with pytest.raises(UsageError, match="words"):
-        train_egosonics(tmp_path, **{**how, "config": replace(CONFIG, words=False)})
+        run(tmp_path, sizes={"model": replace(CONFIG, words=False)})
     with pytest.raises(V2AError, match="do not fit"):
-        train_egosonics(tmp_path / "a", **{**how, "config": replace(CONFIG, video_dim=100)})
+        run(tmp_path / "a", sizes={"model": replace(CONFIG, video_dim=100)})
     assert not (tmp_path / "a").exists()
-    for wrong in ({"steps": 0}, {"base_steps": -1}, {"batch_size": 0}, {"held_out": 1250}, {"sound_recordings": 30000}):
-        with pytest.raises(UsageError):
-            TrainConfig(**wrong)
+    for wrong in (
+        {"steps": 0}, {"base_steps": -1}, {"batch_size": 0}, {"held_out": 1250}, {"held_out": 1},
+        {"sound_recordings": 30000}, {"prompt_dropout": 1.5}, {"seconds": 0.0}, {"clip_value": -1.0},
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=r"\d"):
+            EgoSonicsTrainConfig(**wrong)
     with pytest.raises(UsageError, match="at least one step"):
         train("egosonics", steps=0, out=tmp_path)
-    assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
 
 
-def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
-    called = {}
-    monkeypatch.setattr(recipe, "train_egosonics", lambda out, **how: called.update(how, out=out) or tmp_path)
-    assert train("egosonics", steps=TrainConfig().steps // 100, seed=3, out=tmp_path, resume=True) == tmp_path
-    assert called["budget"] == TrainConfig().scaled(0.01) and called["seed"] == 3 and called["resume"]
-    said = []
-    assert recipe.main(["--ablation", "fps15", "--steps", "7", "--out", "there"], said.append) == 0
-    assert (called["ablation"], called["budget"].steps, called["out"]) == ("fps15", 7, "there")
-    assert said == [str(tmp_path)]
+def test_settings_of_the_command_line_are_read_as_what_they_are(tmp_path):
+    with pytest.raises(WeightsError, match="nowhere"):
+        train("egosonics", out=tmp_path, encoder="./nowhere")
+    with pytest.raises(UsageError, match="clips cannot last 0"):
+        train("egosonics", out=tmp_path, seconds="0")
+    with pytest.raises(UsageError, match="narrations=1: bool is needed"):
+        train("egosonics", out=tmp_path, narrations="1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_amounts_shrink_together():
+    scaled, none = EgoSonicsTrainConfig().scaled(0.1), EgoSonicsTrainConfig().scaled(0.0)
+    assert (scaled.steps, scaled.sound_recordings, scaled.text_steps, scaled.held_out) == (240, 200, 100, 15)
+    assert (none.steps, none.video_recordings, none.held_out, none.batch_size) == (4, 4, 2, 16)
+
+
+def test_clipping_by_value_is_a_setting():
+    assert EgoSonicsTrainConfig().optim(10, seed=3).clip_value is None
+    optim = EgoSonicsTrainConfig(clip_value=0.5).optim(10, seed=3)
+    assert (optim.steps, optim.seed, optim.clip_value, optim.warmup) == (10, 3, 0.5, 2)
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of three mp4s with sound."""
+    folder = tmp_path_factory.mktemp("videos")
+    for i in range(3):
+        small_video(folder / f"v{i}.mp4", 4.0, seed=i)
+    return folder
+
+
+def test_videos_without_narrations_are_refused_or_learned_from_without(made, videos, tmp_path):
+    run, _ = made
+    source = f"folder:{videos}"
+    with pytest.raises(UsageError, match=r"24 of 24 clips have no narration.*csv:FILE.*--set narrations=false"):
+        run(tmp_path / "run", source=source, seconds=3.2)
+    weights = run(tmp_path / "run", source=source, seconds=3.2, narrations=False)
+    system = load("egosonics", weights)
+    assert system.card["source"] == source and system.generate(clip_of(0.4)).n == 6400
+    log = json.loads((tmp_path / "run" / "text" / "log.jsonl").read_text().splitlines()[-1])
+    assert "held_out" in log and "explained" not in log
+    assert json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])["onset_f1_50ms"] >= 0
+
+
+def test_a_table_of_videos_gives_narrations(made, videos, tmp_path, monkeypatch):
+    run, _ = made
+    table = videos / "clips.csv"
+    with table.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video", "text"])
+        rows.writerows([f"v{i}.mp4", f"a square jumps {i}"] for i in range(3))
+    read, words = [], EgoSonics.stage
+    monkeypatch.setattr(EgoSonics, "stage", lambda self, name: read.append(name) or words(self, name))
+    weights = run(tmp_path / "run", source=f"csv:{table}", seconds=3.2, steps=2)
+    assert {"base", "text", "syncronet"} <= set(read)
+    assert load("egosonics", weights).generate(clip_of(0.4)).n == 6400
+    log = json.loads((tmp_path / "run" / "text" / "log.jsonl").read_text().splitlines()[-1])
+    assert "explained" in log
 
 
 # --- what is trained --------------------------------------------------------------------------------
@@ -180,7 +264,7 @@ def batch_for(name):
 
 @pytest.mark.parametrize("name", ["base", "text", "syncronet"])
 def test_a_stage_trains_all_of_its_modules_and_no_other(name, tmp_path):
-    module = Stage(small_system(), name)
+    module = EgoSonicsTraining(small_system(), name)
     trained = module.system.stage(name)
     torch.manual_seed(0)
     module(batch_for(name))["loss"].backward()
@@ -195,87 +279,56 @@ def test_a_stage_trains_all_of_its_modules_and_no_other(name, tmp_path):
 
 def test_the_autoencoder_is_trained_whole():
     torch.manual_seed(0)
-    module = first_stage.AutoencoderTraining(ImageAutoencoder(SMALL_AUTOENCODER))
+    module = AutoencoderTraining(ImageAutoencoder(SMALL_AUTOENCODER))
     module({"images": torch.rand(2, 1, 64, 64)})["loss"].backward()
     assert not [k for k, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum()]
 
 
-@pytest.mark.parametrize("name", recipe.ABLATIONS)
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_train_what_they_leave(name):
-    system = small_system(**recipe.ABLATIONS[name])
-    module = Stage(system, "syncronet")
+    system = small_system(**ABLATIONS[name])
+    module = EgoSonicsTraining(system, "syncronet")
     module(batch_for(name))["loss"].backward()
     silent = [k for k, p in system.stage("syncronet").items() if p.grad is None or not p.grad.abs().sum()]
     assert all("attn2" in k or "project" in k or "norm2" in k for k in silent)
     assert bool(silent) == (name == "no_cross_attention")
 
 
+def test_without_narrations_all_text_is_the_null():
+    system = small_system()
+    module, batch = EgoSonicsTraining(system, "base", dropout=0.0), batch_for("base")
+    text = module.text({"latents": batch["latents"]})
+    assert text.shape == (16, 2, 16) and all(torch.equal(row, system.null_text) for row in text)
+    assert torch.equal(module.text(batch), system.words(batch["ids"]))
+
+
+@pytest.mark.parametrize(("stage", "dropout"), [("base", 0.1), ("syncronet", 0.5)])
+def test_a_share_of_the_prompts_is_dropped(monkeypatch, stage, dropout):
+    module, drops = EgoSonicsTraining(small_system(), stage, dropout), []
+    keep = {"base": "loss_base", "syncronet": "loss"}[stage]
+    monkeypatch.setattr(module.system, keep, lambda *a: drops.append(a[2]) or {"loss": torch.zeros(())})
+    torch.manual_seed(0)
+    for _ in range(25):
+        module(batch_for(stage))
+    assert torch.stack(drops).float().mean() == pytest.approx(dropout, abs=0.08)
+
+
 def test_the_video_is_not_used_before_the_first_step(made):
-    how, out = made
-    system = load("egosonics", out / "weights")
-    scenes = compute_latent_dataset(
-        how["data"] / "videos", recordings=TRAIN.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
+    system = load("egosonics", made[1] / "weights")
+    rng = np.random.default_rng(0)
+    clips = features_of(
+        latents=rng.standard_normal((6, 4, 8, 64)).astype(np.float16),
+        vectors=rng.standard_normal((6, 256, 384)).astype(np.float16),
     )
-    latents = np.load(out / "latents" / "videos" / "latents.npy")
-    data = recipe._Data(scenes, latents, system.words.ids(scenes.narrations), 8)
+    for name, values in (("start_s", [0.0] * 6), ("duration_s", [SECONDS] * 6)):
+        clips = replace(clips, table=clips.table.add_column(name, values))
     system.start_syncronet()
-    assert recipe.syncronet_report(system, data, listen=False)["use_of_video"] == 0
+    assert syncronet_report(system, clips, generate=False)["use_of_video"] == 0
     speak(system)
-    seen = recipe.syncronet_report(system, data)
-    assert seen["use_of_video"] != 0 and seen["sample"].duration == SECONDS
+    report = syncronet_report(system, clips)
+    assert report["use_of_video"] != 0 and report["sample"].duration == SECONDS
 
 
-# --- data -------------------------------------------------------------------------------------------
-
-
-def test_scenes_are_clips_of_the_world_with_their_truth(made, tmp_path):
-    how, _ = made
-    scenes = compute_latent_dataset(how["data"] / "sounds", recordings=TRAIN.sound_recordings)
-    assert scenes.images.shape == (4 * PER_RECORDING, 1, 64, 512) and scenes.images.dtype == np.float16
-    assert scenes.vectors is None
-    which = np.array([1, 6])
-    for i, wave in zip(which, scenes.waves(which), strict=True):
-        take = Take(draw(1000, int(scenes.recordings[i])), Settings(SECONDS, 64))
-        clip = take.clip(scenes.starts[i] / 16000, "x")
-        assert np.array_equal(wave, clip.stems["mix"].samples[0])
-        assert scenes.narrations[i] == clip.narration
-        assert np.allclose(scenes.onsets[i], [e["time_s"] for e in clip.truth["events"] if e["sounding"]])
-        image = scenes.stft.to_image(torch.from_numpy(wave[None]))[0].numpy()
-        assert np.abs(scenes.images[i] - image).max() < 1e-3
-    with pytest.raises(UsageError, match="other clips"):
-        compute_latent_dataset(how["data"] / "sounds", recordings=TRAIN.sound_recordings, seed=1)
-
-
-def test_vectors_are_what_generation_will_see(made):
-    how, _ = made
-    scenes = compute_latent_dataset(
-        how["data"] / "videos", recordings=TRAIN.video_recordings, first=recipe.VIDEO_FIRST, encoder=how["encoder"]
-    )
-    take = Take(draw(1000, int(scenes.recordings[5])), Settings(SECONDS, 64))
-    clip = take.clip(scenes.starts[5] / 16000, "x").clip
-    wanted = StrikeVision.from_pretrained(how["encoder"]).features(clip)
-    assert np.abs(scenes.vectors[5] - wanted.numpy()).max() < 5e-3
-    assert scenes.recordings.min() == recipe.VIDEO_FIRST
-
-
-def test_rendering_goes_on_where_it_stopped(tmp_path):
-    first = compute_latent_dataset(tmp_path, recordings=1, seed=5)
-    images, part = np.array(first.images), tmp_path / "part-00000.json"
-    stamp = part.stat().st_mtime_ns
-    compute_latent_dataset(tmp_path, recordings=1, seed=5)
-    assert part.stat().st_mtime_ns == stamp
-    part.unlink()
-    again = compute_latent_dataset(tmp_path, recordings=1, seed=5)
-    assert np.array_equal(again.images, images) and again.narrations == first.narrations
-
-
-def test_batches_are_functions_of_the_step():
-    arrays = {"images": np.random.default_rng(0).standard_normal((10, 1, 4, 32)), "vectors": np.zeros((10, 8, 3))}
-    of = batches(arrays, 6, 4, seed=0, stage=1, crop=8)
-    a, b, c = of(3), of(3), of(4)
-    assert torch.equal(a["images"], b["images"]) and not torch.equal(a["images"], c["images"])
-    assert a["images"].shape == (4, 1, 4, 8)
-    assert a["vectors"].std() == pytest.approx(0.1, abs=0.03)
-    seen = torch.cat([batches(arrays, 6, 4, 0, 1)(step)["images"] for step in range(50)])
-    assert not any((seen == torch.from_numpy(x).float()).flatten(1).all(1).any() for x in arrays["images"][6:])
-    assert not torch.equal(batches(arrays, 6, 4, 0, 2)(3)["images"], batches(arrays, 6, 4, 0, 1)(3)["images"])
+def test_clips_that_are_evaluated_are_of_many_recordings():
+    clips = features_of(x=np.zeros(9)).where(np.array([0, 0, 0, 1, 1, 1, 2, 2, 4]))
+    assert clips.column("recording")[spread(clips, 6)].tolist() == [0, 1, 2, 4, 0, 1]

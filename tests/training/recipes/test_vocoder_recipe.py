@@ -10,16 +10,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from feature_parts import small_video
 
+from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.hub import load_weights
 from v2a_nb.models import discriminators as critics
 from v2a_nb.models.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
 from v2a_nb.models.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig
 from v2a_nb.scores import vocoder as report
+from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipe import run_recipe
 from v2a_nb.training.recipes import vocoder as recipe
-from v2a_nb.training.recipes.vocoder import TrainConfig, VocoderTraining, batches, gather_waves, start, train_vocoder
+from v2a_nb.training.recipes.vocoder import (
+    SoundWindows,
+    VocoderRecipe,
+    VocoderTrainConfig,
+    VocoderTraining,
+    batches,
+    start,
+)
+from v2a_nb.training.registry import train
 from v2a_nb.world import sounds
 from v2a_nb.world.recording import draw
 from v2a_nb.world.sound import render
@@ -29,7 +41,7 @@ CONFIG = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),),
 JUDGES = DiscriminatorConfig(
     periods=(2, 3), period_channels=(4, 8), scales=2, scale_layers=((4, 15, 4, 1), (8, 15, 4, 4))
 )  # fmt: skip
-TRAIN = TrainConfig(recordings=3, spectral_steps=3, steps=3, batch_size=2, test_clips=2)
+TRAIN = VocoderTrainConfig(recordings=3, held_out=2, spectral_steps=3, steps=3, batch_size=2)
 
 
 class Killed(Exception):
@@ -38,16 +50,22 @@ class Killed(Exception):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A whole run with small parts: how it is called, and its folder."""
+    """A whole run with small parts: a function that runs the recipe, and the run's folder."""
     root = tmp_path_factory.mktemp("vocoder")
-    how = {"config": CONFIG, "judges": JUDGES, "budget": TRAIN, "data": root / "cache", "say": lambda line: None}
-    assert train_vocoder(root / "run", **how) == root / "run" / "weights"
-    return how, root / "run"
+
+    def run(out, *, resume=False, seed=0, source=None, **changes):
+        one = VocoderRecipe(replace(TRAIN, **changes), seed=seed, model=CONFIG, judges=JUDGES)
+        return run_recipe(one, out, source=source, resume=resume, cache=root / "features", say=[].append)
+
+    assert run(root / "run") == root / "run" / "weights"
+    return run, root / "run"
 
 
 @pytest.fixture(scope="module")
 def waves(made):
-    return np.load(made[0]["data"] / "waves.npy")
+    """What the run was trained on."""
+    (path,) = made[1].parent.glob("features/sound-windows-*/*.waves.npy")
+    return np.load(path)[:3]
 
 
 def training(waves, judged: bool = True) -> VocoderTraining:
@@ -229,18 +247,13 @@ def test_a_started_generator_can_be_heard_and_learns(waves, tmp_path):
 # --- data ---------------------------------------------------------------------------------------------------
 
 
-def test_sounds_are_windows_of_recordings_and_kept(waves, tmp_path):
+def test_sounds_are_windows_of_recordings(waves):
     assert waves.shape == (3, 128000) and waves.dtype == np.float16
     mix = render(draw(1000, 1))["mix"].astype(np.float16)
     at = [i for i in np.flatnonzero(mix[:-127999] == waves[1, 0]) if np.array_equal(mix[i : i + 128000], waves[1])]
     assert len(at) == 1
-    again = gather_waves(tmp_path, 3, 1000)
-    assert np.array_equal(again, waves)
-    stamp = (tmp_path / "waves.npy").stat().st_mtime_ns
-    gather_waves(tmp_path, 3, 1000)
-    assert (tmp_path / "waves.npy").stat().st_mtime_ns == stamp
-    with pytest.raises(UsageError, match="other sounds"):
-        gather_waves(tmp_path, 3, 1001)
+    recording = StrikeRecordings(1000).open(1)
+    assert np.array_equal(SoundWindows(8.0, 16000).extract(recording, at)["waves"][0], waves[1])
 
 
 def test_segments_are_functions_of_the_step_with_frames_as_in_the_whole(waves):
@@ -262,77 +275,69 @@ def test_from_nothing_to_weights(made):
     vocoder = Vocoder.from_pretrained(out / "weights")
     assert vocoder.config == CONFIG
     card = json.loads((out / "weights" / "config.json").read_text())
-    assert (card["preset"], card["data_seed"], card["seed"], card["steps"]) == ("tiny", 1000, 0, 6)
-    assert [row["sound"] for row in card["scores"]] == [
-        "original",
-        "vocoder",
-        "vocoder, mels not matched",
-        "griffin-lim 60",
-        "griffin-lim 32",
-    ]
-    readme = (out / "weights" / "README.md").read_text()
-    assert report.table(card["scores"]) in readme and "HiFi-GAN" in readme
-    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert (card["preset"], card["source"], card["seed"], card["steps"]) == ("tiny", "strike:seed=1000", 0, 3)
+    assert card["judges"]["periods"] == [2, 3] and card["matched"] == 4
+    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors"}
     last = {f: json.loads((out / f / "log.jsonl").read_text().splitlines()[-1]) for f in ("spectral", "")}
     assert {"loss", "mel", "spectral", "transport", "held_out_mel", "onset_f1_50ms"} <= last["spectral"].keys()
     assert {"discriminator", "generator", "feature", "mel", "held_out_mel"} <= last[""].keys()
     assert list((out / "samples").glob("*.wav")) and list((out / "spectral" / "samples").glob("*.wav"))
-    said = []
-    assert recipe.main(["--score", str(out / "weights"), "--test-clips", "2"], said.append) == 0
-    assert said[0].splitlines()[2].startswith("| original | 0.000")
 
 
-@pytest.mark.parametrize("stage", ["spectral", "run"])
+@pytest.mark.parametrize("stage", ["spectral", ""])
 def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stage):
-    how, out = made
-    run = tmp_path / "run"
+    run, out = made
 
-    def dies(module, batch_of, plan, folder, **options):
-        if folder.name != stage:
-            return fit(module, batch_of, plan, folder, **options)
-        fit(module, batch_of, plan, folder, **options, until=2)
+    def fit_until_killed(module, batch_of, optim, folder, **options):
+        if folder != (tmp_path / stage if stage else tmp_path):
+            return fit(module, batch_of, optim, folder, **options)
+        fit(module, batch_of, optim, folder, **options, until=2)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "fit", dies)
+        patch.setattr(runner, "fit", fit_until_killed)
         with pytest.raises(Killed):
-            train_vocoder(run, **how)
-    assert not (run / "weights").exists()
-    monkeypatch.setattr(recipe, "score_vocoder", lambda vocoder, clips, embed: json.loads(scores))
-    scores = json.dumps(json.loads((out / "weights" / "config.json").read_text())["scores"])
-    train_vocoder(run, **how, resume=True)
-    for name in ("model.safetensors", "config.json", "README.md"):
-        assert (run / "weights" / name).read_bytes() == (out / "weights" / name).read_bytes(), name
-    states = [torch.load(r / "state" / "state.pt", weights_only=True)["module"] for r in (run, out)]
+            run(tmp_path)
+    assert not (tmp_path / "weights").exists()
+    run(tmp_path, resume=True)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "weights" / name).read_bytes() == (out / "weights" / name).read_bytes(), name
+    states = [torch.load(r / "state" / "state.pt", weights_only=True)["module"] for r in (tmp_path, out)]
     assert states[0].keys() == states[1].keys() and any(k.startswith("judges.") for k in states[0])
     assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
 def test_what_cannot_be_meant_is_refused(made, tmp_path):
-    how, out = made
+    run, out = made
     with pytest.raises(V2AError, match="--resume"):
-        train_vocoder(out, **how)
+        run(out)
     with pytest.raises(V2AError, match="another seed"):
-        train_vocoder(out, **how, seed=1, resume=True)
-    with pytest.raises(V2AError, match="another steps"):
-        train_vocoder(out, **{**how, "budget": replace(TRAIN, steps=9)}, resume=True)
-    for wrong in ({"steps": 0}, {"recordings": 0}, {"batch_size": -1}, {"test_clips": 1}):
+        run(out, seed=1, resume=True)
+    with pytest.raises(V2AError, match=r"another config\.steps"):
+        run(out, steps=9, resume=True)
+    for wrong in ({"steps": 0}, {"recordings": 0}, {"batch_size": -1}, {"held_out": 0}, {"seconds": 0.2}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
-            TrainConfig(**wrong)
-    assert TrainConfig().scaled(0.5).steps == TrainConfig().steps // 2
-    assert TrainConfig().scaled(0.0001).steps == 4 and TrainConfig().scaled(0.1).batch_size == TrainConfig().batch_size
-    assert recipe.main(["--steps", "0", "--out", str(tmp_path)]) == 2
-    assert recipe.main(["--score", str(tmp_path)]) == 1
+            VocoderTrainConfig(**wrong)
+    config = VocoderTrainConfig()
+    assert config.scaled(0.5).steps == config.steps // 2
+    assert config.scaled(0.0001).steps == 4 and config.scaled(0.1).batch_size == config.batch_size
+    with pytest.raises(UsageError, match="at least one step"):
+        train("vocoder", steps=0, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_runs_the_recipe(monkeypatch, tmp_path):
-    called = {}
-    monkeypatch.setattr(recipe, "train_vocoder", lambda out, **how: called.update(how, out=out) or tmp_path)
-    said = []
-    assert recipe.main(["--steps", "7", "--out", "there", "--seed", "3", "--resume"], said.append) == 0
-    assert (called["budget"], called["out"]) == (replace(TrainConfig(), steps=7), "there")
-    assert (called["seed"], called["resume"], said) == (3, True, [str(tmp_path)])
+def test_videos_are_learned_from_and_short_ones_with_shorter_windows(made, tmp_path, monkeypatch):
+    run, _ = made
+    for i in range(3):
+        small_video(tmp_path / "videos" / f"v{i}.mp4", 3.2, seed=i)
+    source = f"folder:{tmp_path / 'videos'}"
+    with pytest.raises(UsageError, match=r"no recording lasts 8.00 s: give longer videos, or --set seconds=S"):
+        run(tmp_path / "run", source=source)
+    watched, of = [], recipe.held_out_eval
+    monkeypatch.setattr(recipe, "held_out_eval", lambda v, waves: watched.append(waves.shape) or of(v, waves))
+    weights = run(tmp_path / "run", source=source, seconds=3.0)
+    assert Vocoder.from_pretrained(weights).config == CONFIG and watched == [(1, 48000)]
+    assert json.loads((weights / "config.json").read_text())["source"] == source
 
 
 # --- scores -------------------------------------------------------------------------------------------------

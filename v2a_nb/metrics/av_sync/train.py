@@ -24,7 +24,8 @@ from v2a_nb.data.audio_visual_pairs import AudioVisualPairs, random_gain, religh
 from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.av_sync.metric import PRESETS, AvSync, AvSyncConfig, AvSyncNet, loss_of, share_synchronous
+from v2a_nb.metrics.av_sync.metric import AvSync, share_synchronous
+from v2a_nb.metrics.av_sync.model import PRESETS, AvSyncConfig, AvSyncNet, loss_of
 from v2a_nb.metrics.vaas.train import Pairs, accuracy_of, draw_pairs
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.training.loop import BatchOf, OptimConfig
@@ -76,7 +77,7 @@ class AvSyncRecipe(PairsRecipe):
             *features, steps=c.steps, batch_size=self.batch_size(features[0]), seed=self.seed, config=config,
             embedding=start, contrast=c.contrast,
         )  # fmt: skip
-        net = AvSyncNet(config, eyes=load_encoder(c.encoder))
+        net = AvSyncNet(config, frame_encoder=load_encoder(c.encoder))
         net.load_state_dict(trained.net.cpu().state_dict())
         return AvSync(hub.as_shipped(net))
 

@@ -25,13 +25,8 @@ from v2a_nb.data.clip_features import ClipFeatures, compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import (
-    NarrationText,
-    Summarizer,
-    SummaryConfig,
-    predict,
-    score_summaries,
-)
+from v2a_nb.metrics.summarization.metric import predict, score_summaries
+from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, SummaryConfig
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, scaling
 from v2a_nb.training.recipes.clips import ClipRecipe, ClipTrainConfig

@@ -23,7 +23,8 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.metrics.vaas.metric import PRESETS, Vaas, VaasConfig, build, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, conventions
+from v2a_nb.metrics.vaas.model import PRESETS, VaasConfig, build
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages
 from v2a_nb.training.recipes.clips import ClipRecipe, ClipTrainConfig

@@ -282,7 +282,7 @@ class Action2Sound(LatentSystem):
         """
         told = {"context": self.context(vectors, neighbour, start_s, drop)}
         return diffusion_loss(
-            lambda noisy, t: self.denoise(noisy, t, told), latents, self.config.noise, generator=generator
+            lambda noisy, t: self.denoise(noisy, t, told), latents, self.config.schedule, generator=generator
         )
 
     # --- generation ---------------------------------------------------------------------------------
@@ -364,7 +364,7 @@ class Action2Sound(LatentSystem):
             return {"context": self.context(vectors, neighbour, at)}, {"context": self.null(vectors, neighbour, at)}
 
         return sample_long(
-            self.denoise, conditions, c.latents_shape(samples), c.noise, seeded(seeds), steps=steps,
+            self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
             device=self.device, guidance=c.guidance if guidance is None else guidance, context=c.context,
             overlap=c.overlap, align=c.align, progress=progress,
         )  # fmt: skip

@@ -98,7 +98,7 @@ class EgoSonicsConfig:
             raise UsageError(f"windows that start every {self.align} columns fall between video tokens")
 
     @property
-    def noise(self) -> NoiseSchedule:
+    def schedule(self) -> NoiseSchedule:
         """Schedule and sampler (section 3.4)."""
         return NoiseSchedule(prediction=self.prediction, spacing=self.spacing, steps=self.sampler_steps)
 

@@ -221,7 +221,7 @@ class EgoSonics(LatentSystem):
         if drop is not None:
             text = torch.where(drop[:, None, None], self.null_text.expand_as(text), text)
         return diffusion_loss(
-            lambda noisy, t: self.base(noisy, t, text, return_dict=False)[0], latents, self.config.noise,
+            lambda noisy, t: self.base(noisy, t, text, return_dict=False)[0], latents, self.config.schedule,
             generator=generator,
         )  # fmt: skip
 
@@ -246,7 +246,7 @@ class EgoSonics(LatentSystem):
             text = conditions["text"]
             conditions["text"] = torch.where(drop[:, None, None], self.null_text.expand_as(text), text)
         return diffusion_loss(
-            lambda noisy, t: self.denoise(noisy, t, conditions), latents, self.config.noise, generator=generator
+            lambda noisy, t: self.denoise(noisy, t, conditions), latents, self.config.schedule, generator=generator
         )
 
     # --- generation ---------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class EgoSonics(LatentSystem):
             return told, self.null(told)
 
         return sample_long(
-            self.denoise, conditions, shape, c.noise, seeded(seeds), steps=steps, device=self.device,
+            self.denoise, conditions, shape, c.schedule, seeded(seeds), steps=steps, device=self.device,
             guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
             progress=progress,
         )  # fmt: skip
