@@ -25,7 +25,7 @@ from v2a_nb.data.clip_features import ClipFeatures, compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import predict, score_summaries
+from v2a_nb.metrics.summarization.metric import score_summaries
 from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, SummaryConfig
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, scaling
@@ -178,10 +178,3 @@ def held_out_scores(
     targets = text.encode(clips.column("text").tolist())
     true = [latents.T for latents in clips["latents"][:]]
     return score_summaries(model, clips["video"][:], {"true": true, **(generated or {})}, targets, clips.recording_ids)
-
-
-def nearest(model: Summarizer, text: NarrationText, vectors: Sequence, sounds, narrations: Sequence[str]) -> list[str]:
-    """The narration, of those given, whose embedding is nearest to each prediction: what it would say."""
-    known = list(dict.fromkeys(narrations))
-    predicted = predict(model, vectors, sounds)
-    return [known[i] for i in (predicted @ text.encode(known).T).argmax(1)]
