@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo test lab notebooks sync lint format format-check clean
+.PHONY: demo render test lab notebooks sync lint format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -24,6 +24,10 @@ notebooks: $(VENV)/.test
 
 sync: $(VENV)/.test
 	$(BIN)/python notebooks/sync.py
+
+# cards, README and docs from the results.json of the shipped weights
+render: $(VENV)/.run
+	$(BIN)/v2a-nb score --render
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab notebooks/00_tour.ipynb

@@ -1,4 +1,4 @@
-"""Small audio-visual encoders and easy shots for the tests."""
+"""Small audio-visual encoders, and pairs that are easy to learn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from clip_parts import in_memory
 
 from v2a_nb.data.audio_visual_pairs import AudioVisualPairs
-from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.hub import as_shipped
-from v2a_nb.metrics.av_sync.metric import AvSyncConfig
+from v2a_nb.metrics.av_sync.model import AvSyncConfig
 from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig
 from v2a_nb.models.av_embedding import AudioVisualEmbedding, AudioVisualEmbeddingConfig
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformerConfig
@@ -38,25 +38,31 @@ def small_model(seed: int = 0) -> AudioVisualEmbedding:
     return as_shipped(AudioVisualEmbedding(SMALL, random_eyes())).eval()
 
 
-def easy_shots(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: float = 0.75) -> AudioVisualPairs:
-    """AudioVisualPairs in which vectors move where a band of the recording's own sounds: when and which can be seen.
+def easy_pairs(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: float = 0.75) -> AudioVisualPairs:
+    """Pairs whose video embeddings move where a band of the recording's own sounds: when and which can be seen.
 
-    Each recording has a band, channels and a colour of its place that belong together, and sounds about every 0.6 s.
+    Each recording has a band, channels and a colour of its thumbnail that belong together, and sounds about every 0.6 s.
     """
     rng = np.random.default_rng(seed)
     n, count = recordings * each, round(VIDEO.seconds * VIDEO.vector_rate)
-    vectors = rng.normal(0, 0.1, (n, count, VIDEO.vector_dim)).astype(np.float16)
-    mels = rng.normal(-10, 0.3, (n, 40, 4 * count + round(400 * margin_s))).astype(np.float16)
+    video = rng.normal(0, 0.1, (n, count, VIDEO.vector_dim)).astype(np.float16)
+    log_mel = rng.normal(-10, 0.3, (n, 40, 4 * count + round(400 * margin_s))).astype(np.float16)
     kinds = rng.integers(0, 4, recordings)
-    names = np.repeat(np.arange(recordings), each)
+    numbers = np.repeat(np.arange(recordings), each)
     for i in range(n):
-        row = kinds[names[i]]
+        row = kinds[numbers[i]]
         for k in np.flatnonzero(rng.random(round((VIDEO.seconds + 2 * margin_s) * 4)) < 0.4):
-            mels[i, 10 * row : 10 * row + 10, 50 * k : 50 * k + 20] = -1.0
+            log_mel[i, 10 * row : 10 * row + 10, 50 * k : 50 * k + 20] = -1.0
             first = math.ceil((k / 4 - margin_s) * VIDEO.vector_rate)
             if first >= 0:
-                vectors[i, first : first + 5, 8 * row : 8 * row + 8] = 3.0
-    places = np.clip(rng.normal(60, 4, (n, 8, 8, 3)) + 40 * kinds[names, None, None, None], 0, 255).astype(np.uint8)
-    starts = np.tile(3.0 + 3.0 * np.arange(each), recordings)
-    takes = ClipFeatures(vectors, mels, np.zeros((n, 1)), np.array([""] * n), names, starts)
-    return AudioVisualPairs(takes, places, np.array(["hum", "hiss", "rain", "traffic"])[kinds[names]], 5, "")
+                video[i, first : first + 5, 8 * row : 8 * row + 8] = 3.0
+    colour = 40 * kinds[numbers, None, None, None]
+    thumbnail = np.clip(rng.normal(60, 4, (n, 8, 8, 3)) + colour, 0, 255).astype(np.uint8)
+    starts_s = np.tile(3.0 + 3.0 * np.arange(each), recordings).tolist()
+    arrays = {"video": video, "log_mel": log_mel, "thumbnail": thumbnail}
+    return in_memory(numbers, starts_s=starts_s, view=AudioVisualPairs, **arrays)
+
+
+def bands_of(pairs: AudioVisualPairs) -> np.ndarray:
+    """Which of the four bands each clip sounds in [N]."""
+    return pairs["log_mel"][:].reshape(len(pairs), 4, -1).mean(2, dtype=np.float64).argmax(1)

@@ -18,8 +18,8 @@ from v2a_nb.data.recordings import Recording, StrikeRecordings
 def features_of(**arrays: np.ndarray) -> Features:
     """Features of as many clips as the arrays have rows, each of a recording of its own."""
     n = len(next(iter(arrays.values())))
-    ids = [str(i) for i in range(n)]
-    table = Dataset.from_dict({"id": ids, "recording": list(range(n)), "name": ids, "start": [0] * n})
+    names = [f"r{i:05d}" for i in range(n)]
+    table = Dataset.from_dict({"id": names, "recording": list(range(n)), "name": names, "start": [0] * n})
     return Features(table, StrikeRecordings(0), {k: ShardedArray([v]) for k, v in arrays.items()}, "in memory")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import re
@@ -85,6 +86,7 @@ def test_readme_targets_exist():
 
 
 DOCUMENTS = ["README.md", "notebooks/README.md", "data/README.md", "benchmarks/README.md"]
+DOCUMENTS += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -95,7 +97,15 @@ def test_commands_in_the_documents_are_understood(name):
     commands = re.findall(r"`v2a-nb ([^`\n#]+)`|^v2a-nb ([^`\n#]+)", text, re.M)
     for words in (a or b for a, b in commands):
         _parser().parse_args(shlex.split(words))  # ends the test with the parser's own words
-    assert commands or name != "README.md"
+    assert commands or name != "docs/commands.md"
+
+
+def test_every_command_is_documented():
+    from v2a_nb.cli import _parser
+
+    text = (ROOT / "docs" / "commands.md").read_text()
+    commands = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert commands and not [name for name in commands if f"`v2a-nb {name}" not in text]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -23,7 +23,7 @@ _WHERE = {
     "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
-    "evaluate": "v2a_nb.metrics.report",
+    "evaluate": "v2a_nb.metrics.evaluate",
     "explore_ambience": "v2a_nb.widgets.explore_ambience",
     "explore_codec": "v2a_nb.widgets.explore_codec",
     "explore_guidance": "v2a_nb.widgets.explore_guidance",

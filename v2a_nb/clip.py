@@ -1,7 +1,7 @@
-"""``Clip`` and ``Sound``: the two values that everything passes on.
+"""``Clip`` and ``Sound``: a video and a soundtrack in memory, which all other parts of the package take and return.
 
-Both are immutable: every method returns a new value, arrays are read-only. They know numpy and nothing
-of torch, so that a notebook can hold, cut and show them before any model is loaded.
+Both are immutable: every method returns a new value, and arrays are read-only. Neither imports torch, so that a
+notebook can cut and show them before any model is loaded.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.errors import MediaError, UsageError, check_types, check_value
 
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """Samples with their rate.
+    """An audio signal: samples and their rate.
 
     Attributes:
-        samples: float32 [channels, n]; full scale is -1 to 1. A 1-D array is taken as mono.
-        sample_rate: samples per second.
+        samples: float32 [channels, n]; full scale is -1 to 1. A 1-D array becomes one channel.
+        sample_rate: samples per second, Hz.
 
     Raises:
-        MediaError: samples that are NaN or infinite, or an array of the wrong shape.
+        MediaError: samples that are no numbers, NaN or infinite, an array of the wrong shape, or an impossible rate.
+        UsageError: a sample rate that is no number.
 
     Examples:
         >>> tone = Sound(0.5 * np.sin(np.arange(16000) * 0.1), 16000)
@@ -37,14 +38,17 @@ class Sound:
     sample_rate: int
 
     def __post_init__(self) -> None:
-        samples = np.asarray(self.samples)
+        check_value("Sound", "sample_rate", self.sample_rate, float)
+        try:
+            samples = np.array(self.samples, np.float32)
+        except (TypeError, ValueError) as error:
+            raise MediaError(f"samples must be numbers [channels, n]: {error}") from error
         if samples.ndim == 1:
             samples = samples[None]
         if samples.ndim != 2 or samples.shape[0] == 0:
             raise MediaError(f"samples must be [channels, n], not {samples.shape}")
-        if not int(self.sample_rate) == self.sample_rate or self.sample_rate <= 0:
+        if not self.sample_rate > 0 or self.sample_rate % 1:
             raise MediaError(f"a sample rate of {self.sample_rate} Hz is impossible")
-        samples = samples.astype(np.float32, copy=True)
         bad = int((~np.isfinite(samples)).sum())
         if bad:
             raise MediaError(f"{bad} of {samples.size} samples are NaN or infinite")
@@ -54,33 +58,35 @@ class Sound:
 
     @property
     def channels(self) -> int:
+        """Number of channels."""
         return self.samples.shape[0]
 
     @property
     def n(self) -> int:
-        """Samples per channel."""
+        """Number of samples per channel."""
         return self.samples.shape[1]
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return self.n / self.sample_rate
 
     @property
     def peak(self) -> float:
-        """Largest absolute sample; 0 for an empty sound."""
+        """The largest absolute sample; 0 for an empty sound."""
         return float(np.abs(self.samples).max()) if self.n else 0.0
 
     @property
     def rms_dbfs(self) -> float:
-        """Root mean square in dB under full scale, at least -120."""
+        """The root mean square in dB relative to full scale, -120 at least."""
         if not self.n:
             return -120.0
         power = float(np.mean(np.square(self.samples, dtype=np.float64)))
         return 10 * float(np.log10(max(power, 1e-12)))
 
+    @check_types
     def slice(self, start: float, end: float | None = None) -> Sound:
-        """From ``start`` to ``end`` seconds, rounded to samples and cut to what there is.
+        """Return the part from ``start`` to ``end`` (s), rounded to samples and limited to the sound's length.
 
         Raises:
             UsageError: the end is not after the start.
@@ -91,42 +97,57 @@ class Sound:
         a, b = (int(np.clip(round(t * self.sample_rate), 0, self.n)) for t in (start, end))
         return Sound(self.samples[:, a:b], self.sample_rate)
 
+    @check_types
     def resample(self, sample_rate: int) -> Sound:
-        """The same sound at another rate (polyphase, linear phase)."""
+        """Convert to another sample rate with a polyphase filter of linear phase.
+
+        Raises:
+            UsageError: a rate of 0 Hz or less.
+        """
         if sample_rate == self.sample_rate:
             return self
+        if sample_rate <= 0:
+            raise UsageError(f"a sample rate of {sample_rate} Hz is impossible")
         from math import gcd
 
         from scipy.signal import resample_poly
 
         common = gcd(int(sample_rate), self.sample_rate)
         up, down = int(sample_rate) // common, self.sample_rate // common
-        made = resample_poly(self.samples.astype(np.float64), up, down, axis=1)
-        wanted = int(round(self.n * sample_rate / self.sample_rate))
-        return Sound(_fit(made, wanted), sample_rate)
+        samples = resample_poly(self.samples.astype(np.float64), up, down, axis=1)
+        n = int(round(self.n * sample_rate / self.sample_rate))
+        return Sound(_fit(samples, n), sample_rate)
 
     def mono(self) -> Sound:
-        """The mean of the channels."""
+        """Average the channels into one."""
         if self.channels == 1:
             return self
         return Sound(self.samples.mean(axis=0, keepdims=True), self.sample_rate)
 
     def stereo(self) -> Sound:
-        """Two channels: mono is doubled, more than two are averaged first."""
+        """Return two channels: one is doubled, more than two are averaged first."""
         if self.channels == 2:
             return self
         return Sound(np.repeat(self.mono().samples, 2, axis=0), self.sample_rate)
 
+    @check_types
     def gain(self, db: float) -> Sound:
-        """Louder by ``db``; nothing is clipped."""
+        """Amplify by ``db`` decibels; samples beyond full scale are not clipped."""
         return Sound(self.samples * np.float32(10 ** (db / 20)), self.sample_rate)
 
+    @check_types
     def fit(self, seconds: float | None = None, *, n: int | None = None) -> Sound:
-        """Cut, or filled with silence, to exactly ``seconds`` (or ``n`` samples)."""
+        """Cut the end off, or append silence, to a length of exactly ``seconds``, or of ``n`` samples.
+
+        Raises:
+            UsageError: neither length is given, or it is negative.
+        """
         if n is None:
-            if seconds is None or seconds < 0:
+            if seconds is None or not seconds >= 0:
                 raise UsageError(f"cannot fit a sound to {seconds} s")
             n = int(round(seconds * self.sample_rate))
+        if n < 0:
+            raise UsageError(f"cannot fit a sound to {n} samples")
         return Sound(_fit(self.samples, n), self.sample_rate)
 
     def __repr__(self) -> str:
@@ -143,16 +164,20 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames with their times, and perhaps a sound.
+    """A video: frames with their times, and optionally a sound.
 
     Attributes:
-        frames: uint8 [T, H, W, 3].
+        frames: uint8 [T, H, W, 3], RGB.
+        times: float64 [T]: when each frame appears, seconds from the clip's start, increasing. Left out, the frames
+            are evenly spaced at ``fps``.
         fps: nominal frames per second.
-        times: float64 [T]: when each frame appears, seconds from the clip's start, increasing. Left
-            out, frames are evenly spaced at ``fps``.
         duration: seconds; left out, the last frame lasts ``1 / fps``.
-        sound: or None.
-        name: shown in titles and errors.
+        sound: the soundtrack, or None.
+        name: a title, which errors mention too.
+
+    Raises:
+        MediaError: frames or times of another type or shape, an impossible frame rate, a sound that is no Sound.
+        UsageError: another argument of a wrong type.
 
     Examples:
         >>> clip = Clip(np.zeros((50, 48, 64, 3), np.uint8), fps=25.0)
@@ -170,6 +195,8 @@ class Clip:
     name: str = "clip"
 
     def __post_init__(self) -> None:
+        for name, *kinds in (("fps", float), ("duration", float, type(None)), ("name", str)):
+            check_value("Clip", name, getattr(self, name), *kinds)
         frames = np.asarray(self.frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise MediaError(f"frames must be uint8 [T, H, W, 3], not {frames.dtype} {frames.shape}")
@@ -177,10 +204,12 @@ class Clip:
             raise MediaError(f"{self.name}: no frames")
         if not 0 < self.fps < 10000:
             raise MediaError(f"{self.name}: {self.fps} frames per second is impossible")
-        times = np.arange(len(frames)) / self.fps if self.times is None else self.times
-        times = np.array(times, np.float64)
+        try:
+            times = np.array(np.arange(len(frames)) / self.fps if self.times is None else self.times, np.float64)
+        except (TypeError, ValueError) as error:
+            raise MediaError(f"{self.name}: times must be numbers, one for each frame: {error}") from error
         if times.shape != (len(frames),) or (np.diff(times) <= 0).any():
-            raise MediaError(f"{self.name}: frame times must be increasing, one for each frame")
+            raise MediaError(f"{self.name}: times must be increasing, one for each frame")
         duration = times[-1] + 1 / self.fps if self.duration is None else self.duration
         if self.sound is not None and not isinstance(self.sound, Sound):
             raise MediaError(f"{self.name}: the sound must be a Sound, not {type(self.sound).__name__}")
@@ -198,14 +227,17 @@ class Clip:
 
     @property
     def height(self) -> int:
+        """Rows of pixels."""
         return self.frames.shape[1]
 
     @property
     def width(self) -> int:
+        """Columns of pixels."""
         return self.frames.shape[2]
 
+    @check_types
     def slice(self, start: float, end: float | None = None) -> Clip:
-        """From ``start`` to ``end`` seconds. The frame that is showing at ``start`` is the first one.
+        """Return the part from ``start`` to ``end`` (s); its first frame is the one that is visible at ``start``.
 
         Raises:
             UsageError: the part lies outside of the clip, or is empty.
@@ -223,17 +255,31 @@ class Clip:
             sound = Sound(self.sound.samples[:, begin : begin + n], self.sound.sample_rate).fit(n=n)
         return Clip(self.frames[first:last], times, self.fps, end - start, sound, self.name)
 
+    @check_types
     def at_fps(self, fps: float) -> Clip:
-        """Evenly spaced frames at ``fps``: each the newest whose time has come (by time, not index)."""
+        """Return evenly spaced frames at ``fps``: at each time, the frame that is visible then.
+
+        Raises:
+            UsageError: a frame rate of 0 or less.
+        """
+        if not fps > 0:
+            raise UsageError(f"{fps} frames per second are impossible")
         wanted = max(1, int(np.ceil(self.duration * fps - 1e-6)))
         times = np.arange(wanted) / fps
         pick = np.clip(np.searchsorted(self.times, times + 1e-4, side="right") - 1, 0, self.n - 1)
         return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
 
+    @check_types
     def resize(self, height: int, width: int) -> Clip:
-        """Other picture size, bilinear with antialiasing."""
+        """Scale the pictures to ``height`` by ``width`` pixels, bilinear with antialiasing.
+
+        Raises:
+            UsageError: a size of 0 or less.
+        """
         if (height, width) == (self.height, self.width):
             return self
+        if height < 1 or width < 1:
+            raise UsageError(f"pictures of {height}x{width} pixels are impossible")
         from PIL import Image
 
         out = np.empty((self.n, height, width, 3), np.uint8)
@@ -242,16 +288,17 @@ class Clip:
         return replace(self, frames=out)
 
     def silent(self) -> Clip:
-        """The same pictures without sound."""
+        """Return the same pictures without sound."""
         return replace(self, sound=None)
 
+    @check_types
     def with_sound(self, sound: Sound) -> Clip:
-        """The same pictures with ``sound``, cut or filled to the clip's length."""
+        """Return the same pictures with ``sound``, which is cut or filled with silence to the clip's length."""
         return replace(self, sound=sound.fit(self.duration))
 
     def __repr__(self) -> str:
-        heard = "silent" if self.sound is None else repr(self.sound)
-        return f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at {self.fps:g} fps, {heard})"
+        sound = "silent" if self.sound is None else repr(self.sound)
+        return f"Clip({self.duration:.3f} s, {self.width}x{self.height}, {self.n} frames at {self.fps:g} fps, {sound})"
 
     def _repr_html_(self) -> str | None:
         return _html_of(self) if _html_of else None
@@ -271,7 +318,7 @@ def register_display(html_of: Callable[[Clip | Sound], str]) -> None:
 
 
 def _fit(samples: np.ndarray, n: int) -> np.ndarray:
-    """Cut or zero-pad [channels, m] to [channels, n]."""
+    """Cut or zero-pad samples [channels, m] to [channels, n]."""
     if samples.shape[1] >= n:
         return samples[:, :n]
     return np.pad(samples, ((0, 0), (0, n - samples.shape[1])))

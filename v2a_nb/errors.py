@@ -1,8 +1,20 @@
-"""What can go wrong, by name. Every error that a user can cause is a :class:`V2AError`."""
+"""What can go wrong, by name, and the check of the arguments of public functions.
+
+Every error that a user can cause is a :class:`V2AError`.
+"""
 
 from __future__ import annotations
 
+import builtins
+import inspect
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, wraps
 from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import TypeVar, cast, get_args, get_origin
+
+F = TypeVar("F", bound=Callable)
 
 
 class V2AError(Exception):
@@ -26,43 +38,75 @@ class UsageError(V2AError):
 
 
 _WORDS = {
-    "Callable": "a function",
-    "Clip": "a Clip, such as v2a.open(path) returns",
-    "Mapping": "a dictionary",
-    "NoneType": "None",
-    "Path": "a path",
-    "Sequence": "a list",
-    "Sound": "a Sound, such as v2a.open_sound(path) returns",
-    "bool": "True or False",
-    "float": "a number",
-    "int": "a whole number",
-    "str": "a text",
-}
+    "Callable": "a function", "Clip": "a Clip, such as v2a.open(path) returns", "Integral": "a whole number",
+    "Iterable": "a list", "Mapping": "a dictionary", "NoneType": "None", "Path": "a path", "Real": "a number",
+    "Sound": "a Sound, such as v2a.open_sound(path) returns", "bool": "True or False", "str": "text",
+}  # fmt: skip
+_WIDER = {int: Integral, float: Real, Sequence: Iterable, None: NoneType}
 
 
-def check_types(function: str, **arguments: tuple) -> None:
-    """Check the types of a public function's arguments.
+def check_types(function: F) -> F:
+    """Decorate a public function so that it refuses arguments of other types than its signature names.
 
-    Args:
-        function: its name, for the message.
-        arguments: by name, a tuple of the value and the types that it may have; None stands for itself, ``int`` for
-            any whole number and ``float`` for any real one, numpy's among them.
+    Numbers may be numpy's, any iterable is a list, and what a list or a dictionary holds is not looked at. A type that
+    the function's module imports for type checkers alone is not checked.
 
     Raises:
-        UsageError: the first argument that has none of its types; the message says what the function takes.
+        UsageError: from the decorated function, for the first argument of a wrong type, a missing one, or one that
+            the function does not have.
 
     Examples:
-        >>> check_types("save_wav", sound=("a.wav", bytes), path=("b.wav", str))
+        >>> @check_types
+        ... def wait(seconds: float, how: str = "quietly") -> None:
+        ...     pass
+        >>> wait("a second")
         Traceback (most recent call last):
         ...
-        v2a_nb.errors.UsageError: save_wav: sound must be a bytes, not a str
+        v2a_nb.errors.UsageError: wait: seconds must be a number, not a str
     """
-    numbers = {int: Integral, float: Real, None: type(None)}
-    for name, (value, *kinds) in arguments.items():
-        if not isinstance(value, tuple(numbers.get(kind, kind) for kind in kinds)):
-            names = [type(None).__name__ if kind is None else kind.__name__ for kind in kinds]
-            if "Path" in names:
-                names = [kind for kind in names if kind != "str"]
-            words = " or ".join(_WORDS.get(kind, f"a {kind}") for kind in names)
-            given = "None" if value is None else f"a {type(value).__name__}"
-            raise UsageError(f"{function}: {name} must be {words}, not {given}")
+    signature, name = inspect.signature(function), function.__qualname__
+
+    @cache
+    def kinds_of(parameter: str) -> tuple[type, ...]:
+        hint = signature.parameters[parameter].annotation
+        names = ChainMap(function.__globals__, vars(builtins), defaultdict(lambda: object))
+        try:
+            return _kinds(eval(hint, {}, names) if isinstance(hint, str) else hint)
+        except AttributeError:  # of a module that only type checkers import
+            return (object,)
+
+    @wraps(function)
+    def checked(*args: object, **kwargs: object) -> object:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise UsageError(f"{name}: {error}; it takes {', '.join(signature.parameters)}") from error
+        for key, value in given.items():
+            parameter = signature.parameters[key]
+            if parameter.kind is not parameter.VAR_KEYWORD and parameter.annotation is not parameter.empty:
+                check_value(name, key, value, *kinds_of(key))
+        return function(*args, **kwargs)
+
+    return cast(F, checked)
+
+
+def check_value(function: str, name: str, value: object, *kinds: type) -> None:
+    """Raise :class:`UsageError` where ``value``, the argument ``name`` of ``function``, is of none of the kinds."""
+    kinds = tuple(_WIDER.get(kind, kind) for kind in kinds)
+    if not isinstance(value, kinds):
+        words = " or ".join(_WORDS.get(kind.__name__) or _article(kind) for kind in kinds)
+        raise UsageError(
+            f"{function}: {name} must be {words}, not {'None' if value is None else _article(type(value))}"
+        )
+
+
+def _article(kind: type) -> str:
+    """The name of a class with "a" or "an"."""
+    return f"a{'n' if kind.__name__[0].lower() in 'aeiou' else ''} {kind.__name__}"
+
+
+def _kinds(hint: object) -> tuple[type, ...]:
+    """The classes of a type hint, without what they hold."""
+    if isinstance(hint, UnionType):
+        return tuple(kind for part in get_args(hint) for kind in _kinds(part))
+    return (cast(type, get_origin(hint) or hint),)

@@ -141,6 +141,7 @@ class Video:
         return self._container.decode(self._stream)
 
 
+@check_types
 def info(path: str | Path) -> MediaInfo:
     """Read a video's headers, and one picture for its size and rotation.
 
@@ -151,6 +152,7 @@ def info(path: str | Path) -> MediaInfo:
         return video.info
 
 
+@check_types
 def open(
     path: str | Path,
     *,
@@ -178,14 +180,11 @@ def open(
         MediaError: the file is missing, empty, damaged, no media, or has no pictures.
         UsageError: the part lies outside of the video, or an argument is of the wrong type.
     """
-    check_types(
-        "open", path=(path, str, Path), start=(start, float), duration=(duration, float, None),
-        size=(size, int, None), sample_rate=(sample_rate, int, None), sound=(sound, bool),
-    )  # fmt: skip
     with Video(path) as video:
         return video.read(start=start, duration=duration, size=size, sample_rate=sample_rate, sound=sound)
 
 
+@check_types
 def windows(path: str | Path, seconds: float, **options: object) -> Iterator[Clip]:
     """Yield a long file in consecutive clips of ``seconds``, of which one at a time is in memory.
 
@@ -209,6 +208,7 @@ def windows(path: str | Path, seconds: float, **options: object) -> Iterator[Cli
             start += seconds
 
 
+@check_types
 def open_sound(path: str | Path) -> Sound:
     """Read the sound of any media file, from the sound's own beginning.
 
@@ -216,7 +216,6 @@ def open_sound(path: str | Path) -> Sound:
         MediaError: the file cannot be read or has no sound.
         UsageError: ``path`` is not a path.
     """
-    check_types("open_sound", path=(path, str, Path))
     with _container(path) as container:
         if not container.streams.audio:
             raise MediaError(f"{path}: no sound in this file")
@@ -226,6 +225,7 @@ def open_sound(path: str | Path) -> Sound:
     return Sound(samples, rate)
 
 
+@check_types
 def save_wav(sound: Sound, path: str | Path) -> Path:
     """Write a sound as 16-bit PCM; samples beyond full scale are clipped.
 
@@ -238,7 +238,6 @@ def save_wav(sound: Sound, path: str | Path) -> Path:
         MediaError: the file cannot be written.
         UsageError: an argument is of the wrong type.
     """
-    check_types("save_wav", sound=(sound, Sound), path=(path, str, Path))
     path = Path(path)
     pcm = np.clip(np.round(sound.samples.T * 32767.0), -32768, 32767).astype("<i2")
     partial = mp4.partial_of(path)
@@ -256,6 +255,7 @@ def save_wav(sound: Sound, path: str | Path) -> Path:
     return path
 
 
+@check_types
 def save_mp4(clip: Clip, sound: Sound | None, path: str | Path, *, crf: int = 20, preset: str = "veryfast") -> Path:
     """Write a clip as H.264 with its own sound, or another one, as AAC.
 
@@ -277,10 +277,6 @@ def save_mp4(clip: Clip, sound: Sound | None, path: str | Path, *, crf: int = 20
         MediaError: the file cannot be written, or the pictures are too small for H.264.
         UsageError: an argument is of the wrong type.
     """
-    check_types(
-        "save_mp4", clip=(clip, Clip), sound=(sound, Sound, None), path=(path, str, Path), crf=(crf, int),
-        preset=(preset, str),
-    )  # fmt: skip
     sound = clip.sound if sound is None else sound
     ends = np.append(clip.times[1:], max(clip.duration, clip.times[-1] + 1e-3))
     pictures = zip(clip.frames, clip.times.tolist(), ends.tolist(), strict=True)
@@ -288,6 +284,7 @@ def save_mp4(clip: Clip, sound: Sound | None, path: str | Path, *, crf: int = 20
     return mp4.write(pictures, sound, path, fps=clip.fps, crf=crf, preset=preset)
 
 
+@check_types
 def dub(
     video: str | Path,
     sound: Sound,

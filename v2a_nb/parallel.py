@@ -1,4 +1,4 @@
-"""Work on all cores."""
+"""Work on all cores, and the processes of one training."""
 
 from __future__ import annotations
 
@@ -24,3 +24,26 @@ def parallel_map(work: Callable[[tuple], None], jobs: Sequence[tuple], workers: 
     else:  # spawned, not forked: a fork of a process that used torch's threads can hang
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             list(pool.map(work, jobs))
+
+
+def on_processors() -> bool:
+    """Whether several processes train together without a GPU, as ``accelerate launch --cpu`` starts them."""
+    import torch
+
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return asked or (int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available())
+
+
+def training_processes():
+    """The processes of this training, as Accelerate's ``PartialState``: who is the main one, and a barrier."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=on_processors())
+
+
+def once_per_machine(work: Callable[[], None]) -> None:
+    """Call ``work`` in one process of each machine; the others wait until it is done."""
+    processes = training_processes()
+    if processes.is_local_main_process:
+        work()
+    processes.wait_for_everyone()

@@ -108,7 +108,7 @@ assert 0 <= row["onset_f1_50ms"] <= 1
 
 # %% [markdown]
 # **What to notice.** One clip is an anecdote. `v2a.evaluate(world.test, vaura)` makes a table with intervals and
-# controls; the README has the numbers for 200 clips.
+# controls; `docs/results.md` has the numbers for 200 clips.
 #
 # ## Why there?
 #

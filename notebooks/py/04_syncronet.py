@@ -180,9 +180,9 @@ def control_by_hand(net, noisy, t, tokens, hint):
 # check: by hand as in the library, and the copy is a copy
 from v2a_nb.sampling.diffusion import add_noise
 
-drawn = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED))
+noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.tensor([600])
-noisy, _ = add_noise(latents, drawn, t, egosonics.config.noise)
+noisy, _ = add_noise(latents, noise, t, egosonics.config.schedule)
 with torch.no_grad():
     down, middle = egosonics.syncronet(noisy, t, told["tokens"], told["hint"])
 trained_signals, _ = control_by_hand(egosonics.syncronet, noisy, t, told["tokens"], told["hint"])
@@ -355,14 +355,14 @@ from v2a_nb.sampling.diffusion import classifier_free_guidance, make_scheduler
 
 config = egosonics.config
 denoise = classifier_free_guidance(egosonics.denoise, told, egosonics.null(told), config.guidance)
-scheduler = make_scheduler(config.noise)
-kept = scheduler.alphas_cumprod
+scheduler = make_scheduler(config.schedule)
+alphas = scheduler.alphas_cumprod
 z, guesses = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None], []
 times = scheduler.timesteps.tolist()
 with torch.no_grad():
     for t_now, t_next in zip(times, [*times[1:], 0], strict=True):
         v = denoise(z, torch.tensor([t_now]))
-        a, b = kept[t_now], kept[t_next]
+        a, b = alphas[t_now], alphas[t_next]
         guess, noise = a.sqrt() * z - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * z
         z = b.sqrt() * guess + (1 - b).sqrt() * noise
         guesses.append(guess)
@@ -494,19 +494,27 @@ assert table["full"]["onset_f1_50ms"] > table["no SyncroNet"]["onset_f1_50ms"]
 
 # %% [markdown]
 # Switching a part off is not the same as never having had it: the rest was trained to lean on it. So SyncroNet was
-# trained once more for each ablation, and scored on clips that none of them saw. Those scores stand in the card of
-# the shipped weights, with 95 % intervals over recordings.
+# trained once more for each ablation, and scored on clips that none of them saw. Those scores stand in the
+# `results.json` of the shipped weights, with 95 % intervals over recordings.
 
 # %%
-LABELS = {"full": "fps30", "15 fps": "fps15", "4 fps": "fps4"}
-LABELS |= {"no cross-attention": "no_cross_attention", "no SyncroNet": "no_syncronet"}
-card = {label: egosonics.card["ablations"][name] for label, name in LABELS.items()}
+from v2a_nb.hub import find_weights
+from v2a_nb.training.results import Results
+
+LABELS = {
+    "full": "the whole, trained as briefly as the others",
+    "15 fps": "15 frames a second",
+    "4 fps": "4 frames a second",
+    "no cross-attention": "without cross-attention to the video",
+    "no SyncroNet": "without SyncroNet: text of the mean frame alone",
+}
+results = Results.read(find_weights("egosonics"))
+measured = {(r.subject, r.metric): r for name in ("ablations", "retrained") for r in results[name].rows}
 metrics = ("onset_f1_50ms", "material_accuracy", "vaas_acc")
-print(" " * 20 + "".join(f"{m:24}" for m in metrics))
-for name, row in card.items():
-    words = (f"{row[m]['value']:.3g} ({row[m]['low']:.3g} to {row[m]['high']:.3g})" for m in metrics)
-    print(f"{name:20}" + "".join(f"{word:24}" for word in words))
-trained = {name: card[name]["onset_f1_50ms"] for name in table}
+print(" " * 20 + "".join(f"{m:26}" for m in metrics))
+for name, subject in LABELS.items():
+    print(f"{name:20}" + "".join(f"{measured[subject, m].text_with_interval:26}" for m in metrics))
+trained = {name: vars(measured[LABELS[name], "onset_f1_50ms"]) for name in table}
 assert trained["full"]["low"] > trained["15 fps"]["high"] > trained["4 fps"]["high"]
 assert trained["full"]["low"] > trained["no cross-attention"]["high"]
 
@@ -514,7 +522,7 @@ assert trained["full"]["low"] > trained["no cross-attention"]["high"]
 off = {name: row["onset_f1_50ms"] for name, row in table.items()}
 how = {"xlabel": "onset F1 within 50 ms"}
 fig = plots.intervals(off, label=f"switched off, {len(few)} clips", shift=-0.12, **how)
-plots.intervals(trained, fig.axes[0], label="trained without, from the card", shift=0.12, **how)
+plots.intervals(trained, fig.axes[0], label="trained without, from the results", shift=0.12, **how)
 plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and in a network trained without it")
 
 # %% [markdown]

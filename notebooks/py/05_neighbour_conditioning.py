@@ -334,7 +334,7 @@ from v2a_nb.sampling.diffusion import add_noise
 
 noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(SEED))
 t = torch.full((len(z),), 850)
-noisy, target = add_noise(z, noise, t, config.noise)
+noisy, target = add_noise(z, noise, t, config.schedule)
 
 
 @torch.no_grad()
@@ -634,21 +634,27 @@ plots.show(
 # %% [markdown]
 # **What to notice.** The neighbour's tokens all say the same, so that it does not matter which is read; of the video's,
 # only one is right. Without the bias that takes many more steps to find. Trained for 400, with each of the two and
-# without, and scored on rooms that none saw; that is more than a notebook's time, so it stands in the card.
+# without, and scored on rooms that none saw; that is more than a notebook's time, so it stands in the `results.json`
+# of the weights.
 
 # %%
-card = system.card.get("ablations", {})
-trained = {"whole": "whole", "without row values": "no_row_values", "without time bias": "no_time_bias"}
+from v2a_nb.hub import find_weights
+from v2a_nb.training.results import Results
+
+retrained = Results.read(find_weights("action2sound"))["retrained"]
+trained = {
+    "whole": "the whole, trained as briefly as the others",
+    "without row values": "all rows of the picture get the same of a video token",
+    "without time bias": "without the time bias",
+}
 fig = Figure(figsize=(9, 2.4), layout="constrained")
 for axis, metric, name in zip(
     fig.subplots(1, 2), ("onset_f1_50ms", "material_accuracy"), ("onset F1 within 50 ms", "right material"), strict=True
 ):
-    rows = {label: card[key][metric] for label, key in trained.items() if key in card}
+    rows = {label: retrained.row(metric, subject) for label, subject in trained.items()}
     for label, row in rows.items():
-        print(f"{name:22} {label:20} {row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})")
-    plots.intervals(rows or {"not measured": float("nan")}, axis, xlabel=name)
-if not rows:
-    print("this card has no such ablations yet: v2a-nb train action2sound --out RUN --ablation no_time_bias")
+        print(f"{name:22} {label:20} {row.text_with_interval}")
+    plots.intervals({label: vars(row) for label, row in rows.items()}, axis, xlabel=name)
 plots.show(
     fig,
     alt="Onset F1 and material of three networks of equal training: the time bias brings the onsets, the row values "

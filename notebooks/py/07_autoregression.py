@@ -49,7 +49,7 @@ print(world, "on", device)
 # `codes [B, K, T]` become `steps [B, K, T + K]`.
 
 # %%
-from v2a_nb.sampling.delay import delay, undelay
+from v2a_nb.sampling.autoregressive import delay, undelay
 
 toy = torch.tensor([[[1, 2, 3], [4, 5, 6], [7, 8, 9]]])
 print(delay(toy, special=0)[0])

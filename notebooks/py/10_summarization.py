@@ -35,9 +35,10 @@ from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
-from v2a_nb.metrics.summarization.metric import load_summarizer
+from v2a_nb.metrics.summarization.metric import Summarizer
 
-model, text, card = load_summarizer("summary")
+model = Summarizer.from_pretrained("summary")
+text, card = model.text, model.card
 vaura, egosonics = v2a.load("vaura"), v2a.load("egosonics")
 worlds = range(430, 430 + CLIPS // 20)  # of 20 clips each: seeds that nothing was trained on
 print(*(c.narration for c in v2a.strike_world(seed=430, clips=5, size=64, per_recording=1)), sep="\n")
@@ -116,7 +117,9 @@ print("prediction", tuple(on.shape), f"moved by the sound: {float((on - none).no
 # is the *gain* over no sound, clip by clip, with an interval over recordings.
 
 # %%
+from v2a_nb.hub import find_weights
 from v2a_nb.metrics.summarization.metric import score_summaries
+from v2a_nb.training.results import Results
 
 
 def show_rows(rows):
@@ -129,8 +132,10 @@ rows = score_summaries(model, seen, {"true": heard}, targets, recordings)
 by_name = {r["sound"]: r for r in rows}
 print(f"{CLIPS} clips here")
 show_rows(rows)
-print(f"{card['scores'][0]['n']} clips that training never saw, from the card of the weights")
-show_rows(card["scores"])
+narrations_score = Results.read(find_weights("summary"))["narrations"]
+print(f"{narrations_score.about['clips']} clips that training never saw, from the results of the weights")
+for row in narrations_score.rows:
+    print(f"{row.subject:16} {row.metric:20} {row.text_with_interval}")
 
 # %%
 # check: everything beats the mean, and a wrong sound misleads
@@ -138,8 +143,7 @@ assert by_name["none"]["cosine"] > by_name["mean predictor"]["cosine"]
 assert by_name["true"]["gain"] > by_name["shuffled"]["gain"]
 gains = {r["sound"]: {"value": r["gain"], "low": r["gain_low"], "high": r["gain_high"]} for r in rows[2:]}
 gains |= {
-    f"{r['sound']}, card": {"value": r["gain"], "low": r["gain_low"], "high": r["gain_high"]}
-    for r in card["scores"][2:]
+    f"{sound}, results": vars(narrations_score.row("gain_over_no_sound", sound)) for sound in ("shuffled", "true")
 }
 plots.show(
     plots.intervals(gains, xlabel="gain over no sound (cosine)", baseline=0),

@@ -6,16 +6,17 @@ import json
 
 import numpy as np
 import pytest
+from feature_parts import small_video
 
 from v2a_nb.clip import Sound
 from v2a_nb.data.pool import quiet_dbfs
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import find_weights
 from v2a_nb.metrics.ambience import kind as ambience_kind
+from v2a_nb.metrics.ambience import train as recipe
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import (
-    AmbienceKind,
     ambience_dbfs,
-    ambience_kind_accuracy,
     hit_levels,
     in_band_dbfs,
     leakage,
@@ -23,7 +24,7 @@ from v2a_nb.metrics.ambience.metric import (
     support_levels,
 )
 from v2a_nb.metrics.material.metric import shipped_classifier
-from v2a_nb.training.registry import RECIPES
+from v2a_nb.training.registry import train
 from v2a_nb.world import AMBIENCES, draw, strike_world
 from v2a_nb.world.dataset import Settings, Take
 
@@ -227,7 +228,7 @@ def test_pairs_must_be_pairs():
 @pytest.fixture(scope="module")
 def heard():
     """Recordings that the shipped classifier was neither trained nor scored on."""
-    return list(ambience_kind.mixes(9401, 60))
+    return list(recipe.mixes(9401, 60))
 
 
 def test_shipped_classifier_knows_unseen_ambiences(heard):
@@ -241,7 +242,7 @@ def test_shipped_classifier_knows_unseen_ambiences(heard):
 
 
 def test_shipped_classifier_hears_what_came_back_from_mels(heard):
-    back = ambience_kind.through_mel([wave for wave, _, _ in heard[:12]], iterations=8, method="pinv")
+    back = recipe.through_mel([wave for wave, _, _ in heard[:12]], iterations=8, method="pinv")
     row = ambience_kind_accuracy([Sound(w, RATE) for w in back], [kind for _, kind, _ in heard[:12]])
     assert row["value"] >= 0.8
 
@@ -261,33 +262,34 @@ def test_card_says_what_the_weights_score():
     card = json.loads((folder / "config.json").read_text())
     assert card["data_seed"] == 3500 and card["test_seed"] == 9300
     assert card["accuracy"]["mixes"]["value"] > 0.95 and card["accuracy"]["mixes"]["n"] >= 200
-    again = [(w, k) for w, k, _ in ambience_kind.mixes(9300, 40, first=ambience_kind.TEST_FIRST)]
+    again = [(w, k) for w, k, _ in recipe.mixes(9300, 40, first=recipe.TEST_FIRST)]
     row = ambience_kind_accuracy([Sound(w, RATE) for w, _ in again], [k for _, k in again])
     assert row["value"] >= card["accuracy"]["mixes"]["low"] - 0.05
     assert row["extractor"] in (folder / "README.md").read_text()
 
 
-def test_training_repeats_to_the_byte_and_learns(tmp_path, heard, monkeypatch):
-    made = ambience_kind.train_ambience(3600, 60)
-    again = ambience_kind.train_ambience(3600, 60)
+def test_training_repeats_to_the_byte_and_learns(tmp_path, heard):
+    made = recipe.train_ambience(3600, 60)
+    again = recipe.train_ambience(3600, 60)
     assert all(np.array_equal(getattr(made, k), getattr(again, k)) for k in ("mean", "scale", "weight"))
     kinds = np.array([AMBIENCES.index(kind) for _, kind, _ in heard])
     found = made.predict(np.stack([ambience_kind.describe(wave) for wave, _, _ in heard]))
     assert (found == kinds).mean() > 0.7
-    read = AmbienceKind.from_pretrained(made.save(tmp_path / "w"))
+    read = AmbienceKind.from_pretrained(made.save_pretrained(tmp_path / "w"))
     assert np.abs(read.weight - made.weight).max() < 1e-3 and read.tag == made.tag
-    called = {}
-    monkeypatch.setattr(ambience_kind, "write_ambience", lambda folder, seed: called.update(folder=folder, seed=seed))
-    assert RECIPES["ambience"](tmp_path, None, None, seed=2, resume=False) == tmp_path / "weights"
-    assert called == {"folder": tmp_path / "weights", "seed": 3502}
 
 
-def test_written_card_has_its_scores(tmp_path):
-    made = ambience_kind.write_ambience(tmp_path, 3601, recordings=24, test=8)
-    card = json.loads((tmp_path / "config.json").read_text())
-    assert card["accuracy"]["mixes"]["n"] == 8 and card["accuracy"]["through_mel"]["n"] == 2
-    text = (tmp_path / "README.md").read_text()
-    assert made.tag in text and "seed 3601" in text
+def test_the_recipe_trains_on_the_world_of_both_seeds(tmp_path):
+    folder = train("ambience", data="strike:seed=3600,clips=24", seed=1, out=tmp_path / "run")
+    trained = AmbienceKind.from_pretrained(folder)
+    assert trained.tag == AmbienceKind.from_pretrained(recipe.train_ambience(3601, 24).save(tmp_path / "w")).tag
+    card = json.loads((folder / "config.json").read_text())
+    assert card["source"] == "strike:seed=3600,clips=24" and card["seed"] == 1
+    small_video(tmp_path / "videos" / "a.mp4", 1.0)
+    with pytest.raises(UsageError, match="only Strike World tells"):
+        train("ambience", data=f"folder:{tmp_path / 'videos'}", out=tmp_path / "other")
+    with pytest.raises(UsageError, match="at least 4"):
+        recipe.train_ambience(3600, 3)
 
 
 def test_bad_input_is_one_clear_error(tmp_path):
@@ -298,7 +300,7 @@ def test_bad_input_is_one_clear_error(tmp_path):
         ambience_kind_accuracy([sound], ["wind"])
     with pytest.raises(WeightsError, match="not a classifier of ambiences"):
         AmbienceKind.from_pretrained("material")
-    shipped_classifier().save(tmp_path / "m")
+    shipped_classifier().save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "kind": "strike-ambience"}))
     with pytest.raises(WeightsError, match="do not fit a classifier"):

@@ -546,7 +546,7 @@ def test_wrong_material_is_refused_by_name(tmp_path):
     clip, sounds = good["secretclip0"]
     for bad, words in [
         ({}, "at least one clip"),
-        ([clip], "at least one clip"),
+        ([clip], "trials must be a dictionary"),
         ({"c": clip}, r"'c': a trial is \(clip"),
         ({"c": (clip, {"x": None, "y": sounds["secretx"]})}, "'x' has no sound"),
         ({**good, "c": (clip, {"secretx": sounds["secretx"]})}, "'c': every clip needs the same systems"),

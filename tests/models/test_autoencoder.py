@@ -15,7 +15,7 @@ from v2a_nb.audio.stft_image import STFT_IMAGES
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
 from v2a_nb.models.autoencoder import PRESETS, AutoencoderConfig, ImageAutoencoder
-from v2a_nb.systems.egosonics.super_resolution import SuperResolution
+from v2a_nb.systems.egosonics.super_resolution import SuperResolution, SuperResolutionConfig
 
 SMALL = AutoencoderConfig(latent_channels=4, widths=(8, 16, 16), groups=4)
 
@@ -270,7 +270,7 @@ def test_super_resolution_has_five_convolutions_and_ends_in_a_sigmoid():
 
 def test_super_resolution_learns():
     torch.manual_seed(0)
-    model = SuperResolution((8, 8, 4, 4)).train()
+    model = SuperResolution(SuperResolutionConfig((8, 8, 4, 4))).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     original = (torch.rand(2, 1, 1, 30, generator=seeded()) > 0.7).float().expand(-1, -1, 40, -1).contiguous()
     losses = []
@@ -296,5 +296,6 @@ def test_super_resolution_takes_the_place_of_resizing(tmp_path):
     plain, fine = image.to_spectrogram(picture), image.to_spectrogram(picture, Nearest())
     assert plain.shape == fine.shape
     assert (plain - fine).abs().mean() < 0.05  # the right way up
-    saved = SuperResolution((4, 4, 4, 4)).save_pretrained(tmp_path / "sharp")
-    assert SuperResolution.from_pretrained(saved).widths == (4, 4, 4, 4)
+    config = SuperResolutionConfig((4, 4, 4, 4))
+    saved = SuperResolution(config).save_pretrained(tmp_path / "sharp")
+    assert SuperResolution.from_pretrained(saved).config == config

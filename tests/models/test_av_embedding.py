@@ -412,7 +412,7 @@ def test_vectors_per_frame_of_a_clip(seconds, count):
         assert torch.equal(made[14], windows[1, 6]) and torch.equal(made[15], windows[2, 5])
 
 
-def test_other_eyes_are_refused(tmp_path):
+def test_another_frame_encoder_is_refused(tmp_path):
     eyes = random_eyes()
     told = replace(SMALL, video=replace(VIDEO, encoder=tag_of(eyes, "vision")))
     model = AudioVisualEmbedding(told, eyes)
@@ -428,7 +428,7 @@ def test_other_eyes_are_refused(tmp_path):
         light.look(pictures(1.5)), AudioVisualEmbedding.from_pretrained(tmp_path / "whole").look(pictures(1.5))
     )
     model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "vaura" / "vision"))
-    with pytest.raises(WeightsError, match="and the vision encoder is"):
+    with pytest.raises(WeightsError, match="and the frame encoder is"):
         AudioVisualEmbedding.from_pretrained(tmp_path / "other")
     assert "eyes" not in "".join(model.state_dict())  # neither trained nor counted here
     with pytest.raises(UsageError, match="without the frozen"):

@@ -47,16 +47,16 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def oracle(noise: NoiseSchedule, mean: float, spread: float):
+def oracle(schedule: NoiseSchedule, mean: float, spread: float):
     """The best possible prediction where every latent is Gaussian: what training would end at."""
 
     def denoise(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        kept = alphas_cumprod(noise)[t][:, None, None, None].float()
-        signal, sigma = kept.sqrt(), (1 - kept).sqrt()
+        alphas = alphas_cumprod(schedule)[t][:, None, None, None].float()
+        signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
         gain = signal * spread**2 / (signal**2 * spread**2 + sigma**2)
         clean = mean + gain * (noisy - signal * mean)
-        drawn = (noisy - signal * clean) / sigma
-        return drawn if noise.prediction == "epsilon" else signal * drawn - sigma * clean
+        noise = (noisy - signal * clean) / sigma
+        return noise if schedule.prediction == "epsilon" else signal * noise - sigma * clean
 
     return denoise
 
@@ -65,38 +65,40 @@ def oracle(noise: NoiseSchedule, mean: float, spread: float):
 
 
 def test_the_schedule_is_stable_diffusions():
-    kept = alphas_cumprod(NoiseSchedule())
-    assert kept[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
-    assert kept[-1].item() == pytest.approx(0.0047, abs=2e-4)
+    alphas = alphas_cumprod(NoiseSchedule())
+    assert alphas[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
+    assert alphas[-1].item() == pytest.approx(0.0047, abs=2e-4)
     assert make_scheduler(NoiseSchedule(), 20).timesteps.tolist()[:2] == [951, 901]  # "leading", offset 1
     assert make_scheduler(replace(NoiseSchedule(), spacing="trailing"), 20).timesteps.tolist()[:2] == [999, 949]
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_target_gives_the_latents_back(prediction: str):
-    noise = NoiseSchedule(prediction=prediction)
-    latents, drawn = torch.randn(3, 4, 2, 5, generator=seeded()), torch.randn(3, 4, 2, 5, generator=seeded(1))
+    schedule = NoiseSchedule(prediction=prediction)
+    latents, noise = torch.randn(3, 4, 2, 5, generator=seeded()), torch.randn(3, 4, 2, 5, generator=seeded(1))
     t = torch.tensor([0, 500, 999])
-    noisy, target = add_noise(latents, drawn, t, noise)
-    kept = alphas_cumprod(noise)[t][:, None, None, None].float()
-    signal, sigma = kept.sqrt(), (1 - kept).sqrt()
+    noisy, target = add_noise(latents, noise, t, schedule)
+    alphas = alphas_cumprod(schedule)[t][:, None, None, None].float()
+    signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
     clean = (noisy - sigma * target) / signal if prediction == "epsilon" else signal * noisy - sigma * target
     assert torch.allclose(clean, latents, atol=1e-4)
-    scheduler = make_scheduler(noise)
-    assert torch.allclose(noisy, scheduler.add_noise(latents, drawn, t), atol=1e-6)
+    scheduler = make_scheduler(schedule)
+    assert torch.allclose(noisy, scheduler.add_noise(latents, noise, t), atol=1e-6)
     if prediction == "v_prediction":
-        assert torch.allclose(target, scheduler.get_velocity(latents, drawn, t), atol=1e-6)
+        assert torch.allclose(target, scheduler.get_velocity(latents, noise, t), atol=1e-6)
 
 
-@pytest.mark.parametrize("noise", KINDS[:2])
-def test_the_loss_is_zero_for_the_right_answer_and_the_targets_power_for_zeros(noise: NoiseSchedule):
+@pytest.mark.parametrize("schedule", KINDS[:2])
+def test_the_loss_is_zero_for_the_right_answer_and_the_targets_power_for_zeros(schedule: NoiseSchedule):
     latents, t = torch.full((32, 4, 8, 8), 1.5), torch.arange(16, 1000, 31)
-    right = diffusion_loss(oracle(noise, 1.5, 1e-9), latents, noise, generator=seeded(), t=t)
-    wrong = diffusion_loss(oracle(noise, -1.5, 1e-9), latents, noise, generator=seeded(), t=t)
-    zeros = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents, noise, generator=seeded(), t=t)
+    right = diffusion_loss(oracle(schedule, 1.5, 1e-9), latents, schedule, generator=seeded(), t=t)
+    wrong = diffusion_loss(oracle(schedule, -1.5, 1e-9), latents, schedule, generator=seeded(), t=t)
+    zeros = diffusion_loss(lambda noisy, t: torch.zeros_like(noisy), latents, schedule, generator=seeded(), t=t)
     assert right["loss"] < 1e-6 and (wrong["mse"] > 0.01).all() and wrong["loss"] > 1
-    signal = alphas_cumprod(noise)[t].float()  # the target is the noise, or sqrt(signal) noise - sqrt(1 - signal) 1.5
-    power = torch.ones(32) if noise.prediction == "epsilon" else signal + (1 - signal) * 1.5**2
+    signal = alphas_cumprod(schedule)[
+        t
+    ].float()  # the target is the noise, or sqrt(signal) noise - sqrt(1 - signal) 1.5
+    power = torch.ones(32) if schedule.prediction == "epsilon" else signal + (1 - signal) * 1.5**2
     assert zeros["mse"].shape == (32,) and torch.allclose(zeros["mse"], power, rtol=0.35)
     assert zeros["loss"].item() == pytest.approx(power.mean().item(), rel=0.05)
 
@@ -121,8 +123,8 @@ def test_timesteps_cover_the_range_evenly():
 def test_min_snr_weights_have_the_form_of_the_prediction():
     t = torch.tensor([0, 500, 999])
     assert loss_weights(t, NoiseSchedule()).tolist() == [1, 1, 1]
-    kept = alphas_cumprod(NoiseSchedule())[t]
-    snr = kept / (1 - kept)
+    alphas = alphas_cumprod(NoiseSchedule())[t]
+    snr = alphas / (1 - alphas)
     epsilon = loss_weights(t, NoiseSchedule(snr_gamma=5.0))
     assert torch.allclose(epsilon.double(), snr.clamp(max=5) / snr, atol=1e-6)
     v = loss_weights(t, NoiseSchedule(snr_gamma=5.0, prediction="v_prediction"))
@@ -130,12 +132,12 @@ def test_min_snr_weights_have_the_form_of_the_prediction():
 
 
 def test_use_of_video_is_zero_if_it_is_not_used_and_positive_if_it_is():
-    noise = NoiseSchedule(prediction="v_prediction")
+    schedule = NoiseSchedule(prediction="v_prediction")
     latents = torch.full((4, 2, 2, 8), 1.5)
-    right, wrong = oracle(noise, 1.5, 0.1), oracle(noise, -1.5, 0.1)
-    assert use_of_video(right, right, latents, noise) == 0.0
-    assert use_of_video(right, wrong, latents, noise) > 0.5
-    assert use_of_video(right, wrong, latents, noise) == use_of_video(right, wrong, latents, noise)
+    right, wrong = oracle(schedule, 1.5, 0.1), oracle(schedule, -1.5, 0.1)
+    assert use_of_video(right, right, latents, schedule) == 0.0
+    assert use_of_video(right, wrong, latents, schedule) > 0.5
+    assert use_of_video(right, wrong, latents, schedule) == use_of_video(right, wrong, latents, schedule)
 
 
 @pytest.mark.parametrize(
@@ -149,10 +151,10 @@ def test_unknown_words_are_refused(wrong: dict):
 # --- sampling -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", KINDS)
-def test_samples_of_the_best_model_are_distributed_as_the_data(noise: NoiseSchedule):
+@pytest.mark.parametrize("schedule", KINDS)
+def test_samples_of_the_best_model_are_distributed_as_the_data(schedule: NoiseSchedule):
     # a mean much further off would show that the last timestep still holds 0.5 % of the signal
-    made = sample(oracle(noise, 0.6, 0.5), (4, 16, 16), noise, [seeded(0), seeded(1)], steps=30)
+    made = sample(oracle(schedule, 0.6, 0.5), (4, 16, 16), schedule, [seeded(0), seeded(1)], steps=30)
     assert made.mean().item() == pytest.approx(0.6, abs=0.05)
     assert made.std().item() == pytest.approx(0.5, abs=0.08)
 
@@ -173,13 +175,13 @@ def test_progress_counts_the_steps():
 
 def test_dpm_solver_is_that_of_action2sound():
     """Its own DPM-Solver++ 2M, "time_uniform": 25 steps of continuous time down to that of the first timestep."""
-    noise = NoiseSchedule(sampler="dpm++", spacing="linspace", steps=25)
-    denoise = oracle(noise, 0.6, 0.5)
-    made = sample(denoise, (4, 8, 8), noise, [seeded()])
+    schedule = NoiseSchedule(sampler="dpm++", spacing="linspace", steps=25)
+    denoise = oracle(schedule, 0.6, 0.5)
+    made = sample(denoise, (4, 8, 8), schedule, [seeded()])
     x = torch.randn(4, 8, 8, generator=seeded())[None].double()
-    kept, last = alphas_cumprod(noise), None
+    alphas, last = alphas_cumprod(schedule), None
     for a, b in pairwise(torch.linspace(999, 0, 26).round().long()):
-        t, s = kept[a], kept[b]
+        t, s = alphas[a], alphas[b]
         lam_a, lam_b = 0.5 * torch.log(t / (1 - t)), 0.5 * torch.log(s / (1 - s))
         clean = (x - (1 - t).sqrt() * denoise(x.float(), a[None]).double()) / t.sqrt()
         direction = clean
@@ -189,7 +191,7 @@ def test_dpm_solver_is_that_of_action2sound():
         x = ((1 - s) / (1 - t)).sqrt() * x - s.sqrt() * torch.expm1(lam_a - lam_b) * direction
         last = (lam_a, clean)
     assert torch.allclose(made.double(), x, atol=1e-3)
-    other = sample(denoise, (4, 8, 8), replace(noise, final="zero"), [seeded()])
+    other = sample(denoise, (4, 8, 8), replace(schedule, final="zero"), [seeded()])
     assert (other - made).abs().max() > 5 * (made - x).abs().max()
 
 
@@ -267,17 +269,17 @@ def test_weights_of_windows_add_up_to_one():
 
 def test_windows_of_steady_content_leave_no_seam():
     """A window's level may differ from its neighbour's; the whole has no step where they meet."""
-    noise = KINDS[1]
+    schedule = KINDS[1]
     level = {0: 1.0, 12: 1.6, 24: 0.7, 36: 1.3}
 
     def model(noisy, t, conditions):
-        return oracle(noise, float(conditions["level"][0]), 0.3)(noisy, t)
+        return oracle(schedule, float(conditions["level"][0]), 0.3)(noisy, t)
 
     def conditions(start, stop):
         return {"level": torch.tensor([level[start]])}, None
 
     made = sample_long(
-        model, conditions, (8, 16, 52), noise, [seeded()], guidance=1.0, context=16, overlap=4, align=4, steps=20
+        model, conditions, (8, 16, 52), schedule, [seeded()], guidance=1.0, context=16, overlap=4, align=4, steps=20
     )  # fmt: skip
     columns = made.mean(dim=(0, 1, 2))
     change = columns.diff().abs()
@@ -287,14 +289,14 @@ def test_windows_of_steady_content_leave_no_seam():
 
 
 def test_a_long_latent_of_one_kind_equals_the_whole():
-    noise = KINDS[1]
+    schedule = KINDS[1]
 
     def model(noisy, t, conditions):
-        return oracle(noise, 1.0, 0.5)(noisy, t)
+        return oracle(schedule, 1.0, 0.5)(noisy, t)
 
     how = {"guidance": 1.0, "overlap": 4, "align": 4, "steps": 5}
-    parts = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), noise, [seeded()], context=16, **how)
-    whole = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), noise, [seeded()], context=64, **how)
+    parts = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), schedule, [seeded()], context=16, **how)
+    whole = sample_long(model, lambda a, b: ({}, None), (2, 3, 52), schedule, [seeded()], context=64, **how)
     assert torch.allclose(parts, whole, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""What all systems share: parts, batches, seeds, options, bars and round trips; weights that say what they are."""
+"""What all systems share: parts, batches, seeds, options, bars and round trips."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from vaura_parts import fake_system
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.files import whole, write_text
-from v2a_nb.hub import fields_of, open_weights, parts_of, save_weights
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.base import Coded, System, check_fit, evaluating, part_of, seeded
-from v2a_nb.systems.egosonics.model import EgoSonicsConfig
 from v2a_nb.systems.egosonics.system import EgoSonics
 from v2a_nb.systems.vaura.system import VAura
 
@@ -184,35 +182,6 @@ def test_parts_that_do_not_fit():
     check_fit({"channels": (3, 3)}, "hiss")
     with pytest.raises(WeightsError, match="the parts do not fit: 4 channels, and hiss wants 3"):
         check_fit({"rate": (1, 1), "channels": (4, 3)}, "hiss")
-
-
-# --- weights ------------------------------------------------------------------------------------------
-
-
-def test_weights_say_what_they_are(tmp_path):
-    folder = save_weights(tmp_path / "w", {"x": torch.zeros(1)}, {"kind": "hiss", "widths": [4, 8], "steps": 7})
-    path, config = open_weights(folder, "hiss", "a Hiss")
-    assert path == folder and config["steps"] == 7
-    assert fields_of(EgoSonicsConfig, config) == {"widths": (4, 8)}  # the card's steps are no field of it
-    with pytest.raises(WeightsError, match=r"holds 'hiss' weights, not V-AURA"):
-        open_weights(folder, "vaura", "V-AURA")
-    for text, message in (("{", "cannot be read"), ("[1]", "holds None weights, not a Hiss"), ("\xff", "cannot be")):
-        (folder / "config.json").write_text(text, encoding="latin-1")
-        with pytest.raises(WeightsError, match=message):
-            open_weights(folder, "hiss", "a Hiss")
-    with pytest.raises(WeightsError, match="no config"):
-        open_weights(tmp_path, "hiss", "a Hiss")
-
-
-def test_parts_lie_below_or_elsewhere(tmp_path):
-    (tmp_path / "w" / "vision").mkdir(parents=True)
-    (tmp_path / "eyes").mkdir()
-    here = tmp_path / "w"
-    assert parts_of(here, {}, "vision", "codec") == {"vision": here / "vision", "codec": "codec"}
-    told = {"parts": {"codec": "someone/dac", "vision": "../eyes", "extra": "vision"}}
-    assert parts_of(here, told, "vision", "codec") == {
-        "vision": here / "../eyes", "codec": "someone/dac", "extra": here / "vision",
-    }  # fmt: skip
 
 
 # --- files --------------------------------------------------------------------------------------------

@@ -1,107 +1,222 @@
-"""Recipes by name, and what they share: beginning a run, work on all cores, cards, exit statuses."""
+"""Recipes: one runner for all of them; what a run was started with, resuming, ablations, and the command."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
+from feature_parts import Levels
+from torch import nn
 from worker_parts import note
 
 from v2a_nb import parallel
 from v2a_nb.cli import main
-from v2a_nb.data import clip_features as takes
-from v2a_nb.errors import UsageError, V2AError, WeightsError
-from v2a_nb.metrics.summarization import train as summarization
-from v2a_nb.metrics.vaas import train as vaas
-from v2a_nb.training import recipe as common
+from v2a_nb.data.dataset import Cut, cut_clips
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.files import write_text
+from v2a_nb.training import recipe as module
+from v2a_nb.training import registry
+from v2a_nb.training.loop import OptimConfig, fit
+from v2a_nb.training.recipe import Recipe, Stage, TrainConfig, check_same_run, rounded, run_recipe, scaling
 from v2a_nb.training.registry import RECIPES, train
 
 
-@pytest.fixture
-def called(monkeypatch):
-    """What the two recipes that read takes were called with; nothing is trained."""
-    calls = {}
+@dataclass(frozen=True)
+class ToyConfig(TrainConfig):
+    steps: int = scaling(40)
+    clips: int = scaling(20, least=2)
+    first_steps: int = scaling(20)
+    rate: float = 0.05
+    squared: bool = True
+    label: str = "toy"
 
-    def stand_in(name):
-        def trained(out, **how):
-            calls[name] = {"out": out, **how}
-            return Path(out) / "weights"
 
+class Mean(nn.Module):
+    """Learns the mean level of clips."""
+
+    def __init__(self):
+        super().__init__()
+        self.guess = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch):
+        return {"loss": (self.guess - batch["level"]).square().mean()}
+
+    def save_pretrained(self, folder, **card):
+        write_text(Path(folder) / "config.json", json.dumps({"guess": float(self.guess.detach()), **card}))
+        return Path(folder)
+
+
+class Toy(Recipe):
+    name, template = "toy", None
+    TrainConfig = ToyConfig
+    source = "strike:seed=3"
+    ablations: ClassVar = {"slow": {"rate": 0.001}}
+
+    def settings(self):
+        return {"network": [1]}
+
+    def features(self, recordings, store):
+        cut = Cut(1.0, per_recording=2, recordings=self.config.clips // 2)
+        return store.compute(cut_clips(recordings, cut), recordings, Levels())
+
+    def stages(self, features, store, out):
+        rate = self.ablations.get(self.ablation, {}).get("rate", self.config.rate)
+
+        def batch_of(number):
+            rows = np.random.default_rng(number).integers(0, len(features), 4)
+            return {"level": torch.from_numpy(features["level"][rows])}
+
+        optim = OptimConfig(self.config.first_steps, lr=self.config.rate, warmup=1, weight_decay=0.0, save_every=5)
+        trained = yield Stage("first", Mean(), batch_of, optim)
+        start = float(trained.guess.detach())
+        trained = yield Stage("", trained, batch_of, replace(optim, steps=self.config.steps, lr=rate, seed=self.seed))
+        self.moved = abs(float(trained.guess.detach()) - start)
         return trained
 
-    monkeypatch.setattr(vaas, "train_vaas", stand_in("vaas"))
-    monkeypatch.setattr(summarization, "train_summary", stand_in("summary"))
-    return calls
+    def card(self, model):
+        return {"moved": round(self.moved, 6)}
 
 
-@pytest.mark.parametrize(("name", "usual"), [("vaas", vaas.STEPS), ("summary", summarization.STEPS)])
-def test_the_command_runs_the_recipes_of_the_metrics(called, tmp_path, capsys, name, usual):
-    out, data = tmp_path / "run", tmp_path / "takes"
-    words = ["train", name, "--out", str(out), "--data", str(data), "--steps", str(usual // 10), "--seed", "3"]
-    assert main([*words, "--resume"]) == 0
-    assert called == {
-        name: {
-            "out": out, "takes": str(data), "steps": usual // 10, "seed": 3, "resume": True,
-            "recordings": takes.RECORDINGS // 10, "held_out": takes.HELD_OUT // 10,
-        }
-    }  # fmt: skip
-    assert capsys.readouterr().out.strip() == str(out / "weights")
-    train(name, out=out)
-    whole = {"steps": usual, "recordings": takes.RECORDINGS, "held_out": takes.HELD_OUT}
-    assert called[name] == {"out": out, "takes": None, "seed": 0, "resume": False, **whole}
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setitem(RECIPES, "toy", ("a toy", "the mean level of clips"))
+    monkeypatch.setattr(registry, "recipe_class", lambda name: Toy)
 
 
-@pytest.mark.parametrize("name", ["vaas", "summary"])
-def test_a_run_is_never_overwritten(tmp_path, capsys, name):
-    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
-    assert main(["train", name, "--out", str(tmp_path)]) == 1
-    assert "--resume" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+def test_a_recipe_runs_from_features_to_weights_with_their_card(tmp_path, capsys):
+    weights = run_recipe(Toy(ToyConfig(), seed=2), tmp_path)
+    assert weights == tmp_path / "weights"
+    card = json.loads((weights / "config.json").read_text())
+    assert 0.0001 < card["guess"] < 0.5 and card["moved"] >= 0
+    assert (card["preset"], card["source"], card["steps"], card["seed"]) == ("tiny", "strike:seed=3", 40, 2)
+    assert card["train_config"]["first_steps"] == 20 and card["versions"]["numpy"] == np.__version__
+    assert {p.name for p in tmp_path.iterdir()} >= {"run.json", "features", "first", "log.jsonl", "state", "weights"}
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["features", "first", "toy"]
 
 
-def test_fewer_steps_read_fewer_whole_files_of_takes():
-    for share in (0.001, 0.03, 0.25, 0.5, 1.0):
-        made = takes.scaled(max(1, int(1500 * share)), 1500)
-        assert made["recordings"] % takes.PART == 0 and 2 <= made["held_out"] < made["recordings"]
-        assert made["recordings"] == pytest.approx(takes.RECORDINGS * share, abs=takes.PART)
-    assert takes.scaled(9000, 1500) == {"steps": 9000, "recordings": takes.RECORDINGS, "held_out": takes.HELD_OUT}
+class Killed(Exception):
+    """The process was ended."""
 
 
-def test_all_recipes_are_named_where_one_is_not_there(tmp_path, capsys):
-    assert main(["train", "nothing", "--out", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    told = capsys.readouterr().out
-    for name in RECIPES:
-        assert name in said and name in told
+@pytest.mark.parametrize("stage", ["first", ""])
+@pytest.mark.parametrize("how", [{}, {"accumulation": 2}, {"ema_decay": 0.9}])
+def test_a_run_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypatch, stage, how):
+    config = replace(ToyConfig(), **how)
+    whole = run_recipe(Toy(config), tmp_path / "whole", cache=tmp_path / "cache")
 
+    def fit_until_killed(module, batch_of, optim, out, **rest):
+        if Path(out) == tmp_path / "run" / stage:
+            fit(module, batch_of, optim, out, until=10, **rest)
+            raise Killed
+        return fit(module, batch_of, optim, out, **rest)
 
-# --- shared -----------------------------------------------------------------------------------------------
-
-
-def test_a_run_begins_where_there_is_none(tmp_path):
-    assert common.init_run(str(tmp_path / "new")) == tmp_path / "new"
-    (tmp_path / "log.jsonl").write_text("")
+    monkeypatch.setattr(module, "fit", fit_until_killed)
+    with pytest.raises(Killed):
+        run_recipe(Toy(config), tmp_path / "run", cache=tmp_path / "cache")
+    monkeypatch.setattr(module, "fit", fit)
     with pytest.raises(V2AError, match="--resume"):
-        common.init_run(tmp_path)
-    assert common.init_run(tmp_path, resume=True) == tmp_path
+        run_recipe(Toy(config), tmp_path / "run", cache=tmp_path / "cache")
+    made = run_recipe(Toy(config), tmp_path / "run", cache=tmp_path / "cache", resume=True)
+    assert (made / "config.json").read_text() == (whole / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config": ToyConfig(steps=41)}, "config.steps"),
+        ({"config": ToyConfig(rate=0.1, label="x")}, "config.label, config.rate"),
+        ({"seed": 1}, "seed"),
+    ],
+)
+def test_a_run_is_resumed_with_its_own_settings_only(tmp_path, changed, said):
+    run_recipe(Toy(ToyConfig()), tmp_path)
+    before = (tmp_path / "run.json").read_text()
+    with pytest.raises(V2AError, match=rf"holds a run with another {said};"):
+        run_recipe(Toy(**{"config": ToyConfig(), **changed}), tmp_path, resume=True)
+    with pytest.raises(V2AError, match="another source"):
+        run_recipe(Toy(ToyConfig()), tmp_path, source="strike:seed=4", resume=True)
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_an_ablation_trains_the_last_stage_anew_and_leaves_the_rest(tmp_path):
+    run_recipe(Toy(ToyConfig()), tmp_path)
+    kept = {p: p.stat().st_mtime_ns for p in [tmp_path / "state/state.pt", tmp_path / "weights/config.json"]}
+    first = (tmp_path / "first/log.jsonl").read_text()
+    weights = run_recipe(Toy(ToyConfig(steps=10), ablation="slow"), tmp_path)
+    assert weights == tmp_path / "ablations" / "slow" / "weights"
+    assert json.loads((weights / "config.json").read_text())["ablation"] == "slow"
+    assert all(p.stat().st_mtime_ns == time for p, time in kept.items())
+    assert (tmp_path / "first/log.jsonl").read_text() == first
+    with pytest.raises(UsageError, match=r"no ablation 'odd'; there are slow"):
+        Toy(ablation="odd")
+
+
+def test_settings_reach_the_recipe_and_wrong_ones_are_refused(toy, tmp_path, capsys):
+    words = ["train", "toy", "--steps", "8", "--out", str(tmp_path / "run"), "--seed", "5"]
+    assert main([*words, "--set", "rate=1", "--set", "squared=false", "--set", "label=mine"]) == 0
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    config = run["config"]
+    assert (config["steps"], config["clips"], config["first_steps"]) == (8, 4, 4) and run["seed"] == 5
+    assert config["rate"] == 1.0 and config["squared"] is False and config["label"] == "mine"
+    capsys.readouterr()
+    refused = {
+        "odd=1": "no setting 'odd'", "clips=many": "a number, true or false", "clips=1.5": "int is needed",
+        "clips=0": "at least 1", "ema_decay=1": "ema_decay",
+    }  # fmt: skip
+    for setting, said in refused.items():
+        assert main(["train", "toy", "--out", str(tmp_path / "other"), "--set", setting]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_there_is_no_recipe_for_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no recipe"):
+        train("nothing", out=tmp_path)
+    with pytest.raises(UsageError, match="preset"):
+        train("vaura", preset="paper", out=tmp_path)
+    with pytest.raises(UsageError, match="at least one step"):
+        train("vaura", steps=0, out=tmp_path)
+    with pytest.raises(UsageError, match="is none of"):
+        train("vaura", data="strike:size=3", out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_in_the_registry_is_there(name):
+    kind = registry.recipe_class(name)
+    recipe = kind(kind.TrainConfig().scaled(0.0))
+    assert kind.name == name and json.loads(json.dumps(recipe.settings())) is not None
+    assert recipe.config.steps >= 1
+
+
+def test_all_recipes_are_named_in_the_help_and_where_one_is_not_there(capsys):
+    for words in (["train", "nothing"], ["train", "--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        said = "".join(capsys.readouterr())
+        assert all(name in said for name in RECIPES)
 
 
 def test_a_run_of_other_settings_is_not_taken_for_this_one(tmp_path):
-    path, told = tmp_path / "run" / "run.json", {"seed": 0, "steps": 5, "sizes": (1, 2)}
-    common.check_same_run(path, told)
-    common.check_same_run(path, told)  # JSON has no tuples; they are the same all the same
+    path, settings = tmp_path / "run" / "run.json", {"seed": 0, "steps": 5, "sizes": (1, 2), "config": {"a": 1}}
+    check_same_run(path, settings)
+    check_same_run(path, settings)  # JSON has no tuples; they are the same all the same
     before = path.read_text()
-    with pytest.raises(V2AError, match=r"another seed, steps; give what it was made with"):
-        common.check_same_run(path, {**told, "seed": 1, "steps": 6})
+    with pytest.raises(V2AError, match=r"another config.a, seed, steps; give what it was started with"):
+        check_same_run(path, {**settings, "seed": 1, "steps": 6, "config": {"a": 2}})
     with pytest.raises(V2AError, match="another more"):
-        common.check_same_run(path, {**told, "more": 1})
-    common.check_same_run(path, {**told, "steps": 6}, ("steps",))
+        check_same_run(path, {**settings, "more": 1})
+    check_same_run(path, {**settings, "steps": 6}, ("steps",))
     assert path.read_text() == before
+    path.write_text("{")
+    with pytest.raises(V2AError, match="is damaged"):
+        check_same_run(path, settings)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -114,26 +229,6 @@ def test_work_is_done_in_as_many_processes_as_asked_for(tmp_path, workers):
     assert 1 <= parallel.cores() <= (os.cpu_count() or 1)
 
 
-def test_cards_say_what_made_them(tmp_path):
-    card = common.card_of(data_seed=5, steps=7, seed=0, preset="tiny")
-    assert (card["data"], card["data_seed"], card["steps"], card["seed"]) == ("Strike World", 5, 7, 0)
-    assert card["preset"] == "tiny" and card["versions"]["numpy"] == np.__version__ and card["versions"]["torch"]
-    told = common.rounded({"a": 0.123456, "b": [{"c": 1.00004, "n": 3}], "d": "word"})
-    assert told == {"a": 0.1235, "b": [{"c": 1.0, "n": 3}], "d": "word"}
-    assert json.loads(json.dumps(card)) == card
-    assert common.write_readme(tmp_path, "# words\n").read_text() == "# words\n"
-
-
-@pytest.mark.parametrize(
-    ("error", "status"), [(None, 0), (WeightsError("none there"), 1), (V2AError("no"), 1), (UsageError("what"), 2)]
-)
-def test_exit_statuses_are_those_of_the_commands(error, status, capsys):
-    def command():
-        if error:
-            raise error
-        return Path("made")
-
-    said = []
-    assert common.run(command, said.append) == status
-    assert said == ([] if error else ["made"])
-    assert capsys.readouterr().err == (f"v2a-nb: {error}\n" if error else "")
+def test_numbers_are_rounded_at_any_depth():
+    values = {"a": 0.123456, "b": [{"c": 1.00004, "n": 3}], "d": "word"}
+    assert rounded(values) == {"a": 0.1235, "b": [{"c": 1.0, "n": 3}], "d": "word"}

@@ -187,7 +187,7 @@ def test_wrong_things_are_refused_by_name(tmp_path):
         browse([])
     with pytest.raises(UsageError, match="a int is no clip"):
         browse([3])
-    with pytest.raises(UsageError, match="not a int"):
+    with pytest.raises(UsageError, match="a world, a list of clips or a folder, not int"):
         browse(3)
 
 

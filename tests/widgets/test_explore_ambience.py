@@ -121,9 +121,9 @@ def test_the_panel_makes_any_other_level(clip):
         ({"levels": []}, "at least one choice"),
         ({"levels": range(-60, -20)}, "40 levels are too many"),
         ({"seed": -1}, "seed -1"),
-        ({"clip": "a.mp4"}, "needs a Clip, not a str"),
-        ({"condition": np.zeros(4)}, "needs a Sound, not a ndarray"),
-        ({"system": object()}, "object is told no ambience"),
+        ({"clip": "a.mp4"}, "clip must be a Clip"),
+        ({"condition": np.zeros(4)}, "condition must be a Sound"),
+        ({"system": object()}, "system object takes no ambience"),
         ({"truth": [{"kind": "strike"}]}, "time_s"),
     ],
 )

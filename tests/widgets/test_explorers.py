@@ -217,7 +217,7 @@ def test_settings_that_cannot_be_meant_are_one_clear_line(settings, words):
 
 @pytest.mark.parametrize("explore", [explore_spectrogram, lambda s: explore_codec(s, Steps())])
 def test_what_is_no_sound_is_refused(explore):
-    with pytest.raises(UsageError, match="needs a Sound, not a ndarray"):
+    with pytest.raises(UsageError, match="sound must be a Sound"):
         explore(np.zeros(RATE))
     with pytest.raises(UsageError, match="empty"):
         explore(Sound(np.zeros((1, 0)), RATE))
@@ -313,8 +313,8 @@ def test_player_has_the_chosen_sounds_and_the_clips_own(clip):
         ({"chosen": [2.0]}, "pairs (guidance, seed)"),
         ({"truth": [{"kind": "strike"}]}, "time_s"),
         ({"steps": 3}, "beats has no steps"),
-        ({"system": object()}, "needs a system, not a object"),
-        ({"clip": "a.mp4"}, "needs a Clip, not a str"),
+        ({"system": object()}, "system must be what v2a.load returns"),
+        ({"clip": "a.mp4"}, "clip must be a Clip"),
     ],
 )
 def test_guidance_refuses_what_cannot_be_meant(clip, change, words):

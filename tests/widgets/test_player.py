@@ -20,7 +20,7 @@ from player_parts import EVENTS, HOSTILE, clip_of, tone
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.widgets import player
-from v2a_nb.widgets.player import Player, compare, play, sound_html
+from v2a_nb.widgets.player import compare, play, sound_html
 
 
 def test_ladder_from_picture_to_controls_to_script():
@@ -87,8 +87,8 @@ def test_a_clip_without_sound_and_one_of_a_single_frame():
 def test_wrong_things_are_refused_by_name():
     with pytest.raises(UsageError, match=r"'a' is a ndarray, not a Sound or \(samples, sample_rate\)"):
         compare(clip_of(), {"a": np.zeros(100)})
-    with pytest.raises(UsageError, match="needs a Clip, not a str"):
-        Player("video.mp4", {})
+    with pytest.raises(UsageError, match="clip must be a Clip"):
+        play("video.mp4")
     for bad in ({"kind": "strike"}, {"time_s": "soon"}, {"time_s": float("nan")}):
         with pytest.raises(UsageError, match="event"):
             play(clip_of(), tone(), events=[bad])

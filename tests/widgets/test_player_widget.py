@@ -98,7 +98,7 @@ def test_nothing_that_ipywidgets_7_lacks():
     tree = ast.parse(Path(widget.__file__).read_text(encoding="utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not any(module.startswith("ipywidgets") for module in modules)
-    assert modules - {"__future__", "pathlib"} == {"traitlets", "v2a_nb.errors", "v2a_nb.widgets.player"}
+    assert modules - {"__future__", "pathlib"} == {"traitlets", "v2a_nb.errors"}
     own = {name for name in vars(PlayerWidget) if not name.startswith("__")}
     assert not own & {"tooltip", "tabbable", "layout", "comm", "close", "open", "send"}, "names that 7 and 8 use apart"
 

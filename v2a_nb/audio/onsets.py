@@ -2,8 +2,8 @@
 
 The detector takes the mean rise of a log-mel spectrogram over 10 ms and an absolute threshold. Absolute,
 because normalising a clip's rises to their own maximum finds a dozen onsets in steady noise. The
-threshold and the latency were calibrated on Strike World's true sounds (``benchmarks/truth.py`` prints
-the ceiling).
+threshold and the latency were calibrated on Strike World's true sounds, whose scores in ``docs/results.md`` are the
+ceiling.
 """
 
 from __future__ import annotations

@@ -1,250 +1,219 @@
-"""ClipFeatures: what VAAS and video summarization are trained on, rendered from Strike World and read once.
+"""Clip features: what the learned metrics and the audio-visual embedding are trained on.
 
-A **take** is a clip of pictures, read by the frozen encoder, with its sound and two more seconds of sound on
-either side, so that a shift brings in what was really heard there, and its narration.
+A clip lasts 2.56 s. Its features are the embeddings that the frozen video encoder gives of its pictures, the log-mel of
+its sound with two more seconds on either side, so that a shifted sound holds what is really to be heard there, and the
+latents that the codec gives of its sound.
 """
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from v2a_nb.audio.onsets import log_mel
-from v2a_nb.clip import Clip
+from v2a_nb.audio.onsets import FLOOR, log_mel
+from v2a_nb.data.dataset import Cut, cut_clips
+from v2a_nb.data.features import Extractor, Features, FeatureStore
+from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.files import whole
-from v2a_nb.hub import SHIPPED, tag_of
+from v2a_nb.hub import find_weights, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
-from v2a_nb.parallel import parallel_map
-from v2a_nb.world import sound as world_sound
-from v2a_nb.world.narration import narrate
-from v2a_nb.world.picture import frames
-from v2a_nb.world.recording import draw
 
 TRAIN_SEED = 6000
-"""A world that the encoder was not trained on: on its own training clips it is surer than it should be."""
-SECONDS, MARGIN_S, RATE, FPS = 2.56, 2.0, 16000, 25.0
-PART = 20
-"""Recordings in one file of takes."""
-STEP_S = 0.005
-"""Shifts are multiples of a column of the log-mel."""
-SHIPPED_ENCODER = SHIPPED / "vaura" / "vision"
+"""Of a world that the video encoder was not trained on: on its own training clips it is surer than it should be."""
 RECORDINGS, HELD_OUT = 2000, 200
-"""Of a recipe, the held-out ones among them."""
+"""Recordings of that world that the shipped metrics used; they were not trained on the last ``HELD_OUT`` of them."""
+SECONDS, MARGIN_S, SAMPLE_RATE, FPS = 2.56, 2.0, 16000, 25.0
+COLUMN_S = 0.005
+"""Seconds of a column of the log-mel; shifts are multiples of it."""
+EMBEDDING_S = 0.02
+"""Seconds of a video embedding."""
 
 
 @dataclass(frozen=True)
-class ClipFeatures:
-    """Many takes as arrays; row i of each belongs to take i.
+class ClipFeatureExtractor(Extractor):
+    """Computes the features of clips one by one.
+
+    ``video`` float16 [n, 128, 384] are embeddings of the pictures, ``log_mel`` float16 [n, 40, 1312] has the margins
+    on both sides, ``latents`` float16 [n, 32, 128] are the codec's.
 
     Attributes:
-        vectors: frame vectors, float16 [N, 128, 384].
-        mels: log-mel with the margins, float16 [N, 40, 1312].
-        latents: the codec's latents of the clip's sound, float16 [N, 32, 128].
-        narrations: one line each.
-        recordings: int64 [N]; takes of one recording share its number.
-        starts: float64 [N], where in the recording each clip begins, seconds.
+        encoder, codec: folders or names of weights.
+        encoder_tag, codec_tag: their tags, which the values hang on.
     """
 
-    vectors: np.ndarray
-    mels: np.ndarray
-    latents: np.ndarray
-    narrations: np.ndarray
-    recordings: np.ndarray
-    starts: np.ndarray
+    encoder: str
+    codec: str
+    encoder_tag: str
+    codec_tag: str
+    name: ClassVar[str] = "clip-features"
 
-    def __len__(self) -> int:
-        return len(self.recordings)
+    @classmethod
+    def of(cls, encoder: str | Path, codec: str | Path) -> Self:
+        """The extractor with these weights; see :func:`load_encoder`."""
+        tags = tag_of(load_encoder(encoder), "vision"), tag_of(TinyCodec.from_pretrained(codec), "codec")
+        return cls(str(encoder), str(codec), *tags)
 
-    @property
-    def margin(self) -> int:
-        """Columns of log-mel on either side of the clip."""
-        return (self.mels.shape[2] - 4 * self.vectors.shape[1]) // 2
+    def revision(self) -> dict:
+        return {"encoder": self.encoder_tag, "codec": self.codec_tag, "seconds": SECONDS, "margin_s": MARGIN_S}
 
-    def heard(self, which: int, shift_s: float = 0.0) -> np.ndarray:
-        """Log-mel [40, 512] of take ``which`` with its sound ``shift_s`` late.
-
-        Raises:
-            UsageError: the shift goes over the margin.
-        """
-        first = self.margin - round(shift_s / STEP_S)
-        n = self.mels.shape[2] - 2 * self.margin
-        if not 0 <= first <= 2 * self.margin:
-            raise UsageError(f"a shift of {shift_s} s goes over the margin of {self.margin * STEP_S} s")
-        return self.mels[which, :, first : first + n]
-
-    def split(self, held_out: int) -> tuple[ClipFeatures, ClipFeatures]:
-        """Training and held-out takes: the last ``held_out`` recordings are kept apart, whole.
-
-        Raises:
-            UsageError: nothing would be left to train on.
-        """
-        last = last_of(self.recordings, held_out)
-        return self.where(~last), self.where(last)
-
-    def where(self, chosen: np.ndarray) -> ClipFeatures:
-        """Some of the takes: a mask bool [N], or rows int64 [n]."""
-        return ClipFeatures(*(getattr(self, f)[chosen] for f in FIELDS))
+    def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
+        encoder, codec = _networks(self)
+        wave, n, margin = recording.wave(SAMPLE_RATE), round(SECONDS * SAMPLE_RATE), round(MARGIN_S * SAMPLE_RATE)
+        times = np.arange(round(SECONDS * FPS)) / FPS
+        parts: dict[str, list[np.ndarray]] = {"video": [], "log_mel": [], "latents": []}
+        for start in starts:
+            pictures = recording.frames(start / SAMPLE_RATE, times, encoder.config.size, FPS)
+            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 255
+            around = wave[start - margin : start + n + margin]
+            sound = torch.from_numpy(around[None, margin : margin + n].astype(np.float32))
+            parts["video"].append(encoder(pixels)[0].half().numpy())
+            parts["log_mel"].append(log_mel(around)[:, :-1].astype(np.float16))
+            parts["latents"].append(codec.latents(sound)[0].half().numpy())
+        return {name: np.stack(arrays) for name, arrays in parts.items()}
 
 
-def last_of(recordings: np.ndarray, held_out: int) -> np.ndarray:
-    """Which rows are of the last ``held_out`` recordings, bool [N].
+def load_encoder(name: str | Path) -> StrikeVision:
+    """The frozen video encoder.
+
+    Args:
+        name: its weights, or those of a V-AURA, which hold it in ``vision``: a shipped name, a folder, or a Hub id.
 
     Raises:
-        UsageError: none would be held out, or nothing would be left to train on.
+        WeightsError: there are no such weights.
     """
-    names = np.unique(recordings)
-    if not 0 < held_out < len(names):
-        raise UsageError(f"{held_out} of {len(names)} recordings cannot be held out")
-    return np.isin(recordings, names[len(names) - held_out :])
+    folder = find_weights(str(name))
+    return StrikeVision.from_pretrained(folder / "vision" if (folder / "vision").is_dir() else folder)
 
 
-FIELDS = tuple(ClipFeatures.__dataclass_fields__)
+@lru_cache(maxsize=1)
+def _networks(extractor: ClipFeatureExtractor) -> tuple[StrikeVision, TinyCodec]:
+    """Encoder and codec, loaded once in each process."""
+    return load_encoder(extractor.encoder), TinyCodec.from_pretrained(extractor.codec)
+
+
+@dataclass(frozen=True)
+class ClipFeatures(Features):
+    """Clip features as batches are made of them: row i of everything is clip i."""
+
+    @classmethod
+    def of(cls, features: Features) -> Self:
+        """A view of features that :class:`ClipFeatureExtractor` computed."""
+        return cls(features.table, features.recordings, features.arrays, features.key)
+
+    @property
+    def seconds(self) -> float:
+        """Of a clip."""
+        return self["video"].shape[1] * EMBEDDING_S
+
+    @property
+    def margin_s(self) -> float:
+        """Seconds of sound on either side of a clip."""
+        return self._margin * COLUMN_S
+
+    @property
+    def _margin(self) -> int:
+        columns = round(EMBEDDING_S / COLUMN_S) * self["video"].shape[1]
+        return (self["log_mel"].shape[2] - columns) // 2
+
+    def video_embeddings(
+        self, rows: Sequence[int] | np.ndarray, start_s: float | np.ndarray = 0.0, seconds: float | None = None
+    ) -> Tensor:
+        """Video embeddings float32 [n, T, 384] of clips, or of parts of them.
+
+        Args:
+            rows: of the clips.
+            start_s: where in the clip the part begins, one for all or one each.
+            seconds: length of the parts; left out, the clip's.
+        """
+        count = round((self.seconds if seconds is None else seconds) / EMBEDDING_S)
+        firsts = np.broadcast_to(np.round(np.asarray(start_s) / EMBEDDING_S).astype(int), len(rows))
+        parts = [self["video"][i][first : first + count] for i, first in zip(rows, firsts, strict=True)]
+        return torch.from_numpy(np.stack(parts).astype(np.float32))
+
+    def log_mels(
+        self, rows: Sequence[int] | np.ndarray, start_s: float | np.ndarray = 0.0, seconds: float | None = None
+    ) -> Tensor:
+        """Log-mels float32 [n, 40, columns] of clips, or of parts of them.
+
+        Args:
+            rows, seconds: as for :meth:`video_embeddings`.
+            start_s: where the part begins, one for all or one each, seconds from the clip's start. A sound that is late
+                by some time is one that is read so much earlier.
+
+        Raises:
+            UsageError: a part that goes over the margins.
+        """
+        seconds = self.seconds if seconds is None else seconds
+        columns = round(seconds / COLUMN_S)
+        firsts = self._margin + np.round(np.broadcast_to(start_s, len(rows)) / COLUMN_S).astype(int)
+        if (firsts < 0).any() or (firsts + columns > self["log_mel"].shape[2]).any():
+            raise UsageError(f"{seconds:.2f} s of sound go over the margin of {self.margin_s:.2f} s")
+        parts = [self["log_mel"][i][:, first : first + columns] for i, first in zip(rows, firsts, strict=True)]
+        return torch.from_numpy(np.stack(parts).astype(np.float32))
+
+    def hold_out(self, held_out: int, of: int) -> tuple[Self, Self]:
+        """Clips to train on, and the clips of the last ``held_out`` recordings.
+
+        Args:
+            held_out: recordings, where there are ``of``; where there are fewer, the same share of them, and at least
+                two.
+
+        Raises:
+            UsageError: fewer than two recordings would be left to train on.
+        """
+        count = len(np.unique(self.recording_ids))
+        held_out = held_out if count >= of else max(2, held_out * count // of)
+        if count < held_out + 2:
+            raise UsageError(
+                f"{count} recordings of {SECONDS + 2 * MARGIN_S:g} s or more: at least {held_out + 2} are needed"
+            )
+        return self.split(held_out)
 
 
 def compute_clip_features(
-    folder: str | Path,
-    encoder: str | Path = SHIPPED_ENCODER,
-    codec: str | Path = "codec",
+    store: FeatureStore,
+    recordings: Recordings,
     *,
-    recordings: int = RECORDINGS,
+    count: int = RECORDINGS,
+    first: int = 0,
     per_recording: int = 2,
-    seed: int = TRAIN_SEED,
-    workers: int | None = None,
+    encoder: str | Path = "vaura",
+    codec: str | Path = "codec",
+    described: bool = False,
 ) -> ClipFeatures:
-    """Render takes and read them with the frozen encoder and codec, once; kept in ``folder``.
-
-    About 0.2 s a take and core. What is there already is not made again, so an interrupted run goes on.
+    """Cut clips and compute their features, about 0.2 s a clip and core, where the store does not have them.
 
     Args:
-        folder: gets ``takes-00000-20.npz`` and so on, :data:`PART` recordings each.
-        encoder, codec: folders of weights, or shipped names.
-        recordings, per_recording: how many, and how many takes of each; they may overlap.
-        seed: of the world.
-        workers: processes; left out, one for each core that may be used.
+        store: keeps them.
+        recordings: that clips are cut out of.
+        count, first: how many recordings, and from which on.
+        per_recording: clips of each; they may overlap.
+        encoder, codec: folders or names of weights, see :func:`load_encoder`.
+        described: only clips with a line of text.
 
     Raises:
-        UsageError: ``folder`` holds takes that were read by other weights, or of another world.
+        UsageError: no recording is long enough, or has a line of text.
+        WeightsError: there are no such weights.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tags = [tag_of(StrikeVision.from_pretrained(encoder), "vision"), tag_of(TinyCodec.from_pretrained(codec), "codec")]
-    told = {"seed": seed, "per_recording": per_recording, "encoder": tags[0], "codec": tags[1]}
-    about = folder / "takes.json"
-    if about.exists() and json.loads(about.read_text()) != told:
-        raise UsageError(f"{folder} holds other takes: {about.read_text().strip()}; give another folder")
-    about.write_text(json.dumps(told) + "\n")
-    parts = _parts(folder, recordings)
-    jobs = [(str(p), str(encoder), str(codec), seed, a, n, per_recording) for p, a, n in parts if not p.exists()]
-    parallel_map(_make_takes, jobs, workers)
-    return load_clip_features(folder, recordings)
+    cut = Cut(
+        SECONDS, per_recording, count, first, stream="takes", margin_s=MARGIN_S, grid=round(COLUMN_S * SAMPLE_RATE)
+    )
+    table = cut_clips(recordings, cut)
+    if described:
+        table = table.select([i for i, text in enumerate(table["text"]) if text])
+        if not len(table):
+            raise UsageError("no clip has a line of text: give csv:FILE with a column text, or strike:seed=N")
+    return ClipFeatures.of(store.compute(table, recordings, ClipFeatureExtractor.of(encoder, codec)))
 
 
-def load_clip_features(folder: str | Path, recordings: int) -> ClipFeatures:
-    """ClipFeatures of the first ``recordings`` recordings that :func:`compute_clip_features` left in ``folder``.
-
-    Raises:
-        UsageError: some are not there.
-    """
-    parts = [path for path, _, _ in _parts(Path(folder), recordings)]
-    missing = [path.name for path in parts if not path.exists()]
-    if missing:
-        raise UsageError(f"{folder} lacks {len(missing)} of {len(parts)} parts, the first is {missing[0]}")
-    loaded = [np.load(path) for path in parts]
-    return ClipFeatures(*(np.concatenate([part[f] for part in loaded]) for f in FIELDS))
-
-
-def clips_of(takes: ClipFeatures, seed: int, size: int = 112) -> list[Clip]:
-    """The takes' pictures again, for a system to dub: silent clips of ``size`` pixels.
-
-    Args:
-        takes: from :func:`compute_clip_features`.
-        seed: of their world.
-        size: pixels; systems scale what they are given.
-    """
-    clips = []
-    for index, start in zip(takes.recordings, takes.starts, strict=True):
-        times = start + np.arange(round(SECONDS * FPS)) / FPS
-        pictures = frames(draw(seed, int(index)), times, size, FPS)
-        clips.append(Clip(pictures, fps=FPS, duration=SECONDS, name=f"r{index:05d}-{int(1000 * start):05d}"))
-    return clips
-
-
-def _parts(folder: Path, recordings: int) -> list[tuple[Path, int, int]]:
-    """Files of twenty recordings each: path, first recording, how many."""
-    starts = range(0, recordings, PART)
-    return [(folder / f"takes-{a:05d}-{min(PART, recordings - a)}.npz", a, min(PART, recordings - a)) for a in starts]
-
-
-@torch.no_grad()
-def _make_takes(job: tuple) -> None:
-    """One part of :func:`compute_clip_features`."""
-    path, encoder_name, codec_name, seed, first, count, per_recording = job
-    torch.set_num_threads(1)
-    encoder, codec = StrikeVision.from_pretrained(encoder_name), TinyCodec.from_pretrained(codec_name)
-    n, margin = round(SECONDS * RATE), round(MARGIN_S * RATE)
-    made: dict[str, list] = {field: [] for field in FIELDS}
-    for index in range(first, first + count):
-        recording = draw(seed, index)
-        mix = world_sound.render(recording, RATE)["mix"]
-        rng = recording.rng("takes")
-        for _ in range(per_recording):
-            # on the grid of the mel's columns, with room for the margins
-            start = 80 * int(rng.integers(margin // 80, (len(mix) - n - margin) // 80))
-            begin = start / RATE
-            pictures = frames(recording, begin + np.arange(round(SECONDS * FPS)) / FPS, encoder.config.size, FPS)
-            pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)[None].float() / 255
-            wave = mix[start - margin : start + n + margin]
-            events = [e for e in recording.events if begin <= e.time_s < begin + SECONDS]
-            clip_wave = torch.from_numpy(wave[None, margin : margin + n].astype(np.float32))
-            made["vectors"].append(encoder(pixels)[0].half().numpy())
-            made["mels"].append(log_mel(wave)[:, :-1].astype(np.float16))
-            made["latents"].append(codec.latents(clip_wave)[0].half().numpy())
-            made["narrations"].append(narrate(recording, events))
-            made["recordings"].append(index)
-            made["starts"].append(begin)
-    with whole(path) as partial, open(partial, "wb") as file:
-        np.savez(file, **{k: np.array(v) for k, v in made.items()})
-
-
-# --- the recipes that read takes ------------------------------------------------------------------------
-
-
-def add_arguments(parser: ArgumentParser, out: str, steps: int) -> None:
-    """What the commands of the recipes that read takes have in common.
-
-    Args:
-        out, steps: the defaults of ``--out`` and ``--steps``.
-    """
-    parser.add_argument("--out", default=out, help="folder for log, state and weights (default: %(default)s)")
-    parser.add_argument("--takes", help="folder of the takes (default: OUT/takes)")
-    parser.add_argument("--recordings", type=int, default=RECORDINGS, help="of the world, held-out ones among them")
-    parser.add_argument("--held-out", type=int, default=HELD_OUT, help="recordings that training never sees")
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--seed", type=int, default=0, help="of initialisation and batches")
-    parser.add_argument("--encoder", default=str(SHIPPED_ENCODER), help="folder of the frozen vision encoder")
-    parser.add_argument("--codec", default="codec", help="name or folder of the codec")
-    parser.add_argument("--resume", action="store_true", help="go on with what --out holds")
-
-
-def told(args: Namespace) -> dict[str, object]:
-    """What :func:`add_arguments` was given, but for the folder, as the recipes take it."""
-    names = ("takes", "recordings", "held_out", "steps", "seed", "encoder", "codec", "resume")
-    return {name: getattr(args, name) for name in names}
-
-
-def scaled(steps: int, usual: int) -> dict[str, int]:
-    """``steps`` and, where they are fewer than usual, fewer recordings in proportion: whole files of them.
-
-    Args:
-        usual: steps of the recipe.
-    """
-    parts = max(1, round(min(1.0, steps / usual) * RECORDINGS / PART))
-    recordings = parts * PART
-    return {"steps": steps, "recordings": recordings, "held_out": max(2, recordings * HELD_OUT // RECORDINGS)}
+def with_gain(log_mels: Tensor, nepers: Tensor) -> Tensor:
+    """Log-mels of the sounds made louder by ``nepers`` of power: the floor under the power stays where it is."""
+    return torch.log((log_mels.exp() - FLOOR).clamp(min=0) * nepers.exp() + FLOOR)

@@ -19,16 +19,17 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.files import whole, write_text
-from v2a_nb.parallel import parallel_map
+from v2a_nb.parallel import once_per_machine, parallel_map
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -128,32 +129,37 @@ class Features:
         """A column of the table, [N]."""
         return np.asarray(self.table[name])
 
-    def where(self, rows: np.ndarray | slice) -> Features:
+    @cached_property
+    def recording_ids(self) -> np.ndarray:
+        """A number for the recording of each clip, int64 [N]; files of one recording share the first one's."""
+        _, first, group = np.unique(self.column("name"), return_index=True, return_inverse=True)
+        return self.column("recording")[first][group]
+
+    def where(self, rows: np.ndarray | slice) -> Self:
         """The features of some clips: a mask, numbers or a slice."""
         numbers = np.arange(len(self))[rows]
         arrays = {name: array.where(numbers) for name, array in self.arrays.items()}
         key = _hash([self.key, hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()])
         return replace(self, table=self.table.select(numbers), arrays=arrays, key=key)
 
-    def split(self, held_out: int, asked: int | None = None) -> tuple[Features, Features]:
-        """Clips to train on, and the clips of the last ``held_out`` takes: none has clips in both.
+    def split(self, held_out: int, asked: int | None = None) -> tuple[Self, Self]:
+        """Clips to train on, and the clips of the last ``held_out`` recordings, which stay whole.
 
         Args:
-            held_out: takes.
-            asked: how many takes the recipe asked for. Of a source that has fewer, at most an eighth are held out,
-                and at least one.
+            held_out: recordings.
+            asked: how many recordings the recipe asked for. Of a source that has fewer, at most an eighth are held
+                out, and at least one.
 
         Raises:
             UsageError: none would be held out, or nothing would be left to train on.
         """
-        names = self.column("name")
-        there = len(np.unique(names))
+        there = len(np.unique(self.recording_ids))
         if asked is not None and there < asked:
             held_out = min(held_out, max(1, there // 8))
-        last = of_last_recordings(names, held_out)
+        last = of_last_recordings(self.recording_ids, held_out)
         return self.where(~last), self.where(last)
 
-    def with_arrays(self, other: Features) -> Features:
+    def with_arrays(self, other: Features) -> Self:
         """These arrays and those of the same clips from elsewhere.
 
         Raises:
@@ -266,16 +272,6 @@ class FeatureStore:
 
         once_per_machine(work)
         return replace(features, arrays=_open(folder, shards), key=key)
-
-
-def once_per_machine(work: Callable[[], None]) -> None:
-    """Call ``work`` in one process of each machine; the others wait until it is done."""
-    from accelerate import PartialState
-
-    state = PartialState()
-    if state.is_local_main_process:
-        work()
-    state.wait_for_everyone()
 
 
 def _extract(job: tuple) -> None:

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
+from v2a_nb.hub import Pretrained, read_tensors
 
 SIMILARITIES = ("sound", "look")
 """What a query is compared with: the pool's sounds (the paper's AV-Sim), or the clips they come from."""
@@ -41,6 +43,7 @@ class Source:
         path: of a file that FFmpeg reads. Neither: the pool holds the samples.
         ambience_dbfs: of a recording of the world: its room is as loud as this, and not as the world drew it. No
             clip looks or sounds so, and no search finds it.
+        variety: of a recording of the world, see :func:`v2a_nb.world.recording.draw`.
     """
 
     recording: str
@@ -49,6 +52,7 @@ class Source:
     world_seed: int | None = None
     path: str | None = None
     ambience_dbfs: float | None = None
+    variety: str = "wide"
 
 
 def quiet_dbfs(wave: np.ndarray, sample_rate: int) -> float:
@@ -67,7 +71,7 @@ def quiet_dbfs(wave: np.ndarray, sample_rate: int) -> float:
     return 10 * float(np.log10(max(power, 1e-12)))
 
 
-class Pool:
+class Pool(Pretrained):
     """Vectors and sounds; row i of everything is sound i.
 
     Args:
@@ -83,6 +87,8 @@ class Pool:
     Raises:
         UsageError: lengths that differ, vectors that are zero or not numbers, sounds that could not be had again.
     """
+
+    kind, title = "pool", "a pool of sounds"
 
     def __init__(
         self,
@@ -247,19 +253,12 @@ class Pool:
         source = self.sources[row]
         if self.waves is not None and source.world_seed is None and source.path is None:
             return Sound(self.waves[row].astype(np.float32) / 32767, self.sample_rate)
-        n = round(source.duration_s * self.sample_rate)
-        if source.world_seed is not None:
-            index = int(source.recording.removeprefix("r"))
-            whole = _recording(source.world_seed, index, self.sample_rate, source.ambience_dbfs)
-        else:
-            whole = _file(source.path, self.sample_rate)
-        first = round(source.start_s * self.sample_rate)
-        if first + n > len(whole) + self.sample_rate // 10:
-            raise MediaError(
-                f"{source.path or source.recording}: ends before {source.start_s + source.duration_s:.2f} s, where the "
-                "pool has a sound; build the pool anew"
-            )
-        return Sound(whole[first : first + n], self.sample_rate).fit(n=n)
+        if source.path is not None:
+            return _part_of_file(source, self.sample_rate)
+        first, n = (round(s * self.sample_rate) for s in (source.start_s, source.duration_s))
+        index = int(source.recording.removeprefix("r"))
+        wave = _recording(source.world_seed, index, self.sample_rate, source.ambience_dbfs, source.variety)
+        return Sound(wave[first : first + n], self.sample_rate).fit(n=n)
 
     # --- making, keeping ----------------------------------------------------------------------------
 
@@ -323,7 +322,7 @@ class Pool:
         """What is saved: tensors by name, and the rest for JSON; see :meth:`from_tensors`."""
         import torch
 
-        of = [(s.recording, s.world_seed, s.path, s.ambience_dbfs) for s in self.sources]
+        of = [(s.recording, s.world_seed, s.path, s.ambience_dbfs, s.variety) for s in self.sources]
         number = {r: i for i, r in enumerate(dict.fromkeys(of))}
         times = [(round(1e6 * s.start_s), round(1e6 * s.duration_s)) for s in self.sources]
         micro = [(number[r], *t) for r, t in zip(of, times, strict=True)]
@@ -362,38 +361,15 @@ class Pool:
         except (KeyError, IndexError, TypeError, ValueError, UsageError) as error:
             raise WeightsError(f"what was read is no pool of sounds: {error}") from error
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (vectors as fp16)."""
-        from v2a_nb.hub import save_weights
+    def _tensors(self) -> dict:
+        return self.tensors()[0]
 
-        state, told = self.tensors()
-        return save_weights(folder, state, {"kind": "pool", **told})
+    def _told(self) -> dict[str, Any]:
+        return self.tensors()[1]
 
     @classmethod
-    def load(cls, folder: str | Path, half: bool = False) -> Pool:
-        """Read what :meth:`save` wrote: a folder, a shipped name or a Hub id.
-
-        Raises:
-            WeightsError: no such pool, or a damaged one.
-        """
-        from v2a_nb.hub import open_weights
-
-        path, told = open_weights(folder, "pool", "a pool of sounds")
-        return cls.from_tensors(read_tensors(path), told, half)
-
-
-def read_tensors(path: Path) -> dict:
-    """All tensors of ``model.safetensors`` in a folder.
-
-    Raises:
-        WeightsError: the file is damaged.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path / "model.safetensors"))
-    except Exception as error:  # safetensors raises its own untyped errors
-        raise WeightsError(f"{path / 'model.safetensors'} cannot be read: {error}") from error
+    def _read(cls, path: Path, saved: dict[str, Any], half: bool = False) -> Pool:
+        return cls.from_tensors(read_tensors(path), saved, half)
 
 
 def tag_of(model) -> str:
@@ -428,21 +404,34 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _recording(seed: int, index: int, sample_rate: int, ambience_dbfs: float | None) -> np.ndarray:
+def _recording(seed: int, index: int, sample_rate: int, ambience_dbfs: float | None, variety: str) -> np.ndarray:
     """The whole sound of a Strike World recording."""
     from v2a_nb.world import sound
     from v2a_nb.world.recording import draw
 
-    recording = draw(seed, index)
+    recording = draw(seed, index, variety=variety)
     if ambience_dbfs is not None:
         recording = recording.changed(ambience_dbfs=ambience_dbfs)
     return sound.render(recording, sample_rate)["mix"]
 
 
-@lru_cache(maxsize=2)
-def _file(path: str, sample_rate: int) -> np.ndarray:
-    """The whole sound of a video, laid against its pictures."""
-    from v2a_nb import media
+def _part_of_file(source: Source, sample_rate: int) -> Sound:
+    """The sound of a part of a video, laid against its pictures.
 
-    sound = media.open_sound(path)
-    return sound.mono().resample(sample_rate).samples[0]
+    Raises:
+        MediaError: the file cannot be read, or has become shorter.
+    """
+    from v2a_nb import media
+    from v2a_nb.data.collection import SMALL
+
+    try:
+        clip = media.open(source.path, start=source.start_s, duration=source.duration_s, size=SMALL)
+        missing_s = source.duration_s - clip.duration
+    except UsageError:  # the file ends before the part begins
+        missing_s = source.duration_s
+    if missing_s > 0.1 or clip.sound is None:
+        raise MediaError(
+            f"{source.path}: has no sound up to {source.start_s + source.duration_s:.2f} s, where the pool has one; "
+            "build the pool anew"
+        )
+    return clip.sound.mono().resample(sample_rate).fit(source.duration_s)

@@ -16,6 +16,7 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.collection import SMALL, Collection, Entry
+from v2a_nb.data.pool import Source
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.models.video_encoders.frames import square
 from v2a_nb.world import picture
@@ -51,6 +52,9 @@ class Recording(Protocol):
 
     def rng(self, word: str) -> np.random.Generator:
         """The random numbers of this recording for one purpose, which ``word`` names."""
+
+    def source(self, start_s: float, seconds: float) -> Source:
+        """Where a pool of sounds finds the sound of a clip again."""
 
 
 class Recordings(Protocol):
@@ -149,6 +153,10 @@ class StrikeRecording:
     def rng(self, word: str) -> np.random.Generator:
         return self.description.rng(word)
 
+    def source(self, start_s: float, seconds: float) -> Source:
+        d = self.description
+        return Source(self.name, start_s, seconds, d.seed, variety=d.variety)
+
     def _events(self, start_s: float, seconds: float) -> list:
         return [e for e in self.description.events if start_s <= e.time_s < start_s + seconds]
 
@@ -208,12 +216,12 @@ class FileRecording:
         return sound.mono()
 
     def wave(self, sample_rate: int) -> np.ndarray:
-        return self._sound.resample(sample_rate).samples[0]
+        return self._sound.resample(sample_rate).fit(self.duration_s).samples[0]
 
     def frames(self, start_s: float, times: np.ndarray, size: int, fps: float) -> np.ndarray:
         start = (self.entry.at_s or 0.0) + start_s
         seconds = float(times[-1]) + 1 / fps
-        part = media.open(self.entry.video, start=start, duration=seconds, size=size)
+        part = media.open(self.entry.video, start=start, duration=seconds, size=size, sound=False)
         return square(_at(part, times), size)
 
     def onsets(self, start_s: float, seconds: float) -> np.ndarray:
@@ -225,6 +233,10 @@ class FileRecording:
 
     def rng(self, word: str) -> np.random.Generator:
         return world.stream(self.seed, self.number, word)
+
+    def source(self, start_s: float, seconds: float) -> Source:
+        start_s += self.entry.at_s or 0.0
+        return Source(self.name, start_s, seconds, path=str(self.entry.video.resolve()))
 
 
 def _at(clip: Clip, times: np.ndarray) -> np.ndarray:
@@ -252,3 +264,17 @@ def of_collection(collection: Collection, seed: int = 0, limit: int | None = Non
     if not kept:
         raise UsageError(f"{collection.path}: no clip has a sound to learn from")
     return FileRecordings(tuple(kept), seed, limit)
+
+
+def need_strike_world(recordings: Recordings, why: str) -> StrikeRecordings:
+    """The recordings, which must be of Strike World.
+
+    Args:
+        why: what is learned from the truth that only Strike World has.
+
+    Raises:
+        UsageError: they are files.
+    """
+    if not isinstance(recordings, StrikeRecordings):
+        raise UsageError(f"{why}, which only Strike World tells: give strike:seed=N")
+    return recordings

@@ -7,8 +7,7 @@ vision encoder's does: at full size a CPU would spend most of its time there.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained, reason
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-class ImageAutoencoder(nn.Module):
+class ImageAutoencoder(Pretrained, nn.Module):
     """``AutoencoderKL`` with its scaling: pictures [B, c, h, w] in [-1, 1] to latents [B, C, h / f, w / f].
 
     Args:
@@ -72,6 +72,8 @@ class ImageAutoencoder(nn.Module):
         >>> latents.shape, autoencoder.decode(latents).shape
         (torch.Size([1, 16, 8, 16]), torch.Size([1, 1, 64, 128]))
     """
+
+    kind, title, config_class = "image-autoencoder", "an image autoencoder", AutoencoderConfig
 
     def __init__(self, config: AutoencoderConfig | None = None, model: nn.Module | None = None) -> None:
         super().__init__()
@@ -166,30 +168,6 @@ class ImageAutoencoder(nn.Module):
         self.mean.copy_(latents.mean(dim=(0, 2, 3)))
         self.spread.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-4))
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16)."""
-        from v2a_nb.hub import save_weights
-
-        return save_weights(folder, self.state_dict(), {"kind": "image-autoencoder", **asdict(self.config), **card})
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path) -> ImageAutoencoder:
-        """Load from a folder, by a shipped name, or from a Hub id; our layout.
-
-        Raises:
-            WeightsError: no such weights, or weights of another kind.
-        """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(name))
-        config = json.loads((path / "config.json").read_text())
-        if config.get("kind") != "image-autoencoder":
-            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not an image autoencoder")
-        fields = {k: config[k] for k in AutoencoderConfig.__dataclass_fields__ if k in config}
-        autoencoder = cls(AutoencoderConfig(**{**fields, "widths": tuple(fields["widths"])}))
-        load_weights(autoencoder, path)
-        return autoencoder.eval()
-
     @classmethod
     def from_diffusers(cls, name: str | Path, subfolder: str | None = "vae") -> ImageAutoencoder:
         """A published ``AutoencoderKL``: a folder in diffusers' layout, or a Hub id (then it is downloaded).
@@ -202,7 +180,7 @@ class ImageAutoencoder(nn.Module):
         try:
             model = AutoencoderKL.from_pretrained(str(name), subfolder=subfolder, use_safetensors=True)
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{name}: no autoencoder there: {str(error).strip().splitlines()[0]}") from error
+            raise WeightsError(f"{name}: no autoencoder there: {reason(error)}") from error
         c = model.config
         config = AutoencoderConfig(
             channels=c.in_channels, latent_channels=c.latent_channels, widths=tuple(c.block_out_channels),

@@ -1,19 +1,19 @@
-"""AV-Sim, the audio-visual similarity of Action2Sound (section 3.5): a video encoder and an audio encoder whose vectors
-meet, trained with InfoNCE.
+"""The audio-visual embedding of Action2Sound, AV-Sim (section 3.5): a video and an audio encoder of one space.
 
-Pool and retrieval are built on it (:mod:`v2a_nb.data.pool`), the diffusion model takes the video encoder's vectors
-per frame, and AV-Sync starts from both encoders.
+They are trained with InfoNCE. Pool and retrieval are built on it (:mod:`v2a_nb.data.pool`), the diffusion model takes
+the video encoder's vectors per frame, and AV-Sync starts from both encoders.
 
-- ``paper``: TimeSformer (ViT-B/16, 16 frames) and AST-B on the middle 1.5 s, each projected to 256 channels.
-- ``tiny``: a small transformer over what the frozen :class:`~v2a_nb.models.video_encoders.strike.StrikeVision` sees, and a small
-  AST; windows of 2.56 s, of which all is heard.
+- ``paper``: divided space-time ViT (ViT-B/16, 16 frames) and AST-B on the middle 1.5 s, each projected to 256 channels.
+- ``tiny``: a small transformer over the vectors of the frozen
+  :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`, and a small AST; both read windows of 2.56 s.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights, tag_of
+from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.models import audio_spectrogram_transformer as ast
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformer, ClipTransformerConfig
 from v2a_nb.models.video_encoders.divided_space_time import DividedSpaceTimeConfig, DividedSpaceTimeViT, windows_of
@@ -37,7 +37,7 @@ class AudioVisualEmbeddingConfig:
         preset: ``"tiny"`` or ``"paper"``.
         dim: channels of a vector that is compared.
         temperature: tau of InfoNCE, or where it starts; the paper does not give its own.
-        learn_temperature: train it too, as CLIP does; it stays at 0.01 or more.
+        learn_temperature: train it too, as CLIP does; it stays at :data:`LEAST_TEMPERATURE` or more.
         video, audio: of the encoders.
     """
 
@@ -50,13 +50,13 @@ class AudioVisualEmbeddingConfig:
 
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that fit no model."""
-        if not COLDEST <= self.temperature <= 1:
-            raise UsageError(f"a temperature of {self.temperature} lies outside of {COLDEST} to 1")
+        if not LEAST_TEMPERATURE <= self.temperature <= 1:
+            raise UsageError(f"a temperature of {self.temperature} lies outside of {LEAST_TEMPERATURE} to 1")
         if self.dim < 2:
             raise UsageError(f"{self.dim} channels cannot tell sounds apart")
 
 
-COLDEST = 0.01
+LEAST_TEMPERATURE = 0.01
 PRESETS = {
     "tiny": AudioVisualEmbeddingConfig(),
     "paper": AudioVisualEmbeddingConfig("paper", video=DividedSpaceTimeConfig(), audio=ast.PRESETS["paper"]),
@@ -64,39 +64,39 @@ PRESETS = {
 
 
 def info_nce(
-    heard: Tensor, seen: Tensor, temperature: Tensor | float, *, both: bool = True, groups: Tensor | None = None
+    audio: Tensor, video: Tensor, temperature: Tensor | float, *, both: bool = True, groups: Tensor | None = None
 ) -> Tensor:
     """The paper's AV-Sim objective: each sound must find its video among those of the batch.
 
     Args:
-        heard, seen: unit vectors [B, D]; row i of both belongs to one clip.
+        audio, video: unit vectors [B, D]; row i of both belongs to one clip.
         temperature: tau.
         both: also ask each video to find its sound, as CLIP does, and take the mean; the paper asks sounds alone.
         groups: int [B], the recording of each clip: others of the same one do not count as wrong. Left out, they do.
 
     Returns:
-        nats; log B is chance.
+        the loss in nats; chance is log B.
     """
-    logits = heard @ seen.T / temperature  # [sounds, videos]
+    logits = audio @ video.T / temperature  # [sounds, videos]
     if groups is not None:
-        twins = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
-        logits = logits.masked_fill(twins, -torch.inf)
+        same = (groups[:, None] == groups[None]) & ~torch.eye(len(groups), dtype=torch.bool, device=groups.device)
+        logits = logits.masked_fill(same, -torch.inf)
     right = torch.arange(len(logits), device=logits.device)
     loss = F.cross_entropy(logits, right)
     return (loss + F.cross_entropy(logits.T, right)) / 2 if both else loss
 
 
-class AudioVisualEmbedding(nn.Module):
-    """Two encoders, two projections and a temperature; see the top of the file.
+class AudioVisualEmbedding(Pretrained, nn.Module):
+    """Two encoders, two projections and a temperature.
 
     Args:
         config: sizes; left out, ``tiny``.
-        eyes: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is no part of
-            this module: it is not trained, its weights lie in a folder of their own, and the tag here has its tag.
+        frame_encoder: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is
+            no submodule: it is not trained, its weights lie in a folder of their own, and the configuration names it.
 
     Raises:
         UsageError: settings that fit no model.
-        WeightsError: other ``eyes`` than the configuration names.
+        WeightsError: another frame encoder than the configuration names.
 
     Examples:
         >>> model = AudioVisualEmbedding.from_pretrained("av_sim")                   # doctest: +SKIP
@@ -104,16 +104,21 @@ class AudioVisualEmbedding(nn.Module):
         0.61
     """
 
-    def __init__(self, config: AudioVisualEmbeddingConfig | None = None, eyes: StrikeVision | None = None) -> None:
+    kind, title, default = "av-sim", "audio-visual encoders", "av_sim"
+    config_class, optional_parts = AudioVisualEmbeddingConfig, ("vision",)
+
+    def __init__(
+        self, config: AudioVisualEmbeddingConfig | None = None, frame_encoder: StrikeVision | None = None
+    ) -> None:
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
         c.check()
-        object.__setattr__(self, "eyes", _checked(eyes, c.video))
+        object.__setattr__(self, "frame_encoder", _checked(frame_encoder, c.video))
         self.video = (
             ClipTransformer(c.video) if isinstance(c.video, ClipTransformerConfig) else DividedSpaceTimeViT(c.video)
         )
         self.audio = ast.AudioSpectrogramTransformer(c.audio)
-        # of the released code: a linear layer behind CLS, and AST's own head
+        # as in the released code: a linear layer behind CLS, and AST's own head
         self.vid_proj = nn.Linear(c.video.dim, c.dim)
         self.aud_proj = nn.Sequential(nn.LayerNorm(c.audio.dim), nn.Linear(c.audio.dim, c.dim))
         start = torch.tensor(math.log(1 / c.temperature))
@@ -121,12 +126,11 @@ class AudioVisualEmbedding(nn.Module):
             self.log_scale = nn.Parameter(start)
         else:
             self.register_buffer("log_scale", start)
-        self.card: dict[str, object] = {}
 
     @property
     def temperature(self) -> Tensor:
         """tau, at least 0.01."""
-        return (-self.log_scale).exp().clamp(min=COLDEST)
+        return (-self.log_scale).exp().clamp(min=LEAST_TEMPERATURE)
 
     @property
     def dim(self) -> int:
@@ -139,42 +143,40 @@ class AudioVisualEmbedding(nn.Module):
         return self.vid_proj.weight.device
 
     def windows(self, clip: Clip) -> tuple[Tensor, ...]:
-        """What :meth:`see` reads of a clip, window by window, [W, ...] each: frame vectors and places in ``tiny``,
-        frames in ``paper``.
+        """What :meth:`see` reads of a clip, window by window, [W, ...] each.
 
-        The clip's own sound is not looked at.
+        In ``tiny`` these are frame vectors and scene thumbnails, in ``paper`` frames. The clip's own sound is not used.
 
         Raises:
-            UsageError: ``tiny`` without its ``eyes``.
+            UsageError: ``tiny`` without its frame encoder.
         """
         if isinstance(self.video, DividedSpaceTimeViT):
             return (self.video.pixels(clip),)
-        if self.eyes is None:
-            raise UsageError("these encoders came without the frozen vision encoder: no clip can be looked at")
-        return self.video.windows(clip, self.eyes.to(self.device))
+        encoder = self.frame_encoder
+        return self.video.windows(clip, None if encoder is None else encoder.to(self.device))
 
     @property
     def size(self) -> int:
         """Pixels of a side that clips are read at."""
-        return self.config.video.size if isinstance(self.video, DividedSpaceTimeViT) else self.eyes.config.size
+        return self.config.video.size if isinstance(self.video, DividedSpaceTimeViT) else self.frame_encoder.config.size
 
-    def see(self, *seen: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of what :meth:`windows` gives."""
-        return F.normalize(self.vid_proj(self.video(*seen)).float(), dim=-1)
+    def see(self, *windows: Tensor) -> Tensor:
+        """Unit vectors [B, 256] of windows of pictures, which :meth:`windows` gives."""
+        return F.normalize(self.vid_proj(self.video(*windows)).float(), dim=-1)
 
     def hear(self, bank: Tensor) -> Tensor:
-        """Unit vectors [B, 256] of filter banks [B, T, bands] of what the encoder hears."""
+        """Unit vectors [B, 256] of filter banks [B, T, bands] of windows of sound."""
         return F.normalize(self.aud_proj(self.audio(bank)).float(), dim=-1)
 
     @torch.no_grad()
     def look(self, clip: Clip) -> np.ndarray:
-        """What a clip looks like: a unit vector float32 [256], the mean over its windows; see :meth:`windows`."""
+        """A clip's pictures as a unit vector float32 [256], the mean over its windows; see :meth:`windows`."""
         windows = self.see(*self.windows(clip))
         return F.normalize(windows.mean(0), dim=0).cpu().numpy()
 
     @torch.no_grad()
     def listen(self, sound: Sound) -> np.ndarray:
-        """What a sound sounds like: a unit vector float32 [256], the mean over windows as long as the video's.
+        """A sound as a unit vector float32 [256], the mean over windows as long as the video's.
 
         Raises:
             UsageError: under 25 ms.
@@ -190,82 +192,33 @@ class AudioVisualEmbedding(nn.Module):
 
         Windows follow each other; of the last one, which ends where the clip ends, only what the others have not.
         """
-        seen = self.video.per_frame(*self.windows(clip))  # [W, T of a window, dim]
+        frames = self.video.per_frame(*self.windows(clip))  # [W, T of a window, dim]
         video = self.config.video
         starts = torch.tensor([start for start, _ in windows_of(clip.duration, video.seconds)])
         times = torch.arange(max(1, math.ceil(clip.duration * video.fps - 1e-6))) / video.fps
         window = (times / video.seconds + 1e-6).long().clamp(max=len(starts) - 1)
-        place = ((times - starts[window]) * video.fps + 1e-4).long().clamp(max=seen.shape[1] - 1)
-        return seen[window, place]
+        place = ((times - starts[window]) * video.fps + 1e-4).long().clamp(max=frames.shape[1] - 1)
+        return frames[window, place]
 
     def similarity(self, clip: Clip, sound: Sound) -> float:
-        """Cosine of what is seen and what is heard, -1 to 1."""
+        """Cosine between the vectors of a clip's pictures and of a sound, -1 to 1."""
         return float(self.look(clip) @ self.listen(sound))
 
-    def save_pretrained(self, folder: str | Path, *, vision: str | None = None, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16), and the ``eyes`` in ``vision/`` below.
-
-        Args:
-            folder: is made.
-            vision: a folder with the ``eyes``, perhaps relative to this one; given, they are referred to and not
-                written.
-            card: goes to ``config.json``.
-        """
-        config = {"kind": "av-sim", **asdict(self.config), **self.card, **card}
-        return save_weights(folder, self.state_dict(), config | keep_eyes(self.eyes, folder, vision))
+    def _parts(self) -> dict[str, Pretrained | None]:
+        return {"vision": self.frame_encoder}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "av_sim", revision: str | None = None) -> AudioVisualEmbedding:
-        """Load from a folder, by a shipped name, or from a Hub id.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, damaged ones, or other ``eyes`` than they were
-                trained with.
-        """
-        path, config = open_weights(name, "av-sim", "audio-visual encoders", revision)
-        model = cls(config_of(config), eyes_of(path, config))
-        load_weights(model, path)
-        told = (*AudioVisualEmbeddingConfig.__dataclass_fields__, "kind", "parts")
-        model.card = {k: v for k, v in config.items() if k not in told}
-        return model.eval()
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"frame_encoder": StrikeVision.from_pretrained(where["vision"]) if "vision" in where else None}
 
 
-def config_of(told: dict) -> AudioVisualEmbeddingConfig:
-    """The sizes that ``config.json`` tells, whatever else it tells."""
-    fields = fields_of(AudioVisualEmbeddingConfig, told)
-    video = ClipTransformerConfig if "vector_dim" in fields["video"] else DividedSpaceTimeConfig
-    fields["video"] = video(**fields_of(video, fields["video"]))
-    fields["audio"] = ast.AudioSpectrogramTransformerConfig(
-        **fields_of(ast.AudioSpectrogramTransformerConfig, fields["audio"])
-    )
-    return AudioVisualEmbeddingConfig(**fields)
-
-
-def keep_eyes(eyes: StrikeVision | None, folder: str | Path, vision: str | None = None) -> dict:
-    """Write the ``eyes`` in ``vision/`` below a folder, unless ``vision`` says where they are: the ``"parts"`` of
-    ``config.json``, which :func:`eyes_of` reads."""
-    if vision is None:
-        if eyes is None:
-            return {}
-        eyes.save_pretrained(Path(folder) / "vision")
-    return {"parts": {"vision": vision or "vision"}}
-
-
-def eyes_of(path: Path, config: dict) -> StrikeVision | None:
-    """The frozen encoder that ``config.json`` in ``path`` names, or None.
-
-    Raises:
-        WeightsError: it is not there.
-    """
-    parts = parts_of(path, config)
-    return StrikeVision.from_pretrained(parts["vision"]) if "vision" in parts else None
-
-
-def _checked(eyes: StrikeVision | None, video: ClipTransformerConfig | DividedSpaceTimeConfig) -> StrikeVision | None:
-    """The eyes, frozen, if they are those that the configuration names."""
-    if eyes is None or not isinstance(video, ClipTransformerConfig):
+def _checked(
+    encoder: StrikeVision | None, video: ClipTransformerConfig | DividedSpaceTimeConfig
+) -> StrikeVision | None:
+    """The frame encoder, frozen, if it is the one that the configuration names."""
+    if encoder is None or not isinstance(video, ClipTransformerConfig):
         return None
-    has = tag_of(eyes, "vision")
+    has = tag_of(encoder, "vision")
     if video.encoder not in ("", has):
-        raise WeightsError(f"these encoders read vectors of {video.encoder}, and the vision encoder is {has}")
-    return eyes.eval().requires_grad_(False)
+        raise WeightsError(f"these encoders read vectors of {video.encoder}, and the frame encoder is {has}")
+    return encoder.eval().requires_grad_(False)

@@ -7,17 +7,17 @@ that comes with the package. What takes a :class:`Codec` takes either.
 
 from __future__ import annotations
 
-import json
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained, load_one_of, reason
 
 if TYPE_CHECKING:
     from transformers import DacModel
@@ -54,13 +54,17 @@ class Codec(Protocol):
         """Codes [B, k, T], the first k of K codebooks, to a waveform [B, num_samples or T * hop]."""
 
 
-class DacCodec(nn.Module):
+class DacCodec(Pretrained, nn.Module):
     """The Descript Audio Codec of ``transformers``, with exact lengths.
 
     ``DacModel`` by itself rounds its frame rate up (87 where 44100 / 512 is 86.13), drops codebooks at random
     in training mode, does not pad what it encodes and, with odd strides, decodes fewer samples than its
     frames stand for.
+
+    Weights lie in the layout of ``transformers``.
     """
+
+    kind, title, default = "dac", "a Descript Audio Codec", "dac-44khz"
 
     def __init__(self, model: DacModel) -> None:
         """Wrap a ``DacModel``; it is frozen."""
@@ -147,38 +151,17 @@ class DacCodec(nn.Module):
         return Path(folder)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "dac-44khz", revision: str | None = None) -> DacCodec:
-        """Load published weights.
-
-        Args:
-            name: ``"dac-44khz"`` (see :data:`v2a_nb.hub.PUBLISHED` for its id, revision, licence and size),
-                a Hub id such as ``"descript/dac_44khz"``, or a folder in the same layout.
-            revision: of the Hub repository; left out, the recorded one where there is one.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, or weights that lack a tensor.
-        """
-        from v2a_nb.hub import PUBLISHED, find_weights
-
-        known = {p.id: p for p in PUBLISHED.values()} | PUBLISHED
-        if str(name) in known:
-            published = known[str(name)]
-            name, revision = published.id, revision or published.revision
-        folder = find_weights(str(name), revision)
-        kind = _config(folder).get("model_type")
-        if kind != "dac":
-            raise WeightsError(f"{folder} holds {kind!r} weights, not a Descript Audio Codec")
+    def _read(cls, path: Path, saved: dict[str, Any]) -> DacCodec:
         from transformers import DacModel
 
         try:
-            model, info = DacModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+            model, info = DacModel.from_pretrained(path, use_safetensors=True, output_loading_info=True)
         except Exception as error:  # transformers and safetensors raise many kinds
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise WeightsError(f"{folder} cannot be loaded: {reason}") from error
+            raise WeightsError(f"{path} cannot be loaded: {reason(error)}") from error
         # transformers would put random numbers where the file has none
         wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         if wrong:
-            raise WeightsError(f"{folder} lacks {len(wrong)} tensors of its codec, the first is {wrong[0]}")
+            raise WeightsError(f"{path} lacks {len(wrong)} tensors of its codec, the first is {wrong[0]}")
         return cls(model)
 
 
@@ -188,24 +171,6 @@ def load_codec(name: str | Path = "codec", revision: str | None = None) -> Codec
     Raises:
         WeightsError: no such weights, or weights of something that is not a codec.
     """
-    from v2a_nb.hub import PUBLISHED, find_weights
     from v2a_nb.models.tiny_codec import TinyCodec
 
-    if str(name) in PUBLISHED or str(name) in {p.id for p in PUBLISHED.values()}:
-        return DacCodec.from_pretrained(name, revision)
-    folder = find_weights(str(name), revision)
-    config = _config(folder)
-    if config.get("model_type") == "dac":
-        return DacCodec.from_pretrained(folder)
-    if config.get("kind") == "tiny-codec":
-        return TinyCodec.from_pretrained(folder)
-    kind = config.get("kind") or config.get("model_type")
-    raise WeightsError(f"{folder} holds {kind!r} weights, not a codec")
-
-
-def _config(folder: Path) -> dict:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    return config if isinstance(config, dict) else {}
+    return load_one_of(name, "a codec", TinyCodec, DacCodec, revision=revision)

@@ -8,17 +8,16 @@ not coded, so decoded sound matches in spectrum and timing, not sample by sample
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,10 @@ class ResidualQuantizer(nn.Module):
         self.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-4)[:, None]
 
 
-class TinyCodec(nn.Module):
+class TinyCodec(Pretrained, nn.Module):
     """Waveform [B, n] to codes [B, 4, T] and back, ``T = ceil(n / 320)``."""
+
+    kind, title, config_class, default = "tiny-codec", "a tiny codec", TinyCodecConfig, "codec"
 
     def __init__(self, config: TinyCodecConfig | None = None) -> None:
         super().__init__()
@@ -263,30 +264,8 @@ class TinyCodec(nn.Module):
             raise UsageError(f"{codes.shape[-1]} frames hold {wave.shape[-1]} samples, not {num_samples}")
         return wave[..., :num_samples]
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
-        from v2a_nb.hub import save_weights
-
-        state = {k: v for k, v in self.state_dict().items() if not k.endswith((".counts", ".sums"))}
-        return save_weights(folder, state, {"kind": "tiny-codec", **asdict(self.config), **card})
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> TinyCodec:
-        """Load from a folder, or by the shipped name ``"codec"``.
-
-        Raises:
-            WeightsError: no such weights, or weights of another kind.
-        """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(folder))
-        config = json.loads((path / "config.json").read_text())
-        if config.get("kind") != "tiny-codec":
-            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not a tiny codec")
-        fields = {k: config[k] for k in TinyCodecConfig.__dataclass_fields__ if k in config}
-        model = cls(TinyCodecConfig(**fields))
-        load_weights(model, path, optional=("quantizer.counts", "quantizer.sums"))
-        return model.eval()
+    def _stored(self, name: str) -> bool:
+        return not name.endswith((".counts", ".sums"))  # of training alone
 
 
 def _mel_basis(sample_rate: int, mels: int) -> Tensor:

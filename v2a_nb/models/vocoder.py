@@ -9,12 +9,11 @@ reading, and that is what ``paper`` is.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +21,15 @@ from torch import Tensor, nn
 from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.spectrogram import FRONT_ENDS, DecibelScale, Spectrogram
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained, config_from_json, kind_of, reason
 
 if TYPE_CHECKING:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 CHUNK = 1024
 """Frames that are decoded at a time: 16 s for Action2Sound."""
+TRANSFORMERS_KIND = "speecht5_hifigan"
+"""What ``transformers`` calls the same network."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ PRESETS = {
 }
 
 
-class Vocoder(nn.Module):
+class Vocoder(Pretrained, nn.Module):
     """HiFi-GAN's generator: spectrograms [B, F, T] as their front end scales them to waves [B, T * hop].
 
     Args:
@@ -111,6 +113,8 @@ class Vocoder(nn.Module):
         >>> spectrogram.shape, vocoder.decode(spectrogram, 16000).shape
         (torch.Size([1, 128, 63]), torch.Size([1, 16000]))
     """
+
+    kind, title, config_class, default = "vocoder", "a vocoder", VocoderConfig, "vocoder"
 
     def __init__(self, config: VocoderConfig | None = None, model: SpeechT5HifiGan | None = None) -> None:
         super().__init__()
@@ -201,40 +205,24 @@ class Vocoder(nn.Module):
         self.model.mean.copy_(mels.mean(dim=(0, 2)))
         self.model.scale.copy_(mels.std(dim=(0, 2)).clamp(min=1e-2))
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16)."""
-        from v2a_nb.hub import save_weights
-
-        return save_weights(folder, self.state_dict(), {"kind": "vocoder", **asdict(self.config), **card})
+    @classmethod
+    def _reads(cls, kind: object) -> bool:
+        return kind in (cls.kind, TRANSFORMERS_KIND)
 
     @classmethod
-    def from_pretrained(
-        cls, name: str | Path = "vocoder", *, front_end: str | None = None, revision: str | None = None
-    ) -> Vocoder:
-        """Load from a folder, by a shipped name, or from a Hub id; our layout or that of ``transformers``.
+    def _read(cls, path: Path, saved: dict[str, Any], front_end: str | None = None) -> Vocoder:
+        """Our layout, or that of ``transformers``.
 
         Args:
             front_end: of weights in the layout of ``transformers``, which does not say it; left out, the one
                 whose bands, hop and rate fit.
 
         Raises:
-            WeightsError: no such weights, weights of another kind, or none that a front end here fits.
+            WeightsError: damaged weights, or none that a front end here fits.
         """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(name), revision)
-        try:
-            config = json.loads((path / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{path / 'config.json'} cannot be read: {error}") from error
-        if config.get("model_type") == "speecht5_hifigan":
+        if kind_of(saved) == TRANSFORMERS_KIND:
             return cls._from_transformers(path, front_end)
-        if config.get("kind") != "vocoder":
-            kind = config.get("kind") or config.get("model_type")
-            raise WeightsError(f"{path} holds {kind!r} weights, not a vocoder")
-        vocoder = cls(_config({k: config[k] for k in VocoderConfig.__dataclass_fields__ if k in config}))
-        load_weights(vocoder, path)
-        return vocoder.eval()
+        return super()._read(path, saved)
 
     @classmethod
     def _from_transformers(cls, path: Path, front_end: str | None) -> Vocoder:
@@ -243,23 +231,23 @@ class Vocoder(nn.Module):
         try:
             model, info = SpeechT5HifiGan.from_pretrained(path, use_safetensors=True, output_loading_info=True)
         except Exception as error:  # transformers and safetensors raise many kinds
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise WeightsError(f"{path} cannot be loaded: {reason}") from error
+            raise WeightsError(f"{path} cannot be loaded: {reason(error)}") from error
         c = model.config
         # transformers would put random numbers where the file has none; what is not read may be missing
         unread = set() if c.normalize_before else {"mean", "scale"}
         wrong = sorted({str(k) for k in [*info["missing_keys"], *info["mismatched_keys"]]} - unread)
         if wrong:
             raise WeightsError(f"{path} lacks {len(wrong)} tensors of its vocoder, the first is {wrong[0]}")
-        config = _config(
+        config = config_from_json(
+            VocoderConfig,
             {
                 "front_end": _front_end(front_end, c.model_in_dim, math.prod(c.upsample_rates), c.sampling_rate),
                 "channels": c.upsample_initial_channel, "rates": c.upsample_rates,
                 "kernels": c.upsample_kernel_sizes, "block_kernels": c.resblock_kernel_sizes,
                 "block_dilations": c.resblock_dilation_sizes, "normalize": c.normalize_before, "match": 0,
-            }
+            },
         )  # fmt: skip
-        return cls(config, model).eval()
+        return cls(config, model)
 
     @classmethod
     def from_hifigan(
@@ -284,7 +272,8 @@ class Vocoder(nn.Module):
         if missing:
             raise WeightsError(f"the settings lack {', '.join(missing)}: not those of a HiFi-GAN")
         fields = {k: settings[v] for k, v in names.items()}
-        vocoder = cls(_config({**fields, "front_end": front_end, "normalize": False, "match": 0}))
+        config = {**fields, "front_end": front_end, "normalize": False, "match": 0}
+        vocoder = cls(config_from_json(VocoderConfig, config))
         weights = fused(state)
         own = vocoder.model.state_dict()
         missing = [k for k in own if k not in weights and k not in ("mean", "scale")]
@@ -364,14 +353,6 @@ def fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             value = value * (length / value.norm(dim=(1, 2), keepdim=True))
         made[name] = value
     return made
-
-
-def _config(fields: Mapping) -> VocoderConfig:
-    """From JSON, whose lists become tuples."""
-    whole = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in fields.items()}
-    if "block_dilations" in whole:
-        whole["block_dilations"] = tuple(tuple(d) for d in whole["block_dilations"])
-    return VocoderConfig(**whole)
 
 
 def _front_end(name: str | None, bands: int, hop: int, sample_rate: int) -> str:

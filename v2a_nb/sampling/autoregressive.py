@@ -1,7 +1,11 @@
-"""Cached token decoding, shared by autoregressive systems.
+"""Autoregressive decoding of codes: the delay pattern, sampling, cached decoding, and windows over long clips.
 
-A decoder is any module with ``config.num_codebooks``, ``config.special``, ``config.context_frames`` and
-the methods ``condition``, ``null_condition``, ``table``, ``fuse``, ``run`` and ``predict`` of
+The delay pattern puts codebook ``q`` of frame ``t`` at step ``t + q + 1`` (V-AURA, section III-B; MusicGen, Copet et
+al. 2023): each residual codebook is one step later than the one before, so that within a frame a code is predicted
+after the coarser ones. Step 0 holds only the special token.
+
+A decoder here is any module with ``config.num_codebooks``, ``config.special``, ``config.context_frames`` and the
+methods ``condition``, ``null_condition``, ``table``, ``fuse``, ``run``, ``predict`` and ``frames_of`` of
 :class:`v2a_nb.systems.vaura.model.VAuraDecoder`.
 """
 
@@ -15,7 +19,54 @@ import torch
 from torch import Tensor
 
 from v2a_nb.errors import UsageError
-from v2a_nb.sampling.delay import undelay
+
+# --- delay pattern --------------------------------------------------------------------------------------
+
+
+def delay(codes: Tensor, special: int) -> Tensor:
+    """Codes [B, K, T] to steps [B, K, T + K]; places without a code hold ``special``.
+
+    Raises:
+        UsageError: not [B, K, T].
+
+    Examples:
+        >>> delay(torch.tensor([[[1, 2, 3], [4, 5, 6]]]), special=9)[0]
+        tensor([[9, 1, 2, 3, 9],
+                [9, 9, 4, 5, 6]])
+    """
+    if codes.dim() != 3:
+        raise UsageError(f"codes [B, K, T] are needed, not {tuple(codes.shape)}")
+    b, k, t = codes.shape
+    steps = codes.new_full((b, k, t + k), special)
+    for q in range(k):
+        steps[:, q, q + 1 : q + 1 + t] = codes[:, q]
+    return steps
+
+
+def undelay(steps: Tensor) -> Tensor:
+    """The inverse of :func:`delay`: steps [B, K, T + K, ...] to [B, K, T, ...].
+
+    Raises:
+        UsageError: too few steps for one frame.
+    """
+    k = steps.shape[1]
+    t = steps.shape[2] - k
+    if t < 1:
+        raise UsageError(f"{steps.shape[2]} steps of {k} codebooks hold no frame")
+    return torch.stack([steps[:, q, q + 1 : q + 1 + t] for q in range(k)], dim=1)
+
+
+def undelay_predictions(logits: Tensor) -> Tensor:
+    """Predictions made at positions 0 .. T + K - 2 to frames: [B, T + K - 1, K, V] to [B, K, T, V].
+
+    Position ``s`` predicts step ``s + 1``: frame ``s - q`` of codebook ``q``.
+    """
+    k = logits.shape[2]
+    t = logits.shape[1] - k + 1
+    return torch.stack([logits[:, q : q + t, q] for q in range(k)], dim=1)
+
+
+# --- sampling -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -34,7 +85,7 @@ class Sampling:
     top_k: int = 64
 
     def check(self) -> None:
-        """Raise :class:`UsageError` for values that cannot be meant (negative, infinite, NaN)."""
+        """Raise :class:`UsageError` for values out of range (negative, infinite, NaN)."""
         if not 0 <= self.guidance <= 100:
             raise UsageError(f"guidance must lie in 0..100, not {self.guidance}")
         if not 0 <= self.temperature < math.inf:
@@ -64,7 +115,7 @@ def sample(logits: Tensor, how: Sampling, generator: Generators) -> Tensor:
     else:
         rows = [torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generator]
         noise = torch.stack(rows)
-    # a draw of exactly 0 would give 0 / 0 for codes outside of the top k
+    # noise of exactly 0 would give 0 / 0 for codes outside of the top k
     noise = noise.clamp_min(torch.finfo(torch.float32).tiny)
     return (logits.float().softmax(-1) / noise.to(logits.device)).argmax(-1)
 
@@ -97,7 +148,7 @@ def generate_codes(
         progress: called with 1 after every step.
 
     Raises:
-        UsageError: sampling that cannot be meant, or a prompt that does not fit.
+        UsageError: sampling settings out of range, or a prompt that does not fit.
     """
     how.check()
     b, k, special = len(visual), decoder.config.num_codebooks, decoder.config.special
@@ -112,9 +163,9 @@ def generate_codes(
             raise UsageError(f"a prompt {tuple(prompt.shape)} does not fit {t} frames of {k} codebooks")
         for q in range(k):
             steps[:, q, q + 1 : q + 1 + known] = prompt[:, q].to(visual.device)
-    guided = how.guidance != 1.0
+    guidance = how.guidance != 1.0
     condition = decoder.condition(visual, t, first)  # [B, T + K - 1, d]
-    if guided:  # both halves go through the network as one batch
+    if guidance:  # both halves go through the network as one batch
         null = decoder.null_condition(visual.shape[1], t, first)
         condition = torch.cat([condition, null.expand(b, -1, -1)])
     table = decoder.table()
@@ -122,21 +173,24 @@ def generate_codes(
     for s in range(known, t + k - 1):
         begin = fed if use_cache else 0
         inputs = steps[:, :, begin : s + 1]
-        inputs = torch.cat([inputs, inputs]) if guided else inputs
+        inputs = torch.cat([inputs, inputs]) if guidance else inputs
         embeddings = decoder.fuse(inputs, condition[:, begin : s + 1], table)
         hidden, cache = decoder.run(embeddings, cache if use_cache else None, use_cache)
         fed = s + 1
         logits = decoder.predict(hidden[:, -1])  # [B or 2 B, K, V]
-        if guided:
-            seen, unseen = logits.chunk(2)
-            logits = unseen + how.guidance * (seen - unseen)
-        drawn = sample(logits, how, generator)
+        if guidance:
+            conditional, unconditional = logits.chunk(2)
+            logits = unconditional + how.guidance * (conditional - unconditional)
+        codes = sample(logits, how, generator)  # [B, K]
         for q in range(k):
-            if known <= s - q < t:  # outside stand the filler and the prompt
-                steps[:, q, s + 1] = drawn[:, q]
+            if known <= s - q < t:  # outside are the special token and the prompt
+                steps[:, q, s + 1] = codes[:, q]
         if progress:
             progress(1)
     return undelay(steps)
+
+
+# --- long clips -----------------------------------------------------------------------------------------
 
 
 def windows(frames: int, context: int, keep: int | None = None) -> list[tuple[int, int, int]]:
@@ -153,11 +207,11 @@ def windows(frames: int, context: int, keep: int | None = None) -> list[tuple[in
         raise UsageError(f"{frames} frames cannot be covered")
     if not 0 < keep < context:
         raise UsageError(f"a prompt of {keep} frames does not fit a context of {context}")
-    made = [(0, min(frames, context), 0)]
-    while made[-1][1] < frames:
-        start = made[-1][1] - keep
-        made.append((start, min(frames, start + context), keep))
-    return made
+    spans = [(0, min(frames, context), 0)]
+    while spans[-1][1] < frames:
+        start = spans[-1][1] - keep
+        spans.append((start, min(frames, start + context), keep))
+    return spans
 
 
 def steps_of(frames: int, context: int, keep: int | None, num_codebooks: int) -> int:
@@ -182,7 +236,7 @@ def generate_long(
 
     The released code slides its window in steps of 0.64 s and fails where a length is no multiple of it;
     here the last window is as long as it must be. Positions restart in every window, so that the model
-    never sees one that training did not have.
+    gets none that training did not have.
 
     Args:
         keep: see :func:`windows`.

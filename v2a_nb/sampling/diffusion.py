@@ -1,9 +1,9 @@
-"""What the latent-diffusion systems share: noise, loss, guidance, sampling, and windows over long latents.
+"""Latent diffusion: noise schedule, loss, guidance, sampling, and windows over long latents.
 
 A *model* here is any function ``model(noisy, t, conditions) -> prediction`` over latents [N, C, H, W], timesteps
 [N] and a dictionary of tensors whose first axis is N. Guidance puts the conditional and the null half into one
-batch; windows put a long latent together from parts as long as training had, at every step of the sampler and
-not afterwards, so that no seam can form (Bar-Tal et al. 2023, MultiDiffusion, along time).
+batch. Windows put long latents together from parts as long as training had. They do so at every step of the sampler
+and not afterwards, so that no seam can form (MultiDiffusion, Bar-Tal et al. 2023, along time).
 
 No scheduler is downloaded: the numbers of Stable Diffusion stand in :class:`NoiseSchedule`.
 """
@@ -35,17 +35,17 @@ class NoiseSchedule:
     20 steps of DDIM).
 
     Attributes:
-        prediction: what the network says: the noise (``"epsilon"``), or ``"v_prediction"`` (Salimans and Ho
+        prediction: what the network predicts: the noise (``"epsilon"``), or ``"v_prediction"`` (Salimans and Ho
             2022), which keeps its scale where nearly all is noise.
-        beta_start, beta_end, schedule: as in diffusers.
+        beta_start, beta_end, beta_schedule: as in diffusers.
         train_steps: timesteps are 0 to ``train_steps - 1``.
         sampler: ``"ddim"`` (without added noise) or ``"dpm++"`` (DPM-Solver++ of order 2, Action2Sound).
         spacing: which timesteps a sampler visits: ``"leading"`` (Stable Diffusion), ``"trailing"`` (starts
             at the last one, whose latents are what it is given), ``"linspace"``.
         final: where DPM-Solver++ ends: ``"sigma_min"`` is what Action2Sound's own solver does.
         steps: of the sampler.
-        snr_gamma: weigh the loss by ``min(SNR, gamma)``, in the form that belongs to the prediction (Hang et
-            al. 2023); None weighs all timesteps alike.
+        snr_gamma: the loss is weighted by ``min(SNR, gamma)``, in the form that belongs to the prediction (Hang et
+            al. 2023); None weights all timesteps alike.
 
     Raises:
         UsageError: an unknown word.
@@ -54,7 +54,7 @@ class NoiseSchedule:
     prediction: str = "epsilon"
     beta_start: float = 0.00085
     beta_end: float = 0.012
-    schedule: str = "scaled_linear"
+    beta_schedule: str = "scaled_linear"
     train_steps: int = 1000
     sampler: str = "ddim"
     spacing: str = "leading"
@@ -73,23 +73,23 @@ class NoiseSchedule:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
 
-def make_scheduler(noise: NoiseSchedule, steps: int | None = None):
-    """The diffusers scheduler of ``noise``, its timesteps set; a new one for each run, for it has a state.
+def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
+    """The diffusers scheduler of ``schedule`` with its timesteps set; each run needs a new one, because it has a state.
 
     Raises:
         UsageError: steps that cannot be meant.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-    steps = noise.steps if steps is None else steps
-    if not 1 <= steps <= noise.train_steps:
-        raise UsageError(f"steps must lie in 1..{noise.train_steps}, not {steps}")
+    steps = schedule.steps if steps is None else steps
+    if not 1 <= steps <= schedule.train_steps:
+        raise UsageError(f"steps must lie in 1..{schedule.train_steps}, not {steps}")
     common = {
-        "num_train_timesteps": noise.train_steps, "beta_start": noise.beta_start, "beta_end": noise.beta_end,
-        "beta_schedule": noise.schedule, "prediction_type": noise.prediction, "timestep_spacing": noise.spacing,
-        "steps_offset": 1 if noise.spacing == "leading" else 0,
+        "num_train_timesteps": schedule.train_steps, "beta_start": schedule.beta_start, "beta_end": schedule.beta_end,
+        "beta_schedule": schedule.beta_schedule, "prediction_type": schedule.prediction, "timestep_spacing": schedule.spacing,
+        "steps_offset": 1 if schedule.spacing == "leading" else 0,
     }  # fmt: skip
-    if noise.sampler == "ddim":
+    if schedule.sampler == "ddim":
         # latents are no pictures in [-1, 1]: nothing may be clipped
         scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=False)
     else:
@@ -98,61 +98,61 @@ def make_scheduler(noise: NoiseSchedule, steps: int | None = None):
             algorithm_type="dpmsolver++",
             solver_order=2,
             solver_type="midpoint",
-            final_sigmas_type=noise.final,
+            final_sigmas_type=schedule.final,
         )
     scheduler.set_timesteps(steps)
     return scheduler
 
 
 @lru_cache(maxsize=8)
-def alphas_cumprod(noise: NoiseSchedule) -> Tensor:
+def alphas_cumprod(schedule: NoiseSchedule) -> Tensor:
     """Share of the signal's power that is left at each timestep, [train_steps], float64."""
     from diffusers import DDPMScheduler
 
     return DDPMScheduler(
-        num_train_timesteps=noise.train_steps, beta_start=noise.beta_start, beta_end=noise.beta_end,
-        beta_schedule=noise.schedule,
+        num_train_timesteps=schedule.train_steps, beta_start=schedule.beta_start, beta_end=schedule.beta_end,
+        beta_schedule=schedule.beta_schedule,
     ).alphas_cumprod.double()  # fmt: skip
 
 
-def add_noise(latents: Tensor, drawn: Tensor, t: Tensor, noise: NoiseSchedule) -> tuple[Tensor, Tensor]:
-    """Noisy latents and what the network should say of them, both [B, C, H, W].
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
+    """Noisy latents and what the network should predict of them, both [B, C, H, W].
 
     Args:
         latents: [B, C, H, W], of about unit variance.
-        drawn: Gaussian noise, the same shape.
+        noise: Gaussian noise of the same shape.
         t: timesteps int64 [B].
     """
-    kept = alphas_cumprod(noise).to(latents.device)[t][:, None, None, None]
-    signal, spread = kept.sqrt().to(latents), (1 - kept).sqrt().to(latents)
-    noisy = signal * latents + spread * drawn
-    return noisy, drawn if noise.prediction == "epsilon" else signal * drawn - spread * latents
+    alphas = alphas_cumprod(schedule).to(latents.device)[t][:, None, None, None]
+    signal, spread = alphas.sqrt().to(latents), (1 - alphas).sqrt().to(latents)
+    noisy = signal * latents + spread * noise
+    return noisy, noise if schedule.prediction == "epsilon" else signal * noise - spread * latents
 
 
-def draw_timesteps(b: int, noise: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
+def draw_timesteps(b: int, schedule: NoiseSchedule, generator: torch.Generator | None = None) -> Tensor:
     """Timesteps int64 [b], each uniform, spread over the range so that small batches are alike.
 
     One falls into each of ``b`` equal parts of the range, in random order.
     """
     where = (torch.randperm(b, generator=generator) + torch.rand(b, generator=generator)) / b
-    return (where * noise.train_steps).long().clamp(max=noise.train_steps - 1)
+    return (where * schedule.train_steps).long().clamp(max=schedule.train_steps - 1)
 
 
-def loss_weights(t: Tensor, noise: NoiseSchedule) -> Tensor:
+def loss_weights(t: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Weight of each timestep, float32 [B]; see :attr:`NoiseSchedule.snr_gamma`."""
-    if noise.snr_gamma is None:
+    if schedule.snr_gamma is None:
         return torch.ones(len(t), device=t.device)
-    kept = alphas_cumprod(noise).to(t.device)[t]
-    snr = kept / (1 - kept)
+    alphas = alphas_cumprod(schedule).to(t.device)[t]
+    snr = alphas / (1 - alphas)
     # the released VTA-LDM divides by SNR under a v target, too; SNR + 1 is what belongs there
-    under = snr if noise.prediction == "epsilon" else snr + 1
-    return (snr.clamp(max=noise.snr_gamma) / under).float()
+    under = snr if schedule.prediction == "epsilon" else snr + 1
+    return (snr.clamp(max=schedule.snr_gamma) / under).float()
 
 
 def diffusion_loss(
     denoise: Denoiser,
     latents: Tensor,
-    noise: NoiseSchedule,
+    schedule: NoiseSchedule,
     *,
     generator: torch.Generator | None = None,
     t: Tensor | None = None,
@@ -163,27 +163,27 @@ def diffusion_loss(
         denoise: the model with its conditions.
         latents: [B, C, H, W].
         generator: of timesteps and noise, on the CPU; None takes the global one.
-        t: timesteps int64 [B]; left out, drawn.
+        t: timesteps int64 [B]; left out, they are drawn.
 
     Returns:
         ``loss``, weighted, and ``mse`` [B] of the items.
     """
-    t = draw_timesteps(len(latents), noise, generator) if t is None else t
+    t = draw_timesteps(len(latents), schedule, generator) if t is None else t
     t = t.to(latents.device)
-    drawn = torch.randn(latents.shape, generator=generator).to(latents)
-    noisy, target = add_noise(latents, drawn, t, noise)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    noisy, target = add_noise(latents, noise, t, schedule)
     mse = (denoise(noisy, t) - target).square().flatten(1).mean(1)  # [B]
-    return {"loss": (mse * loss_weights(t, noise)).mean(), "mse": mse}
+    return {"loss": (mse * loss_weights(t, schedule)).mean(), "mse": mse}
 
 
 @torch.no_grad()
 def use_of_video(
-    right: Denoiser, wrong: Denoiser, latents: Tensor, noise: NoiseSchedule, *, t: int = 850, seed: int = 0
+    right: Denoiser, wrong: Denoiser, latents: Tensor, schedule: NoiseSchedule, *, t: int = 850, seed: int = 0
 ) -> float:
-    """Loss with the wrong video minus loss with the right one, under the same noise: 0 is "not used".
+    """Loss with the wrong video minus loss with the right one, under the same noise: 0 means that it is not used.
 
-    At t = 850 nearly all is noise, so that only the conditions can tell what was there; there the check is
-    cheap and little noise is in it.
+    At t = 850 nearly all is noise, so that only the conditions can tell what was there: the check is cheap and
+    varies little.
 
     Args:
         right: denoiser with the conditions that belong to ``latents``.
@@ -199,7 +199,7 @@ def use_of_video(
     losses = []
     for denoise in (wrong, right):
         generator = torch.Generator().manual_seed(seed)
-        losses.append(diffusion_loss(denoise, latents, noise, generator=generator, t=times)["mse"].mean())
+        losses.append(diffusion_loss(denoise, latents, schedule, generator=generator, t=times)["mse"].mean())
     return float(losses[0] - losses[1])
 
 
@@ -225,8 +225,8 @@ def classifier_free_guidance(
     both = {k: torch.cat([v, null[k].to(v).expand_as(v)]) for k, v in conditions.items()}
 
     def denoise(noisy: Tensor, t: Tensor) -> Tensor:
-        seen, unseen = model(torch.cat([noisy, noisy]), torch.cat([t, t]), both).chunk(2)
-        return unseen + guidance * (seen - unseen)
+        conditional, unconditional = model(torch.cat([noisy, noisy]), torch.cat([t, t]), both).chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
 
     return denoise
 
@@ -281,16 +281,16 @@ def in_windows(parts: Sequence[tuple[int, int, Denoiser]], total: int, overlap: 
     if len(parts) == 1:
         return parts[0][2]
     shares = [_share(start, stop, total, overlap) for start, stop, _ in parts]
-    whole = torch.zeros(total)
+    sums = torch.zeros(total)
     for (start, stop, _), share in zip(parts, shares, strict=True):
-        whole[start:stop] += share
+        sums[start:stop] += share
 
     def denoise(noisy: Tensor, t: Tensor) -> Tensor:
-        made = torch.zeros_like(noisy)
+        prediction = torch.zeros_like(noisy)
         for (start, stop, part), share in zip(parts, shares, strict=True):
-            weight = (share / whole[start:stop]).to(noisy)
-            made[..., start:stop] += weight * part(noisy[..., start:stop], t)
-        return made
+            weight = (share / sums[start:stop]).to(noisy)
+            prediction[..., start:stop] += weight * part(noisy[..., start:stop], t)
+        return prediction
 
     return denoise
 
@@ -299,19 +299,19 @@ def in_windows(parts: Sequence[tuple[int, int, Denoiser]], total: int, overlap: 
 def sample(
     denoise: Denoiser,
     shape: Sequence[int],
-    noise: NoiseSchedule,
+    schedule: NoiseSchedule,
     generators: Sequence[torch.Generator],
     *,
     steps: int | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Latents [B, C, H, W] out of noise, deterministic after its draw.
+    """Latents [B, C, H, W] out of noise; no more noise is drawn on the way.
 
     Args:
-        denoise: see :func:`guided` and :func:`in_windows`.
+        denoise: see :func:`classifier_free_guidance` and :func:`in_windows`.
         shape: (C, H, W).
-        noise: the schedule that the model was trained under.
+        schedule: the one that the model was trained under.
         generators: one for each of the B items, on the CPU, so that an item starts from the same noise alone,
             in any batch and on any device.
         steps: of the sampler; left out, the preset's.
@@ -320,7 +320,7 @@ def sample(
     Raises:
         UsageError: steps that cannot be meant.
     """
-    scheduler = make_scheduler(noise, steps)
+    scheduler = make_scheduler(schedule, steps)
     latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
     latents = latents * scheduler.init_noise_sigma
     for t in scheduler.timesteps.tolist():
@@ -335,7 +335,7 @@ def sample_long(
     model: Model,
     conditions: Callable[[int, int], tuple[Conditions, Conditions | None]],
     shape: Sequence[int],
-    noise: NoiseSchedule,
+    schedule: NoiseSchedule,
     generators: Sequence[torch.Generator],
     *,
     guidance: float,
@@ -344,12 +344,12 @@ def sample_long(
     align: int = 1,
     **how,
 ) -> Tensor:
-    """:func:`sample` for any number of columns: one noise, windows at every step.
+    """:func:`sample` for any number of columns: one draw of noise, windows at every step.
 
     Args:
         conditions: from a window ``(start, stop)`` to its conditions and their null.
         shape: (C, H, W) of the whole.
-        guidance: see :func:`guided`.
+        guidance: see :func:`classifier_free_guidance`.
         context, overlap, align: see :func:`windows`.
         how: ``steps``, ``device`` and ``progress`` of :func:`sample`.
     """
@@ -357,7 +357,7 @@ def sample_long(
     parts = []
     for start, stop in windows(total, context, overlap, align):
         parts.append((start, stop, classifier_free_guidance(model, *conditions(start, stop), guidance)))
-    return sample(in_windows(parts, total, overlap), shape, noise, generators, **how)
+    return sample(in_windows(parts, total, overlap), shape, schedule, generators, **how)
 
 
 def decode_long(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained
 
 SHORTEST_S = 0.3
 """Of a clip."""
@@ -23,7 +24,7 @@ Progress = Callable[[int], None] | None
 """Called with 1 for each step."""
 
 
-class System(nn.Module, ABC):
+class System(Pretrained, nn.Module, ABC):
     """The base of the systems, which add ``generate`` with their options by name, for people to read.
 
     Attributes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_types
 
 if TYPE_CHECKING:
+    import torch
+
     from v2a_nb.systems.base import System
 
 SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
@@ -22,7 +23,8 @@ HONEST = (
 """What a user of the shipped weights is told wherever they meet a video of their own."""
 
 
-def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> System:
+@check_types
+def load(name: str | Path, weights: str | Path | None = None, *, device: str | torch.device = "cpu") -> System:
     """A system, ready to generate.
 
     Args:
@@ -42,7 +44,7 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -
     try:
         target = torch.device(device)
         torch.zeros(1, device=target)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
     if target.type == "meta":
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
@@ -63,13 +65,18 @@ def class_of(name: str) -> type[System]:
 
 
 def _system_in(place: str | Path) -> str:
-    """Which system's weights a folder or a Hub id holds; V-AURA, which then says what is wrong, if none."""
-    from v2a_nb.hub import find_weights
+    """Which system's weights a folder or a Hub id holds.
+
+    Raises:
+        UsageError: neither a system's name nor a place.
+        WeightsError: there are no weights, their configuration is damaged, or they are of no system.
+    """
+    from v2a_nb.hub import find_weights, kind_of, read_config
 
     if not Path(place).exists() and "/" not in str(place):
         raise UsageError(f"no system {place!r}; there is {', '.join(SYSTEMS)}")
-    try:
-        kind = json.loads((find_weights(str(place)) / "config.json").read_text())["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "vaura"
-    return kind if isinstance(kind, str) and kind in SYSTEMS else "vaura"
+    path = find_weights(place)
+    kind = kind_of(read_config(path))
+    if not isinstance(kind, str) or kind not in SYSTEMS:
+        raise WeightsError(f"{path} holds {kind!r} weights, not those of a system; there is {', '.join(SYSTEMS)}")
+    return kind

@@ -25,6 +25,7 @@ from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import V2AError
 from v2a_nb.files import whole, write_text
+from v2a_nb.parallel import on_processors
 
 BatchOf = Callable[[int], dict[str, Tensor]]
 """From a number to a batch on the CPU."""
@@ -109,7 +110,7 @@ def fit(
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     unlike = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
-    accelerator = Accelerator(kwargs_handlers=[unlike])
+    accelerator = Accelerator(cpu=on_processors(), kwargs_handlers=[unlike])
     main, device = accelerator.is_main_process, accelerator.device
     out = Path(out)
     state = out / "state" / "state.pt"

@@ -17,6 +17,7 @@ resumed run is the same run, saving.
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
@@ -33,6 +34,8 @@ from v2a_nb.data.recordings import Recordings
 from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
+from v2a_nb.parallel import training_processes
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.loop import BatchOf, EvalFn, OptimConfig, fit
 
 
@@ -47,17 +50,23 @@ class TrainConfig:
 
     Attributes:
         steps: of the last stage.
+        accumulation: batches of a step, in every stage; each process has as many.
+        ema_decay: of a moving average of the weights, in every stage; 0: none.
 
     Raises:
-        UsageError: a whole number under 1.
+        UsageError: a whole number under 1, or a decay that is none.
     """
 
     steps: int = scaling(1000)
+    accumulation: int = 1
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
             if type(f.default) is int and getattr(self, f.name) < 1:
                 raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least 1 is needed")
+        if not 0 <= self.ema_decay < 1:
+            raise UsageError(f"ema_decay is {self.ema_decay}: from 0 to under 1")
 
     def scaled(self, share: float) -> TrainConfig:
         """The same proportions with ``share`` of all steps and clips, for tests, notebooks and ``--steps``."""
@@ -100,12 +109,14 @@ class Recipe(ABC):
         TrainConfig: the class of ``config``.
         source: the recordings that are used when none are named.
         ablations: by name, what differs.
+        template: of the model card, a file beside the recipe's; None: there is no card.
     """
 
     name: ClassVar[str]
     TrainConfig: ClassVar[type[TrainConfig]]
     source: ClassVar[str] = "strike:seed=1000"
     ablations: ClassVar[dict[str, dict[str, object]]] = {}
+    template: ClassVar[str | None] = "card.md"
 
     def __init__(self, config: TrainConfig | None = None, *, seed: int = 0, ablation: str | None = None) -> None:
         if ablation is not None and ablation not in self.ablations:
@@ -165,9 +176,7 @@ def run_recipe(
         V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise.
         UsageError: the recordings lack what the recipe needs.
     """
-    from accelerate import PartialState
-
-    out, state = Path(out), PartialState()
+    out, state = Path(out), training_processes()
     say = say if state.is_main_process else _silent
     source = recipe.source if source is None else source
     recordings = open_recordings(source, recipe.seed)
@@ -180,6 +189,7 @@ def run_recipe(
     begun = (out / "run.json").exists()
     state.wait_for_everyone()
     check_same_run(out / "run.json", settings, may_differ=("steps",) if recipe.ablation else ())
+    state.wait_for_everyone()
     store = FeatureStore(cache or out / "features")
     say(f"features: {source}")
     try:
@@ -198,8 +208,10 @@ def run_recipe(
             break
         say(f"{stage.name or recipe.ablation or recipe.name}: {stage.optim.steps} steps")
         folder = out / stage.name if stage.name else recipe.folder(out)
+        config = recipe.config
+        optim = replace(stage.optim, accumulation=config.accumulation, ema_decay=config.ema_decay or None)
         trained = fit(
-            stage.module, stage.batch_of, stage.optim, folder, resume=True, eval_fn=stage.eval_fn,
+            stage.module, stage.batch_of, optim, folder, resume=True, eval_fn=stage.eval_fn,
             eval_every=stage.eval_every,
         )  # fmt: skip
     weights = recipe.folder(out) / "weights"
@@ -209,6 +221,8 @@ def run_recipe(
         if recipe.ablation:
             card["ablation"] = recipe.ablation
         weights = recipe.save(model, out, card)
+        if recipe.template:
+            write_card(weights, Path(inspect.getfile(type(recipe))).with_name(recipe.template))
     state.wait_for_everyone()
     return weights
 

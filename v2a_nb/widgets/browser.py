@@ -134,7 +134,7 @@ def browse(source: object) -> Browser:
     if isinstance(source, str | os.PathLike):
         return Browser(*_folder(Path(source)))
     if not isinstance(source, Iterable):
-        raise UsageError(f"a browser needs a world, a list of clips or a folder, not a {type(source).__name__}")
+        raise UsageError(f"browse: source must be a world, a list of clips or a folder, not {type(source).__name__}")
     entries = [_entry(item) for item in source]
     if not entries:
         raise UsageError("there is no clip to browse: the list is empty")

@@ -15,7 +15,7 @@ import numpy as np
 from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.widgets import explorer_frame as frame
 from v2a_nb.widgets.page import escape
 from v2a_nb.widgets.player import sound_html
@@ -45,20 +45,16 @@ class AmbienceExplorer(frame.Explorer):
         self,
         system,
         clip: Clip,
-        levels: Sequence[float],
+        levels: float | Sequence[float],
         condition: Sound | None,
         seed: int,
         truth: Mapping | Sequence | None,
         title: str,
         options: dict,
     ) -> None:
-        if not isinstance(clip, Clip):
-            raise UsageError(
-                f"explore_ambience needs a Clip, not a {type(clip).__name__}; read one with v2a.open(path)"
-            )
         if "ambient" not in getattr(system, "options", ()):
             name = getattr(system, "name", type(system).__name__)
-            raise UsageError(f"{name} is told no ambience: load one that is with v2a.load('action2sound')")
+            raise UsageError(f"system {name} takes no ambience: v2a.load('action2sound') does")
         self.system, self.clip, self.options = system, clip, options
         self.condition = None if condition is None else frame.checked(condition, "explore_ambience")
         self.times = frame.times_of(truth)
@@ -153,10 +149,11 @@ class AmbienceExplorer(frame.Explorer):
         }  # fmt: skip
 
 
+@check_types
 def explore_ambience(
     system,
     clip: Clip,
-    levels: Sequence[float] = LEVELS_DBFS,
+    levels: float | Sequence[float] = LEVELS_DBFS,
     *,
     condition: Sound | None = None,
     seed: int = 0,

@@ -12,7 +12,7 @@ import numpy as np
 
 from v2a_nb import plots
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.widgets import explorer_frame as frame
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CodecExplorer(frame.Explorer):
         self,
         sound: Sound,
         codec: Codec,
-        codebooks: Sequence[int] | None,
+        codebooks: int | Sequence[int] | None,
         events: Mapping | Sequence | None,
         title: str,
     ) -> None:
@@ -93,11 +93,12 @@ class CodecExplorer(frame.Explorer):
         }
 
 
+@check_types
 def explore_codec(
     sound: Sound,
     codec: Codec | str | Path | None = None,
     *,
-    codebooks: Sequence[int] | None = None,
+    codebooks: int | Sequence[int] | None = None,
     events: Mapping | Sequence | None = None,
     title: str = "",
 ) -> CodecExplorer:

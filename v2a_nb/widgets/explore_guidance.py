@@ -13,7 +13,7 @@ import numpy as np
 from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.widgets import explorer_frame as frame
 from v2a_nb.widgets.player import Player, compare
 
@@ -38,18 +38,14 @@ class GuidanceExplorer(frame.Explorer):
         self,
         system,
         clip: Clip,
-        guidances: Sequence[float],
-        seeds: Sequence[int],
+        guidances: float | Sequence[float],
+        seeds: int | Sequence[int],
         temperature: float | None,
         truth: Mapping | Sequence | None,
         chosen: Sequence[tuple[float, int]] | None,
         title: str,
         options: dict,
     ) -> None:
-        if not isinstance(clip, Clip):
-            raise UsageError(
-                f"explore_guidance needs a Clip, not a {type(clip).__name__}; read one with v2a.open(path)"
-            )
         self.system, self.clip, self.options = system, clip, options
         self.times = frame.times_of(truth)
         events = truth.get("events", ()) if isinstance(truth, Mapping) else truth
@@ -183,11 +179,12 @@ class GuidanceExplorer(frame.Explorer):
         return controls
 
 
+@check_types
 def explore_guidance(
     system,
     clip: Clip,
-    guidances: Sequence[float] = (1.0, 2.0, 6.0),
-    seeds: Sequence[int] = (0, 1),
+    guidances: float | Sequence[float] = (1.0, 2.0, 6.0),
+    seeds: int | Sequence[int] = (0, 1),
     *,
     temperature: float | None = None,
     truth: Mapping | Sequence | None = None,
@@ -242,9 +239,7 @@ def _accepts(system, names: Sequence[str]) -> None:
     """Refuse what is no system, and a system whose ``generate`` has no such option."""
     generate = getattr(system, "generate", None)
     if not callable(generate):
-        raise UsageError(
-            f"explore_guidance needs a system, not a {type(system).__name__}; load one with v2a.load(name)"
-        )
+        raise UsageError(f"explore_guidance: system must be what v2a.load returns, not {type(system).__name__}")
     known = inspect.signature(generate).parameters
     if any(p.kind is p.VAR_KEYWORD for p in known.values()):
         return

@@ -10,7 +10,7 @@ import numpy as np
 
 from v2a_nb import plots
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.widgets import explorer_frame as frame
 
 DEFAULTS = {"n_fft": 512, "hop": 128, "mels": None, "iterations": 32}
@@ -75,6 +75,7 @@ class SpectrogramExplorer(frame.Explorer):
         return None if name == "mels" and value == 0 else value  # a Dropdown takes None for "nothing chosen"
 
 
+@check_types
 def explore_spectrogram(
     sound: Sound,
     settings: Sequence[Mapping] | None = None,

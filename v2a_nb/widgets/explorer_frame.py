@@ -306,14 +306,12 @@ def small_png(png: bytes) -> bytes:
 # --- sounds ---------------------------------------------------------------------------------------
 
 
-def checked(sound: object, what: str) -> Sound:
-    """The sound as mono.
+def checked(sound: Sound, what: str) -> Sound:
+    """Return the sound as mono.
 
     Raises:
-        UsageError: not a :class:`Sound`, or an empty one.
+        UsageError: the sound is empty.
     """
-    if not isinstance(sound, Sound):
-        raise UsageError(f"{what} needs a Sound, not a {type(sound).__name__}; make one with v2a.Sound(samples, rate)")
     if not sound.n:
         raise UsageError(f"{what} needs a sound, and this one is empty")
     return sound.mono()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.metrics.listening import Analysis, analyse
 from v2a_nb.metrics.listening_plan import Plan, Trial, append_answers, listener_name, resume
 from v2a_nb.widgets.page import escape, json_text, save_page
@@ -34,6 +34,7 @@ _TITLES = {
 }  # fmt: skip
 
 
+@check_types
 def listening_test(
     trials: Mapping[str, tuple[Clip, Mapping[str, Sound]]],
     kind: str = "choose",
@@ -271,7 +272,7 @@ class ListeningTest:
 
 
 def _check(trials: Mapping) -> dict[str, tuple[Clip, dict[str, Sound]]]:
-    if not isinstance(trials, Mapping) or not trials:
+    if not trials:
         raise UsageError("a listening test needs {clip id: (clip, {system: sound})} with at least one clip")
     made: dict[str, tuple[Clip, dict[str, Sound]]] = {}
     for name, pair in trials.items():

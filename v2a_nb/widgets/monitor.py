@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from v2a_nb import media, plots
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.training.progress import Progress, find_log, look, over, smooth
 from v2a_nb.widgets.page import escape
 from v2a_nb.widgets.player import sound_html
@@ -138,6 +138,7 @@ class Monitor:
         return Live(self, every)
 
 
+@check_types
 def monitor(folder: str | Path, *, key: str = "loss", steps: int | None = None) -> Monitor:
     """Watch a training run: curves, rate, time left and the newest sound.
 

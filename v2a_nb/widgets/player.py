@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2a_nb.clip import Clip, Sound, register_display
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.widgets import payload as make
 from v2a_nb.widgets.page import data_uri, escape, json_text, page_of, save_page
 
@@ -46,8 +46,6 @@ class Player:
         title: str = "",
         saliency: object = None,
     ) -> None:
-        if not isinstance(clip, Clip):
-            raise UsageError(f"the player needs a Clip, not a {type(clip).__name__}; read a file with v2a.open(path)")
         self.clip = clip
         takes = {make.as_text(k): make.take_of(k, v) for k, v in tracks.items() if v is not None}
         self.tracks = {name: sound for name, (sound, _) in takes.items()}
@@ -174,6 +172,7 @@ class Player:
         return save_page(path, page_of(self.title, self.html))
 
 
+@check_types
 def play(
     clip: Clip,
     sound: Sound | tuple | None = None,
@@ -194,10 +193,11 @@ def play(
     Raises:
         UsageError: as :class:`Player`.
     """
-    sound = clip.sound if sound is None and isinstance(clip, Clip) else sound
+    sound = clip.sound if sound is None else sound
     return Player(clip, {} if sound is None else {"sound": sound}, events, title, saliency)
 
 
+@check_types
 def compare(
     clip: Clip,
     tracks: Mapping[str, Sound | tuple | None],

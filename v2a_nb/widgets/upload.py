@@ -17,7 +17,7 @@ from pathlib import Path
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.errors import MediaError, UsageError, V2AError, check_types
 from v2a_nb.systems.registry import HONEST
 from v2a_nb.widgets.page import data_uri, escape
 from v2a_nb.widgets.payload import as_text
@@ -58,6 +58,7 @@ class Made:
         return f"<p>{' · '.join(parts)}<br><small>in the folder <bdi>{escape(self.wav.parent)}</bdi></small></p>"
 
 
+@check_types
 def soundtrack(
     video: str | Path | bytes,
     *,
@@ -95,6 +96,7 @@ def soundtrack(
         ``soundtrack("my_video.mp4", seed=1).player``
     """
     report = report or (lambda line: None)
+    _check_system(system)
     if not (math.isfinite(start) and start >= 0 and math.isfinite(seconds) and 0 < seconds <= MOST_S):
         raise UsageError(f"{seconds:g} s from {start:g} s: a start from 0, and up to {MOST_S:g} s, are possible")
     report("reading the video ...")
@@ -122,6 +124,11 @@ def soundtrack(
     media.save_mp4(clip, sound, mp4)
     player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
     return Made(clip, sound, player, wav, mp4)
+
+
+def _check_system(system: object) -> None:
+    if not isinstance(system, str) and not callable(getattr(system, "generate", None)):
+        raise UsageError(f"system must be a name or what v2a.load returns, not {type(system).__name__}")
 
 
 def _read(video: str | Path | bytes, name: str, start: float, seconds: float) -> tuple[Clip, str]:
@@ -183,6 +190,7 @@ def uploaded(value: Mapping | Sequence) -> tuple[str, bytes] | None:
     return str(value[-1]["name"]), bytes(value[-1]["content"])
 
 
+@check_types
 def your_video(
     system: object = "vaura", *, weights: str | None = None, out: str | Path = "your_video", seconds: float = SECONDS
 ) -> YourVideo:
@@ -199,6 +207,7 @@ def your_video(
     Example:
         ``your_video()``
     """
+    _check_system(system)
     if not 0 < seconds <= MOST_S:
         raise UsageError(f"seconds={seconds:g}: more than 0 and up to {MOST_S:g} s can be used")
     return YourVideo(system, weights, out, seconds)

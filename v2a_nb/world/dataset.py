@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.picture import frames, margin_of
 from v2a_nb.world.recording import Event, Recording, draw
@@ -282,6 +282,7 @@ class StrikeWorld:
         return Dataset.from_list(list(rows()), features=features)
 
 
+@check_types
 def strike_world(
     seed: int = 0,
     clips: int = 64,

@@ -1,4 +1,4 @@
-"""The vision encoder: shapes, any clip, and what its glimpse may depend on."""
+"""The vision encoder: shapes, any clip, and what its event crops may depend on."""
 
 from __future__ import annotations
 
@@ -46,63 +46,63 @@ def test_reading_in_parts_changes_no_token(encoder, monkeypatch):
     clip = clip_of(9.0, 25, 64, 64)
     whole = encoder.features(clip)
     assert torch.allclose(whole, encoder(encoder.pixels(clip))[0], atol=1e-4)
-    monkeypatch.setattr("v2a_nb.models.video_encoders.strike.MINUTE", 60)
+    monkeypatch.setattr("v2a_nb.models.video_encoders.strike.CHUNK", 60)
     assert torch.allclose(encoder.features(clip), whole, atol=1e-4)
 
 
 def test_peaks_are_local_maxima_above_the_threshold(encoder):
     flux = torch.zeros(1, 50, 12)
     flux[0, 10, 2], flux[0, 11, 0], flux[0, 30, 1], flux[0, 40, 3] = 0.9, 0.8, 0.5, 0.05
-    assert encoder.glimpse.peaks(flux).tolist() == [[0, 42], [0, 121]]
+    assert encoder.event_crop.peaks(flux).tolist() == [[0, 42], [0, 121]]
 
 
-def test_hit_stream_is_empty_before_the_first_peak_and_held_after(encoder):
-    frames, when = torch.rand(1, 25, 3, 64, 64), torch.rand(1, 50, encoder.config.when_dim)
+def test_event_features_are_empty_before_the_first_peak_and_held_after(encoder):
+    frames, timing = torch.rand(1, 25, 3, 64, 64), torch.rand(1, 50, encoder.config.timing_dim)
     attention = torch.rand(1, 25, 4, 8, 8)
     flux = torch.zeros(1, 50, 12)
     flux[0, 20, 0] = 1.0
-    stream = encoder.glimpse.stream(frames, when, flux, attention)[0]
-    embed = encoder.config.glimpse.embed
-    assert (stream[:19, : embed + 1] == 0).all() and (stream[:19, -1] == 1).all()
-    assert torch.allclose(stream[20:, : embed + 1], stream[20, : embed + 1].expand(30, -1))
-    ages = stream[20:, embed + 1]
+    features = encoder.event_crop.features(frames, timing, flux, attention)[0]
+    embed = encoder.config.event_crop.embed
+    assert (features[:19, : embed + 1] == 0).all() and (features[:19, -1] == 1).all()
+    assert torch.allclose(features[20:, : embed + 1], features[20, : embed + 1].expand(30, -1))
+    ages = features[20:, embed + 1]
     assert (ages[1:] < ages[:-1]).all()
 
 
-def test_caution_and_gain_move_probabilities_and_nothing_else(encoder, monkeypatch):
-    frames, when = torch.rand(1, 50, 3, 64, 64), torch.rand(1, 100, encoder.config.when_dim)
+def test_logit_bias_and_scale_move_probabilities_and_nothing_else(encoder, monkeypatch):
+    frames, timing = torch.rand(1, 50, 3, 64, 64), torch.rand(1, 100, encoder.config.timing_dim)
     attention, flux = torch.rand(1, 50, 4, 8, 8), torch.zeros(1, 100, 12)
     flux[0, 20::20, 0] = 1.0
 
-    def look(**settings) -> tuple:
-        monkeypatch.setattr(encoder.glimpse, "config", replace(encoder.config.glimpse, **settings))
-        return encoder.glimpse.look(frames, when, flux, attention)
+    def judge(**settings) -> tuple:
+        monkeypatch.setattr(encoder.event_crop, "config", replace(encoder.config.event_crop, **settings))
+        return encoder.event_crop.events(frames, timing, flux, attention)
 
-    peaks, embedded, plain, looked = look(caution=0.0, gain=1.0)
-    careful = look(caution=0.5, gain=3.0)
+    peaks, embedded, plain, attended = judge(logit_bias=0.0, logit_scale=1.0)
+    careful = judge(logit_bias=0.5, logit_scale=3.0)
     assert len(peaks) == 4 and torch.equal(careful[0], peaks)
-    assert torch.equal(careful[1], embedded) and torch.equal(careful[3], looked)
+    assert torch.equal(careful[1], embedded) and torch.equal(careful[3], attended)
     assert torch.allclose(careful[2].logit(), 3.0 * (plain.logit() - 0.5), atol=1e-4)
 
 
-def test_glimpse_reads_five_pictures_and_no_other(encoder):
+def test_an_event_reads_five_frames_and_no_other(encoder):
     frames = torch.rand(2, 25, 3, 64, 64)
     peaks = torch.tensor([[1, 80]])  # 0.4 s: frame 10
     other = frames.clone()
     other[0] = 0
     other[:, :8], other[:, 13:] = 0, 0
-    pictures = encoder.glimpse.cut(frames, peaks)
-    assert torch.equal(pictures, encoder.glimpse.cut(other, peaks))
+    pictures = encoder.event_crop.pictures_of(frames, peaks)
+    assert torch.equal(pictures, encoder.event_crop.pictures_of(other, peaks))
     assert torch.equal(pictures[0, 6:9] + 0.5, frames[1, 10])
 
 
-def test_the_fovea_is_centred_on_its_place_and_the_border_repeated(encoder):
+def test_the_crop_is_centred_on_its_place_and_the_border_repeated(encoder):
     pictures = torch.rand(2, 15, 64, 64)
-    patches = encoder.glimpse.patches(pictures, torch.tensor([[20.0, 31.0], [-5.0, 90.0]]))
-    half = encoder.config.glimpse.patch // 2
-    assert torch.equal(patches[0, :, half, half], pictures[0, :, 31, 20])
-    assert torch.equal(patches[1, :, half, half], pictures[1, :, 63, 0])
-    assert torch.equal(patches[1, :, -1, 0], pictures[1, :, 63, 0])
+    crops = encoder.event_crop.crops(pictures, torch.tensor([[20.0, 31.0], [-5.0, 90.0]]))
+    half = encoder.config.event_crop.crop // 2
+    assert torch.equal(crops[0, :, half, half], pictures[0, :, 31, 20])
+    assert torch.equal(crops[1, :, half, half], pictures[1, :, 63, 0])
+    assert torch.equal(crops[1, :, -1, 0], pictures[1, :, 63, 0])
 
 
 def test_centroids_find_a_bump_between_cells():
@@ -111,10 +111,10 @@ def test_centroids_find_a_bump_between_cells():
     assert (centroids(bump[None])[0] - torch.tensor([5.2, 2.7]) * 8).abs().max() < 1.0
 
 
-def test_the_periphery_starts_at_the_given_place(encoder):
-    pictures, context = torch.zeros(1, 15, 64, 64), torch.zeros(1, encoder.glimpse.context_dim)
+def test_attention_over_the_frame_starts_at_the_given_place(encoder):
+    pictures, peak = torch.zeros(1, 15, 64, 64), torch.zeros(1, encoder.event_crop.peak_dim)
     for x, y in ((10.0, 50.0), (40.0, 20.0)):
-        attention = encoder.glimpse(pictures, torch.tensor([[x, y]]), context)[2]
+        attention = encoder.event_crop(pictures, torch.tensor([[x, y]]), peak)[2]
         assert attention.shape == (1, 4, 16, 16) and torch.allclose(attention.sum((2, 3)), torch.ones(1, 4))
         found = centroids(attention[:, 0])[0]
         assert (found - torch.tensor([x, y])).abs().max() < 4
@@ -127,6 +127,21 @@ def test_save_and_load(tmp_path, encoder):
     assert torch.allclose(again(frames), encoder(frames), atol=0.05)
     with pytest.raises(WeightsError):
         StrikeVision.from_pretrained(tmp_path / "none")
+
+
+def test_names_on_disk_are_those_of_the_shipped_weights(tmp_path, encoder):
+    """The file has the names of an earlier version, so that weights and their tags stay as they are."""
+    from safetensors.torch import load_file
+
+    from v2a_nb.hub import SHIPPED, read_config, tag_of
+
+    shipped, folder = SHIPPED / "vaura" / "vision", encoder.save_pretrained(tmp_path / "v")
+    assert load_file(folder / "model.safetensors").keys() == load_file(shipped / "model.safetensors").keys()
+    ours, theirs = read_config(folder), read_config(shipped)
+    assert ours.keys() == theirs.keys() and ours["glimpse"].keys() == theirs["glimpse"].keys()
+    loaded = StrikeVision.from_pretrained(shipped)
+    assert tag_of(loaded, "vision") == "vision@c329"  # what the configurations of the systems name
+    assert (loaded.config.event_crop.logit_bias, loaded.config.event_crop.logit_scale) == (1.75, 8.0)
 
 
 def test_square_crops_the_middle():

@@ -75,8 +75,8 @@ def test_paper_preset_runs_on_three_seconds(paper):
 
 
 def test_paper_preset_samples_as_released():
-    noise = PRESETS["paper"].noise
-    scheduler, c = make_scheduler(noise), make_scheduler(noise).config
+    schedule = PRESETS["paper"].schedule
+    scheduler, c = make_scheduler(schedule), make_scheduler(schedule).config
     assert type(scheduler).__name__ == "DPMSolverMultistepScheduler"
     wanted = {
         "algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint", "timestep_spacing": "linspace",
@@ -129,7 +129,7 @@ def test_tiny_preset_is_small():
 def test_configurations_that_do_not_fit_are_refused(wrong: dict):
     with pytest.raises(UsageError):
         c = replace(SMALL, **wrong)
-        _ = c.noise, make_unet(c)
+        _ = c.schedule, make_unet(c)
 
 
 def test_parts_that_do_not_fit_are_refused():

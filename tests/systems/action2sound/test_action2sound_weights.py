@@ -117,8 +117,8 @@ def test_a_system_without_condition_and_with_griffin_lim(saved, tmp_path):
 
 def test_damaged_weights_are_refused(saved, tmp_path):
     cases = [
-        ("[1]", "not action2sound"),
-        ({"kind": "egosonics"}, "not action2sound"),
+        ("[1]", "cannot be read"),
+        ({"kind": "egosonics"}, "not Action2Sound"),
         ({"picture": "wide"}, "does not describe"),
         ({"null": "none"}, "does not describe"),
         ({"audio_hidden": 3}, "does not fit"),
@@ -131,7 +131,7 @@ def test_damaged_weights_are_refused(saved, tmp_path):
 def test_what_cannot_be_saved_is_said(tmp_path):
     blind = small_system()
     blind.encoder = None
-    with pytest.raises(UsageError, match="no frame encoder"):
+    with pytest.raises(UsageError, match="no vision to save"):
         blind.save_pretrained(tmp_path / "blind")
     with pytest.raises(UsageError, match="card cannot say guidance, null"):
         small_system().save_pretrained(tmp_path / "told", guidance=2.0, null="zero")

@@ -61,8 +61,8 @@ def test_parts_can_be_named_instead_of_written(saved, tmp_path):
 
 def test_damaged_weights_are_refused(saved, tmp_path):
     cases = [
-        ("[1]", "not egosonics"),
-        ({"kind": "vaura"}, "not egosonics"),
+        ("[1]", "cannot be read"),
+        ({"kind": "vaura"}, "not EgoSonics"),
         ({"picture": "wide"}, "does not describe"),
         ({"mlp_hidden": 3}, "does not fit"),
     ]
@@ -70,7 +70,7 @@ def test_damaged_weights_are_refused(saved, tmp_path):
 
 
 def test_what_cannot_be_saved_is_said(tmp_path):
-    with pytest.raises(UsageError, match="no frame encoder"):
+    with pytest.raises(UsageError, match="no vision to save"):
         EgoSonics(SMALL, None, small_system().autoencoder).save_pretrained(tmp_path / "blind")
     with pytest.raises(UsageError, match="card cannot say guidance"):
         small_system().save_pretrained(tmp_path / "told", guidance=2.0)

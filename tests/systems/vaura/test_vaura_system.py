@@ -203,7 +203,7 @@ def test_parts_can_be_named_instead_of_written(saved, tmp_path):
 
 
 def test_damaged_weights_are_refused(saved, tmp_path):
-    cases = [("[1]", "not V-AURA"), ({"kind": "other"}, "not V-AURA"), ({"layers": 3}, "does not fit")]
+    cases = [("[1]", "cannot be read"), ({"kind": "other"}, "not V-AURA"), ({"layers": 3}, "does not fit")]
     check_damaged(VAura, saved[1], tmp_path / "broken", cases)
 
 

@@ -16,7 +16,7 @@ from v2a_nb.data.dataset import Cut, cut_clips
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.models.tiny_codec import TinyCodec
-from v2a_nb.models.video_encoders.event_crop import Glimpse
+from v2a_nb.models.video_encoders.event_crop import EventCropEncoder
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.systems.vaura.train import (
@@ -47,7 +47,7 @@ def test_every_pretraining_parameter_but_the_event_crops_gets_a_gradient():
     }
     module(batch)["loss"].backward()
     bare = {n for n, p in module.named_parameters() if p.grad is None}
-    assert bare == {n for n, _ in module.named_parameters() if "glimpse" in n}
+    assert bare == {n for n, _ in module.named_parameters() if "event_crop" in n}
 
 
 def test_event_crop_recipe_touches_only_the_event_crops(tmp_path):
@@ -59,7 +59,7 @@ def test_event_crop_recipe_touches_only_the_event_crops(tmp_path):
         "clip": rng.integers(0, 4, 40).astype(np.int32),
         "frame": np.tile(np.arange(5, dtype=np.int16), (40, 1)),
         "place": rng.uniform(0, 64, (40, 2)).astype(np.float32),
-        "context": rng.standard_normal((40, encoder.glimpse.context_dim)).astype(np.float16),
+        "context": rng.standard_normal((40, encoder.event_crop.peak_dim)).astype(np.float16),
         "sounded": np.tile([0.0, 1.0], 20).astype(np.float16),
         "colour": rng.standard_normal((40, 80)).astype(np.float16),
     }
@@ -67,8 +67,8 @@ def test_event_crop_recipe_touches_only_the_event_crops(tmp_path):
     stage = event_crop_stage(encoder, frames, examples, steps=3, batch_size=8)
     trained = fit(stage.module, stage.batch_of, stage.optim, tmp_path)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
-    own = trained.glimpse.state_dict()
-    assert any(not torch.equal(v, before[f"glimpse.{k}"]) for k, v in own.items())
+    own = trained.event_crop.state_dict()
+    assert any(not torch.equal(v, before[f"event_crop.{k}"]) for k, v in own.items())
 
 
 class Follower:
@@ -76,9 +76,9 @@ class Follower:
 
     def __init__(self):
         self.config = VisionConfig()
-        self.glimpse = Glimpse(self.config.glimpse, self.config.when_dim)
+        self.event_crop = EventCropEncoder(self.config.event_crop, self.config.timing_dim)
 
-    def streams(self, pictures):
+    def timing_and_content(self, pictures):
         b, t = pictures.shape[:2]
         change = pictures[:, 1:] - pictures[:, :-1]
         energy = F.pad(change.square().flatten(2).sum(2), (1, 0))  # [B, T]: the flux hangs on what flashes

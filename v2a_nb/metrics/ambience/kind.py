@@ -1,43 +1,45 @@
 """Which kind of ambience a sound has: hum, hiss, rain or traffic. A small classifier trained on Strike World.
 
-Ridge regression on the spectrum of what is always there: of each mel band its tenth percentile over time, and how far
-the thirtieth lies above it. Hits, tails and passing sounds fill a band some of the time and leave its low percentiles
-alone, so that no event need be known. It is a metric's extractor: deterministic, shipped, named in every result.
+It is a ridge regression on the spectrum of the steady sound: the tenth percentile of each mel band over time, and how
+far the thirtieth lies above it. Hits, tails and passing sounds fill a band for some of the time and do not change its
+low percentiles, so that the times of events need not be known. It is the extractor of the metric
+``ambience_kind_accuracy``: deterministic, shipped, and named with its weights in every result.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import open_weights, save_weights
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.hub import Pretrained, read_tensors
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.world.recording import AMBIENCES
 
 NOTHING = "nothing"
+"""The answer for digital silence."""
 BANDS, LOWEST_HZ, HIGHEST_HZ = 32, 125.0, 7600.0
-"""What the mel spectrogram of Action2Sound holds: under it a made sound has nothing to be judged by."""
+"""The range of the mel spectrogram of Action2Sound: outside of it a generated sound has nothing."""
 N_FFT, HOP = 1024, 256
 FLOOR = 1e-13
-"""Power, -130 dBFS: what all bands are over."""
+"""Power that is added to every band, -130 dBFS."""
 FURTHEST = 4.0
-"""Standardised features are cut there: an empty band is far away from all that was learned."""
+"""Standardised features are clipped here: an empty band is far from everything that training saw."""
 FEATURES = 2 * BANDS
-TRAIN_SEED, TEST_SEED, TEST_FIRST = 3500, 9300, 1000
-"""The features were chosen on the first recordings of the test seed: scores are of those from the thousandth on."""
 
 
 @lru_cache(maxsize=1)
 def _basis() -> tuple[np.ndarray, np.ndarray]:
-    """Triangles [BANDS, N_FFT / 2 + 1] that add up to 1 between the outer ones' tips, and a Hann window [N_FFT]."""
+    """Mel filters [BANDS, N_FFT / 2 + 1], which add up to 1 at every frequency, and a Hann window [N_FFT]."""
     import librosa
 
     basis = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, norm=None)
@@ -59,9 +61,10 @@ def band_powers(wave: np.ndarray) -> np.ndarray:
 
 
 def describe(wave: np.ndarray) -> np.ndarray:
-    """What a 16 kHz wave steadily holds: float32 [64], independent of level; all zero for digital silence.
+    """Features of the steady sound in a 16 kHz wave: float32 [64], independent of level; all zero for silence.
 
-    Each band's tenth percentile over time, nepers of power, less the largest one; then the thirtieth less the tenth.
+    First the tenth percentile of each band over time, as the logarithm of power, minus the largest of them; then the
+    thirtieth minus the tenth.
     """
     level = np.log(band_powers(wave) + FLOOR)
     low, high = np.quantile(level, (0.1, 0.3), axis=0)
@@ -70,9 +73,13 @@ def describe(wave: np.ndarray) -> np.ndarray:
     return np.concatenate([low - low.max(), high - low]).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class AmbienceKind:
-    """Ridge regression onto one number a kind, of features and their squares.
+@dataclass(eq=False)
+class AmbienceKind(Pretrained):
+    """Ridge regression of features and their squares onto one number for each kind.
+
+    Attributes:
+        mean, scale: of the features, [D].
+        weight: of the regression, [2 D + 1, C].
 
     Examples:
         >>> judge = AmbienceKind.from_pretrained("ambience")                       # doctest: +SKIP
@@ -80,13 +87,15 @@ class AmbienceKind:
         'rain'
     """
 
-    mean: np.ndarray  # [D]
-    scale: np.ndarray  # [D]
-    weight: np.ndarray  # [2 D + 1, C]
+    kind, title, default = "strike-ambience", "a classifier of ambiences", "ambience"
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features [N, D] to indices of :data:`~v2a_nb.world.AMBIENCES` [N]."""
-        return (_expand(features, self.mean, self.scale) @ self.weight).argmax(axis=1)
+        return (expand(features, self.mean, self.scale) @ self.weight).argmax(axis=1)
 
     def classify(self, sound: Sound | np.ndarray) -> str:
         """``"hum"``, ``"hiss"``, ``"rain"`` or ``"traffic"``; ``"nothing"`` for a silent sound.
@@ -104,32 +113,25 @@ class AmbienceKind:
         digest = hashlib.sha256(np.ascontiguousarray(self.weight, np.float16).tobytes()).hexdigest()
         return f"strike-ambience@{digest[:4]}"
 
-    def save(self, folder: str | Path, **card: object) -> Path:
-        """Write ``model.safetensors`` (fp16) and ``config.json``."""
+    def _tensors(self) -> dict:
         import torch
 
-        state = {k: torch.from_numpy(np.asarray(getattr(self, k))) for k in ("mean", "scale", "weight")}
-        return save_weights(folder, state, {"kind": "strike-ambience", "classes": AMBIENCES, **card})
+        return {k: torch.from_numpy(np.asarray(getattr(self, k))) for k in ("mean", "scale", "weight")}
+
+    def _told(self) -> dict[str, Any]:
+        return {"classes": AMBIENCES}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "ambience") -> AmbienceKind:
-        """Read what :meth:`save` wrote: a folder, a shipped name or a Hub id.
-
-        Raises:
-            WeightsError: no such weights, or damaged ones.
-        """
-        from v2a_nb.data.pool import read_tensors
-
-        path, config = open_weights(name, "strike-ambience", "a classifier of ambiences")
+    def _read(cls, path: Path, saved: dict[str, Any]) -> AmbienceKind:
         state = {k: v.float().numpy() for k, v in read_tensors(path).items()}
         shapes = {"mean": (FEATURES,), "scale": (FEATURES,), "weight": (2 * FEATURES + 1, len(AMBIENCES))}
         has = {k: v.shape for k, v in state.items()}
-        if has != shapes or tuple(config.get("classes", ())) != AMBIENCES:
-            raise WeightsError(f"{path}: {config.get('classes')} over {has} do not fit a classifier of {AMBIENCES}")
+        if has != shapes or tuple(saved.get("classes", ())) != AMBIENCES:
+            raise WeightsError(f"{path}: {saved.get('classes')} over {has} do not fit a classifier of {AMBIENCES}")
         return cls(**state)
 
 
-def _expand(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def expand(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Standardised features, their squares and a one: [N, D] to [N, 2 D + 1]."""
     z = np.clip((features - mean) / scale, -FURTHEST, FURTHEST)
     return np.concatenate([z, z**2, np.ones((len(z), 1), z.dtype)], axis=1)
@@ -141,10 +143,10 @@ def ambience_kind_accuracy(
     names: Sequence[str] | None = None,
     judge: AmbienceKind | None = None,
 ) -> dict:
-    """Share of sounds whose ambience is heard as the right kind; guessing one kind scores about 0.25.
+    """Share of sounds whose ambience is classified as the right kind; guessing one kind scores about 0.25.
 
     Args:
-        sounds: any rate and length; from about a second on there is enough to hear.
+        sounds: any rate; a second or more.
         kinds: the right ones, as ``truth["ambient"]["kind"]``.
         names: of the recordings, for the interval; left out, each sound is on its own.
         judge: left out, the shipped one.
@@ -161,126 +163,20 @@ def ambience_kind_accuracy(
     if unknown:
         raise UsageError(f"ambience {unknown[0]!r} is unknown; there are {', '.join(AMBIENCES)}")
     judge = judge or AmbienceKind.from_pretrained()
-    right = [judge.classify(sound) == kind for sound, kind in zip(sounds, kinds, strict=True)]
-    low, high = bootstrap(right, lambda rows: float(np.mean(rows)), names)
-    value = float(np.mean(right))
-    return {
-        "name": "ambience_kind_accuracy", "extractor": judge.tag, "value": value, "low": low, "high": high,
-        "n": len(right),
-    }  # fmt: skip
+    right = [float(judge.classify(sound) == kind) for sound, kind in zip(sounds, kinds, strict=True)]
+    return {"name": "ambience_kind_accuracy", "extractor": judge.tag, **mean_with_interval(right, names)}
 
 
-# --- training ---------------------------------------------------------------------------------------
-
-SECONDS = 3.0
-_WHOLE_S = 6.0
-LEVELS = (-70.0, -38.0)
-"""dBFS of the ambiences that are learned from: wider than the world's own."""
-
-
-def mixes(
-    seed: int, n: int, *, first: int = 0, levels: tuple[float, float] | None = None
-) -> Iterator[tuple[np.ndarray, str, float]]:
-    """3 s of each of ``n`` short recordings: the mix [48000] at 16 kHz, its kind and its level, dBFS.
+class AmbienceKindAccuracy(Metric):
+    """Share of clips whose ambience is classified as the true kind.
 
     Args:
-        seed: of the world.
-        n, first: recordings, from which on.
-        levels: between which the ambience's is drawn; left out, it is the world's.
+        model: the classifier; left out, the shipped one.
     """
-    from v2a_nb.world import sound as world_sound
-    from v2a_nb.world.recording import draw
 
-    for index in range(first, first + n):
-        recording = draw(seed, index, duration_s=_WHOLE_S)
-        if levels is not None:
-            level = float(recording.rng("ambience-level").uniform(*levels))
-            recording = recording.changed(ambience_dbfs=level)
-        mix = world_sound.render(recording, SAMPLE_RATE)["mix"]
-        start = int(recording.rng("ambience-cut").integers(0, round((_WHOLE_S - SECONDS) * SAMPLE_RATE)))
-        yield mix[start : start + round(SECONDS * SAMPLE_RATE)], recording.ambience, recording.ambience_dbfs
+    def load_model(self) -> AmbienceKind:
+        return AmbienceKind.from_pretrained()
 
-
-def through_mel(waves: Sequence[np.ndarray], iterations: int = 60, method: str = "nnls", batch: int = 16) -> list:
-    """Waves [n] as they come back from the mel spectrogram of Action2Sound by Griffin-Lim: what made sounds are like.
-
-    What is too soft for the spectrogram's range is gone, and so are phases and what lies under 125 Hz.
-    """
-    import torch
-
-    from v2a_nb.models.vocoder import GriffinLimVocoder
-
-    vocoder, made = GriffinLimVocoder("action2sound", iterations=iterations, method=method), []
-    for k in range(0, len(waves), batch):
-        part = torch.from_numpy(np.stack(waves[k : k + batch]))
-        made += list(vocoder.decode(vocoder.spectrogram(part), part.shape[1]).numpy())
-    return made
-
-
-def train_ambience(seed: int = TRAIN_SEED, recordings: int = 1600, ridge: float = 10.0) -> AmbienceKind:
-    """Fit on mixes of a world seed that nothing else uses, a quarter more of which have come back from mels.
-
-    Solved in one go; the same seed gives the same weights. About half a minute.
-
-    Args:
-        seed: of the world.
-        recordings: of each 3 s are learned from.
-        ridge: how strongly weights are drawn to zero.
-    """
-    rows = [(describe(wave), kind) for wave, kind, _ in mixes(seed, recordings, levels=LEVELS)]
-    softer = list(mixes(seed, recordings // 4, first=recordings, levels=LEVELS))
-    # few iterations and the rougher inverse: quick, and what a network makes is no better
-    rough = through_mel([wave for wave, _, _ in softer], iterations=8, method="pinv")
-    rows += [(describe(wave), kind) for wave, (_, kind, _) in zip(rough, softer, strict=True)]
-    x = np.stack([features for features, _ in rows]).astype(np.float64)
-    y = np.array([AMBIENCES.index(kind) for _, kind in rows])
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-3
-    z = _expand(x, mean, scale)
-    target = 2 * np.eye(len(AMBIENCES))[y] - 1
-    weight = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ target)
-    return AmbienceKind(*(a.astype(np.float32) for a in (mean, scale, weight)))
-
-
-def write_ambience(folder: str | Path, seed: int = TRAIN_SEED, recordings: int = 1600, test: int = 400) -> AmbienceKind:
-    """Train, score on a world that training never saw, and write weights with their card.
-
-    The scores are those of the weights as they are shipped: on ``test`` true mixes, and on a quarter of them as they
-    come back from the mel spectrogram of Action2Sound by Griffin-Lim.
-    """
-    train_ambience(seed, recordings).save(folder)
-    made = AmbienceKind.from_pretrained(folder)
-    heard = list(mixes(TEST_SEED, test, first=TEST_FIRST))
-    back = heard[: max(1, test // 4)]
-    sounds = {
-        "mixes": [wave for wave, _, _ in heard],
-        "through_mel": through_mel([wave for wave, _, _ in back]),
-    }
-    scores = {}
-    for name, waves in sounds.items():
-        kinds = [kind for _, kind, _ in heard[: len(waves)]]
-        row = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in waves], kinds, judge=made)
-        scores[name] = {k: round(row[k], 4) for k in ("value", "low", "high", "n")}
-    made.save(
-        folder, preset="tiny", data_seed=seed, recordings=recordings, test_seed=TEST_SEED, accuracy=scores,
-        versions={"numpy": np.__version__},
-    )  # fmt: skip
-    told = {
-        k: f"{v['value']:.1%} [{v['low']:.1%}, {v['high']:.1%}] of {v['n']}" if v["value"] < 1 else f"all {v['n']}"
-        for k, v in scores.items()
-    }
-    (Path(folder) / "README.md").write_text(
-        f"""# {made.tag}
-
-Says which of {", ".join(AMBIENCES)} the ambience of a sound is: ridge regression
-over the low percentiles of {BANDS} mel bands, independent of level; hits need not be cut out. It is the
-extractor of the metric `ambience_kind_accuracy` and knows only Strike World's four ambiences; on
-recordings of real places its answers mean nothing.
-
-- Trained on {recordings} recordings of Strike World seed {seed}, their ambience at {LEVELS[0]:g} to {LEVELS[1]:g} dBFS,
-  and {recordings // 4} more as they come back from mel spectrograms, by `v2a-nb train ambience`.
-- Right on seed {TEST_SEED}, never trained on, 3 s of each recording, 95 % intervals over recordings:
-  {told["mixes"]} true mixes;
-  {told["through_mel"]} that came back from Action2Sound's mel spectrogram by Griffin-Lim.
-"""
-    )
-    return made
+    def score(self, clip: ScoredClip) -> float:
+        kind = clip.truth.get("ambient", {}).get("kind")
+        return float("nan") if kind is None else float(self.model.classify(clip.sound) == kind)

@@ -1,24 +1,26 @@
 """Which material a hit sounds like: a small classifier trained on clean Strike World stems.
 
-Linear discriminants over how each mel band rises at a hit and dies away after it. It is a metric's
-extractor, so it is deterministic, shipped, and names its weights in every result.
+It is a linear discriminant analysis of how each mel band rises at a hit and dies away after it. It is the extractor of
+the metric ``material_accuracy``: deterministic, shipped, and named with its weights in every result.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from v2a_nb.audio.onsets import BANDS, HOP, SAMPLE_RATE, log_mel
 from v2a_nb.errors import WeightsError
+from v2a_nb.hub import Pretrained, read_tensors
 
 CLASSES = ("wood", "metal", "glass", "ceramic", "drum")
 NOTHING = "nothing"
+"""The answer where nothing sounds."""
 LAGS = ((0.0, 0.02), (0.03, 0.06), (0.07, 0.12), (0.14, 0.22))
 """Windows after the hit, seconds, over which bands are averaged."""
 
@@ -26,8 +28,8 @@ LAGS = ((0.0, 0.02), (0.03, 0.06), (0.07, 0.12), (0.14, 0.22))
 def describe(wave: np.ndarray, time: float) -> np.ndarray:
     """Features of a hit at ``time`` (s) in a 16 kHz wave: float32 [160], independent of level.
 
-    Each band's log-mel in four windows after the hit, over what it was just before it, with the hit's
-    loudest value taken off.
+    For each band and each of four windows after the hit, the logarithm of the power that was added to what was there
+    just before the hit; the largest of all is subtracted.
     """
     start = max(0, int((time - 0.05) * SAMPLE_RATE))
     stop = int((time + LAGS[-1][1]) * SAMPLE_RATE) + 2 * HOP
@@ -41,32 +43,40 @@ def describe(wave: np.ndarray, time: float) -> np.ndarray:
         first = round(zero + a * rate)
         last = max(first + 1, round(zero + b * rate))
         window = mel[:, min(first, mel.shape[1] - 1) : last]
-        # under the floor a band says nothing about the hit; max keeps the ambience out
+        # what is not over the floor is the ambience and not the hit
         parts.append(np.log1p(np.clip(np.exp(window.mean(axis=1)) - np.exp(floor), 0, None) / 1e-5))
     features = np.stack(parts)
     return (features - features.max()).astype(np.float32).ravel()
 
 
-@dataclass(frozen=True)
-class MaterialClassifier:
-    """Linear discriminants with a shrunk covariance."""
+@dataclass(eq=False)
+class MaterialClassifier(Pretrained):
+    """Linear discriminants of standardised features.
 
-    mean: np.ndarray  # [D]
-    scale: np.ndarray  # [D]
-    weight: np.ndarray  # [C, D]
-    bias: np.ndarray  # [C]
+    Attributes:
+        mean, scale: of the features, [D].
+        weight, bias: of the discriminants, [C, D] and [C].
+    """
+
+    kind, title, default = "strike-material", "a material classifier", "material"
+    half = False
+
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features [N, D] to class indices [N]."""
         x = (features - self.mean) / self.scale
         return (x @ self.weight.T + self.bias).argmax(axis=1)
 
-    def hear(self, wave: np.ndarray, times: np.ndarray) -> list[str]:
-        """The material of each hit in a 16 kHz wave; ``"nothing"`` where no band rises at all."""
+    def classify(self, wave: np.ndarray, times: np.ndarray) -> list[str]:
+        """The material of each hit at ``times`` (s) in a 16 kHz wave; ``"nothing"`` where no band rises at all."""
         if not len(times):
             return []
         features = np.stack([describe(wave, t) for t in times])
-        # the loudest value is 0 in every description: all zero means that nothing rose
+        # the largest feature is always 0: all zero means that nothing rose
         return [CLASSES[i] if row.any() else NOTHING for i, row in zip(self.predict(features), features, strict=True)]
 
     @property
@@ -75,105 +85,24 @@ class MaterialClassifier:
         digest = hashlib.sha256(np.ascontiguousarray(self.weight, np.float16).tobytes()).hexdigest()
         return f"strike-material@{digest[:4]}"
 
-    def save(self, folder: str | Path, **card: object) -> None:
-        """Write ``model.safetensors`` and ``config.json``."""
-        from safetensors.numpy import save_file
+    def _tensors(self) -> dict:
+        import torch
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # safetensors writes the buffer as it lies: a transposed view would be saved scrambled
-        arrays = {k: np.ascontiguousarray(getattr(self, k), np.float32) for k in ("mean", "scale", "weight", "bias")}
-        save_file(arrays, str(folder / "model.safetensors"))
-        config = {"kind": "strike-material", "classes": CLASSES, **card}
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return {k: torch.tensor(getattr(self, k), dtype=torch.float32) for k in ("mean", "scale", "weight", "bias")}
+
+    def _told(self) -> dict[str, Any]:
+        return {"classes": CLASSES}
 
     @classmethod
-    def load(cls, folder: str | Path) -> MaterialClassifier:
-        """Read what :meth:`save` wrote."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        folder = Path(folder)
-        try:
-            classes = json.loads((folder / "config.json").read_text())["classes"]
-            made = cls(**load_file(str(folder / "model.safetensors")))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise WeightsError(f"{folder} holds no material classifier: {error}") from error
-        size = len(LAGS) * BANDS
+    def _read(cls, path: Path, saved: dict[str, Any]) -> MaterialClassifier:
+        made = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
+        classes, size = saved.get("classes", ()), len(LAGS) * BANDS
         if tuple(classes) != CLASSES or made.weight.shape != (len(CLASSES), size):
-            raise WeightsError(f"{folder}: classes {classes} over {made.weight.shape[-1]} features do not fit")
+            raise WeightsError(f"{path}: classes {classes} over {made.weight.shape[-1]} features do not fit")
         return made
 
 
 @lru_cache(maxsize=1)
 def shipped_classifier() -> MaterialClassifier:
     """The classifier that comes with the package."""
-    from v2a_nb.hub import find_weights
-
-    return MaterialClassifier.load(find_weights("material"))
-
-
-def hits_of(seed: int, clips: int, stem: str = "action") -> tuple[np.ndarray, np.ndarray]:
-    """Features and class indices of every strike and bounce in a world's ``stem``."""
-    from v2a_nb.world.dataset import strike_world
-
-    features, labels = [], []
-    for item in strike_world(seed, clips, size=16):
-        wave = item.stems[stem].samples[0]
-        for event in item.truth["events"]:
-            if event["sounding"] and event["kind"] != "scrape" and event["time_s"] < item.clip.duration - 0.1:
-                features.append(describe(wave, event["time_s"]))
-                labels.append(CLASSES.index(event["material"]))
-    return np.stack(features), np.array(labels)
-
-
-TRAIN_SEED, TEST_SEED = 3000, 2000
-
-
-def train_material(seed: int = TRAIN_SEED, clips: int = 1200, shrink: float = 0.1) -> MaterialClassifier:
-    """Fit on the clean action stems, and only those, of a world seed that nothing else uses.
-
-    Linear discriminant analysis: the classes' means, and one covariance within classes drawn by
-    ``shrink`` (0 to 1) towards a multiple of the identity. About 20 s; the same seed, the same weights.
-    """
-    x, y = hits_of(seed, clips)
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-3
-    z = (x - mean) / scale
-    centres = np.stack([z[y == c].mean(axis=0) for c in range(len(CLASSES))])
-    within = np.cov((z - centres[y]).T)
-    within = (1 - shrink) * within + shrink * np.eye(len(within)) * np.trace(within) / len(within)
-    weight = np.linalg.solve(within, centres.T).T
-    bias = -0.5 * (weight * centres).sum(axis=1)
-    return MaterialClassifier(*(a.astype(np.float32) for a in (mean, scale, weight, bias)))
-
-
-def write_material(folder: str | Path, seed: int = TRAIN_SEED, clips: int = 1200) -> MaterialClassifier:
-    """Train, score on a world that training never saw, and write weights with their card.
-
-    The scores are per hit: on clean stems, and on mixes with ambience and off-screen sounds, which is
-    the ceiling of ``material_accuracy`` for a perfect sound.
-    """
-    made = train_material(seed, clips)
-    accuracy, heard = {}, 0
-    for stem, name in (("action", "stems"), ("mix", "mixes")):
-        x, y = hits_of(TEST_SEED, 200, stem)
-        accuracy[name], heard = round(float((made.predict(x) == y).mean()), 4), len(y)
-    made.save(
-        folder, preset="tiny", data_seed=seed, clips=clips, test_seed=TEST_SEED, test_hits=heard,
-        accuracy=accuracy, versions={"numpy": np.__version__},
-    )  # fmt: skip
-    (Path(folder) / "README.md").write_text(
-        f"""# {made.tag}
-
-Says which of {", ".join(CLASSES)} a hit sounds like: linear discriminants
-over 40 mel bands in four windows after the hit, independent of level. It is the extractor of the
-metric `material_accuracy` and knows only Strike World's modal sounds; on recordings of real objects
-its answers mean nothing.
-
-- Trained on the clean action stems of Strike World seed {seed} ({clips} clips), by
-  `v2a_nb.metrics.material.metric.write_material`.
-- Seed {TEST_SEED}, never trained on, {heard} hits: {accuracy["stems"]:.1%} on clean stems,
-  {accuracy["mixes"]:.1%} on mixes with ambience, which is the metric's ceiling.
-"""
-    )
-    return made
+    return MaterialClassifier.from_pretrained()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained, load_one_of, load_weights, reason, tag_of
 
 CLIP_ID = "openai/clip-vit-large-patch14"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -87,13 +89,15 @@ def to_tokens(vectors: Tensor, stack: int) -> Tensor:
     return extend(vectors, n * stack).reshape(b, n, stack * d)
 
 
-class ClipFrames(nn.Module):
+class ClipFrames(Pretrained, nn.Module):
     """CLIP's image encoder, a vector for each frame; frozen. The interface of ``StrikeVision``.
 
     Args:
         model: a ``CLIPVisionModelWithProjection``.
         rate: frames a second; the paper's 30.
     """
+
+    kind, title = "clip-frames", "CLIP's image encoder"
 
     def __init__(self, model: nn.Module, rate: float = 30.0) -> None:
         super().__init__()
@@ -135,63 +139,49 @@ class ClipFrames(nn.Module):
         try:
             model = CLIPVisionModelWithProjection.from_pretrained(name, revision=revision, use_safetensors=True)
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{name}: no CLIP there: {str(error).strip().splitlines()[0]}") from error
+            raise WeightsError(f"{name}: no CLIP there: {reason(error)}") from error
         return cls(model, rate)
 
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16)."""
-        from v2a_nb.hub import save_weights
+    def _network(self) -> nn.Module:
+        return self.model
 
-        config = {"kind": "clip-frames", "rate": self.rate, "clip": self.model.config.to_dict(), **card}
-        return save_weights(folder, self.model.state_dict(), json.loads(json.dumps(config, default=str)))
+    def _told(self) -> dict[str, Any]:
+        told = {"rate": self.rate, "clip": self.model.config.to_dict()}
+        return json.loads(json.dumps(told, default=str))  # a published configuration may hold types of torch
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> ClipFrames:
-        """Load what :meth:`save_pretrained` wrote."""
+    def _read(cls, path: Path, saved: dict[str, Any]) -> ClipFrames:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(folder))
-        config = json.loads((path / "config.json").read_text())
-        model = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(config["clip"]))
-        load_weights(model, path, optional=tuple(k for k in model.state_dict() if k.endswith("position_ids")))
-        return cls(model, config["rate"])
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(saved["clip"]))
+        load_weights(model, path, optional=[k for k in model.state_dict() if k.endswith("position_ids")])
+        return cls(model, saved["rate"])
 
 
-def load_frame_encoder(folder: str | Path) -> nn.Module:
+def load_frame_encoder(name: str | Path) -> nn.Module:
     """A frame encoder of either kind: CLIP's or our own.
 
     Raises:
         WeightsError: no such weights, or weights of another kind.
     """
-    from v2a_nb.hub import find_weights
     from v2a_nb.models.video_encoders.strike import StrikeVision
 
-    path = find_weights(str(folder))
-    kind = json.loads((path / "config.json").read_text()).get("kind")
-    kinds = {"clip-frames": ClipFrames, "strike-vision": StrikeVision}
-    if kind not in kinds:
-        raise WeightsError(f"{path} holds {kind!r} weights; a frame encoder is one of {', '.join(kinds)}")
-    return kinds[kind].from_pretrained(path)
+    return load_one_of(name, "a frame encoder", ClipFrames, StrikeVision)
 
 
-def check_encoder(eyes: nn.Module, where: str | Path, told: object, path: Path) -> None:
-    """Refuse another frame encoder than the one whose tag the card has: its vectors would mean something else.
+def check_encoder(encoder: nn.Module, tag: object, path: Path) -> None:
+    """Refuse another frame encoder than the one that weights were trained with: its vectors mean something else.
 
     Args:
-        eyes: the encoder.
-        where: it was read.
-        told: the tag in the card, ``name@`` and four digits; anything else is not compared.
+        encoder: the one that is there.
+        tag: of the one that is wanted, ``name@`` and four digits; anything else is not compared.
         path: of the weights that need it.
 
     Raises:
         WeightsError: it is another one.
     """
-    from v2a_nb.hub import tag_of
-
-    if not isinstance(told, str) or not re.fullmatch(r".+@[0-9a-f]{4}", told):
+    if not isinstance(tag, str) or not re.fullmatch(r".+@[0-9a-f]{4}", tag):
         return
-    has = tag_of(eyes, told.rpartition("@")[0])
-    if has != told:
-        raise WeightsError(f"{path} was trained with the frame encoder {told}, and {where} holds {has}")
+    has = tag_of(encoder, tag.rpartition("@")[0])
+    if has != tag:
+        raise WeightsError(f"{path} was trained with the frame encoder {tag}, and the one it refers to is {has}")

@@ -1,46 +1,51 @@
-"""A glimpse: a close look when, and where, something is expected to sound.
+"""The event-crop encoder: a close look at the pictures around every moment at which a sound is expected.
 
-The space-time network sees that something swings and turns; whether it touched, and what it touched, is
-a matter of a few pixels. So whenever the predicted flux peaks, the five pictures around that moment are
-read by a small network of its own: hard attention in the manner of Mnih et al. 2014, with the place taken
-from the soft attention of the motion stream. As an eye does, it has a *fovea*, a patch around that place in
-which every pixel has its own weight, and a *periphery*, the whole picture, in which it attends softly and
-so can correct a wrong place. Its answer is held until the next peak, because a ring lasts longer than a
-contact.
+The space-time network of :mod:`v2a_nb.models.video_encoders.strike` sees that something swings and turns. Whether it
+touched, and what it touched, is a matter of a few pixels. So wherever the predicted onset flux peaks, a small network
+reads the five frames around that moment: hard attention in the manner of Mnih et al. (2014), placed by the soft
+attention of the motion branch. It reads them twice: a crop around that place, in which every pixel has its own
+weight, and the whole frame, in which it attends softly and so can correct a wrong place. A contact head says how
+likely something touched. The answer is held until the next peak, because a ring lasts longer than a contact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 AGES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-STEPS = 8  # of 5 ms in a frame at 25 fps
+"""Time constants of the channels that say how long ago an event was, seconds."""
+STEPS = 8
+"""Steps of 5 ms in a frame at 25 fps: how finely peaks are placed."""
 
 
 @dataclass(frozen=True)
 class EventCropConfig:
-    """Sizes of :class:`Glimpse`.
+    """Sizes of :class:`EventCropEncoder`.
 
     Attributes:
-        frames: pictures around a peak, odd.
-        patch: side of the fovea, pixels.
-        embed: channels of the answer.
-        near, far: channels of the periphery at two and at four pixels a cell.
-        heads: places that the periphery looks at.
-        threshold: predicted flux from which a peak is looked at.
-        head: which head of the motion stream says where.
-        shift_x, shift_y: from that head's centre to the place, pixels; with ``head``, measured on training
+        frames: frames around a peak, odd.
+        crop: side of the crop, pixels.
+        embed: channels of an event's embedding.
+        near, far: channels of the whole-frame branch at two and at four pixels a cell.
+        heads: attention heads of the whole-frame branch.
+        threshold: predicted flux from which a peak counts as an event.
+        head: the motion branch's attention head that places the crop.
+        shift_x, shift_y: from that head's centre to the crop's, pixels; with ``head``, measured on training
             clips by :func:`v2a_nb.training.recipes.event_crop.calibrate`.
-        caution, gain: the probability of a touch is ``sigmoid(gain * (logit - caution))``. Training takes 0
-            and 1; a gain makes up the encoder's mind, so that the decoder does not draw lots at every "perhaps".
+        logit_bias, logit_scale: the probability of a contact is ``sigmoid(logit_scale * (logit - logit_bias))``.
+            Training takes 0 and 1. A larger scale makes the encoder decide, so that the decoder need not draw lots at
+            every uncertain contact.
     """
 
+    disk_names: ClassVar[dict[str, str]] = {"crop": "patch", "logit_bias": "caution", "logit_scale": "gain"}
+
     frames: int = 5
-    patch: int = 40
+    crop: int = 40
     embed: int = 72
     near: int = 32
     far: int = 64
@@ -49,12 +54,12 @@ class EventCropConfig:
     head: int = 0
     shift_x: float = 0.0
     shift_y: float = 0.0
-    caution: float = 0.0
-    gain: float = 1.0
+    logit_bias: float = 0.0
+    logit_scale: float = 1.0
 
     @property
     def dim(self) -> int:
-        """Channels of the *hit* stream: embedding, probability, ages, moment, flux, and "none yet"."""
+        """Channels of the event features: embedding, probability, ages, step, flux, and "no event yet"."""
         return self.embed + 1 + len(AGES_S) + 4 + 12 + 1
 
 
@@ -62,93 +67,101 @@ def _conv(before: int, after: int, **how: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, bias=False, **how), nn.BatchNorm2d(after), nn.ReLU())
 
 
-class Periphery(nn.Module):
-    """Soft attention over the whole picture, which starts from the place that the motion stream gave."""
+class FrameAttention(nn.Module):
+    """Soft attention over the whole frame, which starts at the place that the motion branch gave."""
 
-    def __init__(self, c: EventCropConfig, context_dim: int) -> None:
+    disk_names: ClassVar[dict[str, str]] = {"query": "ask", "prior": "pull"}
+
+    def __init__(self, c: EventCropConfig, peak_dim: int) -> None:
         super().__init__()
         self.heads = c.heads
         self.near = nn.Sequential(
             nn.PixelUnshuffle(2), nn.Conv2d(3 * c.frames * 4, c.near, 3, padding=1, bias=False), nn.BatchNorm2d(c.near)
         )
-        # where between two frames the moment lies changes what touching looks like
+        # where between two frames the peak lies changes what a contact looks like
         self.phase = nn.Linear(STEPS, c.near, bias=False)
         self.far = nn.Sequential(_conv(c.near, c.far, stride=2, padding=1), _conv(c.far, c.far, padding=1))
         self.wide = _conv(c.far, c.far, padding=2, dilation=2)
-        self.ask = nn.Linear(context_dim, c.heads * 32)
+        self.query = nn.Linear(peak_dim, c.heads * 32)
         self.key = nn.Conv2d(c.far, c.heads * 32, 1)
         self.value = nn.Conv2d(c.far, c.heads * 48, 1)
-        self.pull = nn.Parameter(torch.linspace(1.0, 0.25, c.heads))  # of the given place, per head
+        self.prior = nn.Parameter(torch.linspace(1.0, 0.25, c.heads))  # weight of the given place, per head
         self.dim = c.heads * 50
 
-    def forward(self, pictures: Tensor, place: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """What is seen and where, [N, heads * 50], and the attention [N, heads, 16, 16]."""
-        x = F.relu(self.near(pictures) + self.phase(context[:, -STEPS:])[..., None, None])  # [N, 32, 32, 32]
+    def forward(self, pictures: Tensor, place: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+        """Content and position attended to, [N, heads * 50], and the attention [N, heads, 16, 16].
+
+        Args:
+            pictures, place, peak: as for :meth:`EventCropEncoder.forward`.
+        """
+        x = F.relu(self.near(pictures) + self.phase(peak[:, -STEPS:])[..., None, None])  # [N, 32, 32, 32]
         x = self.far(x)  # [N, 64, 16, 16]
         x = x + self.wide(x)
         n, grid = len(x), x.shape[-1]
-        ask = self.ask(context).view(n, self.heads, 32)
+        query = self.query(peak).view(n, self.heads, 32)
         key = self.key(x).view(n, self.heads, 32, -1)
         value = self.value(x).view(n, self.heads, 48, -1)
         centres = cells(grid, x.device)  # [256, 2] as (y, x)
         given = place.flip(1) / pictures.shape[-1] * 2 - 1
         away = (centres[None] - given[:, None]).square().sum(-1) / (2 * 0.35**2)  # 0.35: eleven pixels
-        logits = torch.einsum("nhc,nhcp->nhp", ask, key) / 32**0.5 - self.pull[:, None] * away[:, None]
+        logits = torch.einsum("nhc,nhcp->nhp", query, key) / 32**0.5 - self.prior[:, None] * away[:, None]
         attention = logits.softmax(-1)
-        seen = torch.einsum("nhp,nhcp->nhc", attention, value).flatten(1)
-        where = torch.einsum("nhp,pk->nhk", attention, centres)
-        where = (where - given[:, None]).flatten(1)
-        return torch.cat([seen, where], dim=1), attention.view(n, self.heads, grid, grid)
+        content = torch.einsum("nhp,nhcp->nhc", attention, value).flatten(1)
+        position = torch.einsum("nhp,pk->nhk", attention, centres)
+        position = (position - given[:, None]).flatten(1)
+        return torch.cat([content, position], dim=1), attention.view(n, self.heads, grid, grid)
 
 
-class Glimpse(nn.Module):
-    """The look around expected hits, and the *hit* stream made of its answers."""
+class EventCropEncoder(nn.Module):
+    """Looks at expected events, and turns its answers into event features."""
 
-    def __init__(self, config: EventCropConfig, when_dim: int) -> None:
+    disk_names: ClassVar[dict[str, str]] = {"crop": "fovea", "frame": "periphery", "fuse": "join", "contact": "touched"}
+
+    def __init__(self, config: EventCropConfig, timing_dim: int) -> None:
         super().__init__()
         self.config = c = config
-        self.context_dim = when_dim + 12 + STEPS
-        self.fovea = nn.Sequential(
+        self.peak_dim = timing_dim + 12 + STEPS
+        self.crop = nn.Sequential(
             nn.PixelUnshuffle(2),
             _conv(3 * c.frames * 4, 48, padding=1),
             _conv(48, 96, stride=2, padding=1),
             _conv(96, 64, stride=2, padding=1),
             nn.Flatten(),
         )
-        self.periphery = Periphery(c, self.context_dim)
-        side = c.patch // 8
-        joined = 64 * side * side + self.periphery.dim + self.context_dim
-        self.join = nn.Sequential(nn.Linear(joined, 192), nn.GELU(), nn.Linear(192, c.embed))
+        self.frame = FrameAttention(c, self.peak_dim)
+        side = c.crop // 8
+        joined = 64 * side * side + self.frame.dim + self.peak_dim
+        self.fuse = nn.Sequential(nn.Linear(joined, 192), nn.GELU(), nn.Linear(192, c.embed))
         self.norm = nn.LayerNorm(c.embed)
-        self.touched = nn.Linear(c.embed, 1)
+        self.contact = nn.Linear(c.embed, 1)
 
-    def forward(self, pictures: Tensor, place: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look.
+    def forward(self, pictures: Tensor, place: Tensor, peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed events and judge whether something touched.
 
         Args:
-            pictures: [N, frames * 3, 64, 64] in [-0.5, 0.5].
-            place: where the fovea is put, [N, 2] as (x, y) in pixels.
-            context: what else is known, [N, 212], from :meth:`context`.
+            pictures: the frames around each event, [N, frames * 3, 64, 64] in [-0.5, 0.5].
+            place: centre of each crop, [N, 2] as (x, y) in pixels.
+            peak: what is known of each peak, [N, 212], from :meth:`peak_features`.
 
         Returns:
-            embedding [N, 72], logit of "it touched" [N], and the periphery's attention [N, heads, 16, 16].
+            embeddings [N, 72], logits of contact [N], and attention over the whole frame [N, heads, 16, 16].
         """
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        around, attention = self.periphery(pictures, place, context)
-        close = self.fovea(self.patches(pictures, place))
-        embedded = self.norm(self.join(torch.cat([close, around, context], dim=1)))
-        return embedded, self.touched(embedded)[:, 0], attention
+        around, attention = self.frame(pictures, place, peak)
+        close = self.crop(self.crops(pictures, place))
+        embedded = self.norm(self.fuse(torch.cat([close, around, peak], dim=1)))
+        return embedded, self.contact(embedded)[:, 0], attention
 
-    def patches(self, pictures: Tensor, place: Tensor) -> Tensor:
-        """The fovea's pixels [N, frames * 3, patch, patch]; the border is repeated."""
-        half, side = self.config.patch // 2, pictures.shape[-1]
+    def crops(self, pictures: Tensor, place: Tensor) -> Tensor:
+        """The crops' pixels [N, frames * 3, crop, crop]; the border is repeated."""
+        half, side = self.config.crop // 2, pictures.shape[-1]
         padded = F.pad(pictures, (half, half, half, half), mode="replicate")
         corners = place.round().long().clamp(0, side - 1).tolist()
-        size = self.config.patch
+        size = self.config.crop
         return torch.stack([p[:, y : y + size, x : x + size] for p, (x, y) in zip(padded, corners, strict=True)])
 
     def peaks(self, flux: Tensor) -> Tensor:
-        """Expected hits in predicted flux [B, 2T, >= 4]: int64 [N, 2], clip and 5 ms step, in order."""
+        """Expected events in predicted flux [B, 2T, >= 4]: int64 [N, 2], clip and 5 ms step, in order."""
         fine = flux[..., :4].flatten(1)
         top = F.max_pool1d(fine[:, None], 17, stride=1, padding=8)[:, 0]
         found = (fine >= top) & (fine >= self.config.threshold)
@@ -157,19 +170,19 @@ class Glimpse(nn.Module):
         return found.nonzero()
 
     def frames_of(self, peaks: Tensor, count: int) -> Tensor:
-        """Which of ``count`` frames are looked at for each peak: int64 [N, frames], ends repeated."""
+        """Which of ``count`` frames are read for each peak: int64 [N, frames], ends repeated."""
         reach = self.config.frames // 2
         middle = (peaks[:, 1] / STEPS).round().long()
         around = torch.arange(-reach, reach + 1, device=peaks.device)
         return (middle[:, None] + around).clamp(0, count - 1)
 
-    def cut(self, frames: Tensor, peaks: Tensor) -> Tensor:
+    def pictures_of(self, frames: Tensor, peaks: Tensor) -> Tensor:
         """Pictures [N, frames * 3, 64, 64] around each peak out of frames [B, T, 3, 64, 64], floats or bytes."""
         which = self.frames_of(peaks, frames.shape[1])
         return unit(frames[peaks[:, :1], which]).flatten(1, 2) - 0.5
 
-    def place(self, attention: Tensor, peaks: Tensor) -> Tensor:
-        """Where the motion stream's attention [B, T, heads, 8, 8] was at each peak: [N, 2], x and y in pixels."""
+    def places(self, attention: Tensor, peaks: Tensor) -> Tensor:
+        """Where the motion branch's attention [B, T, heads, 8, 8] was at each peak: [N, 2], x and y in pixels."""
         centres = centroids(self.at_peaks(attention, peaks)[:, self.config.head])
         return centres + attention.new_tensor([self.config.shift_x, self.config.shift_y])
 
@@ -179,34 +192,43 @@ class Glimpse(nn.Module):
         near = torch.stack([(middle + d).clamp(0, maps.shape[1] - 1) for d in (-1, 0, 1)])
         return maps[peaks[:, 0], near].mean(0)
 
-    def context(self, when: Tensor, flux: Tensor, peaks: Tensor) -> Tensor:
-        """What else is known at each peak: its *when* token, flux, and where between frames it lies."""
+    def peak_features(self, timing: Tensor, flux: Tensor, peaks: Tensor) -> Tensor:
+        """What is known of each peak, [N, 212]: its timing features, its flux, and where between frames it lies."""
         token = peaks[:, 1] // 4
-        phase = F.one_hot(peaks[:, 1] % STEPS, STEPS).to(when.dtype)
-        return torch.cat([when[peaks[:, 0], token], flux[peaks[:, 0], token], phase], dim=1)
+        phase = F.one_hot(peaks[:, 1] % STEPS, STEPS).to(timing.dtype)
+        return torch.cat([timing[peaks[:, 0], token], flux[peaks[:, 0], token], phase], dim=1)
 
-    def look(self, frames: Tensor, when: Tensor, flux: Tensor, attention: Tensor):
-        """Peaks [N, 2], embeddings [N, 72], probabilities [N] and attention [N, heads, 16, 16]."""
+    def events(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
+        """All expected events of a batch of clips.
+
+        Args:
+            frames: [B, T, 3, 64, 64], floats or bytes.
+            timing, flux, attention: of :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`, [B, 2T, D],
+                [B, 2T, 12] and [B, T, heads, 8, 8].
+
+        Returns:
+            peaks [N, 2], embeddings [N, 72], probabilities of contact [N] and attention [N, heads, 16, 16].
+        """
         peaks = self.peaks(flux)
         if not len(peaks):
             c, grid = self.config, frames.shape[-1] // 4
             return peaks, flux.new_zeros(0, c.embed), flux.new_zeros(0), flux.new_zeros(0, c.heads, grid, grid)
-        place, context = self.place(attention, peaks), self.context(when, flux, peaks)
+        places, known = self.places(attention, peaks), self.peak_features(timing, flux, peaks)
         parts = []
         for some in torch.arange(len(peaks), device=peaks.device).split(64):  # bounds the memory of a long clip
-            parts.append(self(self.cut(frames, peaks[some]), place[some], context[some]))
-        embedded, logit, looked = (torch.cat(part) for part in zip(*parts, strict=True))
-        sure = self.config.gain * (logit - self.config.caution)
-        return peaks, embedded, sure.sigmoid(), looked
+            parts.append(self(self.pictures_of(frames, peaks[some]), places[some], known[some]))
+        embedded, logit, attended = (torch.cat(part) for part in zip(*parts, strict=True))
+        scaled = self.config.logit_scale * (logit - self.config.logit_bias)
+        return peaks, embedded, scaled.sigmoid(), attended
 
-    def stream(self, frames: Tensor, when: Tensor, flux: Tensor, attention: Tensor) -> Tensor:
-        """The *hit* stream [B, 2T, 96].
+    def features(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> Tensor:
+        """Event features [B, 2T, 96]; arguments as for :meth:`events`.
 
         Each token has the answer of the newest peak that is at most one token ahead: its embedding
         times its probability, the probability, how long ago it was, in which quarter of the token.
         """
         b, n = flux.shape[:2]
-        peaks, embedded, probability, _ = self.look(frames, when, flux, attention)
+        peaks, embedded, probability, _ = self.events(frames, timing, flux, attention)
         empty = flux.new_zeros(b, n, self.config.embed + 1 + len(AGES_S) + 4)
         none = flux.new_ones(b, n, 1)
         ages = flux.new_tensor(AGES_S)
@@ -220,20 +242,21 @@ class Glimpse(nn.Module):
                 p = probability[k]
                 age = (torch.arange(first, n, device=flux.device) * 0.02 - step * 0.005).clamp(min=0)
                 decay = p * torch.exp(-age[:, None] / ages)
-                moment = F.one_hot(torch.tensor(step % 4), 4).to(flux)[None] * p
-                moment = moment * (torch.arange(first, n, device=flux.device) == token)[:, None]
+                quarter = F.one_hot(torch.tensor(step % 4), 4).to(flux)[None] * p
+                quarter = quarter * (torch.arange(first, n, device=flux.device) == token)[:, None]
                 held = torch.cat([embedded[k] * p, p[None]])[None].expand(n - first, -1)
-                row = torch.cat([row[:first], torch.cat([held, decay, moment], dim=1)])
+                row = torch.cat([row[:first], torch.cat([held, decay, quarter], dim=1)])
                 nothing = torch.cat([nothing[:first], torch.zeros_like(nothing[first:])])
             rows.append(torch.cat([row, flux[clip], nothing], dim=1))
         return torch.stack(rows)
 
-    def hits(self, frames: Tensor, when: Tensor, flux: Tensor, attention: Tensor) -> list[dict[str, float]]:
-        """Expected hits of one clip: time, probability and place (0 to 1 across the picture)."""
-        peaks, _, probability, looked = self.look(frames, when, flux, attention)
+    def hits(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> list[dict[str, float]]:
+        """Expected hits of one clip: time in seconds, probability and place (0 to 1 across the picture)."""
+        peaks, _, probability, attended = self.events(frames, timing, flux, attention)
         # the place where most of all heads' attention lies, as the centre of its cell
-        best = looked.mean(1).flatten(1).argmax(1) if len(peaks) else peaks[:, 0]
-        x, y = ((best % looked.shape[-1] + 0.5) / looked.shape[-1], (best // looked.shape[-1] + 0.5) / looked.shape[-1])
+        side = attended.shape[-1]
+        best = attended.mean(1).flatten(1).argmax(1) if len(peaks) else peaks[:, 0]
+        x, y = (best % side + 0.5) / side, (best // side + 0.5) / side
         return [
             {"time_s": step * 0.005, "probability": float(p), "x": float(x[k]), "y": float(y[k])}
             for k, ((_, step), p) in enumerate(zip(peaks.tolist(), probability, strict=True))
@@ -241,7 +264,7 @@ class Glimpse(nn.Module):
 
 
 def unit(frames: Tensor) -> Tensor:
-    """Pixels in [0, 1], from bytes or from what is so already."""
+    """Pixels in [0, 1] from bytes; floating point stays as it is."""
     return frames if frames.is_floating_point() else frames.float() / 255
 
 

@@ -1,25 +1,23 @@
-"""The small space-time network of the ``tiny`` presets: *when* something is hit, and *what*.
+"""The small space-time network of the ``tiny`` presets: when something is hit, and what.
 
-It takes the place of Segment AVCLIP in V-AURA (section III-A): pre-trained audio-visually, then frozen.
-Three streams come out, all at 50 tokens a second:
+It takes the place of Segment AVCLIP in V-AURA (section III-A): it is pre-trained audio-visually, then frozen.
+A token, 50 a second, has three kinds of features side by side:
 
-- *when* looks at motion (the picture and its change since the last frame) and is pre-trained to predict
-  the flux of the recording's own sound at 5 ms, which is what gives it timing;
-- *what* looks at still pictures, at the places where the motion stream attends, and is pre-trained to
-  predict the spectrum that follows a hit;
-- *hit* takes a glimpse (:mod:`v2a_nb.models.video_encoders.event_crop`): whenever the *when* stream expects a sound, it reads
-  the five pictures around that moment closely. That is what tells a hit from a near miss, and wood from
-  metal.
+- *timing* features come from motion (the picture and its change since the last frame). They are pre-trained to
+  predict the onset flux of the recording's own sound at 5 ms.
+- *content* features come from still pictures, at the places where the motion branch attends. They are pre-trained to
+  predict the spectrum that follows a hit.
+- *event* features come from :mod:`v2a_nb.models.video_encoders.event_crop`: wherever the timing features expect a
+  sound, the five frames around that moment are read closely. That tells a hit from a near miss, and wood from metal.
 
-None uses a label; see :mod:`v2a_nb.training.recipes.video_encoder`. The attention, ``[B, T, heads, 8, 8]``, is returned
+No label is used; see :mod:`v2a_nb.training.recipes.video_encoder`. The attention, ``[B, T, heads, 8, 8]``, is returned
 as well: it says where the encoder looked.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,27 +25,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
-from v2a_nb.errors import WeightsError
-from v2a_nb.models.video_encoders.event_crop import EventCropConfig, Glimpse, cells, unit
+from v2a_nb.hub import Pretrained
+from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
+from v2a_nb.models.video_encoders.frames import square
 
-MINUTE = 1500  # frames that are read at a time
-SEEN = 40  # frames to either side that a token may depend on, rounded up to the rhythm of looks
+CHUNK = 1500
+"""Frames that are read at a time: a minute."""
+REACH = 40
+"""Frames to either side that a token may depend on, rounded up to a multiple of ``appearance_every``."""
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Sizes of :class:`StrikeVision`."""
+    """Sizes of :class:`StrikeVision`.
+
+    Attributes:
+        size: pixels of a side.
+        fps: frames a second that are read.
+        upsample: tokens a frame.
+        timing_dim, content_dim: channels of these features.
+        event_crop: of the event features.
+        heads: attention heads of the motion branch.
+        motion, appearance: channels of the two branches' stems.
+        appearance_every: the appearance branch reads every so many frames.
+    """
+
+    disk_names: ClassVar[dict[str, str]] = {
+        "timing_dim": "when_dim", "content_dim": "what_dim", "event_crop": "glimpse", "appearance": "look",
+        "appearance_every": "look_every",
+    }  # fmt: skip
 
     size: int = 64
     fps: float = 25.0
     upsample: int = 2
-    when_dim: int = 192
-    what_dim: int = 96
-    glimpse: EventCropConfig = field(default_factory=EventCropConfig)
+    timing_dim: int = 192
+    content_dim: int = 96
+    event_crop: EventCropConfig = field(default_factory=EventCropConfig)
     heads: int = 4
     motion: tuple[int, ...] = (32, 64)
-    look: tuple[int, ...] = (48, 64)
-    look_every: int = 4
+    appearance: tuple[int, ...] = (48, 64)
+    appearance_every: int = 4
 
     @property
     def rate(self) -> float:
@@ -56,8 +73,8 @@ class VisionConfig:
 
     @property
     def dim(self) -> int:
-        """Channels of a token: the three streams side by side."""
-        return self.when_dim + self.what_dim + self.glimpse.dim
+        """Channels of a token: the three kinds of features side by side."""
+        return self.timing_dim + self.content_dim + self.event_crop.dim
 
 
 def _stem(channels: tuple[int, ...], first: int) -> nn.Sequential:
@@ -91,8 +108,15 @@ class _Residual(nn.Module):
         return x + self.mix(F.gelu(self.conv(self.norm(x))))
 
 
-class StrikeVision(nn.Module):
+class StrikeVision(Pretrained, nn.Module):
     """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 384]`` at 50 Hz."""
+
+    kind, title, config_class = "strike-vision", "a strike-vision encoder", VisionConfig
+    disk_names: ClassVar[dict[str, str]] = {
+        "attention": "attend", "motion_values": "moved", "appearance": "look", "appearance_space": "look_space",
+        "appearance_values": "looked", "fuse": "join", "upsample": "shuffle", "content_in": "name",
+        "content": "named", "timing_norm": "when_norm", "content_norm": "what_norm", "event_crop": "glimpse",
+    }  # fmt: skip
 
     def __init__(self, config: VisionConfig | None = None) -> None:
         super().__init__()
@@ -101,26 +125,24 @@ class StrikeVision(nn.Module):
         width = c.motion[-1]
         self.space = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.time = nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0))
-        self.attend = nn.Conv2d(width, c.heads, 1)
-        self.moved = nn.Conv2d(width, 24 * c.heads, 1)
-        self.look = _stem(c.look, 3)
-        self.look_space = nn.Sequential(
-            nn.Conv2d(c.look[-1], c.look[-1], 3, padding=1, bias=False),
-            nn.BatchNorm2d(c.look[-1]),
-            nn.ReLU(),
+        self.attention = nn.Conv2d(width, c.heads, 1)
+        self.motion_values = nn.Conv2d(width, 24 * c.heads, 1)
+        self.appearance = _stem(c.appearance, 3)
+        last = c.appearance[-1]
+        self.appearance_space = nn.Sequential(
+            nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.ReLU()
         )
-        self.looked = nn.Conv2d(c.look[-1], 32 * c.heads, 1)
-        joined = (24 + 32 + 2) * c.heads + width
-        self.join = nn.Conv1d(joined, c.when_dim, 1)
-        self.slow = nn.Sequential(*(_Residual(c.when_dim, 5, d) for d in (1, 2, 4)))
-        self.shuffle = nn.Conv1d(c.when_dim, c.upsample * c.when_dim, 1)
-        self.fast = nn.Sequential(*(_Residual(c.when_dim, 3, d) for d in (1, 2)))
-        self.name = nn.Conv1d(32 * c.heads + c.when_dim, c.what_dim, 1)
-        self.named = nn.Sequential(*(_Residual(c.what_dim, 5, d) for d in (1, 2)))
-        self.when_norm = nn.LayerNorm(c.when_dim)
-        self.what_norm = nn.LayerNorm(c.what_dim)
-        self.flux = nn.Linear(c.when_dim, 4 + 8)  # flux at 5 ms, and in eight bands at 20 ms
-        self.glimpse = Glimpse(c.glimpse, c.when_dim)
+        self.appearance_values = nn.Conv2d(last, 32 * c.heads, 1)
+        self.fuse = nn.Conv1d((24 + 32 + 2) * c.heads + width, c.timing_dim, 1)
+        self.slow = nn.Sequential(*(_Residual(c.timing_dim, 5, d) for d in (1, 2, 4)))  # at the rate of frames
+        self.upsample = nn.Conv1d(c.timing_dim, c.upsample * c.timing_dim, 1)
+        self.fast = nn.Sequential(*(_Residual(c.timing_dim, 3, d) for d in (1, 2)))  # at the rate of tokens
+        self.content_in = nn.Conv1d(32 * c.heads + c.timing_dim, c.content_dim, 1)
+        self.content = nn.Sequential(*(_Residual(c.content_dim, 5, d) for d in (1, 2)))
+        self.timing_norm = nn.LayerNorm(c.timing_dim)
+        self.content_norm = nn.LayerNorm(c.content_dim)
+        self.flux = nn.Linear(c.timing_dim, 4 + 8)  # flux at 5 ms, and in eight bands at 20 ms
+        self.event_crop = EventCropEncoder(c.event_crop, c.timing_dim)
 
     @property
     def rate(self) -> float:
@@ -132,8 +154,8 @@ class StrikeVision(nn.Module):
         """Channels of a token."""
         return self.config.dim
 
-    def streams(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """*when* [B, 2T, 192], *what* [B, 2T, 96] and attention [B, T, heads, 8, 8]."""
+    def timing_and_content(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Timing features [B, 2T, 192], content features [B, 2T, 96] and attention [B, T, heads, 8, 8]."""
         c = self.config
         b, t = frames.shape[:2]
         change = frames - torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
@@ -142,48 +164,47 @@ class StrikeVision(nn.Module):
         grid = moving.shape[-1]
         over_time = moving.view(b, t, -1, grid, grid).transpose(1, 2)  # [B, C, T, 8, 8]
         moving = moving + F.relu(self.time(over_time)).transpose(1, 2).flatten(0, 1)
-        attention = self.attend(moving).flatten(2).softmax(-1)  # [BT, heads, 64]
-        values = self.moved(moving).view(b * t, c.heads, 24, -1)
-        moved = torch.einsum("nhp,nhcp->nhc", attention, values).flatten(1)  # [BT, heads * 24]
-        places = cells(grid, frames.device)
-        place = torch.einsum("nhp,pk->nhk", attention, places).flatten(1)
-        still = frames[:, :: c.look_every]  # [B, T', 3, 64, 64]
-        looks = self.look_space(self.look((still.flatten(0, 1) - 0.5).contiguous()))
-        looks = self.looked(looks).view(b, still.shape[1], c.heads, 32, -1)
-        nearest = torch.arange(t, device=frames.device) // c.look_every
+        attention = self.attention(moving).flatten(2).softmax(-1)  # [BT, heads, 64]
+        values = self.motion_values(moving).view(b * t, c.heads, 24, -1)
+        motion = torch.einsum("nhp,nhcp->nhc", attention, values).flatten(1)  # [BT, heads * 24]
+        position = torch.einsum("nhp,pk->nhk", attention, cells(grid, frames.device)).flatten(1)
+        still = frames[:, :: c.appearance_every]  # [B, T', 3, 64, 64]
+        looks = self.appearance_space(self.appearance((still.flatten(0, 1) - 0.5).contiguous()))
+        looks = self.appearance_values(looks).view(b, still.shape[1], c.heads, 32, -1)
+        nearest = torch.arange(t, device=frames.device) // c.appearance_every
         looks = looks[:, nearest].flatten(0, 1)  # [BT, heads, 32, 64]
-        looked = torch.einsum("nhp,nhcp->nhc", attention, looks).flatten(1)
-        whole = moving.flatten(2).mean(-1)
-        x = torch.cat([moved, looked, place, whole], dim=1).view(b, t, -1).transpose(1, 2)
-        slow = self.slow(self.join(x))  # [B, 192, T]
-        fast = self.shuffle(slow).view(b, c.upsample, c.when_dim, t)
-        fast = self.fast(fast.permute(0, 2, 3, 1).reshape(b, c.when_dim, t * c.upsample))
-        seen = looked.view(b, t, -1).transpose(1, 2)
-        what = self.named(self.name(torch.cat([seen, slow], dim=1)))
-        what = what.repeat_interleave(c.upsample, dim=2)
-        when = self.when_norm(fast.transpose(1, 2))
-        what = self.what_norm(what.transpose(1, 2))
-        return when, what, attention.view(b, t, c.heads, grid, grid)
+        appearance = torch.einsum("nhp,nhcp->nhc", attention, looks).flatten(1)
+        everywhere = moving.flatten(2).mean(-1)
+        x = torch.cat([motion, appearance, position, everywhere], dim=1).view(b, t, -1).transpose(1, 2)
+        slow = self.slow(self.fuse(x))  # [B, 192, T]
+        fast = self.upsample(slow).view(b, c.upsample, c.timing_dim, t)
+        fast = self.fast(fast.permute(0, 2, 3, 1).reshape(b, c.timing_dim, t * c.upsample))
+        appearance = appearance.view(b, t, -1).transpose(1, 2)
+        content = self.content(self.content_in(torch.cat([appearance, slow], dim=1)))
+        content = content.repeat_interleave(c.upsample, dim=2)
+        timing = self.timing_norm(fast.transpose(1, 2))
+        content = self.content_norm(content.transpose(1, 2))
+        return timing, content, attention.view(b, t, c.heads, grid, grid)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Tokens [B, 2T, 384]: *when*, *what* and *hit* side by side."""
-        when, what, attention = self.streams(frames)
-        flux = self.flux(when).sigmoid()
-        hit = self.glimpse.stream(frames, when, flux, attention)
-        return torch.cat([when, what, hit], dim=-1)
+        """Tokens [B, 2T, 384]: timing, content and event features side by side."""
+        timing, content, attention = self.timing_and_content(frames)
+        flux = self.flux(timing).sigmoid()
+        events = self.event_crop.features(frames, timing, flux, attention)
+        return torch.cat([timing, content, events], dim=-1)
 
     def expected(self, tokens: Tensor) -> Tensor:
-        """How much each token of [B, N, 384] expects a hit, [B, N] in [0, 1], as the glimpse judged it."""
-        start = self.config.when_dim + self.config.what_dim + self.config.glimpse.embed + 1
+        """How much each token of [B, N, 384] expects a hit, [B, N] in [0, 1], as the event-crop encoder judged it."""
+        start = self.config.timing_dim + self.config.content_dim + self.config.event_crop.embed + 1
         # the age channels are the probability, decaying; this one with 0.1 s, as a hit's sound does
         return tokens[..., start + 2]
 
     def hits(self, clip: Clip) -> list[dict[str, float]]:
-        """What the encoder expects to sound: ``time_s``, ``probability`` and the place in [0, 1]."""
+        """What the encoder expects to sound: ``time_s``, ``probability`` and the place ``x``, ``y`` in [0, 1]."""
         with torch.no_grad():
             frames = self.pixels(clip)
-            when, _, attention = self.streams(frames)
-            return self.glimpse.hits(frames, when, self.flux(when).sigmoid(), attention)
+            timing, _, attention = self.timing_and_content(frames)
+            return self.event_crop.hits(frames, timing, self.flux(timing).sigmoid(), attention)
 
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
@@ -195,57 +216,29 @@ class StrikeVision(nn.Module):
 
     def _bytes(self, clip: Clip) -> Tensor:
         """What :meth:`pixels` gives, as uint8."""
-        from v2a_nb.models.video_encoders.frames import square
-
         picked = clip.at_fps(self.config.fps)
         small = square(picked.frames, self.config.size)
         wanted = max(1, int(np.ceil(clip.duration * self.config.fps - 1e-6)))
         if len(small) < wanted:
             small = np.concatenate([small, np.repeat(small[-1:], wanted - len(small), axis=0)])
         pixels = torch.from_numpy(small[:wanted].copy()).permute(0, 3, 1, 2)[None]
-        return pixels.to(self.join.weight.device)
+        return pixels.to(self.fuse.weight.device)
 
     @torch.no_grad()
     def features(self, clip: Clip) -> Tensor:
         """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 384].
 
-        A minute is read at a time, with as much before and after it as a token can see, so that an hour
+        A minute is read at a time, with as much before and after it as a token depends on, so that an hour
         needs no more memory than its own pictures.
         """
         frames = self._bytes(clip)
         parts = []
-        for a in range(0, frames.shape[1], MINUTE):
-            first, b = max(0, a - SEEN), min(a + MINUTE, frames.shape[1])
-            when, what, attention = self.streams(unit(frames[:, first : b + SEEN]))
+        for a in range(0, frames.shape[1], CHUNK):
+            first, b = max(0, a - REACH), min(a + CHUNK, frames.shape[1])
+            timing, content, attention = self.timing_and_content(unit(frames[:, first : b + REACH]))
             ups = self.config.upsample
             tokens = slice(ups * (a - first), ups * (b - first))
-            parts.append((when[:, tokens], what[:, tokens], attention[:, a - first : b - first]))
-        when, what, attention = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        flux = self.flux(when).sigmoid()
-        return torch.cat([when, what, self.glimpse.stream(frames, when, flux, attention)], dim=-1)[0]
-
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16); extra fields go to the config."""
-        from v2a_nb.hub import save_weights
-
-        return save_weights(folder, self.state_dict(), {"kind": "strike-vision", **asdict(self.config), **card})
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> StrikeVision:
-        """Load from a folder, or by a shipped name such as ``"vision"``.
-
-        Raises:
-            WeightsError: no such weights, or weights of another kind.
-        """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(folder))
-        config = json.loads((path / "config.json").read_text())
-        if config.get("kind") != "strike-vision":
-            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not a strike-vision encoder")
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-        fields = {k: known[k] for k in VisionConfig.__dataclass_fields__ if k in known}
-        fields["glimpse"] = EventCropConfig(**fields.get("glimpse", {}))
-        model = cls(VisionConfig(**fields))
-        load_weights(model, path)
-        return model.eval()
+            parts.append((timing[:, tokens], content[:, tokens], attention[:, a - first : b - first]))
+        timing, content, attention = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        events = self.event_crop.features(frames, timing, self.flux(timing).sigmoid(), attention)
+        return torch.cat([timing, content, events], dim=-1)[0]

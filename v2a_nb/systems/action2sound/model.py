@@ -103,7 +103,7 @@ class Action2SoundConfig:
             raise UsageError(f"windows of {self.context} latents do not fit pictures of {self.stft.align} columns")
 
     @property
-    def noise(self) -> NoiseSchedule:
+    def schedule(self) -> NoiseSchedule:
         """Stable Diffusion's schedule and DPM-Solver++ of order 2 with 25 steps (section 4.1)."""
         return NoiseSchedule(
             prediction=self.prediction, spacing=self.spacing, sampler="dpm++", steps=self.sampler_steps

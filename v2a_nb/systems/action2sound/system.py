@@ -13,7 +13,9 @@ DPM-Solver++ takes the noise away, the autoencoder makes a mel picture of the la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.models.autoencoder import ImageAutoencoder
-from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
+from v2a_nb.models.video_encoders.clip_frames import check_encoder, load_frame_encoder
+from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder, load_vocoder
 from v2a_nb.sampling.diffusion import Conditions, diffusion_loss, sample_long
 from v2a_nb.systems.action2sound.ambient import Ambient, Ambients, fitting
 from v2a_nb.systems.action2sound.model import AUTOENCODER_OF, PRESETS, Action2SoundConfig, make_unet
@@ -121,7 +124,9 @@ class Action2Sound(LatentSystem):
         >>> louder = system.generate(clip, ambient=-40.0)                          # doctest: +SKIP
     """
 
-    name = "action2sound"
+    name = kind = default = "action2sound"
+    title, config_class = "Action2Sound", Action2SoundConfig
+    part_names, optional_parts = ("vision", "autoencoder", "vocoder"), ("retrieval",)
     options = ("guidance", "steps", "ambient")
     switches = ("fps", "null", "neighbour_latents", "vocoder")
     round_trip_of = "autoencoder and vocoder"
@@ -156,7 +161,6 @@ class Action2Sound(LatentSystem):
         self.unet = make_unet(c)
         self.video_tokens = VideoTokens(c)
         self.audio_tokens = AudioTokens(c) if c.neighbour else None
-        self.card: dict[str, object] = {}
 
     @property
     def device(self) -> torch.device:
@@ -278,7 +282,7 @@ class Action2Sound(LatentSystem):
         """
         told = {"context": self.context(vectors, neighbour, start_s, drop)}
         return diffusion_loss(
-            lambda noisy, t: self.denoise(noisy, t, told), latents, self.config.noise, generator=generator
+            lambda noisy, t: self.denoise(noisy, t, told), latents, self.config.schedule, generator=generator
         )
 
     # --- generation ---------------------------------------------------------------------------------
@@ -360,29 +364,40 @@ class Action2Sound(LatentSystem):
             return {"context": self.context(vectors, neighbour, at)}, {"context": self.null(vectors, neighbour, at)}
 
         return sample_long(
-            self.denoise, conditions, c.latents_shape(samples), c.noise, seeded(seeds), steps=steps,
+            self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
             device=self.device, guidance=c.guidance if guidance is None else guidance, context=c.context,
             overlap=c.overlap, align=c.align, progress=progress,
         )  # fmt: skip
 
     # --- weights ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path, **parts_and_card: object) -> Path:
-        """Write UNet and tokens here, and the parts below or by reference; see ``action2sound_weights.save``."""
-        from v2a_nb.systems.action2sound.weights import save
+    def _stored(self, name: str) -> bool:
+        return name.startswith(("unet.", "video_tokens.", "audio_tokens."))
 
-        return save(self, folder, **parts_and_card)
+    def _parts(self) -> dict[str, Any]:
+        vocoder = self.vocoder if isinstance(self.vocoder, Vocoder) else "griffin-lim"
+        # a pool is only ever referred to
+        return {"vision": self.encoder, "autoencoder": self.autoencoder, "vocoder": vocoder, "retrieval": None}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "action2sound", revision: str | None = None) -> Action2Sound:
-        """Load from a folder, by a shipped name, or from a Hub id.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {
+            "encoder": load_frame_encoder(where["vision"]),
+            "autoencoder": ImageAutoencoder.from_pretrained(where["autoencoder"]),
+            "vocoder": where["vocoder"],
+            "ambients": _ambients(where.get("retrieval")),
+        }
 
-        Raises:
-            WeightsError: no such weights, weights of another kind, or damaged ones.
-        """
-        from v2a_nb.systems.action2sound.weights import load
+    @classmethod
+    def _build(cls, config: Action2SoundConfig, **parts: Any) -> Action2Sound:
+        vocoder = load_vocoder(parts.pop("vocoder"), front_end=config.stft.front_end.name)
+        return cls(config, vocoder=vocoder, **parts)
 
-        return load(cls, name, revision)
+    @classmethod
+    def _read(cls, path: Path, saved: dict[str, Any]) -> Action2Sound:
+        system = super()._read(path, saved)
+        check_encoder(system.encoder, saved.get("encoder"), path)
+        return system
 
     @classmethod
     def from_published(cls, stable_diffusion: str | Path | None = None, **parts: object) -> Action2Sound:
@@ -393,3 +408,12 @@ class Action2Sound(LatentSystem):
         from v2a_nb.systems.action2sound.weights import published
 
         return published(cls, stable_diffusion, **parts)
+
+
+def _ambients(where: str | Path | None) -> Ambients:
+    """Conditions from a pool, which is opened when it is needed for the first time."""
+    if where is None:
+        return Ambients()
+    from v2a_nb.systems.retrieval.system import Retrieval
+
+    return Ambients(partial(Retrieval.from_pretrained, where))

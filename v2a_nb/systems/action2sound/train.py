@@ -287,11 +287,11 @@ def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> d
     right = denoiser(vectors, near)
     report: dict[str, float | Sound] = {
         "held_out": round(float(system.loss(latents, vectors, near, start, generator=generator)["loss"]), 5),
-        "use_of_video": round(use_of_video(right, denoiser(vectors.roll(1, 0), near), latents, c.noise), 5),
+        "use_of_video": round(use_of_video(right, denoiser(vectors.roll(1, 0), near), latents, c.schedule), 5),
     }
     if near is not None:
         wrong = denoiser(vectors, near.roll(1, 0))
-        report["use_of_neighbour"] = round(use_of_video(right, wrong, latents, c.noise), 5)
+        report["use_of_neighbour"] = round(use_of_video(right, wrong, latents, c.schedule), 5)
     if generate:
         rows, samples = rows[:SAMPLED], round(c.window_s * system.sample_rate)
         first = (unseen.at[rows] * c.column_s * c.video_rate).round().astype(int)

@@ -8,6 +8,7 @@ from torch import nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 from v2a_nb.systems.egosonics.syncronet import WEIGHTINGS
@@ -97,7 +98,7 @@ class EgoSonicsConfig:
             raise UsageError(f"windows that start every {self.align} columns fall between video tokens")
 
     @property
-    def noise(self) -> NoiseSchedule:
+    def schedule(self) -> NoiseSchedule:
         """Schedule and sampler (section 3.4)."""
         return NoiseSchedule(prediction=self.prediction, spacing=self.spacing, steps=self.sampler_steps)
 
@@ -147,3 +148,20 @@ def make_unet(c: EgoSonicsConfig) -> nn.Module:
         rows=c.rows, channels=c.latent_channels, widths=c.widths, layers=c.layers, heads=c.heads, groups=c.groups,
         context_width=c.text_width,
     )  # fmt: skip
+
+
+class BaseUNet(Pretrained):
+    """The frozen UNet as a folder of weights.
+
+    Args:
+        config: its sizes.
+        unet: left out, a new one.
+    """
+
+    kind, title, config_class = "egosonics-base", "EgoSonics' base", EgoSonicsConfig
+
+    def __init__(self, config: EgoSonicsConfig, unet: nn.Module | None = None) -> None:
+        self.config, self.unet = config, make_unet(config) if unet is None else unet
+
+    def _network(self) -> nn.Module:
+        return self.unet

@@ -6,32 +6,42 @@ filters and rates are lost in its text and are this project's choice.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained
 
 LEARNING_RATE = 1e-3
 
 
-class SuperResolution(nn.Module):
-    """Spectrogram pictures [B, 1, h, w] in [0, 1], resized, to [B, 1, H, W] as they were.
+@dataclass(frozen=True)
+class SuperResolutionConfig:
+    """Sizes of :class:`SuperResolution`.
 
-    Args:
+    Attributes:
         widths: filters of the first four layers; the fifth has one.
         kernel: odd.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (64, 64, 32, 32), kernel: int = 3) -> None:
+    widths: tuple[int, ...] = (64, 64, 32, 32)
+    kernel: int = 3
+
+
+class SuperResolution(Pretrained, nn.Module):
+    """Spectrogram pictures [B, 1, h, w] in [0, 1], resized, to [B, 1, H, W] as they were."""
+
+    kind, title, config_class = "super-resolution", "super-resolution", SuperResolutionConfig
+
+    def __init__(self, config: SuperResolutionConfig | None = None) -> None:
         super().__init__()
-        self.widths, self.kernel = tuple(widths), kernel
+        self.config = config or SuperResolutionConfig()
         layers: list[nn.Module] = []
-        before = 1
-        for width in widths:
+        before, kernel = 1, self.config.kernel
+        for width in self.config.widths:
             layers += [nn.Conv2d(before, width, kernel, padding=kernel // 2), nn.BatchNorm2d(width), nn.ReLU()]
             before = width
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, kernel, padding=kernel // 2), nn.Sigmoid())
@@ -63,27 +73,3 @@ class SuperResolution(nn.Module):
             again = F.interpolate(low, size, mode="bicubic", align_corners=False).clamp(0, 1)
             plain = (again - original).square().mean()
         return {"loss": (made - original).square().mean(), "plain": plain}
-
-    def save_pretrained(self, folder: str | Path, **card: object) -> Path:
-        """Write ``config.json`` and ``model.safetensors`` (fp16)."""
-        from v2a_nb.hub import save_weights
-
-        config = {"kind": "super-resolution", "widths": self.widths, "kernel": self.kernel, **card}
-        return save_weights(folder, self.state_dict(), config)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path) -> SuperResolution:
-        """Load from a folder.
-
-        Raises:
-            WeightsError: no such weights, or weights of another kind.
-        """
-        from v2a_nb.hub import find_weights, load_weights
-
-        path = find_weights(str(name))
-        config = json.loads((path / "config.json").read_text())
-        if config.get("kind") != "super-resolution":
-            raise WeightsError(f"{path} holds {config.get('kind')!r} weights, not super-resolution")
-        model = cls(tuple(config["widths"]), config["kernel"])
-        load_weights(model, path)
-        return model.eval()

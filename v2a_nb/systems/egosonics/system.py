@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,18 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.models.autoencoder import ImageAutoencoder
-from v2a_nb.models.video_encoders.clip_frames import extend, standardise, to_image, to_tokens
+from v2a_nb.models.video_encoders.clip_frames import (
+    check_encoder,
+    extend,
+    load_frame_encoder,
+    standardise,
+    to_image,
+    to_tokens,
+)
 from v2a_nb.sampling.diffusion import Conditions, diffusion_loss, sample_long
 from v2a_nb.systems.base import Progress, check_fit, evaluating, seeded
-from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, PRESETS, EgoSonicsConfig, make_unet
+from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, PRESETS, BaseUNet, EgoSonicsConfig, make_unet
+from v2a_nb.systems.egosonics.super_resolution import SuperResolution
 from v2a_nb.systems.egosonics.syncronet import SyncroNet, VideoToText, WordTokens, control_weights
 from v2a_nb.systems.latent_base import LatentSystem
 
@@ -57,7 +66,9 @@ class EgoSonics(LatentSystem):
         True
     """
 
-    name = "egosonics"
+    name = kind = default = "egosonics"
+    title, config_class = "EgoSonics", EgoSonicsConfig
+    part_names, optional_parts = ("vision", "autoencoder", "base"), ("super_resolution",)
     options = ("guidance", "steps")
     switches = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
     round_trip_of = "autoencoder"
@@ -92,7 +103,6 @@ class EgoSonics(LatentSystem):
         self.words = WordTokens(c.text_tokens, c.text_width) if c.words else None
         self.null_text = nn.Parameter(0.02 * torch.randn(c.text_tokens, c.text_width))
         self.syncronet = self._copy()
-        self.card: dict[str, object] = {}
 
     def _copy(self) -> SyncroNet:
         c = self.config
@@ -211,7 +221,7 @@ class EgoSonics(LatentSystem):
         if drop is not None:
             text = torch.where(drop[:, None, None], self.null_text.expand_as(text), text)
         return diffusion_loss(
-            lambda noisy, t: self.base(noisy, t, text, return_dict=False)[0], latents, self.config.noise,
+            lambda noisy, t: self.base(noisy, t, text, return_dict=False)[0], latents, self.config.schedule,
             generator=generator,
         )  # fmt: skip
 
@@ -236,7 +246,7 @@ class EgoSonics(LatentSystem):
             text = conditions["text"]
             conditions["text"] = torch.where(drop[:, None, None], self.null_text.expand_as(text), text)
         return diffusion_loss(
-            lambda noisy, t: self.denoise(noisy, t, conditions), latents, self.config.noise, generator=generator
+            lambda noisy, t: self.denoise(noisy, t, conditions), latents, self.config.schedule, generator=generator
         )
 
     # --- generation ---------------------------------------------------------------------------------
@@ -301,46 +311,38 @@ class EgoSonics(LatentSystem):
             return told, self.null(told)
 
         return sample_long(
-            self.denoise, conditions, shape, c.noise, seeded(seeds), steps=steps, device=self.device,
+            self.denoise, conditions, shape, c.schedule, seeded(seeds), steps=steps, device=self.device,
             guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
             progress=progress,
         )  # fmt: skip
 
     # --- weights ------------------------------------------------------------------------------------
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        vision: str | None = None,
-        autoencoder: str | None = None,
-        base: str | None = None,
-        **card: object,
-    ) -> Path:
-        """Write SyncroNet and the MLP here; the parts in ``vision/``, ``autoencoder/`` and ``base/`` below.
+    def _stored(self, name: str) -> bool:
+        return name.startswith(("syncronet.", "mlp.", "words.", "null_text"))
 
-        Args:
-            vision, autoencoder, base: names of weights that :func:`v2a_nb.hub.find_weights` knows, or folders;
-                given, that part is referred to and not written. A folder may be relative to this one.
-            card: goes to ``config.json``: preset, data seed, steps, versions, scores.
-
-        Raises:
-            UsageError: there is no frame encoder to write.
-        """
-        from v2a_nb.systems.egosonics.weights import save
-
-        return save(self, folder, {"vision": vision, "autoencoder": autoencoder, "base": base}, card)
+    def _parts(self) -> dict[str, Any]:
+        base = BaseUNet(self.config, self.base)
+        return {
+            "vision": self.encoder, "autoencoder": self.autoencoder, "base": base,
+            "super_resolution": self.super_resolution,
+        }  # fmt: skip
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "egosonics", revision: str | None = None) -> EgoSonics:
-        """Load from a folder, by a shipped name, or from a Hub id.
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        sharp = where.get("super_resolution")
+        return {
+            "encoder": load_frame_encoder(where["vision"]),
+            "autoencoder": ImageAutoencoder.from_pretrained(where["autoencoder"]),
+            "base": BaseUNet.from_pretrained(where["base"]).unet,
+            "super_resolution": None if sharp is None else SuperResolution.from_pretrained(sharp),
+        }
 
-        Raises:
-            WeightsError: no such weights, weights of another kind, or damaged ones.
-        """
-        from v2a_nb.systems.egosonics.weights import load
-
-        return load(cls, name, revision)
+    @classmethod
+    def _read(cls, path: Path, saved: dict[str, Any]) -> EgoSonics:
+        system = super()._read(path, saved)
+        check_encoder(system.encoder, saved.get("encoder"), path)
+        return system
 
     @classmethod
     def from_published(cls, stable_diffusion: str | Path | None = None, **parts: object) -> EgoSonics:

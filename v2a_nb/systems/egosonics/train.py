@@ -281,7 +281,7 @@ class EgoSonicsRecipe(Recipe):
                 condition = {"text": text[:1], "on": torch.zeros(1, dtype=torch.bool, device=system.device)}
                 denoise = classifier_free_guidance(system.denoise, condition, None, 1.0)
                 shape = batch["latents"].shape[1:]
-                latents = sample(denoise, shape, system.config.noise, [seeded()], device=system.device)
+                latents = sample(denoise, shape, system.config.schedule, [seeded()], device=system.device)
                 report["sample"] = Sound(system.decode_latents(latents)[0].cpu().numpy(), system.sample_rate)
             return report
 
@@ -355,7 +355,7 @@ def syncronet_report(system: EgoSonics, unseen: Features, generate: bool = True)
     denoisers = [lambda noisy, t, c=condition: system.denoise(noisy, t, c) for condition in (right, wrong)]
     report: dict[str, float | Sound] = {
         "held_out": round(float(system.loss(latents, vectors, generator=seeded())["loss"]), 5),
-        "use_of_video": round(use_of_video(*denoisers, latents, system.config.noise), 5),
+        "use_of_video": round(use_of_video(*denoisers, latents, system.config.schedule), 5),
     }
     if generate:
         vectors, which = vectors[:SAMPLED], which[:SAMPLED]

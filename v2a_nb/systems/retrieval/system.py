@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.data.pool import SIMILARITIES, Pool, Source, read_tensors, tag_of
+from v2a_nb.data.pool import SIMILARITIES, Pool, Source, tag_of
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import parts_of, read_tensors
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.systems.base import System
 
@@ -42,7 +44,8 @@ class Retrieval(System):
         Sound(2.560 s, 16000 Hz, mono, peak -14.2 dBFS, rms -36.0 dBFS)
     """
 
-    name = "retrieval"
+    name = kind = default = "retrieval"
+    title, part_names = "a pool with its encoders", ("encoder",)
     options = ()
     switches = ("by", "among", "leave_out")
 
@@ -56,7 +59,6 @@ class Retrieval(System):
                 f"{tag_of(model)} with {model.dim}; build the pool anew"
             )
         self.model, self.pool, self.by = model, pool, by
-        self.card: dict[str, object] = {}
 
     @property
     def sample_rate(self) -> int:
@@ -144,41 +146,19 @@ class Retrieval(System):
 
     # --- weights ------------------------------------------------------------------------------------
 
-    def save_pretrained(
-        self, folder: str | Path, *, encoder: str | None = None, vision: str | None = None, **card: object
-    ) -> Path:
-        """Write the pool here, and the encoders in ``encoder/`` below.
+    def _parts(self) -> dict[str, Any]:
+        return {"encoder": self.model}
 
-        Args:
-            folder: is made.
-            encoder: name of weights that :func:`v2a_nb.hub.find_weights` knows, or a folder, perhaps relative to this
-                one; given, the encoders are referred to and not written.
-            vision: of the encoders that are written, see :meth:`AudioVisualEmbedding.save_pretrained`.
-            card: goes to ``config.json``.
-        """
-        from v2a_nb.hub import save_weights
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.pool.tensors()[0]
 
-        folder = Path(folder)
-        if encoder is None:
-            self.model.save_pretrained(folder / "encoder", vision=vision)
-        state, told = self.pool.tensors()
-        parts = {"encoder": encoder or "encoder"}
-        return save_weights(folder, state, {"kind": self.name, "by": self.by, "parts": parts, **card, **told})
+    def _told(self) -> dict[str, Any]:
+        return {"by": self.by, **self.pool.tensors()[1]}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "retrieval", revision: str | None = None) -> Retrieval:
-        """Load from a folder, by the shipped name ``"retrieval"``, or from a Hub id.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, damaged ones, or a pool of other encoders.
-        """
-        from v2a_nb.hub import open_weights, parts_of
-
-        path, config = open_weights(name, cls.name, "a pool with its encoders", revision)
-        model = AudioVisualEmbedding.from_pretrained(parts_of(path, config, "encoder")["encoder"])
-        system = cls(model, Pool.from_tensors(read_tensors(path), config), config.get("by", "look")).eval()
-        system.card = config
-        return system
+    def _read(cls, path: Path, saved: dict[str, Any]) -> Retrieval:
+        encoder = AudioVisualEmbedding.from_pretrained(parts_of(path, saved, cls.part_names)["encoder"])
+        return cls(encoder, Pool.from_tensors(read_tensors(path), saved), saved.get("by", "look"))
 
 
 def lasting(sound: Sound, samples: int, seam_s: float = SEAM_S) -> Sound:

@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
-from v2a_nb.sampling.autoregressive import Sampling
-from v2a_nb.sampling.delay import delay, undelay_predictions
+from v2a_nb.sampling.autoregressive import Sampling, delay, undelay_predictions
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ codec; which of them is a matter of the weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,8 @@ class VAura(Coded):
         True
     """
 
-    name = "vaura"
+    name = kind = default = "vaura"
+    title, config_class, part_names = "V-AURA", VAuraConfig, ("vision", "codec")
     options = ("guidance", "temperature", "top_k")
     round_trip_of = "codec"
 
@@ -56,7 +58,6 @@ class VAura(Coded):
         }
         check_fit(wanted, "the decoder")
         self.decoder, self.encoder, self.codec = decoder, encoder, codec
-        self.card: dict[str, object] = {}
 
     @property
     def sample_rate(self) -> int:
@@ -142,47 +143,24 @@ class VAura(Coded):
 
     # --- weights ------------------------------------------------------------------------------------
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        vision: str | None = None,
-        codec: str | None = None,
-        **card: object,
-    ) -> Path:
-        """Write the decoder here and the encoder and codec in ``vision/`` and ``codec/`` below.
+    @property
+    def config(self) -> VAuraConfig:
+        """The decoder's sizes and switches."""
+        return self.decoder.config
 
-        Args:
-            vision, codec: names of weights that :func:`v2a_nb.hub.find_weights` knows; given, that part
-                is referred to and not written.
-            card: goes to ``config.json``: preset, data seed, steps, versions, scores.
-        """
-        from v2a_nb.hub import save_weights
+    def _network(self) -> nn.Module:
+        return self.decoder
 
-        folder = Path(folder)
-        if vision is None:
-            self.encoder.save_pretrained(folder / "vision")
-        if codec is None:
-            self.codec.save_pretrained(folder / "codec")
-        parts = {"vision": vision or "vision", "codec": codec or "codec"}
-        config = {"kind": "vaura", **asdict(self.decoder.config), "parts": parts, **card}
-        return save_weights(folder, self.decoder.state_dict(), config)
+    def _parts(self) -> dict[str, Any]:
+        return {"vision": self.encoder, "codec": self.codec}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "vaura", revision: str | None = None) -> VAura:
-        """Load from a folder, by the shipped name ``"vaura"``, or from a Hub id.
-
-        Raises:
-            WeightsError: no such weights, weights of another kind, or damaged ones.
-        """
-        from v2a_nb.hub import fields_of, load_weights, open_weights, parts_of
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
         from v2a_nb.models.codec import load_codec
         from v2a_nb.models.video_encoders.strike import StrikeVision
 
-        path, config = open_weights(name, "vaura", "V-AURA", revision)
-        decoder = VAuraDecoder(VAuraConfig(**fields_of(VAuraConfig, config)))
-        load_weights(decoder, path)
-        parts = parts_of(path, config, "vision", "codec")
-        system = cls(decoder, StrikeVision.from_pretrained(parts["vision"]), load_codec(parts["codec"])).eval()
-        system.card = config
-        return system
+        return {"encoder": StrikeVision.from_pretrained(where["vision"]), "codec": load_codec(where["codec"])}
+
+    @classmethod
+    def _build(cls, config: VAuraConfig, **parts: Any) -> VAura:
+        return cls(VAuraDecoder(config), **parts)

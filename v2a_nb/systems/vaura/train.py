@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from v2a_nb.audio import targets
 from v2a_nb.clip import Sound
 from v2a_nb.data.dataset import Cut, cut_clips
-from v2a_nb.data.features import Extractor, Features, FeatureStore, once_per_machine
+from v2a_nb.data.features import Extractor, Features, FeatureStore
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.files import write_text
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.parallel import once_per_machine
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling
@@ -127,13 +128,13 @@ class VAuraRecipe(Recipe):
         # 3. its event crops, where it expects a sound
         examples = gather_examples(encoder, clips["frames"], clips["mels"], out / "vision")
         trained = yield event_crop_stage(encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed)
-        encoder.glimpse = trained.glimpse
+        encoder.event_crop = trained.event_crop
         # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
         tokens = compute_tokens(store, features.decoder_clips, encoder, codec)
         trained = yield self.decoder_stage(tokens, encoder, codec)
-        set_decision(encoder, replace(encoder.config.glimpse, caution=LOGIT_BIAS, gain=LOGIT_SCALE))
+        set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
 
     def decoder_stage(self, tokens: Features, encoder: StrikeVision, codec: TinyCodec) -> Stage:
@@ -153,8 +154,8 @@ class VAuraRecipe(Recipe):
 
 def set_decision(encoder: StrikeVision, config: EventCropConfig) -> None:
     """Give the encoder's event crops other settings; sizes must stay."""
-    encoder.config = replace(encoder.config, glimpse=config)
-    encoder.glimpse.config = config
+    encoder.config = replace(encoder.config, event_crop=config)
+    encoder.event_crop.config = config
 
 
 def gather_examples(encoder: StrikeVision, frames, mels, folder: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
-"""Recipe of the glimpse: was there a sound, and of which colour, where the flux was expected?
+"""Recipe of the event-crop encoder: was there a sound where the flux was expected, and of which colour?
 
-The *when* stream is frozen. Every peak of its prediction on the training clips becomes one example: the
+The timing features are frozen. Every peak of its prediction on the training clips becomes one example: the
 pictures around it, and from the clip's own sound whether anything rose within 40 ms, and the spectrum
 that followed. Near misses are the negatives that this exists for.
 """
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from v2a_nb.audio import targets
 from v2a_nb.errors import V2AError
-from v2a_nb.models.video_encoders.event_crop import EventCropConfig, Glimpse, centroids
+from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, centroids
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage
 
 SHIFT = 6  # pixels by which training moves the pictures, at most
-JITTER = 2.0  # pixels by which it moves the fovea, standard deviation
-BELOW = 8.0  # pixels from what moves to where the fovea looks: what is struck lies under what strikes
+JITTER = 2.0  # pixels by which it moves the crop, standard deviation
+BELOW = 8.0  # pixels from what moves to the crop's centre: what is struck lies under what strikes
 SOUNDED = 0.1  # of the flux target: from here on something is said to have started
 
 
@@ -32,20 +32,20 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
 
     Nothing makes a head attend to the very place of a contact; it only stays at the same distance from
     it. The place itself is taken from the gradient of the expected flux, times the change of the picture:
-    the moving pixels that the flux depends on. (That alone would do, but at ten times the cost.) The fovea
+    the moving pixels that the flux depends on. (That alone would do, but at ten times the cost.) The crop
     is put a little lower, so that it holds the tip of what moves and all of what lies under it.
 
     Args:
         frames: uint8 [N, T, 64, 64, 3]; the first ``clips`` are used.
     """
     found, heads = [], []
-    glimpse = encoder.glimpse
+    crops = encoder.event_crop
     for i in range(0, min(clips, len(frames)), 8):
         pictures = torch.from_numpy(frames[i : min(i + 8, clips)]).permute(0, 1, 4, 2, 3).float() / 255
         pictures.requires_grad_(True)
-        when, _, attention = encoder.streams(pictures)
-        logits = encoder.flux(when)
-        peaks = glimpse.peaks(logits.detach().sigmoid())
+        timing, _, attention = encoder.timing_and_content(pictures)
+        logits = encoder.flux(timing)
+        peaks = crops.peaks(logits.detach().sigmoid())
         if not len(peaks):
             continue
         fine = logits[..., :4].flatten(1)
@@ -53,10 +53,10 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
         still = pictures.detach()
         change = still - torch.cat([still[:, :1], still[:, :-1]], dim=1)
         influence = (slope.abs() * change.abs()).mean(2)  # [B, T, 64, 64]
-        maps = influence[peaks[:, :1], glimpse.frames_of(peaks, pictures.shape[1])].sum(1)
+        maps = influence[peaks[:, :1], crops.frames_of(peaks, pictures.shape[1])].sum(1)
         smooth = F.avg_pool2d(maps[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
         found.append(centroids(smooth))
-        near = glimpse.at_peaks(attention.detach(), peaks)
+        near = crops.at_peaks(attention.detach(), peaks)
         heads.append(torch.stack([centroids(near[:, h]) for h in range(near.shape[1])], dim=1))
     if not found:
         raise V2AError("the motion stream expects a sound nowhere: train it for longer")
@@ -65,7 +65,7 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
     spread = (away - shift).abs().median(0).values.sum(-1)
     best = int(spread.argmin())
     x, y = (round(float(v), 1) for v in shift[best])
-    return replace(encoder.config.glimpse, head=best, shift_x=x, shift_y=y + BELOW)
+    return replace(encoder.config.event_crop, head=best, shift_x=x, shift_y=y + BELOW)
 
 
 @torch.no_grad()
@@ -80,13 +80,13 @@ def gather(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: i
         V2AError: nothing is expected to sound in any clip.
     """
     parts: dict[str, list[np.ndarray]] = {k: [] for k in ("clip", "frame", "place", "context", "sounded", "colour")}
-    glimpse = encoder.glimpse
+    crops = encoder.event_crop
     for i in range(first, last, 8):
         stop = min(i + 8, last)
         pictures = torch.from_numpy(frames[i:stop]).permute(0, 1, 4, 2, 3).float() / 255
-        when, _, attention = encoder.streams(pictures)
-        flux = encoder.flux(when).sigmoid()
-        peaks = glimpse.peaks(flux)
+        timing, _, attention = encoder.timing_and_content(pictures)
+        flux = encoder.flux(timing).sigmoid()
+        peaks = crops.peaks(flux)
         if not len(peaks):
             continue
         mel = torch.from_numpy(mels[i:stop].astype(np.float32))
@@ -98,26 +98,26 @@ def gather(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray, first: i
         # the colour is read where the sound started, not where it was expected to
         at = (peaks[:, 1] + around.argmax(1) - 8).clamp(0, fine.shape[1] - 17) // 4
         parts["colour"].append(colour[peaks[:, 0], at].half().numpy())
-        parts["context"].append(glimpse.context(when, flux, peaks).half().numpy())
-        parts["place"].append(glimpse.place(attention, peaks).numpy())
+        parts["context"].append(crops.peak_features(timing, flux, peaks).half().numpy())
+        parts["place"].append(crops.places(attention, peaks).numpy())
         parts["clip"].append((peaks[:, 0] + i).int().numpy())
-        parts["frame"].append(glimpse.frames_of(peaks, pictures.shape[1]).short().numpy())
+        parts["frame"].append(crops.frames_of(peaks, pictures.shape[1]).short().numpy())
     if not parts["clip"]:
         raise V2AError("the motion stream expects a sound nowhere: train it for longer")
     return {k: np.concatenate(v) for k, v in parts.items()}
 
 
 class EventCropTraining(nn.Module):
-    """The glimpse with its losses."""
+    """The event-crop encoder with its losses."""
 
-    def __init__(self, glimpse: Glimpse) -> None:
+    def __init__(self, event_crop: EventCropEncoder) -> None:
         super().__init__()
-        self.glimpse = glimpse
-        self.colour = nn.Linear(glimpse.config.embed, 2 * targets.BANDS)
+        self.event_crop = event_crop
+        self.colour = nn.Linear(event_crop.config.embed, 2 * targets.BANDS)
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        embedded, logit, _ = self.glimpse(batch["pictures"], batch["place"], self.dropout(batch["context"]))
+        embedded, logit, _ = self.event_crop(batch["pictures"], batch["place"], self.dropout(batch["context"]))
         sounded = (batch["sounded"] > SOUNDED).float()
         touch = F.binary_cross_entropy_with_logits(logit, sounded)
         square = (self.colour(embedded) - batch["colour"]).square().mean(-1)
@@ -161,6 +161,6 @@ def event_crop_stage(
         frames: uint8 [clips, T, 64, 64, 3], the array that ``examples`` were gathered from.
     """
     torch.manual_seed(seed)
-    module = EventCropTraining(Glimpse(encoder.config.glimpse, encoder.config.when_dim))
+    module = EventCropTraining(EventCropEncoder(encoder.config.event_crop, encoder.config.timing_dim))
     optim = OptimConfig(steps=steps, lr=2e-3, warmup=60, weight_decay=5e-2, seed=seed)
     return Stage("vision/glimpse", module, batches(frames, examples, batch_size, seed), optim)

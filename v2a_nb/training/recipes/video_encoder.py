@@ -27,8 +27,8 @@ class Pretraining(nn.Module):
         super().__init__()
         self.encoder = StrikeVision(config)
         c = self.encoder.config
-        self.colour = nn.Linear(c.what_dim, 2 * targets.BANDS)
-        self.seen = nn.Linear(c.when_dim + c.what_dim, 64)
+        self.colour = nn.Linear(c.content_dim, 2 * targets.BANDS)
+        self.seen = nn.Linear(c.timing_dim + c.content_dim, 64)
         self.heard = nn.Sequential(
             nn.Conv1d(targets.BANDS, 64, 5, stride=4, padding=2), nn.GELU(),
             nn.Conv1d(64, 64, 5, stride=4, padding=2), nn.GELU(), nn.Conv1d(64, 64, 3, padding=1),
@@ -37,18 +37,18 @@ class Pretraining(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """``frames`` [B, T, 3, 64, 64] in [0, 1], ``mel`` [B, 40, 8 T] to the losses."""
-        when, what, _ = self.encoder.streams(batch["frames"])
+        timing, content, _ = self.encoder.timing_and_content(batch["frames"])
         mel = batch["mel"]
         sharp, bands = targets.flux_target(mel)
         colour, weight = targets.colour_target(mel)
-        guess = self.encoder.flux(when)
+        guess = self.encoder.flux(timing)
         # hits are rare: where something starts counts ten times as much as where nothing does
         balance = 1 + 9 * weight[..., None]
         time_loss = F.binary_cross_entropy_with_logits(guess[..., :4], sharp, weight=balance.expand(-1, -1, 4))
         band_loss = F.binary_cross_entropy_with_logits(guess[..., 4:], bands, weight=balance.expand(-1, -1, 8))
-        square = (self.colour(what) - colour).square().mean(-1)
+        square = (self.colour(content) - colour).square().mean(-1)
         colour_loss = (square * weight).sum() / (weight.sum() + 1e-3)
-        contrast = self._contrast(torch.cat([when, what], -1), mel)
+        contrast = self._contrast(torch.cat([timing, content], -1), mel)
         loss = 2 * time_loss + 0.5 * band_loss + 1.5 * colour_loss + 0.1 * contrast
         return {
             "loss": loss, "time": time_loss, "bands": band_loss, "colour": colour_loss,

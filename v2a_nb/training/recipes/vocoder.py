@@ -213,7 +213,7 @@ class VocoderRecipe(Recipe):
         model, judges: sizes of the generator and its discriminators; left out, those of ``tiny``.
     """
 
-    name = "vocoder"
+    name, template = "vocoder", "vocoder_card.md"
     TrainConfig = VocoderTrainConfig
 
     def __init__(

@@ -1,24 +1,17 @@
-"""The benchmark of ambience control, with a system whose answers are known."""
+"""The scores of ambience control, with a system whose answers are known."""
 
 from __future__ import annotations
 
-import json
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
-
 import numpy as np
 import pytest
-from paths import ROOT
 from scipy.signal import butter, sosfilt
 
-import v2a_nb as v2a
 from v2a_nb.clip import Sound
+from v2a_nb.scores import ambience
+from v2a_nb.scores.base import Job
+from v2a_nb.training.results import Results, markdown
 from v2a_nb.world import strike_world
 
-sys.path.insert(0, str(ROOT / "benchmarks"))  # they import each other
-_spec = spec_from_file_location("benchmark", ROOT / "benchmarks" / "ambience.py")
-benchmark = module_from_spec(_spec)
-_spec.loader.exec_module(benchmark)
 RATE = 16000
 
 
@@ -68,7 +61,7 @@ def items():
 def found(items):
     oracle = Oracle(items)
     levels = (-70.0, -55.0, -40.0)
-    return benchmark.score(oracle, items, levels), oracle
+    return ambience.measure(oracle, items, levels), oracle
 
 
 def test_a_system_that_obeys_follows(found):
@@ -84,14 +77,14 @@ def test_a_system_that_obeys_follows(found):
 
 def test_kinds_are_those_of_the_conditions(found):
     kinds = found[0]["kinds"]
-    assert kinds["true mixes"]["of the clip"]["value"] == kinds["retrieved"]["of the clip"]["value"] >= 0.85
-    assert kinds["neighbour"]["of the clip"]["value"] >= 0.85
+    assert kinds["true mixes"]["clip"]["value"] == kinds["retrieved"]["clip"]["value"] >= 0.85
+    assert kinds["neighbour"]["clip"]["value"] >= 0.85
     random = kinds["random"]
-    assert random["of the condition"]["value"] >= 0.75 > random["of the clip"]["value"]
+    assert random["condition"]["value"] >= 0.75 > random["clip"]["value"]
 
 
 def test_shortcomings_are_seen(items):
-    lazy = benchmark.score(Oracle(items, shrink=0.4, loses=15.0), items, (-70.0, -40.0), ["neighbour"], "retrieved")
+    lazy = ambience.measure(Oracle(items, shrink=0.4, loses=15.0), items, (-70.0, -40.0), ["neighbour"], "retrieved")
     assert not lazy["level"]["full"]["follows"] and lazy["level"]["full"]["slope"] == pytest.approx(0.4, abs=0.15)
     assert lazy["leakage"]["hit_change_db"]["value"] < -10 and lazy["leakage"]["hits_kept"]["value"] < 0.2
     assert set(lazy["kinds"]) == {"true mixes", "neighbour"}
@@ -109,7 +102,7 @@ class Narrow(Oracle):
 
 
 def test_what_the_spectrogram_cannot_hold_is_not_held_against_the_model(items):
-    scores = benchmark.score(Narrow(items), items, (-70.0, -40.0), ["neighbour"], "retrieved")
+    scores = ambience.measure(Narrow(items), items, (-70.0, -40.0), ["neighbour"], "retrieved")
     most = scores["round_trip"]
     assert most["in_band"]["r2"] > 0.99 > most["full"]["r2"]
     assert most["in_band"]["slope"] == pytest.approx(1, abs=0.05)
@@ -118,13 +111,13 @@ def test_what_the_spectrogram_cannot_hold_is_not_held_against_the_model(items):
 
 def test_a_system_without_condition_is_asked_once_and_stays_flat(items):
     deaf = Deaf(items)
-    scores = benchmark.score(deaf, items, (-70.0, -40.0))
+    scores = ambience.measure(deaf, items, (-70.0, -40.0))
     assert len(deaf.calls) == 2 and scores["level"]["full"]["slope"] == pytest.approx(0, abs=1e-6)
     assert not scores["level"]["full"]["follows"] and scores["leakage"]["ambience_drop_db"]["value"] == 0
 
 
 def test_conditions_have_the_level_that_is_asked_for(items):
-    assert benchmark.at(items[0].stems["mix"], -47.0).rms_dbfs == pytest.approx(-47, abs=0.01)
+    assert ambience.at(items[0].stems["mix"], -47.0).rms_dbfs == pytest.approx(-47, abs=0.01)
 
 
 def test_known_rooms_are_found_by_their_looks(items):
@@ -151,8 +144,8 @@ def test_known_rooms_are_found_by_their_looks(items):
     class retrieval:
         model, by = Looks(), "look"
 
-    found = benchmark.in_known_rooms(retrieval, items)
-    moments = {m.stems["mix"].samples.tobytes(): m for m in benchmark.neighbours_of(items, seed=1)}
+    found = ambience.in_known_rooms(retrieval, items)
+    moments = {m.stems["mix"].samples.tobytes(): m for m in ambience.neighbours_of(items, seed=1)}
     heard = [moments[s.samples.tobytes()] for s in found]
     assert np.mean([m.recording == item.recording for m, item in zip(heard, items)]) > 0.8
     for moment, item in zip(heard, items):
@@ -160,40 +153,27 @@ def test_known_rooms_are_found_by_their_looks(items):
     assert not any("clip" in vars(item) for item in items)
 
 
-def test_command_prints_and_keeps_all(items, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(v2a, "load", lambda name, weights=None: (Deaf if weights else Oracle)(items))
-    monkeypatch.setattr(benchmark, "strike_world", lambda *_, **__: type("W", (), {"clips": items})())
-    path = tmp_path / "a.json"
-    words = ["ambience.py", "--json", str(path), "--other-weights", "w", "--conditions", "neighbour"]
-    monkeypatch.setattr(sys, "argv", words)
-    assert benchmark.main() == 0
-    out = capsys.readouterr().out
-    for word in (
-        "| slope against the condition's level | ",
-        "`onset_f1_change`",
-        "neighbour to low",
-        "| true mixes | ",
-        "without condition: w",
-    ):
-        assert word in out
-    kept = json.loads(path.read_text())
-    assert set(kept) == {"conditioned", "without condition"} and kept["conditioned"]["level"]["full"]["n"] == 7 * 9
+def test_tables_have_a_column_for_each_model(items, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    (run / "ablations" / "no_condition" / "weights").mkdir(parents=True)
+    monkeypatch.setattr(ambience, "load", lambda name, weights: (Deaf if "no_condition" in weights else Oracle)(items))
+    monkeypatch.setattr(ambience, "strike_world", lambda *_, **__: type("W", (), {"clips": items})())
+    job = Job("action2sound", "action2sound", run=run, say=lambda _: None)
+    tables = {table.name: table for table in ambience.ambience(job)}
+    assert len(tables) == 6
+    level, flat = tables["ambience_level"], tables["ambience_level_without_condition"]
+    assert level.row("level_slope_full").value > 0.9 > abs(flat.row("level_slope_full").value) + 0.8
+    assert level.row("level_at_-40_dbfs", "round trip of the condition").value == pytest.approx(-40, abs=1)
+    text = markdown(tables["ambience_pairs"], tables["ambience_pairs_without_condition"])
+    assert text.splitlines()[0] == "| metric | conditioned | without condition * |"
+    assert tables["ambience_kinds"].row("kind_of_clip_true_mixes").value >= 0.85
+    Results("action2sound", "0", tuple(tables.values())).write(tmp_path)
+    again = Results.read(tmp_path)["ambience_level"].row("level_r2_full")
+    assert again.low <= again.value <= again.high and again.n == 7 * 9
 
 
-def test_the_measure_is_checked_against_stems(capsys):
-    text = benchmark.measured(9403, 4, (-60, -40))
-    rows = [line for line in text.splitlines() if line.startswith("| -")]
-    assert len(rows) == 2 and "4 clips of 3 s" in text
-    medians = [float(row.split("|")[2].split("/")[0]) for row in rows]
-    assert max(map(abs, medians)) < 1
-
-
-def test_the_brief_table_says_the_same(items):
-    found = {"conditioned": benchmark.score(Oracle(items), items, (-70.0, -40.0)), "deaf": None}
-    found["deaf"] = benchmark.score(Deaf(items), items, (-70.0, -40.0))
-    lines = benchmark.brief(found).splitlines()
-    assert lines[0].split("|")[2:4] == [" conditioned ", " deaf "]
-    made = found["conditioned"]["level"]["mean_dbfs"]
-    assert f"| {made['-70']:.1f} |" in lines[2] and f"| {made['-40']:.1f} |" in lines[3]
-    drop = next(line for line in lines if "falls by" in line)
-    assert f"| {found['conditioned']['leakage']['ambience_drop_db']['value']:.3f} [" in drop and "| 0.000 [" in drop
+def test_without_a_run_there_is_one_model(items, monkeypatch):
+    monkeypatch.setattr(ambience, "load", lambda name, weights: Oracle(items))
+    monkeypatch.setattr(ambience, "strike_world", lambda *_, **__: type("W", (), {"clips": items})())
+    tables = ambience.ambience(Job("action2sound", "action2sound", say=lambda _: None))
+    assert [table.name for table in tables] == ["ambience_level", "ambience_pairs", "ambience_kinds"]

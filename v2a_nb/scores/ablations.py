@@ -1,0 +1,146 @@
+"""What each part of a system is worth: its paper's ablations, on the first clips of its score table.
+
+Rows of the table ``ablations`` are of the shipped weights with something left out or put in another's place. Rows of
+``retrained`` are weights that were trained anew and briefly, in a run's folder ``ablations/NAME``; they are measured
+where ``v2a-nb score NAME --run RUN`` names that run, and are kept until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from v2a_nb.clip import Sound
+from v2a_nb.data.neighbours import neighbours_of
+from v2a_nb.data.pool import Pool
+from v2a_nb.errors import UsageError
+from v2a_nb.scores.base import Job
+from v2a_nb.scores.systems import TESTS, evaluated
+from v2a_nb.systems.registry import load
+from v2a_nb.training.results import RUN, SHIPPED_WEIGHTS, Row, Table
+from v2a_nb.world import WorldClip
+
+STEPS = "steps"
+"""The metric that says how long a row's weights were trained."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a table.
+
+    Attributes:
+        meaning: in words.
+        trained: the folder below ``ablations/`` of a run with its weights; empty for the shipped ones.
+        options: of ``generate``.
+        condition: from the clips to a sound of its place for each, where it is not what the system would choose.
+        style: of the world's pictures, where it is not the camera's.
+        retrieve_from: no generation, but the sound that is retrieved among so many; 0 is all.
+    """
+
+    meaning: str
+    trained: str = ""
+    options: dict[str, object] = field(default_factory=dict)
+    condition: Callable[[Sequence[WorldClip]], list[Sound]] | None = None
+    style: str | None = None
+    retrieve_from: int | None = None
+
+
+def neighbours(clips: Sequence[WorldClip]) -> list[Sound]:
+    """Another moment of each clip's own recording: the best condition there is."""
+    return [near.stems["mix"] for near in neighbours_of(clips)]
+
+
+def any_sounds(clips: Sequence[WorldClip]) -> list[Sound]:
+    """The paper's random condition: a sound of the pool, whatever the clip looks like."""
+    pool = load("retrieval").pool
+    return [pool.sound(int(row)) for row in np.random.default_rng(0).choice(pool.searched, len(clips))]
+
+
+BRIEFLY = "the whole, trained as briefly as the others"
+VARIANTS: dict[str, tuple[Variant, ...]] = {
+    "egosonics": (
+        Variant("without SyncroNet: text of the mean frame alone", options={"no_syncronet": True}),
+        Variant(BRIEFLY, "fps30"),
+        Variant("15 frames a second", "fps15"),
+        Variant("4 frames a second", "fps4"),
+        Variant("without cross-attention to the video", "no_cross_attention"),
+    ),
+    "action2sound": (
+        Variant("condition: a neighbour", condition=neighbours),
+        Variant("condition: a neighbour; flat game graphics", condition=neighbours, style="game"),
+        Variant("condition: a retrieved sound"),
+        Variant("condition: a random sound", condition=any_sounds),
+        Variant("condition: the quietest sound", options={"ambient": "low"}),
+        Variant("without vocoder: Griffin-Lim", options={"vocoder": "griffin-lim"}, condition=neighbours),
+        Variant("no generation: the retrieved sound itself", retrieve_from=0),
+        Variant("the same among 300", retrieve_from=300),
+        Variant("the same among 100", retrieve_from=100),
+        Variant(BRIEFLY, "whole", condition=neighbours),
+        Variant(f"{BRIEFLY}; condition: a retrieved sound", "whole"),
+        Variant("without condition", "no_condition"),
+        Variant("without condition, denoised targets", "denoised"),
+        Variant("neighbours of the same things", "own_actions", condition=neighbours),
+        Variant("neighbours of the same things; condition: a retrieved sound", "own_actions"),
+        Variant("without the time bias", "no_time_bias", condition=neighbours),
+        Variant("all rows of the picture get the same of a video token", "no_row_values", condition=neighbours),
+        Variant("5 frames a second", "fps5", condition=neighbours),
+        Variant("8 frames a second", "fps8", condition=neighbours),
+        Variant("10 frames a second", "fps10", condition=neighbours),
+    ),
+}
+CLIPS = {"egosonics": 100, "action2sound": 40}
+SHOWN = {
+    "egosonics": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "vaas_acc"),
+    "action2sound": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "ambience_error_db", "fad"),
+}
+"""Metrics of the tables."""
+
+
+def ablations(job: Job) -> list[Table]:
+    """The rows of the shipped weights and, where the job names a run, of those that it trained anew.
+
+    Raises:
+        UsageError: the run holds no ablations.
+    """
+    count = job.count(CLIPS[job.name])
+    guidance = load(job.name, job.weights).config.guidance  # the same for all: what is compared is the network
+    rows: dict[str, list[Row]] = {SHIPPED_WEIGHTS: [], RUN: []}
+    for variant in VARIANTS[job.name]:
+        weights = job.weights
+        if variant.trained:
+            if job.run is None or not (job.run / "ablations" / variant.trained / "weights").is_dir():
+                continue
+            weights = str(job.run / "ablations" / variant.trained / "weights")
+        job.say(f"{job.name}, {count} clips: {variant.meaning}")
+        rows[RUN if variant.trained else SHIPPED_WEIGHTS] += _measure(job.name, variant, weights, count, guidance)
+    if job.run is not None and not rows[RUN]:
+        raise UsageError(f"{job.run} holds no ablations of {job.name}: there is no folder ablations/NAME/weights")
+    names = {SHIPPED_WEIGHTS: "ablations", RUN: "retrained"}
+    about = {"clips": count, "seed": TESTS[job.name].seed}
+    return [job.table(names[k], made, source=k, down="subject", about=about) for k, made in rows.items() if made]
+
+
+def _measure(name: str, variant: Variant, weights: str, count: int, guidance: float) -> list[Row]:
+    clips = TESTS[name].clips(count, variant.style)
+    rows = []
+    if variant.retrieve_from is not None:
+        model, options = load("retrieval"), {}
+        if variant.retrieve_from:
+            model.pool = part_of(model.pool, variant.retrieve_from)
+    else:
+        model, options = load(name, weights), {"guidance": guidance, **variant.options}
+        if variant.condition is not None:
+            options["ambient"] = variant.condition(clips)
+        rows.append(Row(STEPS, variant.meaning, model.card.get("steps")))
+    report = evaluated(model, clips, controls=False, **options)
+    measured = {metric["name"]: metric for metric in report.metrics}
+    return rows + [Row.of(variant.meaning, measured[metric]) for metric in SHOWN[name]]
+
+
+def part_of(pool: Pool, count: int) -> Pool:
+    """A pool of ``count`` of another one's sounds, drawn at random."""
+    rows = np.sort(np.random.default_rng(0).permutation(pool.searched)[:count])
+    sources = [pool.sources[i] for i in rows]
+    return Pool(pool.heard[rows], pool.seen[rows], sources, pool.quiet[rows], pool.sample_rate, tag=pool.tag)

@@ -1,0 +1,178 @@
+"""What ``v2a-nb score`` can score: for each name its parts, and the template of the model card that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+
+from v2a_nb.errors import UsageError
+from v2a_nb.files import write_text
+from v2a_nb.hub import SHIPPED, find_weights
+from v2a_nb.scores.base import Job
+from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
+from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
+
+PACKAGE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How some weights are scored.
+
+    Attributes:
+        template: of their model card, a file of the package.
+        parts: ``file:function`` of this folder, each from a :class:`~v2a_nb.scores.base.Job` to tables.
+    """
+
+    template: str
+    parts: tuple[str, ...] = ()
+
+
+SCORES = {
+    "vaura": Scored("systems/vaura/card.md", ("systems:scores",)),
+    "egosonics": Scored("systems/egosonics/card.md", ("systems:scores", "ablations:ablations")),
+    "egosonics_base": Scored("systems/egosonics/base_card.md"),
+    "action2sound": Scored(
+        "systems/action2sound/card.md", ("systems:scores", "ablations:ablations", "ambience:ambience")
+    ),
+    "retrieval": Scored("systems/retrieval/card.md", ("systems:scores", "retrieval:pool")),
+    "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),
+    "av_sync": Scored("metrics/av_sync/card.md", ("learned:av_sync",)),
+    "vaas": Scored("metrics/vaas/card.md", ("learned:vaas",)),
+    "summary": Scored("metrics/summarization/card.md", ("learned:summary",)),
+    "material": Scored("metrics/material/card.md", ("learned:material",)),
+    "ambience": Scored("metrics/ambience/card.md", ("learned:ambience",)),
+    "codec": Scored("training/recipes/codec_card.md", ("codec:codec",)),
+    "vocoder": Scored("training/recipes/vocoder_card.md", ("vocoder:vocoder",)),
+}
+"""By the name of the shipped weights. Those without parts are scored within the system that they belong to."""
+NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
+
+
+def score(
+    name: str | None,
+    folder: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    clips: int | None = None,
+    run: str | Path | None = None,
+    keep: bool = False,
+    json: str | Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Results:
+    """Measure all that is measured of some weights, and write ``results.json`` and the card beside them.
+
+    Args:
+        name: out of :data:`NAMES`, or ``"real"``: all systems on real clips, which writes nothing beside weights.
+        folder: of the real clips.
+        weights: a folder with other weights of that kind; left out, the shipped ones.
+        clips: at most so many in each part, for a look: then nothing is written beside the weights.
+        run: folder of a run whose ablations are measured as well.
+        keep: put the numbers on real clips into the systems' ``results.json``.
+        json: the results are also written to this file.
+        say: receives each table as it is there, and one line before each part.
+
+    Raises:
+        UsageError: an unknown name, options that do not go together, no clips, or a run without ablations.
+        WeightsError: there are no such weights.
+        MediaError: a real clip that cannot be read.
+    """
+    if name != "real" and name not in NAMES:
+        raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(NAMES)} and real")
+    if (name == "real") != (folder is not None):
+        raise UsageError("real needs a folder of clips; other names take none")
+    if keep and name != "real":
+        raise UsageError("--keep belongs to real; other scores are kept unless --clips is given")
+    if name == "real" and not weights is clips is run is None:
+        raise UsageError("real takes neither --weights, nor --clips, nor --run")
+    if clips is not None and clips < 2:
+        raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
+    job = Job(name, str(weights or name), clips, None if run is None else Path(run), say)
+    results = _score_real(job, folder, keep) if folder is not None else _score_weights(job, weights is None)
+    if json is not None:
+        write_text(json, results.dumps())
+    return results
+
+
+def _score_weights(job: Job, shipped: bool) -> Results:
+    folder = find_weights(job.weights)
+    tables: list[Table] = []
+    for part in SCORES[job.name].parts:
+        file, function = part.split(":")
+        for table in getattr(import_module(f"v2a_nb.scores.{file}"), function)(job):
+            job.say(str(table))
+            tables.append(table)
+    before = Results.read(folder) if (folder / FILE).exists() else Results(job.name, "", ())
+    results = replace(before, weights=digest_of(folder)).updated(tables)
+    if job.clips is None:
+        results.write(folder)
+        if shipped:
+            render()
+        else:
+            write_card(folder, PACKAGE / SCORES[job.name].template)
+    return results
+
+
+def _score_real(job: Job, folder: str | Path, keep: bool) -> Results:
+    from v2a_nb.scores.real import real
+
+    tables = real(job, folder)
+    for name, table in tables.items():
+        job.say(f"{name}: {table}")
+        if keep:
+            results = Results.read(SHIPPED / name)
+            kept = tuple(t for t in results.tables if t.name != table.name)
+            replace(results, tables=(*kept, table)).write(SHIPPED / name)
+    if keep:
+        render()
+    return Results("real", "", tuple(replace(table, name=name) for name, table in tables.items()))
+
+
+def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
+    """The model cards of all shipped weights, and README and ``docs/`` of a checkout, as they should be now.
+
+    Args:
+        root: of the checkout; where it has no README, only cards are rendered.
+    """
+    texts, fields = {}, {}
+    for name, scored in SCORES.items():
+        texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
+        fields[name] = Fields(SHIPPED / name)
+    fields["summary"] = summary()
+    if (root / "pyproject.toml").exists():
+        for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+            texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)
+    return texts
+
+
+def render(root: Path = PACKAGE.parent) -> list[Path]:
+    """Write :func:`rendered`; returns the files that changed."""
+    changed = []
+    for path, text in rendered(root).items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            changed.append(write_text(path, text))
+    return changed
+
+
+SYSTEMS = {"vaura": "V-AURA", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "retrieval"}
+CONTROLS = {"ground truth": "the true sounds", "shuffled video": "V-AURA's sounds of other videos"}
+SUMMARY = ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "cpu_s_per_s")
+
+
+def summary() -> str:
+    """The README's table: all systems, and the controls of the first one, by the metrics that say most."""
+    results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
+    found = {name: some["scores"] for name, some in results.items() if "scores" in some}
+    lines = [(table, table.subjects[0], SYSTEMS[name]) for name, table in found.items()]
+    lines += [(table, subject, title) for table in [*found.values()][:1] for subject, title in CONTROLS.items()]
+    rows = [
+        replace(row, subject=title)
+        for table, subject, title in lines
+        for row in table.rows
+        if row.subject == subject and row.metric in SUMMARY
+    ]
+    if not rows:
+        return "*Not scored yet.*"
+    return markdown(Table("summary", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))
