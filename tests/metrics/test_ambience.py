@@ -282,7 +282,9 @@ def test_training_repeats_to_the_byte_and_learns(tmp_path, heard):
 def test_the_recipe_trains_on_the_world_of_both_seeds(tmp_path):
     folder = train("ambience", data="strike:seed=3600,clips=24", seed=1, out=tmp_path / "run")
     trained = AmbienceKind.from_pretrained(folder)
-    assert trained.tag == AmbienceKind.from_pretrained(recipe.train_ambience(3601, 24).save(tmp_path / "w")).tag
+    assert (
+        trained.tag == AmbienceKind.from_pretrained(recipe.train_ambience(3601, 24).save_pretrained(tmp_path / "w")).tag
+    )
     card = json.loads((folder / "config.json").read_text())
     assert card["source"] == "strike:seed=3600,clips=24" and card["seed"] == 1
     small_video(tmp_path / "videos" / "a.mp4", 1.0)

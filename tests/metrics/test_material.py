@@ -43,17 +43,17 @@ def test_training_is_reproducible_and_weights_survive_the_disk(tmp_path):
     assert np.array_equal(a.weight, b.weight)
     x, y = hits_of(91, 60)
     assert (a.predict(x) == y).mean() > 0.85
-    a.save(tmp_path, data_seed=7)
-    again = MaterialClassifier.load(tmp_path)
+    a.save_pretrained(tmp_path, data_seed=7)
+    again = MaterialClassifier.from_pretrained(tmp_path)
     assert again.tag == a.tag != shipped_classifier().tag
     assert np.array_equal(again.predict(x), a.predict(x))
     with pytest.raises(WeightsError, match="nowhere"):
-        MaterialClassifier.load(tmp_path / "nowhere")
+        MaterialClassifier.from_pretrained(tmp_path / "nowhere")
     config = json.loads((tmp_path / "config.json").read_text())
     config["classes"] = config["classes"][::-1]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match="do not fit"):
-        MaterialClassifier.load(tmp_path)
+        MaterialClassifier.from_pretrained(tmp_path)
 
 
 def test_card_says_what_the_weights_are():

@@ -187,8 +187,8 @@ def test_scores_need_as_many_of_everything(trained):
     with pytest.raises(UsageError, match="sounds for"):
         predict(model, unseen["video"][:], [])
     with pytest.raises(UsageError, match="more than half"):
-        true = [latents.T for latents in unseen.latents]
-        score_summaries(model, unseen.vectors, {"true": true}, targets, ["r"] * len(unseen))
+        true = [latents.T for latents in unseen["latents"][:]]
+        score_summaries(model, unseen["video"][:], {"true": true}, targets, ["r"] * len(unseen))
 
 
 def test_cosine_of_nothing_is_nothing():

@@ -47,6 +47,14 @@ def test_pictures_fit_the_networks_and_waves_come_back_at_any_length(name: str, 
     assert torch.equal(made, image.to_wave(picture, n))
 
 
+@pytest.mark.parametrize("seconds", [2.24, 4.48, 8.96, 0.32, 2.56])
+def test_whole_columns_are_not_rounded_up_by_a_float(seconds: float):
+    """0.01 s columns: 2.24 * 100 is 224.00000000000003 in floats, and would be aligned to 256."""
+    assert STFT_IMAGES["tiny"].columns(round(16000 * seconds)) == round(100 * seconds)
+    assert STFT_IMAGES["tiny"].columns(round(16000 * seconds) + 1) == round(100 * seconds) + 32
+    assert STFT_IMAGES["paper"].columns(220500) == 512 and STFT_IMAGES["paper"].columns(220501) == 576
+
+
 def test_ten_seconds_are_the_papers_picture():
     image = STFT_IMAGES["paper"]
     assert image.to_image(torch.zeros(1, 220500)).shape == (1, 3, 512, 512)

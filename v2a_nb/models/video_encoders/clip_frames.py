@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, load_one_of, load_weights, reason, tag_of
+from v2a_nb.models.video_encoders.frames import square
 
 CLIP_ID = "openai/clip-vit-large-patch14"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -95,13 +95,14 @@ class ClipFrames(Pretrained, nn.Module):
     Args:
         model: a ``CLIPVisionModelWithProjection``.
         rate: frames a second; the paper's 30.
+        resize: ``"bicubic"``, as CLIP was trained, or ``"bilinear"``.
     """
 
     kind, title = "clip-frames", "CLIP's image encoder"
 
-    def __init__(self, model: nn.Module, rate: float = 30.0) -> None:
+    def __init__(self, model: nn.Module, rate: float = 30.0, resize: str = "bicubic") -> None:
         super().__init__()
-        self.model, self.rate = model.eval().requires_grad_(False), float(rate)
+        self.model, self.rate, self.resize = model.eval().requires_grad_(False), float(rate), resize
 
     @property
     def dim(self) -> int:
@@ -114,15 +115,13 @@ class ClipFrames(Pretrained, nn.Module):
 
         Frames are picked by their time, cropped to the middle square and normalised as CLIP was trained.
         """
-        from v2a_nb.models.video_encoders.frames import square
-
         size = self.model.config.image_size
         picked = clip.at_fps(self.rate)
         weight = next(self.model.parameters())
         mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
         made = []
         for a in range(0, picked.n, BATCH):
-            pixels = torch.from_numpy(np.ascontiguousarray(square(picked.frames[a : a + BATCH], size)))
+            pixels = torch.from_numpy(square(picked.frames[a : a + BATCH], size, resize=self.resize).copy())
             pixels = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # [n, 3, size, size]
             made.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
         return torch.cat(made)
@@ -146,7 +145,7 @@ class ClipFrames(Pretrained, nn.Module):
         return self.model
 
     def _told(self) -> dict[str, Any]:
-        told = {"rate": self.rate, "clip": self.model.config.to_dict()}
+        told = {"rate": self.rate, "resize": self.resize, "clip": self.model.config.to_dict()}
         return json.loads(json.dumps(told, default=str))  # a published configuration may hold types of torch
 
     @classmethod
@@ -155,7 +154,7 @@ class ClipFrames(Pretrained, nn.Module):
 
         model = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(saved["clip"]))
         load_weights(model, path, optional=[k for k in model.state_dict() if k.endswith("position_ids")])
-        return cls(model, saved["rate"])
+        return cls(model, saved["rate"], saved.get("resize", "bilinear"))
 
 
 def load_frame_encoder(name: str | Path) -> nn.Module:

@@ -16,6 +16,8 @@ NULLS = ("trained", "zero")
 """What stands for "no video": what training drops, or a context of zeros, as released, that training never saw."""
 NEIGHBOUR_LATENTS = ("mean", "drawn")
 """The neighbour's latents: the posterior's mean, or one drawn from it, as released."""
+PADDINGS = ("wave", "mel")
+"""What fills a picture after its sound has ended: silence after the wave, or zeros after the mel, as released."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Action2SoundConfig:
             which is what the released code does: its optimizer never gets them.
         null: one of :data:`NULLS`.
         neighbour_latents: one of :data:`NEIGHBOUR_LATENTS`.
+        padding: one of :data:`PADDINGS`. The autoencoder's group norms see the difference in all columns.
+        clamp_mel: values outside of the mel's range are cut before the vocoder; the released code does not cut them.
         time_bias: cross-attention starts out knowing which video token is of its own time. Not in the paper.
         free_heads: of them, those that begin with the neighbour's tokens instead.
         row_values: numbers of a video token that each row of the picture reads in its own way, beside what attention
@@ -74,6 +78,8 @@ class Action2SoundConfig:
     train_audio_projection: bool = True
     null: str = "trained"
     neighbour_latents: str = "mean"
+    padding: str = "wave"
+    clamp_mel: bool = True
     time_bias: bool = True
     free_heads: int = 1
     row_values: int = 64
@@ -92,7 +98,7 @@ class Action2SoundConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.picture not in STFT_IMAGES:
             raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
-        for name, known in (("null", NULLS), ("neighbour_latents", NEIGHBOUR_LATENTS)):
+        for name, known in (("null", NULLS), ("neighbour_latents", NEIGHBOUR_LATENTS), ("padding", PADDINGS)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if len(self.heads) != len(self.widths):
@@ -128,6 +134,11 @@ class Action2SoundConfig:
     def window_s(self) -> float:
         """Seconds of a window, which is what training sees at once."""
         return self.context * self.column_s
+
+    @property
+    def neighbour_s(self) -> float:
+        """Seconds of a neighbour's sound: a window, of which the released code has no more than 3.0."""
+        return self.window_s if self.padding == "wave" else min(self.window_s, 3.0)
 
     @property
     def token_s(self) -> float:
