@@ -115,7 +115,8 @@ def test_from_nothing_to_weights(made):
     assert card["neighbours"]["clips"] == 2 * PER_RECORDING * 3 and card["neighbours"]["with"] > 20
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.6 and card["versions"]["torch"]
     assert card["encoder"].startswith("vision@") and card["train_config"]["min_gap_s"] == 3.0
-    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "autoencoder"}
+    files = {"config.json", "model.safetensors", "README.md", "autoencoder"}
+    assert {p.name for p in (out / "weights").iterdir()} == files
     assert "retrieval" not in card["parts"] and card["parts"]["vocoder"] == "griffin-lim"
 
 
@@ -174,7 +175,7 @@ def test_an_ablation_shares_the_first_stage(made, monkeypatch, name):
     names = {"latents", "vectors", "start_s"} | (set() if name == "no_condition" else {"neighbour"})
     assert steps == [names] * 2
     assert weights == out / "ablations" / name / "weights"
-    assert {p.name for p in weights.iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in weights.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     assert (out / "weights" / "model.safetensors").read_bytes() == before
     system = load("action2sound", weights)
     assert system.card["ablation"] == name and system.config == replace(CONFIG, **ABLATIONS[name])
