@@ -32,11 +32,13 @@ class System(Pretrained, nn.Module, ABC):
         options: what ``generate`` takes besides ``seed``, ``start``, ``duration`` and ``progress``; None is the
             preset's best. What of it the command line has, it offers for this system.
         switches: what it takes further, for experiments.
+        generate: makes the sound of a clip; each system has its own, with its options by name.
     """
 
     name: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ("guidance",)
     switches: ClassVar[tuple[str, ...]] = ()
+    generate: Callable[..., Sound]
 
     # --- for a system to fill in --------------------------------------------------------------------
 
