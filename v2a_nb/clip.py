@@ -188,9 +188,9 @@ class Clip:
     """
 
     frames: np.ndarray
-    times: np.ndarray | None = None
+    times: np.ndarray = None  # type: ignore[assignment]  # left out only when a clip is made
     fps: float = 25.0
-    duration: float | None = None
+    duration: float = None  # type: ignore[assignment]
     sound: Sound | None = None
     name: str = "clip"
 

@@ -296,7 +296,7 @@ import tempfile
 from pathlib import Path
 
 from v2a_nb.data.latent_dataset import batches
-from v2a_nb.systems.egosonics.train import Stage
+from v2a_nb.systems.egosonics.train import EgoSonicsTraining
 from v2a_nb.training.loop import OptimConfig, fit
 
 cached = {
@@ -316,8 +316,9 @@ with torch.no_grad():
     before = sizes(fresh)
 folder = Path(tempfile.mkdtemp())
 plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
-batch_of = batches(cached, len(world), 4, SEED, stage=4)
-fit(Stage(fresh, "syncronet"), batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
+batch_of = batches(cached, 4, SEED, stage=4)
+training = EgoSonicsTraining(fresh, "syncronet")
+fit(training, batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
 log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 grown = [{"step": 0, **before}, *(line for line in log if names[0] in line)]
 print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.2f}" for line in log))

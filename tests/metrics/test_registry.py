@@ -14,7 +14,7 @@ from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics import registry
-from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.base import Metric, ScoredClip, load
 from v2a_nb.metrics.frechet import Fad
 
 TOY = '''"""Crest factor: how far the peak stands over the RMS."""
@@ -79,7 +79,7 @@ def test_what_cannot_run_is_wrong_usage(toy, capsys, words, why):
 
 def test_every_entry_is_a_metric_with_its_one_line():
     for entry in registry.METRICS.values():
-        metric = registry.load(entry)
+        metric = load(entry)
         assert isinstance(metric, Metric) and entry.name in metric.names and metric.needs == entry.needs
         assert set(entry.needs) <= set(registry.NEEDS)
         assert entry.help and "\n" not in entry.help and len(entry.name) <= 24

@@ -61,9 +61,10 @@ def test_intervals_of_distances_cover_and_stay_above_zero(n, d, shift):
 def test_distances_leave_out_whole_recordings():
     rng = np.random.default_rng(1)
     # ten recordings of six equal clips know as much as ten clips
-    rows = [(rng.standard_normal((3, 4)), rng.standard_normal((3, 4))) for _ in range(10) for _ in range(1)] * 6
+    clips = [(rng.standard_normal((3, 4)), rng.standard_normal((3, 4))) for _ in range(10)]
+    rows = [clip for clip in clips for _ in range(6)]
     alone = jackknife_distance(rows, distance)
-    together = jackknife_distance(rows, distance, [f"r{i % 10}" for i in range(60)])
+    together = jackknife_distance(rows, distance, [f"r{i // 6}" for i in range(60)])
     assert together[1] - together[0] > 2 * (alone[1] - alone[0])
     assert jackknife_distance(rows, distance, groups=5)[0] < distance(rows)
     for few, names in (([], []), (rows[:1], ["a"]), (rows[:3], ["a"] * 3)):

@@ -107,6 +107,14 @@ def test_nothing_to_count_is_nan_and_n_is_zero():
     assert math.isnan(truth.pool([], "onset_f1_50ms")) and truth.count([], "material_accuracy") == 0
 
 
+def test_all_truth_metrics_are_rows_of_a_report():
+    scores = [truth.score_clip(tick([0.6, t]), entry([0.6, t], recording=f"r{t}")) for t in (1.0, 1.4, 1.8)]
+    rows = truth.summarize(scores)
+    assert [row["name"] for row in rows] == list(truth.NAMES)
+    assert rows[1]["value"] == truth.pool(scores, "onset_f1_50ms") and rows[1]["n"] == 6
+    assert [row["extractor"].split("@")[0] for row in rows[5:]] == ["mel-rise", "strike-material", "quiet-level"]
+
+
 def test_near_misses():
     judge = entry([0.6], near=[1.5, 2.2])
     assert truth.pool([truth.score_clip(tick([0.6]), judge)], "near_miss_silent") == 1

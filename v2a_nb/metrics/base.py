@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar
 
 from v2a_nb.clip import Clip, Sound
@@ -172,3 +173,9 @@ class Metric(ABC):
     @staticmethod
     def _numbers(rows: Sequence, name: str) -> list[float]:
         return [float(row[name] if isinstance(row, Mapping) else row) for row in rows]
+
+
+def load(entry: registry.Entry) -> Metric:
+    """The metric of a registry entry, with its shipped extractor."""
+    module, _, name = entry.where.rpartition(".")
+    return getattr(import_module(module), name)()

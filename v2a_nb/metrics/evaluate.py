@@ -12,7 +12,7 @@ from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics import registry
-from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.base import Metric, ScoredClip, load
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled
 from v2a_nb.metrics.report import Report
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
@@ -255,7 +255,7 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
         if missing:
             raise UsageError(f"{names[0]} needs {' and '.join(registry.NEEDS[need] for need in missing)}")
         if where not in chosen:
-            chosen[where] = (registry.load(entry) if isinstance(asked, str) else asked, [])
+            chosen[where] = (load(entry) if isinstance(asked, str) else asked, [])
         chosen[where][1].extend(names)
     every = [name for _, names in chosen.values() for name in names]
     if not every or len(set(every)) < len(every):

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError
-
-if TYPE_CHECKING:
-    from v2a_nb.metrics.base import Metric
 
 NEEDS = {
     "truth": "the clips' truth (--truth truth.json)",
@@ -110,12 +105,6 @@ def entries_of(metric: type) -> list[Entry]:
         if found:
             return found
     return []
-
-
-def load(entry: Entry) -> Metric:
-    """The metric of an entry, with its shipped extractor."""
-    module, _, name = entry.where.rpartition(".")
-    return getattr(import_module(module), name)()
 
 
 def listing() -> str:

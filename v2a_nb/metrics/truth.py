@@ -238,13 +238,9 @@ class AmbienceError(_TruthMetric):
 
 
 def summarize(scores: Sequence[ClipScore]) -> list[dict]:
-    """All truth metrics of scored clips, pooled, with intervals over recordings: rows as in a report."""
-    recordings = [score.recording for score in scores]
-    return [
-        row
-        for metric in (OnsetMetrics(), MaterialAccuracy(), AmbienceError())
-        for row in metric.results(scores, recordings)
-    ]
+    """All truth metrics as rows of a report, with intervals over recordings."""
+    metrics, recordings = (OnsetMetrics(), MaterialAccuracy(), AmbienceError()), [s.recording for s in scores]
+    return [row for metric in metrics for row in metric.results(scores, recordings)]
 
 
 def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:

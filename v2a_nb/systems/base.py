@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,15 @@ class System(Pretrained, nn.Module, ABC):
     def encode_video(self, clip: Clip) -> Tensor:
         """Features of a clip's pictures, [1, T, D]; its sound is not used."""
 
+    @overload
+    def generate(self, clip: Clip, *, seed: int = 0, **options: Any) -> Sound: ...
+
+    @overload
+    def generate(self, clip: Sequence[Clip], *, seed: Sequence[int], **options: Any) -> list[Sound]: ...
+
     @abstractmethod
-    def generate(self, clip: Clip | Sequence[Clip], *, seed: int | Sequence[int] = 0, **options) -> Sound | list[Sound]:
-        """A sound for a clip, or sounds for clips of one length."""
+    def generate(self, clip, *, seed=0, **options):
+        """The sound of a clip, or the sounds of clips of one length; each system has its own options by name."""
 
     @abstractmethod
     def _steps(self, samples: int, **options: object) -> int:

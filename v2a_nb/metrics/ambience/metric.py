@@ -55,7 +55,7 @@ def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
             (:func:`~v2a_nb.data.pool.quiet_dbfs`).
 
     ``v2a-nb score ambience`` measures the error against the ``ambient`` stem of true mixes, with events and without.
-    Too much is read where a bowl rings all the time.
+    The level is too high where a bowl rings all the time.
     """
     wave = sound.mono().resample(SAMPLE_RATE).samples[0]
     if events is None:

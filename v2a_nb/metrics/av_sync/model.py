@@ -74,7 +74,7 @@ PRESETS = {
 
 
 class AvSyncNet(nn.Module):
-    """What is seen and a filter bank to one logit; over 0 is synchronous."""
+    """One logit of pictures and a filter bank; over 0 is synchronous."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class AvSyncNet(nn.Module):
 
         Args:
             config: sizes; left out, ``tiny``.
-            encoders: to start from; left out, they know nothing yet.
-            frame_encoder: of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
+            encoders: to start from; left out, they are untrained.
+            frame_encoder: that of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
 
         Raises:
             UsageError: settings that fit no classifier, or encoders of other sizes.
@@ -96,7 +96,7 @@ class AvSyncNet(nn.Module):
         self.config = c = config or PRESETS["tiny"]
         c.check()
         if encoders is not None and encoders.config != c.encoders:
-            raise UsageError("the encoders have other sizes than the classifier is to have")
+            raise UsageError("the encoders are of other sizes than the configuration says")
         self.encoders = AudioVisualEmbedding(
             c.encoders, encoders.frame_encoder if encoders is not None else frame_encoder
         )
@@ -107,26 +107,26 @@ class AvSyncNet(nn.Module):
             nn.Linear(2 * c.encoders.dim, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)
         )
 
-    def see(self, *seen: Tensor) -> Tensor:
-        """[B, 256] of what :meth:`AudioVisualEmbedding.windows` gives; not of unit length."""
-        return self.encoders.vid_proj(self.encoders.video(*seen))
+    def see(self, *windows: Tensor) -> Tensor:
+        """Vectors [B, 256] of video windows as :meth:`AudioVisualEmbedding.windows` gives; not of unit length."""
+        return self.encoders.vid_proj(self.encoders.video(*windows))
 
     def hear(self, bank: Tensor) -> Tensor:
-        """[B, 256] of filter banks [B, T, bands] of whole windows; not of unit length."""
+        """Vectors [B, 256] of filter banks [B, T, bands] of whole windows; not of unit length."""
         if self.config.crop == "released":
             bank = bank[:, round(RELEASED_CROP_S * SAMPLE_RATE / self.config.encoders.audio.hop) :]
         return self.encoders.aud_proj(self.encoders.audio(bank))
 
-    def judge(self, seen: Tensor, heard: Tensor) -> Tensor:
+    def judge(self, video: Tensor, sound: Tensor) -> Tensor:
         """Logits [B] of pairs of vectors [B, 256]."""
-        return self.head(torch.cat([heard, seen], dim=-1))[..., 0]
+        return self.head(torch.cat([sound, video], dim=-1))[..., 0]
 
-    def forward(self, seen: Sequence[Tensor], bank: Tensor) -> Tensor:
+    def forward(self, windows: Sequence[Tensor], bank: Tensor) -> Tensor:
         """Logits [B] of pairs; see :meth:`see` and :meth:`hear`."""
-        return self.judge(self.see(*seen), self.hear(bank))
+        return self.judge(self.see(*windows), self.hear(bank))
 
 
 def loss_of(logits: Tensor, label: Tensor, positive_weight: float = 1.0) -> Tensor:
-    """Binary cross-entropy of logits [B] to labels [B] of 0 and 1; the released one weighs matched pairs double."""
+    """Binary cross-entropy of logits [B] to labels [B] of 0 and 1. The released one weighs matched pairs by 2."""
     weight = logits.new_tensor(positive_weight)
     return F.binary_cross_entropy_with_logits(logits.float(), label.float(), pos_weight=weight)

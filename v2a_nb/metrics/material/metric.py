@@ -95,11 +95,11 @@ class MaterialClassifier(Pretrained):
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> MaterialClassifier:
-        made = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
+        classifier = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
         classes, size = saved.get("classes", ()), len(LAGS) * BANDS
-        if tuple(classes) != CLASSES or made.weight.shape != (len(CLASSES), size):
-            raise WeightsError(f"{path}: classes {classes} over {made.weight.shape[-1]} features do not fit")
-        return made
+        if tuple(classes) != CLASSES or classifier.weight.shape != (len(CLASSES), size):
+            raise WeightsError(f"{path}: classes {classes} over {classifier.weight.shape[-1]} features do not fit")
+        return classifier
 
 
 @lru_cache(maxsize=1)

@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import tag_of
+from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
+from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, codec_vectors
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -59,6 +58,15 @@ def predict(model: Summarizer, vectors: Sequence, sounds: Sequence | None = None
         sound = None if sounds is None else torch.from_numpy(np.array(sounds[i], np.float32))[None]
         predictions.append(model(video, sound)[0].numpy())
     return np.stack(predictions)
+
+
+def nearest(
+    model: Summarizer, text: NarrationText, vectors: Sequence, sounds: Sequence | None, narrations: Sequence[str]
+) -> list[str]:
+    """The narration, of those given, whose embedding is nearest to each prediction of :func:`predict`."""
+    known = list(dict.fromkeys(narrations))
+    predictions = predict(model, vectors, sounds)
+    return [known[i] for i in (predictions @ text.encode(known).T).argmax(1)]
 
 
 def score_summaries(
@@ -112,7 +120,7 @@ class Narrator(NamedTuple):
     """A trained summarizer with the encoders that it was trained on.
 
     Attributes:
-        summarizer: the network, with the encoder of narrations.
+        summarizer: the network, with its encoder of narrations.
         vision: the frozen encoder of pictures.
         codec: whose latents are the sound vectors.
     """
@@ -133,13 +141,11 @@ class Narrator(NamedTuple):
         Raises:
             WeightsError: the shipped encoders are not those that it was trained on.
         """
-        summarizer = Summarizer.from_pretrained()
-        vision, codec = load_encoder("vaura"), TinyCodec.from_pretrained("codec")
+        summarizer, codec = Summarizer.from_pretrained(), TinyCodec.from_pretrained()
+        vision = StrikeVision.from_pretrained(SHIPPED / "vaura" / "vision")
         for name, found in (("encoder", tag_of(vision, "vision")), ("codec", tag_of(codec, "codec"))):
-            if summarizer.card[name] != found:
-                raise WeightsError(
-                    f"the summarizer was trained on {summarizer.card[name]}, and the shipped {name} is {found}"
-                )
+            if summarizer.card.get(name) != found:
+                raise WeightsError(f"the summarizer is of {name} {summarizer.card.get(name)}; {found} is shipped")
         return cls(summarizer, vision, codec)
 
 

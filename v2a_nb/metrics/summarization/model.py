@@ -219,7 +219,7 @@ PRESETS = {
 
 
 class Summarizer(Pretrained, nn.Module):
-    """Frame vectors, and a sound's or zeros, to the embedding of what happens (supplement F, figure 7).
+    """Embedding of the narration, from frame vectors and sound vectors or zeros (supplement F, figure 7).
 
     Args:
         config: sizes; left out, ``tiny``.
