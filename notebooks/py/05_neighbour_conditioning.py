@@ -499,7 +499,7 @@ try:
 except v2a.V2AError as error:
     print("refused:", error)
 nothing = system.encode_sound(torch.zeros(n, WINDOW))
-latents = system.sample_latents(vectors[some], true.n, nothing, seeds=range(SEED, SEED + n))
+latents = system.sample_latents(system.window_conditions(vectors[some], nothing), true.n, seeds=range(SEED, SEED + n))
 made["zeros"] = [v2a.Sound(wave, 16000) for wave in system.decode_latents(latents, true.n).numpy()]
 
 

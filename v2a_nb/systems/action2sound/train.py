@@ -295,9 +295,8 @@ def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> d
         first = (unseen.at[rows] * c.column_s * c.video_rate).round().astype(int)
         count = round(c.window_s * c.video_rate)
         cut = torch.stack([v[a : a + count] for v, a in zip(vectors, first)])
-        latents = system.sample_latents(
-            cut, samples, None if near is None else near[: len(rows)], seeds=list(range(len(rows)))
-        )  # fmt: skip
+        conditions = system.window_conditions(cut, None if near is None else near[: len(rows)])
+        latents = system.sample_latents(conditions, samples, seeds=list(range(len(rows))))
         sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(latents, samples).cpu().numpy()]
         onsets = [unseen.onsets(row, c.window_s) for row in rows]
         report["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)

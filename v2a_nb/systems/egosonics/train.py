@@ -364,7 +364,9 @@ def syncronet_report(system: EgoSonics, unseen: Features, generate: bool = True)
     if generate:
         vectors, which = vectors[:SAMPLED], which[:SAMPLED]
         samples = round(unseen.table[0]["duration_s"] * system.sample_rate)
-        latents = system.sample_latents(vectors, samples, seeds=list(range(len(vectors))))
+        latents = system.sample_latents(
+            system.window_conditions(vectors, samples), samples, seeds=list(range(len(vectors)))
+        )
         sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(latents, samples).cpu().numpy()]
         onsets = true_onsets(unseen, which)
         report["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)
