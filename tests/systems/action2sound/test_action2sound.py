@@ -461,7 +461,7 @@ def test_switches_can_be_given_for_once():
                 {"neighbour_latents": "drawn"},
                 {"padding": "mel"},
                 {"vocoder": QUICK},
-            )  # fmt: skip
+            )
         ),
     }
     assert len(made) == 6
