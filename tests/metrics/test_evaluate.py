@@ -132,7 +132,7 @@ def test_without_truth_the_clips_are_what_the_folder_holds(folder, world):
 
 def test_a_named_metric_that_scores_nothing_is_an_error(folder, world):
     media.save_wav(world[0].stems["mix"], folder / "other" / "x.wav")
-    with pytest.raises(V2AError, match="fad could score none of 12 clips.*no sound in"):
+    with pytest.raises(V2AError, match=r"fad could score none of 12 clips.*no sound in"):
         evaluate_folder(folder / "made", folder / "other", metrics=["fad"])
     report = evaluate_folder(folder / "made", folder / "other")
     assert math.isnan(report["fad"]) and report.metrics[-1]["n"] == 0

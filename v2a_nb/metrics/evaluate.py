@@ -82,7 +82,7 @@ def evaluate(
             for clip, sound in zip(scored[start:stop], sounds[start:stop], strict=True):
                 tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, clip.duration)]
                 tally.score(clip, sound)
-                if controls:
+                if controls and clip.reference is not None:
                     tally.score(clip, clip.reference, "ground truth", "true")
                     if hasattr(system, "round_trip"):
                         name = f"{system.round_trip_of} round trip"
