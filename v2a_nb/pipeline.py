@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.hub import SHIPPED
 
 if TYPE_CHECKING:
     from v2a_nb.systems.base import System
@@ -32,7 +33,7 @@ def generate_files(
     start: float = 0.0,
     duration: float | None = None,
     report: Callable[[str], None] | None = None,
-    **options: object,
+    **options: Any,
 ) -> tuple[list[Path], list[str]]:
     """Write ``STEM.wav`` and ``STEM.mp4`` for each video; one bad video does not stop the others.
 
@@ -64,10 +65,10 @@ def generate_files(
         raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
-    known = class_of(system).options
+    known = list(class_of(system).options)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known)}")
+        raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known) or 'none'}")
     out = _folder(out)
     model = load(system, weights, device=device)
     made, failed = [], []
@@ -118,14 +119,14 @@ def read_small(file: media.Video, *, start: float = 0.0, duration: float | None 
     return file.read(start=start, duration=duration, size=size, sound=sound)
 
 
-def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: float | None) -> Path:
+def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: Any) -> Path:
     """Write a clip that was read from ``file`` with another sound, in the file's own size."""
     if (clip.width, clip.height) == (file.info.width, file.info.height):
         return media.save_mp4(clip, sound, path)
     return file.dub(sound, path, **part)
 
 
-def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
+def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: Any) -> Sound:
     """Generate one soundtrack, with a progress bar on standard error if it takes longer than two seconds.
 
     Args:
@@ -175,7 +176,7 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
             file = stack.enter_context(media.Video(video))
             clip = read_small(file)
             stem, title = Path(video).stem, Path(video).name
-        sound = generate_one(load("vaura"), clip, seed=seed)
+        sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
         wav, mp4 = media.save_wav(sound, out / f"{stem}.wav"), out / f"{stem}.mp4"
         if file is None:
             media.save_mp4(clip, sound, mp4)

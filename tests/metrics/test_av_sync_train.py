@@ -33,6 +33,7 @@ SHIFTS = (0.5, 0.75)
 class EasyRecipe(AvSyncRecipe):
     """The recipe with a small network on easy pairs."""
 
+    template = None
     network = SYNC
 
     def features(self, recordings, store):

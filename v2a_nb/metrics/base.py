@@ -21,7 +21,8 @@ class ScoredClip:
 
     Attributes:
         id: of the clip.
-        recording: name of the recording that it was cut from. Intervals are over recordings: clips of one are not independent.
+        recording: name of the recording that it was cut from. Clips of one are not independent, so that intervals are
+            over recordings.
         sound: what is scored: a generated sound or a control.
         truth: the clip's entry of ``truth.json``, or None.
         reference: its true sound, or None.

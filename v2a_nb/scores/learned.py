@@ -87,11 +87,9 @@ def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
         first = RECORDINGS - HELD_OUT
-        world = StrikeRecordings(TRAIN_SEED)
-        features = compute_clip_features(
-            FeatureStore(folder), world, count=count, first=first, per_recording=PER_RECORDING
-        )  # fmt: skip
-    return features, {"clips": len(features), "recordings": count}
+        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
+        clips = compute_clip_features(store, world, count=count, first=first, per_recording=PER_RECORDING).load()
+    return clips, {"clips": len(clips), "recordings": count}
 
 
 def material(job: Job) -> list[Table]:

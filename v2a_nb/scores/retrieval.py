@@ -7,13 +7,15 @@ import tempfile
 import numpy as np
 
 from v2a_nb.data.audio_visual_pairs import UNSEEN_SEED, AudioVisualPairs, compute_audio_visual_pairs
+from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES
+from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.hub import tag_of
 from v2a_nb.metrics.retrieval import KS, ambience_found, recall
 from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.scores.base import Job
-from v2a_nb.systems.retrieval.train import pool_of
+from v2a_nb.systems.retrieval.train import overlaps, pool_of
 from v2a_nb.training.results import Row, Table
 from v2a_nb.world.recording import draw
 
@@ -26,16 +28,15 @@ def unseen_pairs(job: Job, count: int) -> AudioVisualPairs:
     recordings = max(2, count // PER_RECORDING)
     job.say(f"{job.name}: {recordings} recordings of seed {UNSEEN_SEED}, four clips of each")
     with tempfile.TemporaryDirectory() as folder:
-        return compute_audio_visual_pairs(
-            folder, recordings=recordings, per_recording=PER_RECORDING, seed=UNSEEN_SEED
-        )  # fmt: skip
+        store, world = FeatureStore(folder), StrikeRecordings(UNSEEN_SEED)
+        return compute_audio_visual_pairs(store, world, count=recordings, per_recording=PER_RECORDING).load()
 
 
 def encoders(job: Job) -> list[Table]:
     """Recall of each clip's own sound, and of its video, among the unseen clips, beside chance."""
     model = AudioVisualEmbedding.from_pretrained(job.weights).eval()
     pairs = unseen_pairs(job, job.count(CLIPS))
-    pool, names = pool_of(model, pairs), [str(r) for r in pairs.recordings]
+    pool, names = pool_of(model, pairs), [str(r) for r in pairs.recording_ids]
     found, tag = recall(pool.seen, pool.heard, names), tag_of(model, "av-sim")
     rows = []
     for direction, subject in DIRECTIONS.items():
@@ -57,9 +58,9 @@ def pool(job: Job) -> list[Table]:
 
     system = load("retrieval", job.weights)
     pairs = unseen_pairs(job, job.count(CLIPS))
-    names, kinds = [str(r) for r in pairs.recordings], pairs.ambiences
+    names, kinds = [str(r) for r in pairs.recording_ids], pairs.ambiences()
     known, shipped = pool_of(system.model, pairs), system.pool
-    itself = np.stack([known.overlapping(source) for source in known.sources])
+    itself = overlaps(known)
     of_pool = np.array([draw(s.world_seed, int(s.recording.removeprefix("r"))).ambience for s in shipped.sources])
     quiet = np.isin(np.arange(len(shipped)), shipped.searched, invert=True)  # rooms that no search finds
     rows = []
@@ -69,7 +70,7 @@ def pool(job: Job) -> list[Table]:
     ):
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
     nearest = known.search(known.seen, 1, by="look", forbidden=itself)[1][:, 0]
-    same = (pairs.recordings[nearest] == pairs.recordings).astype(float)
+    same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
     rows.append(Row.of("known rooms", mean_with_interval(same, names), "same_recording_found"))
     about = {"clips": len(pairs), "seed": UNSEEN_SEED, "pool": len(shipped)}
     return [job.table("places", rows, down="subject", about=about)]

@@ -42,6 +42,7 @@ class Killed(Exception):
 class EasyRecipe(RetrievalRecipe):
     """The recipe with a small network on easy pairs."""
 
+    template = None
     network = SMALL
 
     def features(self, recordings, store):

@@ -24,7 +24,7 @@ from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
+from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, codec_vectors
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -58,6 +58,15 @@ def predict(model: Summarizer, vectors: Sequence, sounds: Sequence | None = None
         sound = None if sounds is None else torch.from_numpy(np.array(sounds[i], np.float32))[None]
         predictions.append(model(video, sound)[0].numpy())
     return np.stack(predictions)
+
+
+def nearest(
+    model: Summarizer, text: NarrationText, vectors: Sequence, sounds: Sequence | None, narrations: Sequence[str]
+) -> list[str]:
+    """The narration, of those given, whose embedding is nearest to each prediction of :func:`predict`."""
+    known = list(dict.fromkeys(narrations))
+    predictions = predict(model, vectors, sounds)
+    return [known[i] for i in (predictions @ text.encode(known).T).argmax(1)]
 
 
 def score_summaries(

@@ -36,10 +36,13 @@ from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall
 from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
 from v2a_nb.systems.retrieval.system import Retrieval
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, scaling
 from v2a_nb.training.recipes.clips import VISION, PairsRecipe, PairsTrainConfig
 
+CARD = Path(__file__).with_name("av_sim_card.md")
+"""Template of the embedding's model card; that of the system is the recipe's."""
 ROOM_TEMPERATURE = 0.1
 """Of a second InfoNCE, between what two clips of one recording look like: a room must be known again.
 
@@ -110,7 +113,7 @@ class RetrievalRecipe(PairsRecipe):
         return RetrievalFeatures(training, held_out, unseen, pool, compute_ambient_levels(store, pool))
 
     def stages(self, features: RetrievalFeatures, store: FeatureStore, out: Path) -> Stages:
-        c, config = self.config, self.with_encoder(self.network)
+        c, config, self.clips = self.config, self.with_encoder(self.network), len(features.training)
         trained = yield embedding_stage(
             features.training, features.held_out, steps=c.steps, batch_size=self.batch_size(features.training),
             seed=self.seed, config=config, room=c.room, both=c.both,
@@ -128,7 +131,7 @@ class RetrievalRecipe(PairsRecipe):
     def save(self, model: Retrieval, out: Path, card: dict[str, object]) -> Path:
         out = self.folder(out)
         self.save_encoder(out)
-        model.model.save_pretrained(out / "av_sim", vision=VISION, **card)
+        write_card(model.model.save_pretrained(out / "av_sim", vision=VISION, **card), CARD)
         return model.save_pretrained(out / "weights", encoder="../av_sim", **card)
 
 

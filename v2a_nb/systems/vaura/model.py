@@ -266,8 +266,8 @@ class VAuraDecoder(nn.Module):
             return self.null.expand(tokens, -1)[None]
         if tokens > len(self.null):
             raise UsageError(
-                f"the released null has {len(self.null)} tokens and {tokens} are needed: it has no more than a training "
-                "clip; use null='learned'"
+                f"the released null has {len(self.null)} tokens and {tokens} are needed: it lasts as long as a "
+                "training clip; use null='learned'"
             )
         return self.null[None, :tokens]
 
