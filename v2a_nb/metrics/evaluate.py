@@ -268,7 +268,7 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
 
 def _world_clips(clips: Iterable) -> list[WorldClip]:
     """The clips, checked."""
-    clips = list(clips)
+    clips = [clips] if isinstance(clips, str) else list(clips)
     other = [item for item in clips if not isinstance(item, WorldClip)]
     if other:
         raise UsageError(

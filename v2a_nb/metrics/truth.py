@@ -19,7 +19,7 @@ import numpy as np
 
 from v2a_nb.audio.onsets import detect_onsets, match_onsets, onset_scores
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean
 
@@ -70,6 +70,7 @@ class ClipScore:
         return {"id": self.id, **{name: pool([self], name) for name in NAMES}}
 
 
+@check_types
 def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     """Score one sound against one clip's entry of ``truth.json``.
 
@@ -161,6 +162,7 @@ def quiet_level(wave: np.ndarray, busy: Sequence[tuple[float, float]] = ()) -> f
     return float(10 * np.log10(max(quiet.mean(), 1e-12)))
 
 
+@check_types
 def pool(scores: Sequence[ClipScore], name: str) -> float:
     """One truth metric over clips; NaN where nothing was counted.
 
@@ -176,6 +178,7 @@ def pool(scores: Sequence[ClipScore], name: str) -> float:
     return mean(values)
 
 
+@check_types
 def count(scores: Sequence[ClipScore], name: str) -> int:
     """How many things a truth metric was counted over: events, offsets, near misses, hits or clips.
 
@@ -243,6 +246,7 @@ def summarize(scores: Sequence[ClipScore]) -> list[dict]:
     return [row for metric in metrics for row in metric.results(scores, recordings)]
 
 
+@check_types
 def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:
     """Onset F1 of one sound against times (s)."""
     return onset_scores(np.asarray(times), detect_onsets(sound), window)[2]

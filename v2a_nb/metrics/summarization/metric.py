@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_types
 from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.pairing import shuffled
@@ -38,6 +38,7 @@ def cosine(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
+@check_types
 def predict(model: Summarizer, vectors: Sequence, sounds: Sequence | None = None) -> np.ndarray:
     """Predicted embeddings float32 [N, text_dim] of clips of any length.
 
@@ -69,6 +70,7 @@ def nearest(
     return [known[i] for i in (predictions @ text.encode(known).T).argmax(1)]
 
 
+@check_types
 def score_summaries(
     model: Summarizer,
     vectors: Sequence,
