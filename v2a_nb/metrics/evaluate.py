@@ -136,9 +136,10 @@ def evaluate_folder(
     entries = [{"id": name} for name in names_in(generated)] if truth is None else read_truth(truth, problems)
     ids = [entry["id"] for entry in entries]
     files = pair_files(generated, ids, problems)
-    true = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
-    shown = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
-    watch = lru_cache(maxsize=1)(lambda path: media.open(path).silent())  # for all metrics of a clip, then forgotten
+    references = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
+    video_files = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
+    # a clip's video is read once for all metrics, and forgotten for the next one
+    open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False))
     entries = [entry for entry in entries if entry["id"] in files]
     recordings = [entry.get("recording", entry["id"]) for entry in entries]
     order = shuffled(recordings) if controls else None
@@ -146,10 +147,10 @@ def evaluate_folder(
         name, path = entry["id"], files[entry["id"]]
         sound = read_sound(path, name, problems)
         if sound is not None:
-            video = _opener(shown.get(name), watch, name, problems) if tally.needs("video") else None
+            video = _opener(video_files.get(name), open_video, name, problems) if tally.needs("video") else None
             clip = ScoredClip(
                 name, recordings[k], sound, None if truth is None else entry,
-                read_sound(true.get(name), name, problems), entry.get("narration"), video,
+                read_sound(references.get(name), name, problems), entry.get("narration"), video,
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
             tally.score(clip, sound)
@@ -268,16 +269,16 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
 
 def _world_clips(clips: Iterable) -> list[WorldClip]:
     """The clips, checked."""
-    clips = [clips] if isinstance(clips, str) else list(clips)
-    other = [item for item in clips if not isinstance(item, WorldClip)]
+    items: list = [clips] if isinstance(clips, str) else list(clips)
+    other = [item for item in items if not isinstance(item, WorldClip)]
     if other:
         raise UsageError(
             f"evaluate: clips must be clips of a Strike World, such as world.test, and not {_called(other[0])}; "
             "v2a-nb evaluate scores the sounds in a folder"
         )
-    if not clips:
+    if not items:
         raise UsageError("no clips to evaluate")
-    return clips
+    return items
 
 
 def _called(value: object) -> str:
@@ -285,16 +286,16 @@ def _called(value: object) -> str:
     return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def _opener(path: Path | None, watch: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:
+def _opener(path: Path | None, open_video: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:
     """How to open a clip's video; None, and a problem, where it cannot be read."""
     if path is None:
         return None  # already among the problems
     try:
-        watch(path)
+        open_video(path)
     except V2AError as error:
         problems.append({"id": name, "what": str(error)})
         return None
-    return lambda: watch(path)
+    return lambda: open_video(path)
 
 
 @contextmanager
