@@ -11,7 +11,8 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.retrieval import KS, ambience_found, recall, share
+from v2a_nb.metrics.retrieval import KS, ambience_found, recall
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.retrieval.train import overlaps, pool_of
@@ -70,6 +71,6 @@ def pool(job: Job) -> list[Table]:
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
     nearest = known.search(known.seen, 1, by="look", forbidden=itself)[1][:, 0]
     same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
-    rows.append(Row.of("known rooms", share(same, names), "same_recording_found"))
+    rows.append(Row.of("known rooms", mean_with_interval(same, names), "same_recording_found"))
     about = {"clips": len(pairs), "seed": UNSEEN_SEED, "pool": len(shipped)}
     return [job.table("places", rows, down="subject", about=about)]

@@ -32,7 +32,8 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES, Pool, quiet_dbfs
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall, share
+from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
 from v2a_nb.systems.retrieval.system import Retrieval
 from v2a_nb.training.cards import write_card
@@ -312,7 +313,7 @@ def held_out_report(
     mine = pool_of(model, unseen)
     nearest = mine.search(mine.seen, 1, by="look", forbidden=overlaps(mine))[1][:, 0]
     same = (unseen.recording_ids[nearest] == unseen.recording_ids).astype(float)
-    report = {"recall": recall(mine.seen, mine.heard, names), "same_room": share(same, names)}
+    report = {"recall": recall(mine.seen, mine.heard, names), "same_room": mean_with_interval(same, names)}
     if unseen.recordings.known_ambience:
         some = thinned(training, most)
         found = ambience_found(pool_of(model, some), mine.seen, unseen.ambiences(), some.ambiences(), names)
