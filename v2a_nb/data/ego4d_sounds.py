@@ -146,7 +146,7 @@ class Ego4DSounds:
         """
         return self.entries[which].open(size=size, sample_rate=sample_rate)
 
-    def source(self) -> Collection:
+    def collection(self) -> Collection:
         """The same as a :class:`~v2a_nb.data.sources.Collection`, for curation."""
         return Collection("ego4d-sounds", self.entries, self.path, self.media, list(self.problems), self.header)
 
