@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
+from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
-from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, ClipFeatures, compute_clip_features
-from v2a_nb.metrics.ambience import kind as kinds
-from v2a_nb.metrics.ambience.metric import ambience_dbfs
-from v2a_nb.metrics.material import metric as materials
+from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, ClipFeatures, compute_clip_features
+from v2a_nb.data.features import FeatureStore
+from v2a_nb.data.recordings import StrikeRecordings
+from v2a_nb.metrics.ambience import train as ambiences
+from v2a_nb.metrics.ambience.kind import AmbienceKind
+from v2a_nb.metrics.ambience.metric import ambience_dbfs, ambience_kind_accuracy
+from v2a_nb.metrics.material import train as materials
+from v2a_nb.metrics.material.metric import MaterialClassifier
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import Row, Table
@@ -25,8 +31,8 @@ def vaas(job: Job) -> list[Table]:
     from v2a_nb.metrics.vaas.train import held_out_report
 
     judge = Vaas.from_pretrained(job.weights)
-    features, about = _held_out(job)
-    report = held_out_report(judge.net, features)
+    with held_out(job) as clips:
+        report, about = held_out_report(judge.net, clips), about_of(clips)
     shifts = [
         Row.of(f"{1000 * row['shift_s']:.0f} ms early or late", {**row[name], "extractor": judge.tag}, name)
         for row in report["curve"]
@@ -44,7 +50,8 @@ def av_sync(job: Job) -> list[Table]:
     from v2a_nb.scores.retrieval import CLIPS, unseen_pairs
 
     judge, count = AvSync.from_pretrained(job.weights), job.count(CLIPS)
-    report = held_out_report(judge.net, unseen_pairs(job, count))
+    with unseen_pairs(job, count) as pairs:
+        report = held_out_report(judge.net, pairs)
     name, about = "av_sync_acc", {"clips": count, "seed": UNSEEN_SEED}
     scores = {f"{row['shift_s']:g} s early or late": row for row in report["curve"]}
     scores["sound of another video"] = report["other_video"]
@@ -60,38 +67,25 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
     return [*rows, Row("area_under_curve", "all pairs", report["auc"])]
 
 
-def summary(job: Job) -> list[Table]:
-    """How near predicted narrations are to the true ones, and what the sound adds."""
-    from v2a_nb.metrics.summarization.metric import load_summarizer
-    from v2a_nb.metrics.summarization.train import held_out_scores, told_of
-
-    model, text, _ = load_summarizer(job.weights)
-    features, about = _held_out(job)
-    rows = []
-    for row in held_out_scores(model, text, told_of(features, text)):
-        rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
-        gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
-        if row["sound"] != "none":
-            rows.append(Row.of(row["sound"], gain, "gain_over_no_sound"))
-    return [job.table("narrations", rows, down="subject", about=about)]
+@contextmanager
+def held_out(job: Job) -> Iterator[ClipFeatures]:
+    """Clip features of the recordings that the shipped networks never saw, at least two of them, computed anew."""
+    count = max(2, job.count(PER_RECORDING * HELD_OUT) // PER_RECORDING)
+    job.say(f"{job.name}: {count} recordings of seed {TRAIN_SEED}, two clips of each")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its files are mapped into memory
+        yield compute_clip_features(
+            FeatureStore(folder), StrikeRecordings(TRAIN_SEED), count=count, first=RECORDINGS - HELD_OUT
+        )  # fmt: skip
 
 
-def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
-    """The recordings of the training world that training never saw, at least two of them, rendered anew."""
-    clips = job.count(PER_RECORDING * HELD_OUT)
-    count = max(2, clips // PER_RECORDING)
-    job.say(f"{job.name}: {count} recordings, two clips of each")
-    with tempfile.TemporaryDirectory() as folder:
-        first = RECORDINGS - HELD_OUT
-        features = compute_clip_features(folder, recordings=count, per_recording=PER_RECORDING, first=first)
-    return features, {"clips": len(features), "recordings": count}
+def about_of(clips: ClipFeatures) -> dict[str, int]:
+    """What a table says of these clips."""
+    return {"clips": len(clips), "recordings": len(np.unique(clips.recording_ids)), "seed": TRAIN_SEED}
 
 
 def material(job: Job) -> list[Table]:
     """How often the material of a hit is recognized, on clean stems and on mixes: the ceiling of its metric."""
-    from v2a_nb.hub import find_weights
-
-    judge = materials.MaterialClassifier.load(find_weights(job.weights))
+    judge = MaterialClassifier.from_pretrained(job.weights)
     count = job.count(200)
     job.say(f"{job.name}: {count} clips of seed {materials.TEST_SEED}")
     rows = []
@@ -115,21 +109,21 @@ MEASURED = 100
 
 def ambience(job: Job) -> list[Table]:
     """How often the kind of ambience is recognized, and how far the ambient level is measured from the true one."""
-    judge = kinds.AmbienceKind.from_pretrained(job.weights)
+    judge = AmbienceKind.from_pretrained(job.weights)
     count = job.count(400)
-    job.say(f"{job.name}: {count} recordings of seed {kinds.TEST_SEED}")
-    mixes = list(kinds.mixes(kinds.TEST_SEED, count, first=kinds.TEST_FIRST))
+    job.say(f"{job.name}: {count} recordings of seed {ambiences.TEST_SEED}")
+    mixes = list(ambiences.mixes(ambiences.TEST_SEED, count, first=ambiences.TEST_FIRST))
     waves = [wave for wave, _, _ in mixes]
     sounds = {
         "true mixes": waves,
-        "mixes that came back from mel spectrograms by Griffin-Lim": kinds.through_mel(waves[: max(1, count // 4)]),
+        "mixes that came back from mel spectrograms by Griffin-Lim": ambiences.through_mel(waves[: max(1, count // 4)]),
     }
     rows = []
     for subject, some in sounds.items():
         right = [kind for _, kind, _ in mixes[: len(some)]]
-        accuracy = kinds.ambience_kind_accuracy([Sound(w, kinds.SAMPLE_RATE) for w in some], right, judge=judge)
+        accuracy = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in some], right, judge=judge)
         rows.append(Row.of(subject, accuracy, "ambience_kind_accuracy"))
-    about = {"clips": count, "seed": kinds.TEST_SEED}
+    about = {"clips": count, "seed": ambiences.TEST_SEED}
     tables = [job.table("kinds", rows, down="subject", about=about)]
     count = job.count(MEASURED)
     levels = level_errors(METER_SEED, count)
@@ -150,7 +144,7 @@ def level_errors(seed: int, count: int, levels_dbfs: Sequence[float] = LEVELS_DB
     from v2a_nb.world.recording import draw
     from v2a_nb.world.sound import synthesize
 
-    rate, n = kinds.SAMPLE_RATE, round(METER_SECONDS * kinds.SAMPLE_RATE)
+    rate, n = SAMPLE_RATE, round(METER_SECONDS * SAMPLE_RATE)
     errors: dict[float, list[tuple[float, float]]] = {level: [] for level in levels_dbfs}
     for index in range(count):
         recording = draw(seed, index)
