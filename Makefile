@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 VIDEO ?=
+# processes that share the tests; each takes a core and about 1.5 GB
+WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo render test lab notebooks sync lint format format-check clean
+.PHONY: demo render test golden lab notebooks sync lint types format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -17,7 +19,10 @@ demo: $(VENV)/.run
 	@$(BIN)/v2a-nb demo $${V2A_VIDEO:+"$$V2A_VIDEO"} --out "$$V2A_OUT"
 
 test: $(VENV)/.test $(VENV)/.lab
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+golden: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) -m golden
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/run.py
@@ -34,6 +39,9 @@ lab: $(VENV)/.lab
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -64,7 +72,7 @@ $(VENV)/.lab: $(VENV)/.run
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "ruff>=0.8"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "ruff>=0.8" "pyright[nodejs]>=1.1.390"
 	@touch $@
 
 # runs/ stays: it may hold hours of training

@@ -11,7 +11,7 @@ from clip_parts import in_memory
 
 from v2a_nb.data.audio_visual_pairs import AudioVisualPairs
 from v2a_nb.hub import as_shipped
-from v2a_nb.metrics.av_sync.metric import AvSyncConfig
+from v2a_nb.metrics.av_sync.model import AvSyncConfig
 from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig
 from v2a_nb.models.av_embedding import AudioVisualEmbedding, AudioVisualEmbeddingConfig
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformerConfig
@@ -41,7 +41,7 @@ def small_model(seed: int = 0) -> AudioVisualEmbedding:
 def easy_pairs(recordings: int = 48, each: int = 2, seed: int = 0, margin_s: float = 0.75) -> AudioVisualPairs:
     """Pairs whose video embeddings move where a band of the recording's own sounds: when and which can be seen.
 
-    Each recording has a band, channels and a colour of its thumbnail that belong together, and sounds about every 0.6 s.
+    Each recording has a band, channels and a colour that belong together, and sounds about every 0.6 s.
     """
     rng = np.random.default_rng(seed)
     n, count = recordings * each, round(VIDEO.seconds * VIDEO.vector_rate)

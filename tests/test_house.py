@@ -95,6 +95,28 @@ def test_every_public_name_exists():
         _ = v2a_nb.nothing
 
 
+def test_type_checkers_see_the_public_names_that_there_are():
+    import v2a_nb
+
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    imported = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    assert {a.asname: node.module for node in imported for a in node.names if a.name == a.asname} == v2a_nb._WHERE
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    checked = {ROOT / name for name in config["pyright"]["include"]}
+    assert {file_of(module) for module in v2a_nb._WHERE.values()} <= checked and all(p.exists() for p in checked)
+    assert (PACKAGE / "py.typed").exists() and {"py.typed", "*.pyi"} <= set(
+        config["setuptools"]["package-data"]["v2a_nb"]
+    )
+
+
+def test_no_test_reads_a_stopwatch():
+    """Tests count operations; a clock may only be read to give up waiting. Times are printed by benchmarks."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+            assert name not in ("perf_counter", "process_time", "thread_time", "timeit"), path
+
+
 def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

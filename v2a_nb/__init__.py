@@ -23,7 +23,7 @@ _WHERE = {
     "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
-    "evaluate": "v2a_nb.metrics.report",
+    "evaluate": "v2a_nb.metrics.evaluate",
     "explore_ambience": "v2a_nb.widgets.explore_ambience",
     "explore_codec": "v2a_nb.widgets.explore_codec",
     "explore_guidance": "v2a_nb.widgets.explore_guidance",
@@ -37,6 +37,7 @@ _WHERE = {
     "save_mp4": "v2a_nb.media",
     "save_wav": "v2a_nb.media",
     "strike_world": "v2a_nb.world",
+    "train": "v2a_nb.training.registry",
     "your_video": "v2a_nb.widgets.upload",
 }
 

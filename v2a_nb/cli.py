@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from v2a_nb import __version__
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.metrics.registry import listing
 
 _LEVEL = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*dB(?:FS)?", re.IGNORECASE)
 
@@ -96,10 +97,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from v2a_nb.metrics.report import evaluate_folder
+    from v2a_nb.metrics.evaluate import evaluate_folder
 
-    names = [n.strip() for n in args.metrics.split(",") if n.strip()] if args.metrics else None
-    report = evaluate_folder(args.generated, args.reference, args.videos, args.truth, names)
+    names = None if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
+    report = evaluate_folder(
+        args.generated, args.reference, args.videos, args.truth, names, progress=_bar("clips")
+    )  # fmt: skip
     print(report)
     if args.json:
         report.save_json(args.json)
@@ -301,16 +304,20 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")
 
     p = command(
-        "evaluate", _evaluate, "score generated sounds against a world's truth",
+        "evaluate", _evaluate, "score generated sounds by any metrics",
         "v2a-nb evaluate --generated made --truth world/truth.json --json scores.json",
     )  # fmt: skip
-    p.add_argument("--generated", required=True, help="folder of ID.wav")
-    p.add_argument("--reference", help="folder of true sounds, scored beside them")
-    p.add_argument("--videos", help="folder of videos; every id must be there")
-    p.add_argument("--truth", help="truth.json")
-    p.add_argument("--metrics", help="names, separated by commas (default: all)")
-    p.add_argument("--json", metavar="F")
-    p.add_argument("--html", metavar="F")
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.epilog += f"\n\n{listing()}"
+    p.add_argument("--generated", required=True, metavar="DIR", help="sounds, or videos with sound, named by clip")
+    p.add_argument("--reference", metavar="DIR", help="the clips' true sounds")
+    p.add_argument("--videos", metavar="DIR", help="the clips' videos")
+    p.add_argument("--truth", metavar="F", help="truth.json of a Strike World")
+    p.add_argument(
+        "--metrics", metavar="A,B", help="names from the list below (default: all whose needs are given)"
+    )  # fmt: skip
+    p.add_argument("--json", metavar="F", help="write the scores")
+    p.add_argument("--html", metavar="F", help="write a page with the scores")
 
     p = command(
         "score", _score, "measure trained weights and write results.json and their model card",

@@ -188,9 +188,9 @@ class Clip:
     """
 
     frames: np.ndarray
-    times: np.ndarray | None = None
+    times: np.ndarray = None  # type: ignore[assignment]  # left out only when a clip is made
     fps: float = 25.0
-    duration: float | None = None
+    duration: float = None  # type: ignore[assignment]
     sound: Sound | None = None
     name: str = "clip"
 
@@ -268,6 +268,15 @@ class Clip:
         times = np.arange(wanted) / fps
         pick = np.clip(np.searchsorted(self.times, times + 1e-4, side="right") - 1, 0, self.n - 1)
         return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
+
+    @check_types
+    def at_most_fps(self, fps: float | None) -> Clip:
+        """Return what a camera of ``fps`` would have given; None, or a faster one, changes nothing.
+
+        Raises:
+            UsageError: a frame rate of 0 or less.
+        """
+        return self if fps is None or fps >= self.fps else self.at_fps(fps)
 
     @check_types
     def resize(self, height: int, width: int) -> Clip:

@@ -86,13 +86,13 @@ def requirements() -> list[tuple[str, str]]:
         if not project.exists():
             return []
         lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
-    made = []
+    found = []
     for line in lines:
         if "extra ==" in line:
             continue
-        match = re.match(r"([A-Za-z0-9_.-]+)\s*(?:>=\s*([0-9.]+))?", line)
-        made.append((match.group(1), match.group(2) or "0"))
-    return made
+        if match := re.match(r"([A-Za-z0-9_.-]+)\s*(?:>=\s*([0-9.]+))?", line):
+            found.append((match.group(1), match.group(2) or "0"))
+    return found
 
 
 def _numbers(version: str) -> tuple[int, ...]:

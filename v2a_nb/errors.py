@@ -69,7 +69,7 @@ def check_types(function: F) -> F:
     @cache
     def kinds_of(parameter: str) -> tuple[type, ...]:
         hint = signature.parameters[parameter].annotation
-        names = ChainMap(function.__globals__, vars(builtins), defaultdict(lambda: object))
+        names = ChainMap(function.__globals__, dict(vars(builtins)), defaultdict(lambda: object))
         try:
             return _kinds(eval(hint, {}, names) if isinstance(hint, str) else hint)
         except AttributeError:  # of a module that only type checkers import

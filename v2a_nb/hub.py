@@ -345,13 +345,14 @@ class Pretrained:
                 referred to and not written.
 
         Raises:
-            UsageError: a part that must be there is not, or the card has a field of the configuration.
+            UsageError: a part that must be there is not, or the card has a field of the configuration with another
+                value.
         """
         folder, named, card = Path(folder), {}, {**getattr(self, "card", {}), **card}
         parts = self._parts()
         references = {name: str(card.pop(name)) for name in parts if card.get(name) is not None}
         config = {} if self.config_class is None else config_to_json(self.config)
-        taken = sorted(card.keys() & (config.keys() | {"kind", "parts"}))
+        taken = sorted(k for k in card.keys() & (config.keys() | {"kind", "parts"}) if card[k] != config.get(k))
         if taken:
             raise UsageError(f"the card cannot say {', '.join(taken)}: the configuration has fields of that name")
         for name, part in parts.items():

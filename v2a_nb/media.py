@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,8 @@ class Video:
         except BaseException:
             self._container.close()
             raise
-        self._zero = 0.0 if first.pts is None else float(first.pts * self._stream.time_base)
+        self._base = self._stream.time_base or Fraction(1)
+        self._zero = 0.0 if first.pts is None else float(first.pts * self._base)
         self._unread = chain([first], decoder)
 
     def __enter__(self) -> Video:
@@ -117,8 +119,7 @@ class Video:
         track = None
         if sound and self.info.audio_codec is not None:
             track = _read_sound(self.path, self._zero + start, end - start)
-            if sample_rate:
-                track = track.resample(sample_rate).fit(end - start)
+            track = track.resample(sample_rate).fit(end - start) if sample_rate else track
         return Clip(np.stack(frames), np.array(times), self.info.fps, end - start, track, Path(self.path).stem)
 
     def dub(
@@ -134,7 +135,7 @@ class Video:
         if start == 0 and fresh is not None:
             return fresh
         if start > 0:
-            offset = int((self._zero + start) / float(self._stream.time_base))
+            offset = int((self._zero + start) / float(self._base))
             self._container.seek(max(0, offset), stream=self._stream, backward=True)
         else:
             self._container.seek(0)
@@ -185,7 +186,7 @@ def open(
 
 
 @check_types
-def windows(path: str | Path, seconds: float, **options: object) -> Iterator[Clip]:
+def windows(path: str | Path, seconds: float, **options: Any) -> Iterator[Clip]:
     """Yield a long file in consecutive clips of ``seconds``, of which one at a time is in memory.
 
     Args:
@@ -326,6 +327,7 @@ def _lasting(part: _Part) -> Iterator[tuple[np.ndarray, float, float]]:
 
 def _container(path: str | Path):
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     if not path.exists():
@@ -336,7 +338,7 @@ def _container(path: str | Path):
         raise MediaError(f"{path}: the file is empty")
     try:
         return av.open(str(path))
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         raise MediaError(
             f"{path}: cannot be read as video or sound (damaged, cut off, or another kind of file)"
         ) from error
@@ -352,11 +354,11 @@ def _video_stream(container, path: str | Path):
 
 
 def _first_frame(decoder: Iterator, path: str | Path):
-    import av
+    from av.error import FFmpegError
 
     try:
         return next(decoder)
-    except (StopIteration, av.FFmpegError) as error:
+    except (StopIteration, FFmpegError) as error:
         raise MediaError(f"{path}: not one picture could be decoded") from error
 
 
@@ -389,10 +391,10 @@ class _Part:
         return self.last if self.stop is None else min(self.stop, self.last)
 
     def __iter__(self) -> Iterator[tuple]:
-        import av
+        from av.error import FFmpegError
 
         video, start, stop = self.video, self.start, self.stop
-        base, path = video._stream.time_base, video.path
+        base, path = video._base, video.path
         held, newest, count = None, None, 0
         broken: Exception | None = None
         decoder = video._decode(start)
@@ -401,7 +403,7 @@ class _Part:
                 frame = next(decoder)
             except StopIteration:
                 break
-            except av.FFmpegError as error:
+            except FFmpegError as error:
                 broken = error
                 break
             time = (float(frame.pts * base) - video._zero) if frame.pts is not None else count / video.info.fps
@@ -447,7 +449,7 @@ def _upright(frame, size: int | None) -> np.ndarray:
     return np.rot90(picture, turns) if turns else picture
 
 
-def _read_sound(path: str | Path, start: float, duration: float) -> Sound | None:
+def _read_sound(path: str | Path, start: float, duration: float) -> Sound:
     """``duration`` seconds of sound from ``start`` (s, on the file's clock) on; silence where the file has none."""
     with _container(path) as container:
         samples, rate, first = _decode_audio(container, path, start, start + duration)
@@ -467,6 +469,7 @@ def _decode_audio(container, path, start: float | None, stop: float | None):
         samples float32 [channels, n], their rate, and the time of the first one (s, on the file's clock).
     """
     import av
+    from av.error import FFmpegError
 
     stream = container.streams.audio[0]
     if start is not None and start > 1.0:
@@ -490,11 +493,11 @@ def _decode_audio(container, path, start: float | None, stop: float | None):
                     parts.append(np.zeros((data.shape[0], int(round((time - clock) * rate))), np.float32))
                 parts.append(data.astype(np.float32))
                 clock = time + data.shape[1] / rate
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         if not parts:
             raise MediaError(f"{path}: its sound could not be decoded: {error}") from error
     if not parts:
         return np.zeros((max(1, stream.channels), 0), np.float32), rate or 16000, start or 0.0
     channels = max(p.shape[0] for p in parts)
     parts = [p if p.shape[0] == channels else np.repeat(p[:1], channels, axis=0) for p in parts]
-    return np.concatenate(parts, axis=1), rate, first
+    return np.concatenate(parts, axis=1), rate, first or 0.0

@@ -42,6 +42,7 @@ def write(
         MediaError: the file cannot be written, there is no picture, or the first one is too small for H.264.
     """
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     partial = partial_of(path)
@@ -67,10 +68,10 @@ def write(
                 audio.layout = "mono" if sound.channels == 1 else "stereo"
                 audio.bit_rate = 128000 if sound.channels == 1 else 192000
             _encode_video(container, video, first, coming)
-            if audio is not None:
+            if sound is not None:
                 _encode_audio(container, audio, sound)
         os.replace(partial, path)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise MediaError(f"{path}: cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)

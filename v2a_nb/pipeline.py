@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -32,7 +32,7 @@ def generate_files(
     start: float = 0.0,
     duration: float | None = None,
     report: Callable[[str], None] | None = None,
-    **options: object,
+    **options: Any,
 ) -> tuple[list[Path], list[str]]:
     """Write ``STEM.wav`` and ``STEM.mp4`` for each video; one bad video does not stop the others.
 
@@ -118,14 +118,14 @@ def read_small(file: media.Video, *, start: float = 0.0, duration: float | None 
     return file.read(start=start, duration=duration, size=size, sound=sound)
 
 
-def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: float | None) -> Path:
+def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: Any) -> Path:
     """Write a clip that was read from ``file`` with another sound, in the file's own size."""
     if (clip.width, clip.height) == (file.info.width, file.info.height):
         return media.save_mp4(clip, sound, path)
     return file.dub(sound, path, **part)
 
 
-def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: object) -> Sound:
+def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: Any) -> Sound:
     """Generate one soundtrack, with a progress bar on standard error if it takes longer than two seconds.
 
     Args:

@@ -296,7 +296,7 @@ import tempfile
 from pathlib import Path
 
 from v2a_nb.data.latent_dataset import batches
-from v2a_nb.systems.egosonics.train import Stage
+from v2a_nb.systems.egosonics.train import EgoSonicsTraining
 from v2a_nb.training.loop import OptimConfig, fit
 
 cached = {
@@ -316,8 +316,9 @@ with torch.no_grad():
     before = sizes(fresh)
 folder = Path(tempfile.mkdtemp())
 plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
-batch_of = batches(cached, len(world), 4, SEED, stage=4)
-fit(Stage(fresh, "syncronet"), batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
+batch_of = batches(cached, 4, SEED, stage=4)
+training = EgoSonicsTraining(fresh, "syncronet")
+fit(training, batch_of, plan, folder, eval_fn=lambda step, m: sizes(m.system), eval_every=2)
 log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 grown = [{"step": 0, **before}, *(line for line in log if names[0] in line)]
 print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.2f}" for line in log))
@@ -368,7 +369,7 @@ with torch.no_grad():
 
 # %%
 # check: five lines by hand are what generate() does
-same = egosonics.sample_latents(vectors, true.n, seeds=[SEED])
+same = egosonics.sample_latents(egosonics.window_conditions(vectors, true.n), true.n, seeds=[SEED])
 print(f"largest difference from the library's latents: {float((same - z).abs().max()):.1e}")
 assert torch.allclose(same, z, atol=1e-2)
 
@@ -536,7 +537,7 @@ plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and
 # down, each by the ratio of the coarsest size to its own: `cfg_rw`.
 
 # %%
-from v2a_nb.systems.egosonics.syncronet import control_weights
+from v2a_nb.systems.egosonics.model import control_weights
 
 heights = [s.shape[-2] for s in signals]
 for weighting in ("none", "cfg_rw", "guess"):

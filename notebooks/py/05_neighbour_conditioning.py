@@ -223,33 +223,47 @@ print("guidance multiplies what the video says, and leaves the room as it is")
 # %%
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from v2a_nb.data.latent_dataset import compute_latent_dataset, room_of
+from v2a_nb.data.dataset import cut_clips
+from v2a_nb.data.features import FeatureStore
+from v2a_nb.data.latent_dataset import FrameVectors, SpectrogramImages, latent_cut
+from v2a_nb.data.recordings import StrikeRecordings
+from v2a_nb.hub import tag_of
 from v2a_nb.systems.action2sound import train as recipe
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.training.loop import OptimConfig, fit
-from v2a_nb.training.recipes.autoencoder import cache_latents
+from v2a_nb.training.recipes.autoencoder import compute_latents
 
-things = [len(room_of(1000, recipe.FIRST + i).things) for i in range(200)]
+rooms = StrikeRecordings(seed=1000, ambience_dbfs=recipe.LEVELS_DBFS)
+things = [len(rooms.open(recipe.FIRST + i).description.things) for i in range(200)]
 print(f"{100 * np.mean(np.array(things) == 1):.0f} % of the recordings have one thing that is struck")
 
 # %% [markdown]
 # In these a neighbour of steel says that the clip is of steel. Whoever learns to listen for that will be misled by the
-# next best sound that is retrieved, whose steel has nothing to do with the clip. So the recipe's neighbours are
-# **strangers**: the same room at the same level, in which others act. (The paper has no such worlds to choose from; its
-# kitchens have more than one thing.)
+# next best sound that is retrieved, whose steel has nothing to do with the clip. So the recipe's neighbours have a
+# **cross-recording foreground**: the same room at the same level, in which the things of another recording are struck.
+# (The paper has no such worlds to choose from; its kitchens have more than one thing.)
 
 # %%
 folder = Path(tempfile.mkdtemp())
-budget = recipe.TrainConfig(batch_size=8).scaled(0.008)
-how = {"recordings": budget.recordings, "first": 90000, "picture": config.picture, "workers": 1}
-how["ambience_dbfs"] = recipe.LEVELS_DBFS
-scenes = compute_latent_dataset(folder / "clips", encoder=recipe.SHIPPED_ENCODER, **how)
-others = compute_latent_dataset(folder / "strangers", strangers=True, **how)
-latents, strange = (cache_latents(system.autoencoder, s, folder / n) for s, n in ((scenes, "own"), (others, "others")))
-windows = recipe.Windows.of(scenes, latents, budget.held_out * recipe.PER_RECORDING, config, strangers=strange)
-print(len(scenes), "scenes,", windows.neighbours.counts(), "latents", latents.shape)
+amounts = recipe.Action2SoundTrainConfig(batch_size=8).scaled(0.008)
+store, table = FeatureStore(folder / "features", workers=1), cut_clips(rooms, latent_cut(amounts.recordings, 90000))
+
+
+def latents_of(recordings):
+    """The same moments of the same rooms; what happens in them is up to ``recordings``."""
+    images = store.compute(table, recordings, SpectrogramImages(config.picture))
+    return compute_latents(store, images, system.autoencoder)
+
+
+encoder = FrameVectors("vaura", tag_of(system.encoder, "vision"))
+clips = latents_of(rooms).with_arrays(store.compute(table, rooms, encoder))
+foreign = latents_of(replace(rooms, cross_recording_foreground=True))["latents"]
+clips = replace(clips, arrays={**clips.arrays, "foreign": foreign})
+windows, unseen = (recipe.Windows.of(part, config) for part in clips.split(amounts.held_out))
+print(len(clips), "clips,", windows.neighbours.counts(), "latents", clips["latents"].shape)
 print("levels of the rooms, dBFS:", recipe.LEVELS_DBFS)
 
 # %%
@@ -257,20 +271,19 @@ print("levels of the rooms, dBFS:", recipe.LEVELS_DBFS)
 row = np.flatnonzero(windows.neighbours.usable)
 drawn = windows.neighbours.draw(SEED, row)
 starts = windows.neighbours.starts
-assert (windows.scenes.recordings[windows.scene[row]] == windows.scenes.recordings[windows.scene[drawn]]).all()
+recording = windows.clips.column("recording")[windows.clip]
+assert (recording[row] == recording[drawn]).all()
 apart = np.abs(starts[row] - starts[drawn])
 print(f"{apart.min():.2f} to {apart.max():.2f} s from clip to neighbour; a clip lasts {config.window_s:.2f} s")
 assert apart.min() >= config.window_s - 1e-6
 
 # %%
-from dataclasses import replace
-
 plan = OptimConfig(steps=STEPS, lr=1e-3, warmup=5, log_every=1, seed=SEED)
 USES = ("held_out", "use_of_video", "use_of_neighbour")
 
 
 def report(made):
-    return recipe.report_of(made.eval(), windows, listen=False)
+    return recipe.report_of(made.eval(), unseen, generate=False)
 
 
 def train(name, **how):
@@ -278,8 +291,8 @@ def train(name, **how):
     torch.manual_seed(SEED)
     made = Action2Sound(replace(config, **how), None, system.autoencoder)
     reports = [{"step": 0, **report(made)}]
-    batch_of = windows.batches(budget.batch_size, SEED)
-    fit(recipe.Stage(made), batch_of, plan, folder / name, eval_fn=lambda _, m: report(m.system), eval_every=STEPS // 2)
+    training, batch_of = recipe.Action2SoundTraining(made), windows.batches(amounts.batch_size, SEED)
+    fit(training, batch_of, plan, folder / name, eval_fn=lambda _, m: report(m.system), eval_every=STEPS // 2)
     log = [json.loads(line) for line in (folder / name / "log.jsonl").read_text().splitlines()]
     return log, reports + [line for line in log if "held_out" in line]
 
@@ -486,7 +499,7 @@ try:
 except v2a.V2AError as error:
     print("refused:", error)
 nothing = system.encode_sound(torch.zeros(n, WINDOW))
-latents = system.sample_latents(vectors[some], true.n, nothing, seeds=range(SEED, SEED + n))
+latents = system.sample_latents(system.window_conditions(vectors[some], nothing), true.n, seeds=range(SEED, SEED + n))
 made["zeros"] = [v2a.Sound(wave, 16000) for wave in system.decode_latents(latents, true.n).numpy()]
 
 
@@ -523,7 +536,7 @@ v2a.compare(item.clip, {n: s[0] for n, s in made.items()}, events=events, title=
 # sound says so. With a poor retrieval, the ambience is wrong and sounds well.
 #
 # Does the neighbour's action come along? If it did, its hits would be heard at *its* times in the new sound. So score
-# the sounds against the neighbour's events, too; on a stranger's events they fall by chance. (Few hits: one
+# the sounds against the neighbour's events, too; on another clip's events they fall by chance. (Few hits: one
 # coincidence more or less shows.)
 
 
@@ -533,9 +546,9 @@ def on_time(name, whose):
     return pool([score_clip(s, c.truth) for s, c in zip(made[name], whose, strict=True)], "onset_f1_50ms")
 
 
-its_own, strangers = [near[j] for j in some], [near[j - 2] for j in some]
+its_own, another = [near[j] for j in some], [near[j - 2] for j in some]
 for name in ("its neighbour", "only action"):
-    others = f"the neighbour's {on_time(name, its_own):.2f}, a stranger's {on_time(name, strangers):.2f}"
+    others = f"the neighbour's {on_time(name, its_own):.2f}, another clip's {on_time(name, another):.2f}"
     print(f"{name:14} against its own hits {table[name]['onset F1']:.2f}, {others}")
 
 # %% [markdown]

@@ -156,7 +156,7 @@ plots.show(
 # An embedding can be spoken: the known narration that is nearest to it.
 
 # %%
-from v2a_nb.metrics.summarization.train import nearest
+from v2a_nb.metrics.summarization.metric import nearest
 
 without = nearest(model, text, seen, None, narrations)
 with_sound = nearest(model, text, seen, heard, narrations)

@@ -12,7 +12,9 @@ from av_parts import SMALL, SYNC, VIDEO, random_eyes, small_model
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.metrics.av_sync.metric import PRESETS, AvSync, AvSyncNet, loss_of, share_synchronous, synchronous
+from v2a_nb.metrics.av_sync.metric import AvSync, AvSyncMetric, share_synchronous, synchronous
+from v2a_nb.metrics.av_sync.model import PRESETS, AvSyncNet, loss_of
+from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.models.audio_spectrogram_transformer import AudioSpectrogramTransformerConfig, filter_bank
 
 RATE = 16000
@@ -157,6 +159,14 @@ def test_windows_of_a_clip(judge, seconds, windows):
     assert np.array_equal(made, judge.windows(clip.with_sound(sound), sound))
 
 
+def test_pictures_are_looked_at_once(judge):
+    clip, sound = clip_of(3.4)
+    look = judge.look(clip)
+    assert look.shape[0] == 3 and np.array_equal(judge.windows(look, sound), judge.windows(clip, sound))
+    with pytest.raises(UsageError, match=r"3 windows of picture and 6.00 s of sound"):
+        judge.windows(look, sound.fit(6.0))
+
+
 def test_a_window_is_judged_by_itself(judge):
     clip, sound = clip_of(3.0)
     first = judge.windows(clip.slice(0, 1.5), sound.slice(0, 1.5))
@@ -180,8 +190,11 @@ def test_bad_pairs_are_refused(judge, seen, heard):
 
 
 def test_a_row_of_a_report_names_its_classifier(judge):
-    row = judge.evaluate([clip_of(1.5, seed) for seed in range(4)], ["a", "a", "b", "b"])
-    assert row["name"] == "av_sync" and row["extractor"] == judge.tag and row["n"] == 4
+    metric, pairs = AvSyncMetric(judge), [clip_of(seconds, seed) for seed, seconds in enumerate((1.5, 3.4, 1.5, 4.5))]
+    clips = [ScoredClip(str(k), "ab"[k // 2], s, open_video=lambda c=c: c) for k, (c, s) in enumerate(pairs)]
+    (row,) = metric.results([metric.score(clip) for clip in clips], [clip.recording for clip in clips])
+    assert row["name"] == "av_sync_acc" and row["extractor"] == judge.tag and row["n"] == 4
+    assert row["value"] == share_synchronous([judge.windows(*pair) for pair in pairs])["value"]
     assert judge.tag.startswith("av-sync-tiny@") and judge.tag in repr(judge)
 
 

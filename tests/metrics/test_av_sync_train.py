@@ -13,7 +13,8 @@ from clip_parts import run_stage
 
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.metrics.av_sync import train as recipe
-from v2a_nb.metrics.av_sync.metric import AvSync, AvSyncNet
+from v2a_nb.metrics.av_sync.metric import AvSync
+from v2a_nb.metrics.av_sync.model import AvSyncNet
 from v2a_nb.metrics.av_sync.train import (
     AvSyncRecipe,
     AvSyncTrainConfig,
@@ -32,6 +33,7 @@ SHIFTS = (0.5, 0.75)
 class EasyRecipe(AvSyncRecipe):
     """The recipe with a small network on easy pairs."""
 
+    template = None
     network = SYNC
 
     def features(self, recordings, store):

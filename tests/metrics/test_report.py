@@ -1,331 +1,15 @@
-"""Reports: a folder against a truth file, and a system beside its controls."""
+"""The report: text, JSON and HTML."""
 
 from __future__ import annotations
 
-import json
-import math
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import torch
 
-from v2a_nb import media
-from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.metrics.material.metric import shipped_classifier
-from v2a_nb.metrics.pairing import shuffled
-from v2a_nb.metrics.report import Report, evaluate, evaluate_folder
-from v2a_nb.metrics.truth import NAMES, pool, score_clip
-from v2a_nb.world import strike_world
+from v2a_nb.metrics.report import Report, plain
 
-KEYS = ["clips", "metrics", "per_clip", "problems"]
-
-
-@pytest.fixture(scope="module")
-def world():
-    return strike_world(505, 12, size=16)
-
-
-@pytest.fixture
-def folder(world, tmp_path):
-    """A truth file and the true sounds as if they had been generated."""
-    (tmp_path / "made").mkdir()
-    clips = [item.truth for item in world]
-    (tmp_path / "truth.json").write_text(json.dumps({"world": "strike", "version": 1, "clips": clips}))
-    for item in world:
-        media.save_wav(item.stems["mix"], tmp_path / "made" / f"{item.id}.wav")
-    return tmp_path
-
-
-def score(folder, **options):
-    return evaluate_folder(folder / "made", truth=folder / "truth.json", **options)
-
-
-class Echo:
-    """A system that knows the answers: it gives each clip's true sound, asked by its name."""
-
-    def __init__(self, world, wrong=0):
-        self.sounds = {item.id: item.stems["mix"] for item in world}
-        self.seeds = []
-
-    def generate(self, clip, *, seed, gain=1.0):
-        assert clip.sound is None, "the true sound must not reach the system"
-        self.seeds.append(seed)
-        return Sound(gain * self.sounds[clip.name].samples, 16000)
-
-
-class Batched(Echo):
-    def generate_batch(self, clips, *, seeds, **options):
-        assert len(clips) <= 5 and len({c.duration for c in clips}) == 1
-        return [self.generate(c, seed=s, **options) for c, s in zip(clips, seeds, strict=True)]
-
-
-def test_true_sounds_score_at_the_top_and_nothing_is_odd(folder, world):
-    report = score(folder)
-    assert report.clips == 12 and report.problems == []
-    assert report["onset_f1_50ms"] > 0.95
-    assert report["near_miss_silent"] > 0.9
-    assert report["ambience_error_db"] < 1
-    by_hand = [score_clip(item.stems["mix"], item.truth) for item in world]
-    assert report["onset_f1_50ms"] == pytest.approx(pool(by_hand, "onset_f1_50ms"), abs=1e-6)
-    shuffle = {m["name"]: m["value"] for m in report.controls["shuffled"]}
-    assert shuffle["onset_f1_50ms"] < 0.4
-
-
-def test_json_is_the_contract(folder):
-    made = json.loads(json.dumps(score(folder).to_dict(), allow_nan=False))
-    assert list(made) == KEYS
-    assert [m["name"] for m in made["metrics"]] == list(NAMES)
-    for metric in made["metrics"]:
-        assert list(metric) == ["name", "extractor", "value", "low", "high", "n"]
-        assert isinstance(metric["n"], int) and isinstance(metric["extractor"], str)
-        assert metric["low"] <= metric["value"] <= metric["high"]
-    extractor = {m["name"]: m["extractor"] for m in made["metrics"]}
-    assert extractor["material_accuracy"] == shipped_classifier().tag
-    assert len(made["per_clip"]) == 12
-    assert all(list(row) == ["id", *NAMES] for row in made["per_clip"])
-    assert "shuffled" in score(folder).to_dict(controls=True)["controls"]
-
-
-def test_chosen_metrics_only(folder):
-    made = score(folder, metrics=["onset_f1_50ms", "ambience_error_db"]).to_dict()
-    assert [m["name"] for m in made["metrics"]] == ["onset_f1_50ms", "ambience_error_db"]
-    assert list(made["per_clip"][0]) == ["id", "onset_f1_50ms", "ambience_error_db"]
-    with pytest.raises(UsageError, match=r"fad.*known are onset_f1_25ms"):
-        score(folder, metrics=["fad"])
-    with pytest.raises(UsageError, match="--truth"):
-        evaluate_folder(folder / "made")
-
-
-def test_nan_is_null(folder, world):
-    clip = dict(world[0].truth, events=[])
-    (folder / "truth.json").write_text(json.dumps({"clips": [clip]}))
-    report = score(folder)
-    assert math.isnan(report["material_accuracy"])
-    made = report.to_dict()
-    value = next(m for m in made["metrics"] if m["name"] == "material_accuracy")
-    assert value["value"] is None and value["low"] is None and value["n"] == 0
-    report.save_json(folder / "scores.json")
-    assert json.loads((folder / "scores.json").read_text()) == made
-
-
-def test_every_oddity_is_a_problem(folder, world):
-    made, ids = folder / "made", [item.id for item in world]
-    (made / f"{ids[0]}.wav").unlink()
-    media.save_wav(Sound(np.zeros(40960), 16000), made / f"{ids[1]}.wav")
-    media.save_wav(world[2].stems["mix"].slice(0, 1.0), made / f"{ids[2]}.wav")
-    (made / f"{ids[3]}.wav").write_bytes(b"no sound at all")
-    (made / f"{ids[4]}.wav").write_bytes(b"")
-    (made / f"{ids[5]}.flac").write_bytes((made / f"{ids[5]}.wav").read_bytes())
-    save_float_wav(made / f"{ids[6]}.wav", np.full(40960, np.nan, np.float32))
-    media.save_wav(world[0].stems["mix"], made / "stranger.wav")
-    media.save_wav(Sound(np.tile(world[7].stems["mix"].samples, 2), 16000), made / f"{ids[7]}.wav")
-    (made / "notes.txt").write_text("not a sound, not a problem")
-    report = score(folder)
-    what = {}
-    for problem in report.problems:
-        assert list(problem) == ["id", "what"]
-        what.setdefault(problem["id"], []).append(problem["what"])
-    assert set(what) == {*ids[:8], "stranger"}
-    assert all(len(lines) == 1 for lines in what.values()), what
-    assert "no sound in" in what[ids[0]][0]
-    assert "silent" in what[ids[1]][0]
-    assert "1.00 s instead of 2.56 s" in what[ids[2]][0]
-    assert "empty" in what[ids[4]][0]
-    assert f"{ids[5]}.flac" in what[ids[5]][0]
-    assert "NaN" in what[ids[6]][0]
-    assert "5.12 s instead of 2.56 s" in what[ids[7]][0]
-    assert report.clips == 12 - 4  # one missing, three unreadable; the silent and the short one are scored
-    rows = {row["id"]: row for row in report.to_dict()["per_clip"]}
-    assert not {ids[0], ids[3], ids[4], ids[6]} & set(rows)
-    assert rows[ids[1]]["onset_f1_50ms"] in (0, None)
-
-
-def save_float_wav(path, samples):
-    """32-bit float WAV: the one that can hold a NaN."""
-    data = samples.astype("<f4").tobytes()
-    head = b"WAVEfmt " + np.array([16], "<u4").tobytes() + np.array([3, 1], "<u2").tobytes()
-    head += np.array([16000, 64000], "<u4").tobytes() + np.array([4, 32], "<u2").tobytes()
-    head += b"data" + np.array([len(data)], "<u4").tobytes()
-    path.write_bytes(b"RIFF" + np.array([len(head) + len(data)], "<u4").tobytes() + head + data)
-
-
-def test_a_video_beside_its_sound_is_no_double_and_stems_are_understood(folder, world):
-    (folder / "made" / f"{world[0].id}.mp4").write_bytes(b"the sound is taken, not this")
-    assert score(folder).problems == []
-    stems = folder / "stems"
-    stems.mkdir()
-    for item in world:
-        for name in ("mix", "action", "ambient", "offscreen"):
-            media.save_wav(item.stems[name], stems / f"{item.id}.{name}.wav")
-    report = score(folder, reference=stems, controls=False)
-    assert report.problems == [] and list(report.controls) == ["reference"]
-    same = {m["name"]: m["value"] for m in report.controls["reference"]}
-    assert same["onset_f1_50ms"] == report["onset_f1_50ms"]
-    assert evaluate_folder(stems, truth=folder / "truth.json").problems == []
-
-
-def test_soundtracks_of_videos_are_read(folder, world):
-    videos = folder / "videos"
-    videos.mkdir()
-    media.save_mp4(world[0].clip, None, videos / f"{world[0].id}.mp4")
-    (folder / "truth.json").write_text(json.dumps({"clips": [world[0].truth, world[1].truth]}))
-    report = evaluate_folder(videos, truth=folder / "truth.json")
-    assert report.clips == 1 and [p["id"] for p in report.problems] == [world[1].id]
-    assert report["onset_offset_abs_ms"] < 5  # the encoder's delay is taken out
-    report = score(folder, videos=videos)
-    assert {"id": world[1].id, "what": f"no video in {videos}"} in report.problems
-
-
-def test_bad_truth_files_are_one_clear_error(folder, world):
-    good = world[0].truth
-    broken = [
-        ("{", "not a truth.json"),
-        ("[]", "not a truth.json"),
-        (json.dumps({"clips": []}), "no clips"),
-        (json.dumps({"clips": [{"id": "a"}]}), "events"),
-        (json.dumps({"clips": [dict(good, duration_s=-1)]}), "lasts -1"),
-        (json.dumps({"clips": [dict(good, id="x")]}), "none of the 1 clips"),
-    ]
-    for text, match in broken:
-        (folder / "truth.json").write_text(text)
-        with pytest.raises(V2AError, match=match):
-            score(folder)
-    with pytest.raises(V2AError, match=r"gone\.json"):
-        evaluate_folder(folder / "made", truth=folder / "gone.json")
-    (folder / "truth.json").write_text(json.dumps({"clips": [good, good]}))
-    with pytest.raises(V2AError, match="is not a folder"):
-        evaluate_folder(folder / "gone", truth=folder / "truth.json")
-    report = score(folder)
-    assert report.clips == 1
-    assert any(p["id"] == good["id"] and "twice" in p["what"] for p in report.problems)
-
-
-def test_a_system_beside_its_controls(world):
-    system = Echo(world)
-    report = evaluate(world, system, seed=3)
-    assert list(report.controls) == ["ground truth", "shuffled video"]
-    assert report.metrics == report.controls["ground truth"]  # it echoes the truth
-    wrong = {m["name"]: m["value"] for m in report.controls["shuffled video"]}
-    assert wrong["onset_f1_50ms"] < 0.4 < report["onset_f1_50ms"]
-    assert list(report.to_dict()) == KEYS and report.problems == []
-    assert len(set(system.seeds)) == len(world.clips)  # each clip its own noise
-    done = []
-    batched = Batched(world)
-    again = evaluate(world, batched, seed=3, batch=5, controls=False, progress=lambda a, b: done.append((a, b)))
-    assert batched.seeds == system.seeds and again.controls == {}
-    assert again.to_dict()["metrics"] == report.to_dict()["metrics"]
-    assert done == [(5, 12), (10, 12), (12, 12)]
-
-
-class Halving(Echo):
-    """Its codec halves the level: that, not the true sound, is the most the system can reach."""
-
-    round_trip_of = "codec"
-
-    def round_trip(self, sound):
-        return Sound(0.5 * sound.samples, sound.sample_rate)
-
-
-def test_the_codec_is_a_control_of_its_own(world):
-    report = evaluate(world, Halving(world))
-    assert list(report.controls) == ["ground truth", "codec round trip", "shuffled video"]
-    level = {m["name"]: m["value"] for m in report.controls["codec round trip"]}["ambience_error_db"]
-    assert level == pytest.approx(6.02, abs=0.6)
-    assert report["ambience_error_db"] < 1
-
-
-class Judge:
-    """Aligned is whatever belongs to the very clip whose pictures were looked at."""
-
-    tag = "judge@0000"
-
-    def __init__(self, world):
-        self.first = {c.clip.frames.tobytes(): c.stems["mix"].samples.tobytes() for c in world}
-
-    def vectors(self, clip):
-        assert clip.sound is None
-        known = self.first[clip.frames.tobytes()]
-        return torch.frombuffer(bytearray(known), dtype=torch.float32)
-
-    def score(self, vectors, sound):
-        return 0.9 if vectors.tobytes() == sound.samples.tobytes() else 0.2
-
-
-def test_alignment_is_judged_for_the_system_and_its_controls():
-    world = strike_world(508, 8, size=16)
-    report = evaluate(world, Echo(world), vaas=Judge(world))
-    assert (report["vaas_acc"], report["vaas_score"]) == (100, pytest.approx(90))
-    wrong = {m["name"]: m for m in report.controls["shuffled video"]}
-    assert wrong["vaas_acc"]["value"] == 0 and wrong["vaas_score"]["value"] == pytest.approx(20)
-    assert wrong["vaas_acc"]["extractor"] == "judge@0000" and wrong["vaas_acc"]["n"] == 8
-
-
-def test_options_reach_the_system_and_pictures_are_not_hoarded():
-    world = strike_world(506, 8, size=16)
-    kept = world[0].clip  # the caller's own: stays
-    report = evaluate(world, Echo(world), gain=0.0)
-    assert report["onset_f1_50ms"] == 0
-    assert [p["what"] for p in report.problems] == ["silent"] * 8
-    assert world[0].clip is kept
-    assert not any("clip" in vars(item) for item in world.clips[1:])
-
-
-def test_a_list_has_a_value_for_each_clip():
-    world = strike_world(506, 8, size=16)
-    gains = [1.0, 0.0] * 4
-
-    class Each(Batched):
-        def generate_batch(self, clips, *, seeds, gain):
-            return [self.generate(c, seed=s, gain=g) for c, s, g in zip(clips, seeds, gain, strict=True)]
-
-    report = evaluate(world, Each(world), batch=3, controls=False, gain=gains)
-    assert [p["id"] for p in report.problems] == [item.id for item in world][1::2]
-    with pytest.raises(UsageError, match="gain: 3 values for 8 clips"):
-        evaluate(world, Each(world), gain=gains[:3])
-
-
-def test_the_frechet_distance_is_to_the_true_sounds():
-    class Levels:
-        tag = "levels@0000"
-
-        def __call__(self, sound):
-            return np.log10(np.square(sound.samples).reshape(8, -1).mean(1) + 1e-9)[:, None]
-
-    world = strike_world(506, 8, size=16)
-    report = evaluate(world, Echo(world), embed=Levels())
-    fad = {m["name"]: m for m in report.metrics}["fad"]
-    assert fad["value"] == pytest.approx(0, abs=1e-9) and fad["extractor"] == "levels@0000" and fad["n"] == 8
-    softer = evaluate(world, Echo(world), embed=Levels(), controls=False, gain=0.1)
-    assert softer["fad"] == pytest.approx(4, rel=0.1)  # 20 dB are 2 in log10 of power
-    assert "fad" not in {m["name"] for m in evaluate(world, Echo(world), controls=False).metrics}
-
-
-def test_one_recording_cannot_be_shuffled_and_says_so():
-    world = strike_world(507, 3, size=16)
-    report = evaluate(world, Echo(world))
-    assert list(report.controls) == ["ground truth"]
-    assert [p["id"] for p in report.problems] == ["shuffled video"]
-    assert math.isnan(report.metrics[0]["low"])  # one recording says nothing about others
-    with pytest.raises(UsageError, match="no clips"):
-        evaluate([], Echo(world))
-
-
-def test_shuffle_leaves_every_recording():
-    rng = np.random.default_rng(0)
-    possible = 0
-    for _ in range(300):
-        names = [str(v) for v in rng.integers(0, rng.integers(1, 6), rng.integers(1, 20))]
-        order = shuffled(names)
-        if max(names.count(n) for n in names) * 2 > len(names):
-            assert order is None
-            continue
-        possible += 1
-        assert sorted(order) == list(range(len(names)))
-        assert all(names[i] != names[j] for i, j in enumerate(order))
-    assert possible > 50
-    assert shuffled([]) is None
+METRIC = {"name": "onset_f1_50ms", "extractor": "x", "value": 0.5, "low": 0.25, "high": float("nan"), "n": 4}
 
 
 class Text(HTMLParser):
@@ -343,8 +27,8 @@ class Text(HTMLParser):
 
 
 def test_report_shows_itself(tmp_path):
-    metric = {"name": "onset_f1_50ms", "extractor": "x", "value": 0.5, "low": 0.25, "high": float("nan"), "n": 4}
-    report = Report(2, [metric], [{"id": "a"}], [{"id": "<b>", "what": "5 < 6"}], {"truth": [dict(metric, value=0.75)]})
+    controls = {"truth": [dict(METRIC, value=0.75)], "chance": []}
+    report = Report(2, [METRIC], [{"id": "a"}], [{"id": "<b>", "what": "5 < 6"}], controls)
     text = repr(report)
     assert "0.500 [0.250, –]" in text and "0.750" in text and "problem: <b>: 5 < 6" in text
     page = report.to_html(tmp_path / "deep" / "report.html")
@@ -357,3 +41,25 @@ def test_report_shows_itself(tmp_path):
     assert report._repr_html_() in page
     with pytest.raises(KeyError, match="onset_f1_50ms"):
         report["fad"]
+
+
+@pytest.mark.parametrize(("recordings", "said"), [(0, False), (1, True), (19, True), (20, False)])
+def test_few_recordings_are_said_in_one_line(recordings, said):
+    report = Report(40, [METRIC], recordings=recordings)
+    lines = [line for line in repr(report).splitlines() if "intervals mean little" in line]
+    assert len(lines) == said == report._repr_html_().count("intervals mean little")
+    assert not said or lines[0].startswith(f"note: {recordings} recordings")
+
+
+def test_a_cell_that_says_nothing_is_empty():
+    other = dict(METRIC, name="fad", value=2.0)
+    report = Report(30, [METRIC, other], controls={"shuffled": [dict(METRIC, value=0.125)]})
+    onset, fad = repr(report).splitlines()[2:4]
+    assert onset.split()[-1] == "0.125" and fad.split()[-1] == "–]"
+    assert report._repr_html_().count("<td></td>") == 1 + 1  # the corner, and the distance of shuffled sounds
+
+
+def test_plain_values_are_json():
+    value = {"a": (np.float32(0.5), float("inf")), "b": [np.int64(3), None, "x"], "c": 1 / 3}
+    assert plain(value, digits=2) == {"a": [0.5, None], "b": [3, None, "x"], "c": 0.33}
+    assert plain(1 / 3) == 1 / 3 and type(plain(np.int64(3))) is int

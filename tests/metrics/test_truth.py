@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import mir_eval
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import find_weights
-from v2a_nb.metrics import material, truth
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.errors import UsageError
+from v2a_nb.metrics import truth
 from v2a_nb.world import strike_world
 
 RATE = 16000
@@ -107,6 +104,15 @@ def test_nothing_to_count_is_nan_and_n_is_zero():
     for ask in (truth.pool, truth.count):
         with pytest.raises(UsageError, match="onset_f1_50ms"):
             ask([score], "onset_f1")
+    assert math.isnan(truth.pool([], "onset_f1_50ms")) and truth.count([], "material_accuracy") == 0
+
+
+def test_all_truth_metrics_are_rows_of_a_report():
+    scores = [truth.score_clip(tick([0.6, t]), entry([0.6, t], recording=f"r{t}")) for t in (1.0, 1.4, 1.8)]
+    rows = truth.summarize(scores)
+    assert [row["name"] for row in rows] == list(truth.NAMES)
+    assert rows[1]["value"] == truth.pool(scores, "onset_f1_50ms") and rows[1]["n"] == 6
+    assert [row["extractor"].split("@")[0] for row in rows[5:]] == ["mel-rise", "strike-material", "quiet-level"]
 
 
 def test_near_misses():
@@ -138,7 +144,7 @@ def test_only_the_clip_is_scored():
     assert truth.score_clip(tick([0.6, 2.0]), judge).onsets == 1  # what follows the clip's end is not
     short = truth.score_clip(tick([0.3], seconds=0.5), entry([0.3, 0.8], seconds=1.0))
     assert (short.events, short.hits[50]) == (2, 1)  # the missing half counts as missed
-    assert len(short.heard) == 2 and short.heard[1] == ("wood", material.NOTHING)
+    assert len(short.materials) == 2 and short.materials[1] == ("wood", "nothing")
 
 
 def test_other_rates_and_stereo():
@@ -181,73 +187,3 @@ def test_controls_are_in_order(world, true_scores):
     assert truth.pool(wrong, "material_accuracy") < 0.5
     assert truth.pool(wrong, "onset_offset_abs_ms") > 10 * truth.pool(true_scores, "onset_offset_abs_ms")
     assert truth.pool(wrong, "ambience_error_db") > 3
-
-
-def test_material_is_heard_on_worlds_that_training_never_saw():
-    heard = material.shipped_classifier()
-    for stem in ("action", "mix"):
-        x, y = material.hits_of(8000, 400, stem)  # 100 recordings: fewer would measure single objects
-        predicted = heard.predict(x)
-        assert (predicted == y).mean() > 0.97, stem
-        for k, name in enumerate(material.CLASSES):
-            assert (predicted[y == k] == k).mean() > 0.9, name
-
-
-def test_material_does_not_hear_level():
-    world = strike_world(92, 12, size=16)
-    heard = material.shipped_classifier()
-    for item in world:
-        times = [e["time_s"] for e in item.truth["events"] if e["kind"] in ("strike", "bounce") and e["time_s"] < 2.4]
-        wave = item.stems["action"].samples[0]
-        assert heard.hear(wave, np.array(times)) == heard.hear(0.5 * wave, np.array(times))
-    assert heard.hear(np.zeros(RATE, np.float32), np.array([0.5])) == [material.NOTHING]
-    assert heard.hear(np.zeros(RATE, np.float32), np.array([])) == []
-
-
-def test_training_is_reproducible_and_weights_survive_the_disk(tmp_path):
-    a, b = material.train_material(7, 80), material.train_material(7, 80)
-    assert a.tag == b.tag
-    assert np.array_equal(a.weight, b.weight)
-    x, y = material.hits_of(91, 60)
-    assert (a.predict(x) == y).mean() > 0.85
-    a.save_pretrained(tmp_path, data_seed=7)
-    again = material.MaterialClassifier.from_pretrained(tmp_path)
-    assert again.tag == a.tag != material.shipped_classifier().tag
-    assert np.array_equal(again.predict(x), a.predict(x))
-    with pytest.raises(WeightsError, match="nowhere"):
-        material.MaterialClassifier.from_pretrained(tmp_path / "nowhere")
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["classes"] = config["classes"][::-1]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match="do not fit"):
-        material.MaterialClassifier.from_pretrained(tmp_path)
-
-
-def test_card_says_what_the_weights_are():
-    folder = find_weights("material")
-    config = json.loads((folder / "config.json").read_text())
-    card = (folder / "README.md").read_text()
-    assert material.shipped_classifier().tag in card
-    assert f"{config['accuracy']['stems']:.1%}" in card and f"{config['accuracy']['mixes']:.1%}" in card
-    assert config["data_seed"] != config["test_seed"]
-    x, y = material.hits_of(config["test_seed"], 200)
-    accuracy = (material.shipped_classifier().predict(x) == y).mean()
-    assert accuracy == pytest.approx(config["accuracy"]["stems"], abs=0.005)
-
-
-def test_bootstrap_covers_and_clusters():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for seed in range(60):
-        rows = list(rng.normal(1.0, 1.0, 60))
-        low, high = bootstrap(rows, lambda r: float(np.mean(r)), seed=seed)
-        inside += low <= 1.0 <= high
-    assert 50 <= inside <= 60
-    # twelve recordings of ten equal clips know as much as twelve clips
-    values = np.repeat(rng.normal(size=12), 10)
-    loose = bootstrap(list(values), lambda r: float(np.mean(r)))
-    tight = bootstrap(list(values), lambda r: float(np.mean(r)), [str(i // 10) for i in range(120)])
-    assert tight[1] - tight[0] > 2 * (loose[1] - loose[0])
-    assert bootstrap(list(values), np.mean) == bootstrap(list(values), np.mean)
-    for rows, clusters in (([], []), ([1.0, 2.0], ["r", "r"])):
-        assert all(math.isnan(v) for v in bootstrap(rows, np.mean, clusters))

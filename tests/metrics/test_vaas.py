@@ -15,7 +15,8 @@ from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.errors import MediaError, UsageError, V2AError, WeightsError
 from v2a_nb.hub import tag_of
 from v2a_nb.metrics.vaas import train as recipe
-from v2a_nb.metrics.vaas.metric import PRESETS, PaperVaas, TinyVaas, Vaas, VaasConfig, build, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, conventions
+from v2a_nb.metrics.vaas.model import PRESETS, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.metrics.vaas.train import (
     VaasRecipe,
     classifier_stage,
@@ -50,6 +51,7 @@ def easy_clips(recordings: int = 60, seed: int = 0) -> ClipFeatures:
 class EasyRecipe(VaasRecipe):
     """The recipe on easy clips, with a small network but for the channels that the shipped encoder has."""
 
+    template = None
     network = replace(SMALL, vector_dim=384)
 
     def features(self, recordings, store):

@@ -183,6 +183,24 @@ def test_released_sampling_spreads_sixteen_frames():
     assert shown == [0, 5, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77, 83, 89]
 
 
+def test_released_pictures_are_squashed_and_bicubic():
+    rng = np.random.default_rng(0)
+    clip = Clip(rng.integers(0, 255, (25, 32, 64, 3), dtype=np.uint8), fps=25.0)
+    shown = {}
+    for changes in ({}, {"fit": "squash"}, {"resize": "bicubic"}):
+        shown[str(changes)] = DividedSpaceTimeViT(replace(PLAIN, **changes)).pixels(clip)
+    cropped, squashed, bicubic = shown.values()
+    assert cropped.shape == squashed.shape == bicubic.shape
+    assert not torch.equal(cropped, squashed) and not torch.equal(cropped, bicubic)
+    from PIL import Image
+
+    whole = Image.fromarray(clip.frames[0]).resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.array_equal(squashed[0, 0].permute(1, 2, 0).numpy(), np.asarray(whole))
+    for wrong in ({"fit": "pad"}, {"resize": "nearest"}):
+        with pytest.raises(UsageError, match="must be one of"):
+            DividedSpaceTimeViT(replace(PLAIN, **wrong))
+
+
 def test_windows():
     assert windows_of(2.0, 3.0) == [(0.0, 2.0)] and windows_of(3.0, 3.0) == [(0.0, 3.0)]
     assert windows_of(3.0, 1.5) == [(0.0, 1.5), (1.5, 3.0)]
@@ -430,7 +448,7 @@ def test_another_frame_encoder_is_refused(tmp_path):
     model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "vaura" / "vision"))
     with pytest.raises(WeightsError, match="and the frame encoder is"):
         AudioVisualEmbedding.from_pretrained(tmp_path / "other")
-    assert "eyes" not in "".join(model.state_dict())  # neither trained nor counted here
+    assert "frame_encoder" not in "".join(model.state_dict())  # neither trained nor counted here
     with pytest.raises(UsageError, match="without the frozen"):
         AudioVisualEmbedding(SMALL).look(pictures(1.5))
 
@@ -449,6 +467,43 @@ def test_weights_come_back(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "dim": 32}))
     with pytest.raises(WeightsError, match="does not fit"):
         AudioVisualEmbedding.from_pretrained(tmp_path)
+
+
+def tree_of(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Modules that hold these tensors under these names."""
+    root = torch.nn.Module()
+    for name, value in state.items():
+        *path, last = name.split(".")
+        owner = root
+        for word in path:
+            if not hasattr(owner, word):
+                owner.add_module(word, torch.nn.Module())
+            owner = getattr(owner, word)
+        owner.register_parameter(last, torch.nn.Parameter(value.clone()))
+    return root
+
+
+def test_shipped_tensors_fit_the_layouts_of_transformers_4_and_5():
+    """32 tensors of the AST have other names before transformers 5; files have those of 5 under any version."""
+    model = AudioVisualEmbedding.from_pretrained("av_sim")
+    names = ast.tensor_names(model.config.audio.depth)
+    assert len(names) == 32 and len(set(names.values())) == 32
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    assert set(names) <= {k.removeprefix("audio.net.") for k in state}
+    older = {f"audio.net.{names[k.removeprefix('audio.net.')]}" if k.removeprefix("audio.net.") in names else k: v
+             for k, v in state.items()}  # fmt: skip
+    assert len(older.keys() - state.keys()) == 32
+    # a state in the other layout loads
+    bank = torch.randn(1, 512, 40, generator=torch.Generator().manual_seed(0))
+    wanted, fresh = model.hear(bank), AudioVisualEmbedding(model.config)
+    fresh.load_state_dict(older)
+    assert torch.equal(fresh.eval().hear(bank), wanted)
+    # and where the installed version has the other layout, what is loaded, saved and named stays as it is
+    inner = {k.removeprefix("audio.net."): v for k, v in older.items() if k.startswith("audio.net.")}
+    fresh.audio.net = tree_of({k: torch.zeros_like(v) for k, v in inner.items()})
+    fresh.load_state_dict(state)
+    assert all(torch.equal(v, inner[k]) for k, v in fresh.audio.net.state_dict().items())
+    assert fresh.state_dict().keys() == state.keys() and tag_of(fresh, "av-sim") == "av-sim@1529"
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.001}, {"temperature": 2.0}, {"dim": 1}])

@@ -7,7 +7,9 @@ that need no resizing, and Griffin-Lim finds every onset again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -78,8 +80,9 @@ class StftImage:
 
     def columns(self, num_samples: int) -> int:
         """Columns of a picture that holds so many samples."""
-        exact = num_samples / self.sample_rate * self.columns_per_s
-        return max(1, -(-int(-(-exact // 1)) // self.align)) * self.align
+        # as a fraction: floats would round 35840 samples, exactly 224 columns of a 100th of a second, up to 225
+        exact = Fraction(int(num_samples), self.sample_rate) * Fraction(str(self.columns_per_s))
+        return max(1, math.ceil(exact / self.align)) * self.align
 
     def samples(self, columns: int) -> int:
         """Samples that so many columns stand for."""
@@ -92,8 +95,12 @@ class StftImage:
             layout = replace(layout, size=(self.height, columns))
         return Spectrogram(replace(self.front_end, picture=layout))
 
-    def to_image(self, wave: Tensor | Sound) -> Tensor:
+    def to_image(self, wave: Tensor | Sound, fill: int | None = None) -> Tensor:
         """Pictures [B, c, height, columns(n)] in [-1, 1] of waves [B, n]; silence fills the last columns.
+
+        Args:
+            fill: columns of the picture, to which the wave's own spectrogram is filled up. Left out, silence is added
+                to the wave.
 
         Raises:
             MediaError: NaN or infinite samples.
@@ -103,18 +110,23 @@ class StftImage:
             wave = torch.tensor(wave.mono().resample(self.sample_rate).samples)
         if wave.ndim != 2:
             raise UsageError(f"waves must be [B, n], not {tuple(wave.shape)}")
+        if fill is not None:
+            layout = replace(self.front_end.picture, frames=fill)
+            front = Spectrogram(replace(self.front_end, picture=layout))
+            return front.to_picture(front(wave))
         columns = self.columns(wave.shape[-1])
         wave = torch.nn.functional.pad(wave, (0, self.samples(columns) - wave.shape[-1]))
         front = self._layout(columns)
         spectrogram = front(wave)  # [B, F, T]
         return front.to_picture(spectrogram if self.resized else spectrogram[..., :columns])
 
-    def to_spectrogram(self, picture: Tensor, super_resolution=None) -> Tensor:
-        """The scaled spectrogram [B, F, T] in [0, 1] of a picture; values outside of [-1, 1] are cut.
+    def to_spectrogram(self, picture: Tensor, super_resolution=None, *, clamp: bool = True) -> Tensor:
+        """The scaled spectrogram [B, F, T] in [0, 1] of a picture.
 
         Args:
-            super_resolution: a :class:`~v2a_nb.systems.egosonics.super_resolution.SuperResolution` that does the resizing
-                instead of bicubic interpolation.
+            clamp: values outside of [0, 1] are cut.
+            super_resolution: EgoSonics' :class:`~v2a_nb.systems.egosonics.model.SuperResolution`, which does the
+                resizing instead of bicubic interpolation.
         """
         columns = picture.shape[-1]
         front = self._layout(columns)
@@ -123,7 +135,8 @@ class StftImage:
             low = (picture[:, :1].clamp(-1, 1) + 1) / 2  # [B, 1, h, columns]
             fine = super_resolution(low, (front.bands, frames))[:, 0]
             return fine.flip(1) if self.front_end.picture.low_at_bottom else fine
-        return front.from_picture(picture, frames).clamp(0, 1)
+        spectrogram = front.from_picture(picture, frames)
+        return spectrogram.clamp(0, 1) if clamp else spectrogram
 
     def to_wave(
         self, picture: Tensor, num_samples: int | None = None, *, seed: int | None = 0, super_resolution=None

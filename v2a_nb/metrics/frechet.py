@@ -1,38 +1,44 @@
-"""The Fréchet distance between two sets of sounds (FAD, Kilgour et al. 2019): mean and covariance of their embeddings.
+"""Fréchet audio distance (FAD, Kilgour et al. 2019): between the embeddings of two sets of sounds.
 
-What it says hangs on the embedding and on how many windows there are: two sets of n windows of the *same* sounds are
-about 2 d / n + d (d + 1) / (2 n) apart. Compare only numbers of the same extractor and the same n, and read them
-beside that of another half of the truth.
+What the value says depends on the embedding and on the number of windows: two sets of n windows of the *same* sounds
+are about 2 d / n + d (d + 1) / (2 n) apart. Compare only values of one extractor at one n, and read them beside that of
+another half of the true sounds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.models.av_embedding import AudioVisualEmbedding
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import GROUPS, jackknife_distance
+
+if TYPE_CHECKING:
+    from v2a_nb.models.av_embedding import AudioVisualEmbedding
 
 WINDOW_S, HOP_S = 1.0, 0.5
-GROUPS = 20
+_Pair = tuple[np.ndarray, np.ndarray]
+"""A clip's vectors [n, D] on both sides."""
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """``|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)`` of two sets of vectors; no root is taken.
 
     The last term is the nuclear norm of the product of the two centred sets, which is exact where there are fewer
-    vectors than numbers in one, and exactly balances the others for two equal sets. Covariances have n - 1 below.
+    vectors than dimensions, and exactly balances the others for two equal sets. Covariances divide by n - 1. What
+    rounding leaves below 0 is 0.
 
     Args:
         first: [n, D].
         second: [m, D].
 
     Raises:
-        UsageError: fewer than two vectors, other widths, or values that are not numbers.
+        UsageError: fewer than two vectors on a side, different widths, or values that are NaN or infinite.
 
     Examples:
         >>> round(frechet_distance(np.array([[0.0], [2], [4]]), np.array([[1.0], [1], [7]])), 6)
@@ -50,16 +56,21 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     if min(len(a), len(b)) > a.shape[1]:  # the same product from the smaller side
         a, b = (np.linalg.qr(x, mode="r") for x in (a, b))
     shared = np.linalg.norm(a @ b.T, "nuc")
-    return float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * shared)
+    return max(0.0, float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * shared))
 
 
-def frechet_with_interval(first: Sequence[np.ndarray], second: Sequence[np.ndarray], groups: int = GROUPS) -> dict:
-    """The distance between two sets of clips with a 95 % interval, by leaving out groups of clips in turn.
-
-    A bootstrap would be wrong: drawing vectors twice makes covariances smaller and the distance greater than it is.
+def frechet_with_interval(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    recordings: Sequence[str] | None = None,
+    groups: int = GROUPS,
+) -> dict:
+    """The distance between two sets of clips with a 95 % interval that cannot go below 0.
 
     Args:
-        first, second: for each clip its vectors [n, D]. Clip i of both is left out together.
+        first, second: for each clip its vectors [n, D].
+        recordings: of the clips, for the interval (:func:`~v2a_nb.metrics.statistics.jackknife_distance`), which
+            leaves out clip i of both sides together; left out, each clip is on its own.
         groups: at most so many.
 
     Returns:
@@ -70,22 +81,21 @@ def frechet_with_interval(first: Sequence[np.ndarray], second: Sequence[np.ndarr
     """
     if len(first) != len(second) or len(first) < 2:
         raise UsageError(f"{len(first)} and {len(second)} clips: as many on both sides are needed, at least two")
-    value = frechet_distance(np.concatenate(first), np.concatenate(second))
-    n = len(first)
-    groups = min(groups, n)
-    part = np.arange(n) % groups
-    left = []
-    for g in range(groups):
-        kept = np.flatnonzero(part != g)
-        left.append(frechet_distance(*(np.concatenate([side[i] for i in kept]) for side in (first, second))))
-    spread = np.sqrt((groups - 1) / groups * np.square(np.array(left) - np.mean(left)).sum())
-    return {"value": value, "low": value - 1.96 * spread, "high": value + 1.96 * spread, "n": n}
+    pairs = list(zip(first, second, strict=True))
+    low, high = jackknife_distance(pairs, _distance, recordings, groups=groups)
+    return {"value": _distance(pairs), "low": low, "high": high, "n": len(pairs)}
+
+
+def _distance(pairs: Sequence[_Pair]) -> float:
+    """Between all vectors of both sides; NaN where one has fewer than two."""
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True)) if pairs else ((), ())
+    return frechet_distance(first, second) if min(len(first), len(second)) > 1 else float("nan")
 
 
 class StrikeAudio:
-    """The embedding of our own Fréchet distance: AV-Sim's audio encoder on windows of a second, every half second.
+    """The embedding of our Fréchet distance: AV-Sim's audio encoder on windows of a second, every half second.
 
-    It is not VGGish: its numbers compare with each other and with no published ones.
+    It is not VGGish: its values compare with each other and with no published ones.
 
     Args:
         model: whose audio encoder it is.
@@ -106,19 +116,55 @@ class StrikeAudio:
 
         return tag_of(self.model.audio, "strike-audio")
 
-    @torch.no_grad()
     def __call__(self, sound: Sound) -> np.ndarray:
         """Vectors float32 [W, D] of a sound; one shorter than a window has one.
 
         Raises:
             UsageError: under 25 ms.
         """
+        import torch
+
         starts = np.arange(0.0, max(sound.duration - WINDOW_S, 0.0) + 1e-6, HOP_S)
         parts = [sound.slice(s, min(sound.duration, s + WINDOW_S)) for s in starts]
-        banks = torch.cat([self.model.audio.listen(part) for part in parts])
-        return self.model.audio(banks).float().cpu().numpy()
+        with torch.no_grad():
+            banks = torch.cat([self.model.audio.listen(part) for part in parts])
+            return self.model.audio(banks).float().cpu().numpy()
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "av_sim") -> StrikeAudio:
         """With the audio encoder of these weights of AV-Sim."""
+        from v2a_nb.models.av_embedding import AudioVisualEmbedding
+
         return cls(AudioVisualEmbedding.from_pretrained(name))
+
+
+class Fad(Metric):
+    """The Fréchet distance between the generated sounds and the true ones.
+
+    Args:
+        model: the embedding, called with a sound, returns vectors [W, D] and has a ``tag``; left out, the shipped
+            :class:`StrikeAudio`.
+    """
+
+    controls = frozenset({"round trip"})
+    per_clip = False
+
+    def load_model(self) -> StrikeAudio:
+        return StrikeAudio.from_pretrained()
+
+    def score(self, clip: ScoredClip) -> _Pair:
+        """Vectors of the sound and of the reference."""
+        key = f"vectors of {self.extractor}"
+        return (
+            clip.once_per_sound(key, lambda: self.model(clip.sound)),
+            clip.once_per_clip(key, lambda: self.model(clip.reference)),
+        )
+
+    def pool(self, rows: Sequence[_Pair], name: str) -> float:
+        return _distance(rows)
+
+    def count(self, rows: Sequence[_Pair], name: str) -> int:
+        return len(rows)
+
+    def interval(self, rows: Sequence[_Pair], recordings: Sequence[str], name: str) -> tuple[float, float]:
+        return jackknife_distance(rows, _distance, recordings)

@@ -1,7 +1,7 @@
-"""Which sound belongs to which clip: truth files, folders of sounds, and shuffles.
+"""Which sound belongs to which clip: truth files, folders of sounds and videos, and shuffles.
 
-Pairing is by explicit id. Whatever does not pair is put into a list of problems, ``{"id", "what"}``; nothing
-is left out in silence.
+Files are paired by id. Whatever does not pair is appended to a list of problems, ``{"id", "what"}``; nothing is left
+out in silence.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from v2a_nb.errors import V2AError
 SOUNDS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SUFFIXES = (*SOUNDS, *VIDEOS)
-"""What is looked for under a clip's id, the first found first: a sound before a video's soundtrack."""
+"""Where a clip's sound is looked for, in this order: a sound file before the soundtrack of a video."""
+STEMS = ("action", "ambient", "offscreen")
+"""Strike World writes ``ID.mix.wav`` beside these, which are parts of a clip's sound."""
 LENGTH_S = 0.05
+"""Seconds by which a sound may be longer or shorter than its clip."""
 SILENT = 1e-5
+"""A sound whose largest sample is under this is silent."""
 
 
 def shuffled(recordings: Sequence[str]) -> list[int] | None:
@@ -30,8 +34,8 @@ def shuffled(recordings: Sequence[str]) -> list[int] | None:
         recordings: the name of each clip's recording.
 
     Returns:
-        a fixed permutation; None where there is none, because one recording has more than half of the
-        clips.
+        always the same permutation for the same names; None where there is none, because one recording has more
+        than half of the clips.
     """
     order = sorted(range(len(recordings)), key=lambda i: (recordings[i], i))
     sizes = Counter(recordings)
@@ -39,14 +43,14 @@ def shuffled(recordings: Sequence[str]) -> list[int] | None:
     if 2 * shift > len(order) or not order:
         return None
     # recordings lie in blocks: a shift by the longest one leaves every block
-    made = [0] * len(order)
+    others = [0] * len(order)
     for place, i in enumerate(order):
-        made[i] = order[(place + shift) % len(order)]
-    return made
+        others[i] = order[(place + shift) % len(order)]
+    return others
 
 
 def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
-    """The clips of a ``truth.json``; an id that comes twice is put into ``problems`` and taken once.
+    """The clips of a ``truth.json``. Of an id that comes twice the first is taken, and ``problems`` says so.
 
     Raises:
         V2AError: it cannot be read, or a clip lacks what scoring needs.
@@ -71,66 +75,96 @@ def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
     return list(entries.values())
 
 
-def pair_files(folder: Path, ids: Sequence[str], problems: list[dict], *, extra: bool = True) -> dict[str, Path]:
-    """The sound of each id in a folder; what is missing, double or unknown goes into ``problems``.
+def names_in(folder: Path) -> list[str]:
+    """The ids of the sounds in a folder: names without suffix, and ``ID`` for ``ID.mix.wav``.
 
-    A video beside a sound of the same name is no double: ``v2a-nb generate`` writes both. Strike World's
-    own stems folder is understood too (``ID.mix.wav``).
+    Raises:
+        V2AError: it is not a folder.
     """
+    names = []
+    for path in listing(folder):
+        name, _, stem = path.stem.rpartition(".")
+        if path.suffix.lower() in SUFFIXES and not (name and stem in STEMS):
+            names.append(name if name and stem == "mix" else path.stem)
+    return sorted(set(names))
+
+
+def pair_files(
+    folder: Path, ids: Sequence[str], problems: list[dict], *, extra: bool = True, video: bool = False
+) -> dict[str, Path]:
+    """The file of each id in a folder; what is missing, double or unknown is appended to ``problems``.
+
+    A video beside a sound of the same name is not double: ``v2a-nb generate`` writes both. Strike World's own folder
+    of stems is understood too (``ID.mix.wav``).
+
+    Args:
+        folder: where to look.
+        ids: of the clips.
+        problems: is appended to.
+        extra: whether files that belong to none of the ids are problems.
+        video: look for videos and not for sounds.
+
+    Raises:
+        V2AError: it is not a folder.
+    """
+    suffixes, kind = (VIDEOS, "video") if video else (SUFFIXES, "sound")
     found: dict[str, list[Path]] = {}
     known = set(ids)
     for path in listing(folder):
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in suffixes:
             continue
         name, _, stem = path.stem.rpartition(".")
         if path.stem in known:
             found.setdefault(path.stem, []).append(path)
         elif name in known and stem == "mix":
             found.setdefault(name, []).append(path)
-        elif extra and not (name in known and stem in ("action", "ambient", "offscreen")):
+        elif extra and not (name in known and stem in STEMS):
             problems.append({"id": path.stem, "what": f"{path} belongs to no clip of the truth"})
-    made = {}
+    pairs = {}
     for name in ids:
-        paths = sorted(found.get(name, []), key=lambda p: (SUFFIXES.index(p.suffix.lower()), p.name))
+        paths = sorted(found.get(name, []), key=lambda p: (suffixes.index(p.suffix.lower()), p.name))
         if not paths:
-            problems.append({"id": name, "what": f"no sound in {folder}"})
+            problems.append({"id": name, "what": f"no {kind} in {folder}"})
             continue
         rivals = [p.name for p in paths[1:] if p.suffix.lower() in SOUNDS or paths[0].suffix.lower() in VIDEOS]
         if rivals:
             problems.append({"id": name, "what": f"{paths[0].name} was taken; there is {', '.join(rivals)} too"})
-        made[name] = paths[0]
-    return made
+        pairs[name] = paths[0]
+    return pairs
 
 
-def read_sound(path: Path | None, entry: dict, problems: list[dict]) -> Sound | None:
-    """A clip's sound, its flaws put into ``problems``; None where there is none to read."""
+def read_sound(path: Path | None, name: str, problems: list[dict]) -> Sound | None:
+    """The sound of a file; None where there is no file, or where it cannot be read, which is a problem."""
     if path is None:
         return None  # already among the problems
     try:
-        sound = media.open_sound(path)
+        return media.open_sound(path)
     except V2AError as error:
         what = str(error) if str(path) in str(error) else f"{path}: {error}"
-        problems.append({"id": entry["id"], "what": what})
+        problems.append({"id": name, "what": what})
         return None
-    problems += [{"id": entry["id"], "what": f"{path}: {w}"} for w in flaws(sound, entry["duration_s"])]
-    return sound
 
 
 def flaws(sound: Sound, wanted: float) -> list[str]:
-    """What is odd about a sound that can be scored all the same."""
-    made = []
+    """What is odd about a sound, one line each; it is scored all the same.
+
+    Args:
+        sound: any.
+        wanted: seconds that the clip lasts.
+    """
+    odd = []
     if abs(sound.duration - wanted) > LENGTH_S:
-        made.append(f"lasts {sound.duration:.2f} s instead of {wanted:.2f} s")
+        odd.append(f"lasts {sound.duration:.2f} s instead of {wanted:.2f} s")
     if sound.peak < SILENT:
-        made.append("silent")
-    return made
+        odd.append("silent")
+    return odd
 
 
 def listing(folder: Path) -> list[Path]:
-    """The files of a folder by name.
+    """The files of a folder in the order of their names.
 
     Raises:
-        V2AError: it is no folder.
+        V2AError: it is not a folder.
     """
     if not folder.is_dir():
         raise V2AError(f"{folder} is not a folder")

@@ -1,66 +1,72 @@
 """Truth metrics: a generated sound against what really happened in a Strike World clip.
 
-| name | what | better |
-|---|---|---|
-| `onset_f1_25ms` `onset_f1_50ms` `onset_f1_100ms` | detected onsets against true sounding events, pooled | higher |
-| `onset_offset_abs_ms` | median distance of onsets from the events they match within 250 ms | lower |
-| `onset_offset_signed_ms` | the same with sign, median: positive is late | near 0 |
-| `near_miss_silent` | share of near misses without an onset within 100 ms | higher |
-| `material_accuracy` | share of strikes and bounces that sound like their material | higher |
-| `ambience_error_db` | mean distance of the quiet level from the true ambience | lower |
+Windows of onset F1 are inclusive. As in mir_eval, an onset and an event match at most once; unlike there, the F1 of
+two empty lists is NaN and not 0. Offsets are measured over pairs up to 250 ms apart: within 50 ms, errors over 50 ms
+would not be seen. Every metric is pooled over clips: all hits over all events, so that a clip with one event weighs as
+one event. The onset detector is :mod:`v2a_nb.audio.onsets`.
 
-Onset windows are inclusive; the ladder of windows, the wide gate of the offsets (matching at 50 ms would
-hide errors over 50 ms) and "both empty is NaN" follow the usual onset scoring of mir_eval, whose F1 of two
-empty lists is 0 instead. Every metric is pooled over clips: all hits over all events, so that a clip with
-one event weighs as one event. The detector is :mod:`v2a_nb.audio.onsets`.
-
-What each one cannot see: silence keeps every near miss silent, so read ``near_miss_silent`` beside the F1;
-guessing one material scores about 0.2; the level says nothing of the ambience's kind.
+What each one cannot see: silence keeps every near miss silent, so read ``near_miss_silent`` beside the F1; guessing
+one material scores about 0.2; the level says nothing of the ambience's kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb.audio.onsets import detect_onsets, match_onsets, onset_scores
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import mean
+
+if TYPE_CHECKING:
+    from v2a_nb.metrics.material.metric import MaterialClassifier
 
 WINDOWS_MS = (25, 50, 100)
 GATE_S = 0.25
 NEAR_MISS_S = 0.1
 TAIL_S = 0.15
-"""What follows an event or an onset this closely is never taken for ambience."""
+"""What follows an event or an onset within this time is not taken for ambience."""
 NAMES = (
-    *(f"onset_f1_{w}ms" for w in WINDOWS_MS),
-    "onset_offset_abs_ms",
-    "onset_offset_signed_ms",
-    "near_miss_silent",
-    "material_accuracy",
-    "ambience_error_db",
-)
+    *(f"onset_f1_{w}ms" for w in WINDOWS_MS), "onset_offset_abs_ms", "onset_offset_signed_ms", "near_miss_silent",
+    "material_accuracy", "ambience_error_db",
+)  # fmt: skip
+"""The truth metrics: what :func:`v2a_nb.evaluate` scores where no metrics are named."""
 
 
 @dataclass
 class ClipScore:
-    """What was counted in one clip; pooled by :func:`pool`."""
+    """What was counted in one clip; pooled by :func:`pool`.
+
+    Attributes:
+        id: of the clip.
+        recording: which take it was cut from.
+        events: how many true events sound.
+        onsets: how many onsets the sound has.
+        hits: by window in ms, how many of them match.
+        offsets: of onsets from events, s; positive is late.
+        near_misses, near_misses_silent: how many there are, and how many of them have no onset.
+        materials: (true, classified) for each strike and bounce.
+        ambience_error: dB, positive is too loud; NaN where the truth says nothing of the ambience.
+    """
 
     id: str
     recording: str
     events: int
     onsets: int
-    hits: dict[int, int]  # window in ms -> matched pairs
-    offsets: list[float] = field(default_factory=list)  # s, late is positive
+    hits: dict[int, int]
+    offsets: list[float] = field(default_factory=list)
     near_misses: int = 0
     near_misses_silent: int = 0
-    heard: list[tuple[str, str]] = field(default_factory=list)  # (true, heard) materials
+    materials: list[tuple[str, str]] = field(default_factory=list)
     ambience_error: float = float("nan")
 
     def row(self) -> dict:
-        """This clip alone, by the names of the metrics."""
+        """The truth metrics of this clip alone, by name, and its ``id``."""
         return {"id": self.id, **{name: pool([self], name) for name in NAMES}}
 
 
@@ -68,8 +74,8 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     """Score one sound against one clip's entry of ``truth.json``.
 
     Args:
-        sound: any rate; it is compared at 16 kHz. What reaches past the clip's end is not scored; what
-            a short sound lacks counts as missed.
+        sound: any rate; it is compared at 16 kHz. What reaches past the clip's end is not scored; events after
+            the end of a short sound are missed.
         entry: with ``id``, ``recording``, ``duration_s``, ``events`` and ``ambient``.
         classifier: a :class:`~v2a_nb.metrics.material.metric.MaterialClassifier`; left out, the shipped one.
     """
@@ -95,15 +101,15 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
         quiet = not len(found) or np.abs(found - time).min() > NEAR_MISS_S
         score.near_misses_silent += int(quiet)
     classifier = classifier or shipped_classifier()
-    # a hit is judged where it was heard: at the matched onset, else at the true time
+    # a hit is classified at its matched onset, else at the true time
     near = {i: float(found[j]) for i, j in nearest_pairs(true, found, NEAR_MISS_S)}
     judged = [
         (e["material"], near.get(i, e["time_s"]))
         for i, e in enumerate(sounding)
-        if e["kind"] != "scrape" and e["time_s"] < seconds - 0.1  # a cut-off hit tells no material
+        if e["kind"] != "scrape" and e["time_s"] < seconds - 0.1  # too little is left of a hit at the very end
     ]
-    heard = classifier.hear(wave, np.array([time for _, time in judged]))
-    score.heard = [(material, name) for (material, _), name in zip(judged, heard, strict=True)]
+    classified = classifier.classify(wave, np.array([time for _, time in judged]))
+    score.materials = [(material, name) for (material, _), name in zip(judged, classified, strict=True)]
     if "ambient" in entry:
         busy = [(e["time_s"], e["time_s"] + e.get("duration_s", 0.0)) for e in sounding]
         busy += [(float(t), float(t)) for t in found]
@@ -156,45 +162,85 @@ def quiet_level(wave: np.ndarray, busy: Sequence[tuple[float, float]] = ()) -> f
 
 
 def pool(scores: Sequence[ClipScore], name: str) -> float:
-    """One metric over clips; NaN where nothing can be counted.
+    """One truth metric over clips; NaN where nothing was counted.
 
-    Onset F1 is pooled (all hits over all events and onsets), so that clips with few events do not weigh
-    more per event.
+    Raises:
+        UsageError: ``name`` is none of :data:`NAMES`.
     """
-    if name.startswith("onset_f1_"):
-        window = int(name.removeprefix("onset_f1_").removesuffix("ms"))
+    if name in _F1:
         total = sum(s.events + s.onsets for s in scores)
-        return 2 * sum(s.hits[window] for s in scores) / total if total else float("nan")
-    if name in ("onset_offset_abs_ms", "onset_offset_signed_ms"):
-        offsets = np.array([o for s in scores for o in s.offsets]) * 1000
-        if not len(offsets):
-            return float("nan")
-        return float(np.median(np.abs(offsets) if name == "onset_offset_abs_ms" else offsets))
-    if name == "near_miss_silent":
-        total = sum(s.near_misses for s in scores)
-        return sum(s.near_misses_silent for s in scores) / total if total else float("nan")
-    if name == "material_accuracy":
-        heard = [pair for s in scores for pair in s.heard]
-        return sum(a == b for a, b in heard) / len(heard) if heard else float("nan")
-    if name == "ambience_error_db":
-        errors = [abs(s.ambience_error) for s in scores if np.isfinite(s.ambience_error)]
-        return float(np.mean(errors)) if errors else float("nan")
-    raise UsageError(f"unknown metric {name!r}; known are {', '.join(NAMES)}")
+        return 2 * sum(s.hits[_F1[name]] for s in scores) / total if total else float("nan")
+    values = _values(scores, name)
+    if name.startswith("onset_offset_"):
+        return float(np.median(values)) if values else float("nan")
+    return mean(values)
 
 
 def count(scores: Sequence[ClipScore], name: str) -> int:
-    """How many things a metric was counted over: events, offsets, near misses, hits or clips."""
-    if name.startswith("onset_f1_"):
-        return sum(s.events for s in scores)
-    if name not in NAMES:
-        raise UsageError(f"unknown metric {name!r}; known are {', '.join(NAMES)}")
-    return {
-        "onset_offset_abs_ms": sum(len(s.offsets) for s in scores),
-        "onset_offset_signed_ms": sum(len(s.offsets) for s in scores),
-        "near_miss_silent": sum(s.near_misses for s in scores),
-        "material_accuracy": sum(len(s.heard) for s in scores),
-        "ambience_error_db": int(sum(np.isfinite(s.ambience_error) for s in scores)),
-    }[name]
+    """How many things a truth metric was counted over: events, offsets, near misses, hits or clips.
+
+    Raises:
+        UsageError: ``name`` is none of :data:`NAMES`.
+    """
+    return sum(s.events for s in scores) if name in _F1 else len(_values(scores, name))
+
+
+_F1 = {f"onset_f1_{w}ms": w for w in WINDOWS_MS}
+
+
+def _values(scores: Sequence[ClipScore], name: str) -> list[float]:
+    """What is averaged: a number for each offset (ms), near miss, hit or clip."""
+    if name == "onset_offset_abs_ms":
+        return [1000 * abs(offset) for s in scores for offset in s.offsets]
+    if name == "onset_offset_signed_ms":
+        return [1000 * offset for s in scores for offset in s.offsets]
+    if name == "near_miss_silent":
+        return [float(i < s.near_misses_silent) for s in scores for i in range(s.near_misses)]
+    if name == "material_accuracy":
+        return [float(true == classified) for s in scores for true, classified in s.materials]
+    if name == "ambience_error_db":
+        return [abs(s.ambience_error) for s in scores if np.isfinite(s.ambience_error)]
+    raise UsageError(f"unknown truth metric {name!r}; known are {', '.join(NAMES)}")
+
+
+class _TruthMetric(Metric):
+    """A part of :class:`ClipScore`, which is counted once for all truth metrics."""
+
+    def score(self, clip: ScoredClip) -> ClipScore:
+        return clip.once_per_sound("truth", lambda: score_clip(clip.sound, clip.truth))
+
+    def pool(self, rows: Sequence[ClipScore], name: str) -> float:
+        return pool(rows, name)
+
+    def count(self, rows: Sequence[ClipScore], name: str) -> int:
+        return count(rows, name)
+
+
+class OnsetMetrics(_TruthMetric):
+    """When it sounds, and when it should not."""
+
+    extractor = "mel-rise"
+
+
+class MaterialAccuracy(_TruthMetric):
+    """Whether hits sound like their material."""
+
+    def load_model(self) -> MaterialClassifier:
+        from v2a_nb.metrics.material.metric import shipped_classifier
+
+        return shipped_classifier()
+
+
+class AmbienceError(_TruthMetric):
+    """Whether the ambience has its true level."""
+
+    extractor = "quiet-level"
+
+
+def summarize(scores: Sequence[ClipScore]) -> list[dict]:
+    """All truth metrics as rows of a report, with intervals over recordings."""
+    metrics, recordings = (OnsetMetrics(), MaterialAccuracy(), AmbienceError()), [s.recording for s in scores]
+    return [row for metric in metrics for row in metric.results(scores, recordings)]
 
 
 def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:

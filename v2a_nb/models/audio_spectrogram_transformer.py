@@ -4,8 +4,8 @@ The transformer is ``transformers``' ``ASTModel`` in both presets:
 
 - ``paper`` is AST-B on 1.5 s (149 columns, patches of 16 that step by 10, 170 tokens: released ``sd_ddpm_scale.py``).
   It reads Kaldi's filter bank, as Gong et al. (2021) trained it.
-- ``tiny`` hears 2.56 s in 13 patches, all bands of 0.2 s each, as its video encoder has five tokens a second. It reads
-  the log-mel of :mod:`v2a_nb.audio.onsets`: 40 bands every 5 ms, half of Kaldi's step, in which a hit is sharper.
+- ``tiny`` reads 2.56 s in 13 patches, all bands of 0.2 s each, as its video encoder has five tokens a second. Its
+  front end is the log-mel of :mod:`v2a_nb.audio.onsets`: 40 bands every 5 ms, half of Kaldi's step: hits are sharper.
 """
 
 from __future__ import annotations
@@ -24,12 +24,19 @@ from v2a_nb.errors import UsageError
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 16000, 400, 160, 128
 MEAN, DEVIATION = -4.26, 4.57
-"""Of AudioSet, as the released code rounds them; the network sees (bank - mean) / (2 deviation)."""
+"""Of AudioSet, as the released code rounds them; the network reads (bank - mean) / (2 deviation)."""
 FLOOR = 1.1920928955078125e-07
 """The least power in a band: silence is its logarithm."""
-
-
 FRONTS = ("kaldi", "mel")
+"""Front ends: Kaldi's filter bank, and log-mel."""
+LAYER_NAMES = {
+    "attention.q_proj": "attention.attention.query", "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value", "attention.o_proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense", "mlp.fc2": "output.dense",
+    "layernorm_before": "layernorm_before", "layernorm_after": "layernorm_after",
+}  # fmt: skip
+"""Parts of a layer of ``ASTModel`` by their names in ``layers.N`` (transformers 5, and our weights) -> their names in
+``encoder.layer.N`` (transformers 4)."""
 
 
 def columns_of(samples: int, front: str = "kaldi") -> int:
@@ -150,6 +157,9 @@ class AudioSpectrogramTransformer(nn.Module):
         self.net = ASTModel(sizes)
         for table in ("cls_token", "distillation_token", "position_embeddings"):
             nn.init.trunc_normal_(getattr(self.net.embeddings, table), std=0.02)  # zeros in transformers
+        # whatever version of transformers is installed, tensors have the names of version 5 outside of this module
+        self._register_state_dict_hook(_to_our_names)
+        self._register_load_state_dict_pre_hook(_from_our_names, with_module=True)
 
     @property
     def dim(self) -> int:
@@ -198,3 +208,30 @@ class AudioSpectrogramTransformer(nn.Module):
         first = c.hop * round(start * SAMPLE_RATE / c.hop)
         part = torch.from_numpy(wave[:, first : first + round(c.seconds * SAMPLE_RATE)].copy())
         return self.front_end(part.to(next(self.parameters()).device))
+
+
+def tensor_names(depth: int) -> dict[str, str]:
+    """Tensors of the layers of ``ASTModel`` under transformers 5 -> under transformers 4; the others have one name."""
+    return {
+        f"layers.{n}.{new}.{kind}": f"encoder.layer.{n}.{old}.{kind}"
+        for n in range(depth)
+        for new, old in LAYER_NAMES.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _rename(state: dict, prefix: str, names: dict[str, str]) -> None:
+    for before, after in names.items():
+        if f"{prefix}net.{before}" in state:
+            state[f"{prefix}net.{after}"] = state.pop(f"{prefix}net.{before}")
+
+
+def _to_our_names(module: AudioSpectrogramTransformer, state: dict, prefix: str, metadata: dict) -> None:
+    _rename(state, prefix, {old: new for new, old in tensor_names(module.config.depth).items()})
+
+
+def _from_our_names(module: AudioSpectrogramTransformer, state: dict, prefix: str, *_: object) -> None:
+    """Tensors of either layout, under the names that the installed version has."""
+    _to_our_names(module, state, prefix, {})
+    if not hasattr(module.net, "layers"):
+        _rename(state, prefix, tensor_names(module.config.depth))

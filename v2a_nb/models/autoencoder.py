@@ -104,26 +104,29 @@ class ImageAutoencoder(Pretrained, nn.Module):
         """See :attr:`AutoencoderConfig.scaling_factor`."""
         return self.config.scaling_factor
 
-    def posterior(self, image: Tensor):
-        """diffusers' diagonal Gaussian over unscaled latents.
+    def posterior(self, image: Tensor, rest: bool = False):
+        """diffusers' diagonal Gaussian over unscaled latents; ``rest`` as for :meth:`encode`.
 
         Raises:
             UsageError: pictures with other channels, or not divisible by :attr:`factor`.
         """
         if image.ndim != 4 or image.shape[1] != self.config.channels:
             raise UsageError(f"pictures must be [B, {self.config.channels}, h, w], not {tuple(image.shape)}")
-        if image.shape[2] % self.factor or image.shape[3] % self.factor:
+        if image.shape[2] % self.factor or (image.shape[3] % self.factor and not rest):
             raise UsageError(f"a picture {tuple(image.shape[2:])} cannot be divided by {self.factor}: pad it")
         return self.model.encode(F.pixel_unshuffle(image, self.config.unshuffle)).latent_dist
 
-    def encode(self, image: Tensor, *, draw: bool = False, generator: torch.Generator | None = None) -> Tensor:
+    def encode(
+        self, image: Tensor, *, draw: bool = False, generator: torch.Generator | None = None, rest: bool = False
+    ) -> Tensor:
         """Scaled latents [B, C, h / factor, w / factor] of pictures [B, c, h, w] in [-1, 1].
 
         Args:
             draw: from the posterior, as Stable Diffusion trains on them; else its mean.
             generator: of that draw.
+            rest: last columns that fill no latent are allowed: the network reads them and gives no latent of their own.
         """
-        posterior = self.posterior(image)
+        posterior = self.posterior(image, rest)
         latents = posterior.sample(generator=generator) if draw else posterior.mode()
         return (latents - _wide(self.mean)) / _wide(self.spread) * self.scaling_factor
 

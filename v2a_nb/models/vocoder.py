@@ -152,28 +152,32 @@ class Vocoder(Pretrained, nn.Module):
             reach = math.ceil((reach + blocks + kernel - 1 - (kernel - rate) // 2) / rate)
         return reach + 3  # of the first convolution
 
-    def log_mel(self, spectrogram: Tensor) -> Tensor:
-        """What HiFi-GAN reads, the natural log of mel magnitudes; values beyond the scale's range are cut."""
+    def log_mel(self, spectrogram: Tensor, clamp: bool = True) -> Tensor:
+        """What HiFi-GAN reads, the natural log of mel magnitudes; with ``clamp`` the scale's range is kept."""
         scale = self.spectrogram.front_end.scale
         if isinstance(scale, DecibelScale):
-            decibels = spectrogram.clamp(0, 1) * scale.range_db - scale.range_db + scale.top_db
+            spectrogram = spectrogram.clamp(0, 1) if clamp else spectrogram
+            decibels = spectrogram * scale.range_db - scale.range_db + scale.top_db
             return decibels * (math.log(10) / 20)
         return spectrogram
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
+    def forward(self, spectrogram: Tensor, clamp: bool = True) -> Tensor:
         """Waves [B, T * hop] in [-1, 1] of spectrograms [B, F, T], with gradients and in one piece."""
-        wave = self.model(self.log_mel(spectrogram).transpose(1, 2))
+        wave = self.model(self.log_mel(spectrogram, clamp).transpose(1, 2))
         # a kernel that exceeds its rate by an odd number makes a little more: AudioLDM's makes 32 samples
         return wave[:, : spectrogram.shape[-1] * self.hop]
 
     @torch.no_grad()
-    def decode(self, spectrogram: Tensor, num_samples: int | None = None, *, chunk: int = CHUNK) -> Tensor:
+    def decode(
+        self, spectrogram: Tensor, num_samples: int | None = None, *, clamp: bool = True, chunk: int = CHUNK
+    ) -> Tensor:
         """Waves [B, num_samples] in [-1, 1] of spectrograms [B, F, T].
 
         Args:
             spectrogram: as :attr:`spectrogram` scales it.
             num_samples: left out, T * hop.
-            chunk: frames that are decoded at a time, with so much of their neighbours that no sample hangs on it.
+            clamp: values outside of the scale's range are cut.
+            chunk: frames that are decoded at a time, with so much of their neighbours that no sample depends on it.
 
         Raises:
             UsageError: no such spectrogram, or more samples than its frames hold.
@@ -185,7 +189,7 @@ class Vocoder(Pretrained, nn.Module):
         frames, more, made = spectrogram.shape[-1], self.context, []
         for a in range(0, frames, chunk):
             low, b = max(0, a - more), min(frames, a + chunk)
-            wave = self(spectrogram[..., low : b + more])
+            wave = self(spectrogram[..., low : b + more], clamp)
             made.append(wave[:, (a - low) * self.hop : (b - low) * self.hop])
         wave = torch.cat(made, dim=-1)
         if self.config.match:
@@ -317,8 +321,8 @@ class GriffinLimVocoder(nn.Module):
         return self.spectrogram.front_end.hop
 
     @torch.no_grad()
-    def decode(self, spectrogram: Tensor, num_samples: int | None = None) -> Tensor:
-        """As :meth:`Vocoder.decode`, in one piece and not cut to [-1, 1]."""
+    def decode(self, spectrogram: Tensor, num_samples: int | None = None, *, clamp: bool = True) -> Tensor:
+        """As :meth:`Vocoder.decode`, in one piece and not cut to [-1, 1]; what is not clamped stays as it is."""
         samples = _checked(self.spectrogram, spectrogram, num_samples)
         # one frame more, so that the last samples lie between frames
         longer = torch.cat([spectrogram, spectrogram[..., -1:]], dim=-1)

@@ -50,7 +50,7 @@ def mark_events(events: Sequence[Mapping], ax: Axes | None = None) -> Canvas:
 
 
 def timeline(
-    rows: Mapping[str, Sequence[float]],
+    rows: Mapping[str, Sequence[float] | np.ndarray],
     duration: float,
     ax: Axes | None = None,
     *,

@@ -86,8 +86,8 @@ def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
         raise UsageError(f"steps must lie in 1..{schedule.train_steps}, not {steps}")
     common = {
         "num_train_timesteps": schedule.train_steps, "beta_start": schedule.beta_start, "beta_end": schedule.beta_end,
-        "beta_schedule": schedule.beta_schedule, "prediction_type": schedule.prediction, "timestep_spacing": schedule.spacing,
-        "steps_offset": 1 if schedule.spacing == "leading" else 0,
+        "beta_schedule": schedule.beta_schedule, "prediction_type": schedule.prediction,
+        "timestep_spacing": schedule.spacing, "steps_offset": 1 if schedule.spacing == "leading" else 0,
     }  # fmt: skip
     if schedule.sampler == "ddim":
         # latents are no pictures in [-1, 1]: nothing may be clipped

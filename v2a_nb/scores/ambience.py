@@ -25,10 +25,9 @@ import numpy as np
 from v2a_nb.clip import Sound
 from v2a_nb.data.neighbours import neighbours_of
 from v2a_nb.data.pool import Pool, Source
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import (
-    AmbienceKind,
     ambience_dbfs,
-    ambience_kind_accuracy,
     in_band_dbfs,
     leakage,
     level_curve,

@@ -11,7 +11,6 @@ import torch
 
 from v2a_nb.clip import Sound
 from v2a_nb.metrics import truth
-from v2a_nb.metrics.report import summarize
 from v2a_nb.models.codec_report import codec_report
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.scores.base import Job
@@ -62,7 +61,7 @@ def measure(model: TinyCodec, count: int = CLIPS, seed: int = SEED) -> dict[str,
         subject: [truth.score_clip(Sound(w, 16000), item.truth) for w, item in zip(sounds, items, strict=True)]
         for subject, sounds in ((TITLE, decoded), (TRUE, waves))
     }
-    scores = [Row.of(subject, metric) for subject, some in found.items() for metric in summarize(some)]
+    scores = [Row.of(subject, metric) for subject, some in found.items() for metric in truth.summarize(some)]
     names = ("mel_distance", "level_error_db", "level_bias_db", "onset_shift_ms", "onset_jitter_ms")
     scores += [Row.of(TITLE, {"value": report[name]}, name) for name in names]
     scores.append(Row("cpu_s", TITLE, _cpu_seconds(model, waves)))

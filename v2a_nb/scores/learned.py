@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, ClipFeatures, compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
-from v2a_nb.metrics.ambience import train as ambiences
-from v2a_nb.metrics.ambience.kind import AmbienceKind
-from v2a_nb.metrics.ambience.metric import ambience_dbfs, ambience_kind_accuracy
-from v2a_nb.metrics.material import train as materials
+from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
+from v2a_nb.metrics.ambience.metric import ambience_dbfs
 from v2a_nb.metrics.material.metric import MaterialClassifier
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.scores.base import Job
@@ -31,8 +28,8 @@ def vaas(job: Job) -> list[Table]:
     from v2a_nb.metrics.vaas.train import held_out_report
 
     judge = Vaas.from_pretrained(job.weights)
-    with held_out(job) as clips:
-        report, about = held_out_report(judge.net, clips), about_of(clips)
+    features, about = held_out(job)
+    report = held_out_report(judge.net, features)
     shifts = [
         Row.of(f"{1000 * row['shift_s']:.0f} ms early or late", {**row[name], "extractor": judge.tag}, name)
         for row in report["curve"]
@@ -50,8 +47,7 @@ def av_sync(job: Job) -> list[Table]:
     from v2a_nb.scores.retrieval import CLIPS, unseen_pairs
 
     judge, count = AvSync.from_pretrained(job.weights), job.count(CLIPS)
-    with unseen_pairs(job, count) as pairs:
-        report = held_out_report(judge.net, pairs)
+    report = held_out_report(judge.net, unseen_pairs(job, count))
     name, about = "av_sync_acc", {"clips": count, "seed": UNSEEN_SEED}
     scores = {f"{row['shift_s']:g} s early or late": row for row in report["curve"]}
     scores["sound of another video"] = report["other_video"]
@@ -67,32 +63,29 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
     return [*rows, Row("area_under_curve", "all pairs", report["auc"])]
 
 
-@contextmanager
-def held_out(job: Job) -> Iterator[ClipFeatures]:
-    """Clip features of the recordings that the shipped networks never saw, at least two of them, computed anew."""
+def held_out(job: Job) -> tuple[ClipFeatures, dict]:
+    """Clips of the recordings that the shipped networks never saw, two of each, computed anew; and what a table says."""
     count = max(2, job.count(PER_RECORDING * HELD_OUT) // PER_RECORDING)
-    job.say(f"{job.name}: {count} recordings of seed {TRAIN_SEED}, two clips of each")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its files are mapped into memory
-        yield compute_clip_features(
-            FeatureStore(folder), StrikeRecordings(TRAIN_SEED), count=count, first=RECORDINGS - HELD_OUT
-        )  # fmt: skip
-
-
-def about_of(clips: ClipFeatures) -> dict[str, int]:
-    """What a table says of these clips."""
-    return {"clips": len(clips), "recordings": len(np.unique(clips.recording_ids)), "seed": TRAIN_SEED}
+    job.say(f"{job.name}: {count} recordings, two clips of each")
+    with tempfile.TemporaryDirectory() as folder:
+        first = RECORDINGS - HELD_OUT
+        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
+        clips = compute_clip_features(store, world, count=count, first=first, per_recording=PER_RECORDING).load()
+    return clips, {"clips": len(clips), "recordings": count, "seed": TRAIN_SEED}
 
 
 def material(job: Job) -> list[Table]:
     """How often the material of a hit is recognized, on clean stems and on mixes: the ceiling of its metric."""
+    from v2a_nb.metrics.material.train import TEST_SEED, hits_of
+
     judge = MaterialClassifier.from_pretrained(job.weights)
     count = job.count(200)
-    job.say(f"{job.name}: {count} clips of seed {materials.TEST_SEED}")
+    job.say(f"{job.name}: {count} clips of seed {TEST_SEED}")
     rows = []
     for stem, subject in (("action", "clean stems"), ("mix", "mixes with ambience")):
-        features, classes = materials.hits_of(materials.TEST_SEED, count, stem)
+        features, classes = hits_of(TEST_SEED, count, stem)
         rows.append(_share(subject, judge.predict(features) == classes, "material_accuracy", judge.tag))
-    about = {"clips": count, "seed": materials.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     return [job.table("hits", rows, down="subject", about=about)]
 
 
@@ -109,21 +102,23 @@ MEASURED = 100
 
 def ambience(job: Job) -> list[Table]:
     """How often the kind of ambience is recognized, and how far the ambient level is measured from the true one."""
+    from v2a_nb.metrics.ambience.train import TEST_FIRST, TEST_SEED, mixes, through_mel
+
     judge = AmbienceKind.from_pretrained(job.weights)
     count = job.count(400)
-    job.say(f"{job.name}: {count} recordings of seed {ambiences.TEST_SEED}")
-    mixes = list(ambiences.mixes(ambiences.TEST_SEED, count, first=ambiences.TEST_FIRST))
-    waves = [wave for wave, _, _ in mixes]
+    job.say(f"{job.name}: {count} recordings of seed {TEST_SEED}")
+    clips = list(mixes(TEST_SEED, count, first=TEST_FIRST))
+    waves = [wave for wave, _, _ in clips]
     sounds = {
         "true mixes": waves,
-        "mixes that came back from mel spectrograms by Griffin-Lim": ambiences.through_mel(waves[: max(1, count // 4)]),
+        "mixes that came back from mel spectrograms by Griffin-Lim": through_mel(waves[: max(1, count // 4)]),
     }
     rows = []
     for subject, some in sounds.items():
-        right = [kind for _, kind, _ in mixes[: len(some)]]
+        right = [kind for _, kind, _ in clips[: len(some)]]
         accuracy = ambience_kind_accuracy([Sound(w, SAMPLE_RATE) for w in some], right, judge=judge)
         rows.append(Row.of(subject, accuracy, "ambience_kind_accuracy"))
-    about = {"clips": count, "seed": ambiences.TEST_SEED}
+    about = {"clips": count, "seed": TEST_SEED}
     tables = [job.table("kinds", rows, down="subject", about=about)]
     count = job.count(MEASURED)
     levels = level_errors(METER_SEED, count)

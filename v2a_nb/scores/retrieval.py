@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import load
 from v2a_nb.systems.retrieval.system import Retrieval
-from v2a_nb.systems.retrieval.train import known_rooms, overlaps, pool_of
+from v2a_nb.systems.retrieval.train import overlaps, pool_of
 from v2a_nb.training.results import Row, Table
 from v2a_nb.world.recording import draw
 
@@ -26,22 +24,20 @@ CLIPS, PER_RECORDING = 400, 4
 DIRECTIONS = {"video_to_sound": "video to sound", "sound_to_video": "sound to video"}
 
 
-@contextmanager
-def unseen_pairs(job: Job, count: int) -> Iterator[AudioVisualPairs]:
+def unseen_pairs(job: Job, count: int) -> AudioVisualPairs:
     """About ``count`` clips of recordings that no encoder was trained on, four of each, computed anew."""
     recordings = max(2, count // PER_RECORDING)
     job.say(f"{job.name}: {recordings} recordings of seed {UNSEEN_SEED}, four clips of each")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its files are mapped into memory
-        yield compute_audio_visual_pairs(
-            FeatureStore(folder), StrikeRecordings(UNSEEN_SEED), count=recordings, per_recording=PER_RECORDING
-        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        store, world = FeatureStore(folder), StrikeRecordings(UNSEEN_SEED)
+        return compute_audio_visual_pairs(store, world, count=recordings, per_recording=PER_RECORDING).load()
 
 
 def encoders(job: Job) -> list[Table]:
     """Recall of each clip's own sound, and of its video, among the unseen clips, beside chance."""
     model = AudioVisualEmbedding.from_pretrained(job.weights).eval()
-    with unseen_pairs(job, job.count(CLIPS)) as pairs:
-        pool, names = pool_of(model, pairs), [str(r) for r in pairs.recording_ids]
+    pairs = unseen_pairs(job, job.count(CLIPS))
+    pool, names = pool_of(model, pairs), [str(r) for r in pairs.recording_ids]
     found, tag = recall(pool.seen, pool.heard, names), tag_of(model, "av-sim")
     rows = []
     for direction, subject in DIRECTIONS.items():
@@ -56,11 +52,9 @@ def encoders(job: Job) -> list[Table]:
 
 def pool(job: Job) -> list[Table]:
     """What the pool finds for unseen clips, see :func:`places`."""
-    system = load("retrieval", job.weights)
-    with unseen_pairs(job, job.count(CLIPS)) as pairs:
-        rows = places(system, pairs)
+    system, pairs = load("retrieval", job.weights), unseen_pairs(job, job.count(CLIPS))
     about = {"clips": len(pairs), "seed": UNSEEN_SEED, "pool": len(system.pool)}
-    return [job.table("places", rows, down="subject", about=about)]
+    return [job.table("places", places(system, pairs), down="subject", about=about)]
 
 
 def places(system: Retrieval, pairs: AudioVisualPairs) -> list[Row]:
@@ -71,15 +65,16 @@ def places(system: Retrieval, pairs: AudioVisualPairs) -> list[Row]:
     """
     names, kinds = [str(r) for r in pairs.recording_ids], pairs.ambiences()
     known, shipped = pool_of(system.model, pairs), system.pool
+    itself = overlaps(known)
     of_pool = np.array([draw(s.world_seed, int(s.recording.removeprefix("r"))).ambience for s in shipped.sources])
     quiet = np.isin(np.arange(len(shipped)), shipped.searched, invert=True)  # rooms that no search finds
     unsearched = np.tile(quiet, (len(kinds), 1))
     rows = []
     for subject, found in (
-        ("known rooms", known_rooms(system.model, pairs)),
+        ("known rooms", ambience_found(known, known.seen, kinds, kinds, names, itself)),
         ("unseen rooms", ambience_found(shipped, known.seen, kinds, of_pool, names, unsearched)),
     ):
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
-    nearest = known.search(known.seen, 1, by="look", forbidden=overlaps(known))[1][:, 0]
+    nearest = known.search(known.seen, 1, by="look", forbidden=itself)[1][:, 0]
     same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
     return [*rows, Row.of("known rooms", share(same, names), "same_recording_found")]

@@ -11,11 +11,11 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.clip_features import FPS, SECONDS, ClipFeatureExtractor, ClipFeatures
 from v2a_nb.data.features import Features
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import Summarizer, codec_vectors
+from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
 from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.scores.base import Job
-from v2a_nb.scores.learned import about_of, held_out
+from v2a_nb.scores.learned import held_out
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import Row, Table
 
@@ -25,8 +25,8 @@ SYSTEMS = ("vaura", "retrieval")
 
 def summary(job: Job) -> list[Table]:
     """How near predicted narrations are to the true ones, and what the true sound and generated ones add."""
-    with held_out(job) as clips:
-        rows, about = measure(Summarizer.from_pretrained(job.weights), clips), about_of(clips)
+    clips, about = held_out(job)
+    rows = measure(Summarizer.from_pretrained(job.weights), clips)
     return [job.table("narrations", rows, down="subject", about=about)]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from v2a_nb.metrics.report import Report, evaluate
+from v2a_nb.metrics.evaluate import evaluate
+from v2a_nb.metrics.report import Report
+from v2a_nb.metrics.truth import NAMES
 from v2a_nb.scores.base import Job
 from v2a_nb.scores.speed import cost_of
 from v2a_nb.systems.registry import load
@@ -39,6 +41,8 @@ class TestSet:
         return strike_world(self.seed, count, seconds=self.seconds, size=SIZE, **options).clips
 
 
+METRICS = (*NAMES, "vaas_acc", "vaas_score", "fad")
+"""The metrics of the tables."""
 TESTS = {
     "vaura": TestSet("V-AURA `tiny`", 8000, 2.56, 2.56),
     "egosonics": TestSet("EgoSonics `tiny`", 9000, 5.12, 10.24),
@@ -65,8 +69,4 @@ def scores(job: Job) -> list[Table]:
 
 def evaluated(model, clips: Sequence[WorldClip], *, controls: bool = True, **options: object) -> Report:
     """The report of a model on clips, with all metrics of the tables; ``options`` go to ``generate``."""
-    from v2a_nb.metrics.frechet import StrikeAudio
-    from v2a_nb.metrics.vaas.metric import Vaas
-
-    judges = {"vaas": Vaas.from_pretrained("vaas"), "embed": StrikeAudio.from_pretrained()}
-    return evaluate(clips, model, seed=0, controls=controls, **judges, **options)
+    return evaluate(clips, model, metrics=METRICS, seed=0, controls=controls, **options)

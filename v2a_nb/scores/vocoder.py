@@ -13,7 +13,6 @@ from v2a_nb.audio.griffin_lim import spectral_convergence, stft
 from v2a_nb.clip import Sound
 from v2a_nb.metrics import truth
 from v2a_nb.metrics.frechet import StrikeAudio, frechet_with_interval
-from v2a_nb.metrics.report import summarize
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.models.codec_report import log10_mel
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
@@ -93,7 +92,7 @@ def measure(model: Vocoder, count: int = CLIPS, embed: StrikeAudio | None = None
             distance = frechet_with_interval(vectors, reference)
             rows.append(Row.of(name, {"extractor": embed.tag, **distance}, "fad"))
         scored = [truth.score_clip(sound, item.truth) for sound, item in zip(sounds, items, strict=True)]
-        rows += [Row.of(name, metric) for metric in summarize(scored)]
+        rows += [Row.of(name, metric) for metric in truth.summarize(scored)]
         if way is not None:
             rows.append(Row("cpu_s", name, seconds))
     for name, gap in gaps.items():

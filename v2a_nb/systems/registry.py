@@ -53,7 +53,7 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
     return class_of(name).from_pretrained(weights or name).to(target)
 
 
-def class_of(name: str) -> type[System]:
+def class_of(name: str | Path) -> type[System]:
     """The class of a system, by its name or by a place as for :func:`load`; only that one's file is imported.
 
     Raises:
@@ -61,7 +61,7 @@ def class_of(name: str) -> type[System]:
     """
     if name not in SYSTEMS:
         name = _system_in(name)
-    return getattr(import_module(f"v2a_nb.systems.{name}.system"), SYSTEMS[name])
+    return getattr(import_module(f"v2a_nb.systems.{name}.system"), SYSTEMS[str(name)])
 
 
 def _system_in(place: str | Path) -> str:

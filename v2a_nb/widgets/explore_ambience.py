@@ -113,7 +113,8 @@ class AmbienceExplorer(frame.Explorer):
         """The straight line through the page's points (:func:`v2a_nb.metrics.ambience.metric.level_curve`)."""
         from v2a_nb.metrics.ambience.metric import level_curve
 
-        return level_curve(*([v.numbers[name] for v in self.variants] for name in (ASKED, MADE)))
+        numbers = [v.numbers for v in self.variants]
+        return level_curve([n[ASKED] for n in numbers], [n[MADE] for n in numbers])
 
     def _body(self) -> str:
         shown = self.variants

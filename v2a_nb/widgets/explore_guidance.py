@@ -258,5 +258,5 @@ def _picture(sound: Sound, label: str, times: np.ndarray | None) -> plots.Figure
     if times is not None:
         for time in times:
             ax.axvline(time, color="white", lw=1.2, ls="--")
-        fig.alt += f" Dashed: {len(times)} true onsets."
-    return plots.show(fig, dpi=80)
+    alt = getattr(fig, "alt", "") + ("" if times is None else f" Dashed: {len(times)} true onsets.")
+    return plots.show(fig, alt, dpi=80)

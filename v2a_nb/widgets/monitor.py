@@ -46,7 +46,7 @@ def curves(key: str, points: tuple[tuple[float, float], ...], rates: tuple[tuple
 
     fig = Figure(figsize=(7.5, 3.6), layout="constrained")
     upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    steps, values = zip(*points, strict=True)
+    steps, values = [step for step, _ in points], [value for _, value in points]
     soft = smooth(values)
     upper.plot(steps, values, lw=0.8, color="0.6", label="as logged")
     upper.plot(steps, soft, lw=2.2, color=plots.WAVE, label="smoothed", marker="o" if len(steps) < 3 else None)
@@ -55,7 +55,7 @@ def curves(key: str, points: tuple[tuple[float, float], ...], rates: tuple[tuple
     margin = 0.05 * (high - low) or abs(high) or 1
     upper.set(ylim=(low - margin, high + margin), ylabel=key.replace("$", r"\$"))
     upper.legend(loc="upper right", frameon=False)
-    lower.plot(*(zip(*rates, strict=True) if rates else ((), ())), color=plots.WAVE)
+    lower.plot([step for step, _ in rates], [rate for _, rate in rates], color=plots.WAVE)
     lower.set(xlabel="step", ylabel="rate")
     said = f"{printable(key)} over steps: {values[0]:.4g} at {steps[0]:,}, smoothed {soft[-1]:.4g} at {steps[-1]:,}"
     return plots.show(fig, f"{said}; below it the learning rate.", dpi=90)._repr_html_()
@@ -168,25 +168,25 @@ def follow(
     Raises:
         UsageError: there is no such folder, or ``every`` is under 0.1 s.
     """
-    out, watched, before = sys.stdout if out is None else out, monitor(folder, steps=steps), None
+    stream, watched, before = out or sys.stdout, monitor(folder, steps=steps), None
     if not watched.folder.exists() or not every >= 0.1:
         raise UsageError(
             f"{watched.folder}: no such folder" if every >= 0.1 else f"every {every:g} s: 0.1 is the least"
         )
-    screen, code = out.isatty() and not once, getattr(out, "encoding", None) or "utf-8"
+    screen, code = stream.isatty() and not once, getattr(stream, "encoding", None) or "utf-8"
     try:
         while True:
             shown = watched.text(min(shutil.get_terminal_size().columns, 120) - 1 if screen else 80)
             if screen or shown != before:
                 clear = "\x1b[H\x1b[2J" if screen else ""  # to the corner, and nothing there
-                out.write(clear + shown.encode(code, "replace").decode(code) + "\n")
-                out.flush()
+                stream.write(clear + shown.encode(code, "replace").decode(code) + "\n")
+                stream.flush()
             before = shown
             if once or over(watched.look(), watched.folder):
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        out.write("\n")
+        stream.write("\n")
 
 
 class Live:

@@ -70,7 +70,7 @@ def as_array(given: object, what: str) -> np.ndarray:
         raise UsageError(f"{what} must be an array of numbers, not a {type(given).__name__}") from error
 
 
-def event_of(event: dict | float) -> dict:
+def event_of(event: Mapping | float) -> dict:
     """An event of ``truth.json``, or a time, as the script reads it.
 
     Raises:

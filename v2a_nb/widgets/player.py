@@ -42,7 +42,7 @@ class Player:
         self,
         clip: Clip,
         tracks: Mapping[str, Sound | tuple | None],
-        events: Sequence[dict | float] | None = None,
+        events: Sequence[Mapping | float] | None = None,
         title: str = "",
         saliency: object = None,
     ) -> None:
@@ -177,7 +177,7 @@ def play(
     clip: Clip,
     sound: Sound | tuple | None = None,
     *,
-    events: Sequence[dict | float] | None = None,
+    events: Sequence[Mapping | float] | None = None,
     title: str = "",
     saliency: object = None,
 ) -> Player:
@@ -202,7 +202,7 @@ def compare(
     clip: Clip,
     tracks: Mapping[str, Sound | tuple | None],
     *,
-    events: Sequence[dict | float] | None = None,
+    events: Sequence[Mapping | float] | None = None,
     title: str = "",
     saliency: object = None,
 ) -> Player:

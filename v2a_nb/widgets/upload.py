@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -22,6 +23,9 @@ from v2a_nb.systems.registry import HONEST
 from v2a_nb.widgets.page import data_uri, escape
 from v2a_nb.widgets.payload import as_text
 from v2a_nb.widgets.player import Player, compare
+
+if TYPE_CHECKING:
+    from v2a_nb.systems.base import System
 
 UPLOAD_BYTES = 50_000_000
 """Most that an upload may have. Notebook servers often drop more than 10 MB on the way; a path has no such limit."""
@@ -63,7 +67,7 @@ def soundtrack(
     video: str | Path | bytes,
     *,
     name: str = "",
-    system: object = "vaura",
+    system: str | System = "vaura",
     label: str = "",
     weights: str | None = None,
     seed: int = 0,
@@ -192,7 +196,11 @@ def uploaded(value: Mapping | Sequence) -> tuple[str, bytes] | None:
 
 @check_types
 def your_video(
-    system: object = "vaura", *, weights: str | None = None, out: str | Path = "your_video", seconds: float = SECONDS
+    system: str | System = "vaura",
+    *,
+    weights: str | None = None,
+    out: str | Path = "your_video",
+    seconds: float = SECONDS,
 ) -> YourVideo:
     """A panel that makes a soundtrack for a video of yours and plays it beside its own.
 
@@ -221,7 +229,7 @@ class YourVideo:
         panel: the ipywidgets box, made when it is first asked for.
     """
 
-    def __init__(self, system: object, weights: str | None, out: str | Path, seconds: float) -> None:
+    def __init__(self, system: str | System, weights: str | None, out: str | Path, seconds: float) -> None:
         self.system, self.weights, self.out, self.seconds = system, weights, Path(out), seconds
         self.label = system if isinstance(system, str) else type(system).__name__
         self.note = HONEST if isinstance(system, str) and weights is None else ""
@@ -272,10 +280,11 @@ class YourVideo:
         _ = self.panel
         self.button.disabled, self.links.value, self.player.outputs = True, "", ()
         try:
-            chosen, path = uploaded(self.upload.value), self.path.value.strip()
-            if not path and chosen is None:
+            path = self.path.value.strip()
+            chosen = ("", Path(path).expanduser()) if path else uploaded(self.upload.value)
+            if chosen is None:
                 raise UsageError("choose a video, or give its path")
-            name, video = ("", Path(path).expanduser()) if path else chosen
+            name, video = chosen
             if isinstance(self.system, str):  # once: the next press need not load it again
                 from v2a_nb.systems.registry import load
 

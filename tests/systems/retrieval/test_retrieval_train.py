@@ -43,6 +43,7 @@ class Killed(Exception):
 class EasyRecipe(RetrievalRecipe):
     """The recipe with a small network on easy pairs."""
 
+    template = None
     network = SMALL
 
     def features(self, recordings, store):
@@ -136,7 +137,7 @@ def test_from_nothing_to_weights(tmp_path):
     folder = run_recipe(easy_recipe(room=0.2), tmp_path / "run", say=lambda line: None)
     assert folder == tmp_path / "run" / "weights"
     model = AudioVisualEmbedding.from_pretrained(tmp_path / "run" / "av_sim")
-    assert model.eyes is not None and model.config.video.encoder == tag_of(model.eyes, "vision")
+    assert model.frame_encoder is not None and model.config.video.encoder == tag_of(model.frame_encoder, "vision")
     assert model.card["train_config"]["room"] == 0.2 and model.card["source"] == "strike:seed=6000"
     system = Retrieval.from_pretrained(folder)
     clip = Take(draw(1, 0), Settings(seconds=0.8, size=16)).clip(2.0, "x").clip

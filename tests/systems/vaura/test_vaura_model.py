@@ -155,8 +155,9 @@ def test_repeat7_is_the_released_map(frames: int):
 
 def test_repeat7_in_a_window_uses_the_tokens_of_that_window():
     decoder = small_decoder(num_codebooks=9, visual_map="repeat7", **DAC_RATES)
-    made = decoder.token_of_position(221, tokens=100, first=110).tolist()  # 15.96 tokens into the clip
-    assert made == [15 + s // 7 if s < 224 else 100 for s in range(229)]
+    for first, token in ((110, 16), (55, 8)):  # 15.96 and 7.98 tokens into the clip: the released windows step by 55
+        made = decoder.token_of_position(221, tokens=100, first=first).tolist()
+        assert made == [token + s // 7 if s < 224 else 100 for s in range(229)]
 
 
 def test_the_pad_after_the_end_is_learned():
@@ -192,16 +193,70 @@ def test_the_learned_null_is_trained_and_has_no_length():
         assert decoder.null_tokens(tokens).shape == (1, tokens, 12)
 
 
-def test_the_released_null_is_a_buffer_and_fails_elsewhere():
+def test_the_released_null_is_a_buffer_and_fits_shorter_clips():
     decoder = small_decoder(null="released", num_codebooks=3, **DAC_RATES)
     assert "null" not in dict(decoder.named_parameters())
     codes = torch.randint(16, (1, 3, 221), generator=seeded())
     visual = torch.randn(1, 32, 12, generator=seeded())
     dropped = decoder(codes, visual, torch.tensor([True]))
     assert torch.equal(dropped, decoder(codes, decoder.null[None]))
-    # 24 tokens instead of 32: V-AURA's first reported issue
-    with pytest.raises(UsageError, match="32 tokens and 24 are needed"):
-        decoder(codes[..., :165], visual[:, :24], torch.tensor([True]))
+    # 24 tokens instead of 32, where the released code fails: V-AURA's first reported issue
+    shorter = decoder(codes[..., :165], visual[:, :24], torch.tensor([True]))
+    assert torch.equal(shorter, decoder(codes[..., :165], decoder.null[None, :24]))
+    assert decoder.null_condition(100, 221, first=55).shape == (1, 223, 16)
+    assert torch.equal(decoder.null_condition(100, 165), decoder.condition(decoder.null[None, :24], 165))
+    with pytest.raises(UsageError, match="32 tokens and 33 are needed"):
+        decoder.null_tokens(33)
+
+
+# --- what the released code does otherwise ------------------------------------------------------------
+
+
+def test_a_hidden_last_frame_is_a_target_and_no_input():
+    """Codes of the last frame are read only where finer codes are predicted after them."""
+    codes, visual = example()
+    other = codes.clone()
+    other[..., -1] = (other[..., -1] + 1) % 16
+    fed, hidden = small_decoder(), small_decoder(last_frame="hidden")
+    assert not torch.equal(fed(codes, visual), fed(other, visual))
+    assert torch.equal(hidden(codes, visual), hidden(other, visual))
+    for q in range(3):
+        assert torch.equal(hidden(codes, visual)[:, q, : 20 - q], fed(codes, visual)[:, q, : 20 - q])
+
+
+@pytest.mark.parametrize("field", ["residual_dropout", "feed_forward_dropout"])
+def test_dropout_of_what_is_added_to_the_residual(field):
+    codes, visual = example()
+    plain, dropped = small_decoder(dropout=0.0), small_decoder(dropout=0.0, **{field: 0.5})
+    assert dropped.state_dict().keys() == plain.state_dict().keys()
+    assert torch.equal(dropped(codes, visual), plain(codes, visual))  # in evaluation nothing is dropped
+    assert torch.equal(plain.train()(codes, visual), plain(codes, visual))
+    assert not torch.equal(dropped.train()(codes, visual), plain(codes, visual))
+    c = PRESETS["paper"]
+    assert (c.dropout, c.residual_dropout, c.feed_forward_dropout) == (0.1, 0.1, 0.1)  # as released
+
+
+@pytest.mark.parametrize(("how", "tables", "weights"), [("random", 0, 0), ("codec", 1, 1), ("released", 1, 0)])
+def test_code_embeddings_can_start_as_those_of_the_codec(how, tables, weights):
+    from transformers import DacConfig, DacModel
+
+    torch.manual_seed(1)
+    dac = DacModel(DacConfig(
+        encoder_hidden_size=2, downsampling_ratios=[2, 2, 2], decoder_hidden_size=16, n_codebooks=3,
+        codebook_size=16, codebook_dim=8,
+    ))  # fmt: skip
+    quantizers = dac.quantizer.quantizers
+    decoder = small_decoder(code_width=8, code_init=how)
+    before = {k: v.clone() for k, v in decoder.state_dict().items()}
+    decoder.init_codes(quantizers)
+    for q, theirs in enumerate(quantizers):
+        assert torch.equal(decoder.embed[q].weight[:16], theirs.codebook.weight) == bool(tables)
+        assert torch.equal(decoder.embed[q].weight[16], before[f"embed.{q}.weight"][16])  # the special token
+        assert torch.equal(decoder.project[q].bias, theirs.out_proj.bias) == bool(tables)
+        assert torch.equal(decoder.project[q].weight, theirs.out_proj.weight[..., 0]) == bool(weights)
+    for changes in ({"code_width": 4}, {"code_width": 0}):
+        with pytest.raises(UsageError, match="code"):
+            small_decoder(code_init="codec", **changes).init_codes(quantizers)
 
 
 # --- layer-wise conditioning ----------------------------------------------------------------------------
@@ -220,6 +275,6 @@ def test_layerwise_conditioning_begins_as_nothing_and_then_acts():
 
 
 def test_unknown_switches_are_refused():
-    for wrong in ({"visual_map": "repeat8"}, {"null": "random"}, {"visual_width": 5}):
+    for wrong in ({"visual_map": "repeat8"}, {"null": "random"}, {"visual_width": 5}, {"last_frame": "x"}):
         with pytest.raises(UsageError):
             replace(SMALL, **wrong)

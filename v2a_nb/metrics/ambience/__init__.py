@@ -1,1 +1,1 @@
-"""Level, leakage and kind of a sound's ambience."""
+"""The ambience of a sound: its level, whether it leaks into action-focused sounds, and its kind."""

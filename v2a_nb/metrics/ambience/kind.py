@@ -1,8 +1,9 @@
 """Which kind of ambience a sound has: hum, hiss, rain or traffic. A small classifier trained on Strike World.
 
-Ridge regression on the spectrum of what is always there: of each mel band its tenth percentile over time, and how far
-the thirtieth lies above it. Hits, tails and passing sounds fill a band some of the time and leave its low percentiles
-alone, so that no event need be known. It is a metric's extractor: deterministic, shipped, named in every result.
+It is a ridge regression on the spectrum of the steady sound: the tenth percentile of each mel band over time, and how
+far the thirtieth lies above it. Hits, tails and passing sounds fill a band for some of the time and do not change its
+low percentiles, so that the times of events need not be known. It is the extractor of the metric
+``ambience_kind_accuracy``: deterministic, shipped, and named with its weights in every result.
 """
 
 from __future__ import annotations
@@ -20,23 +21,25 @@ from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, read_tensors
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.world.recording import AMBIENCES
 
 NOTHING = "nothing"
+"""The answer for digital silence."""
 BANDS, LOWEST_HZ, HIGHEST_HZ = 32, 125.0, 7600.0
-"""What the mel spectrogram of Action2Sound holds: under it a made sound has nothing to be judged by."""
+"""The range of the mel spectrogram of Action2Sound: outside of it a generated sound has nothing."""
 N_FFT, HOP = 1024, 256
 FLOOR = 1e-13
-"""Power, -130 dBFS: what all bands are over."""
+"""Power that is added to every band, -130 dBFS."""
 FURTHEST = 4.0
-"""Standardised features are cut there: an empty band is far away from all that was learned."""
+"""Standardised features are clipped here: an empty band is far from everything that training saw."""
 FEATURES = 2 * BANDS
 
 
 @lru_cache(maxsize=1)
 def _basis() -> tuple[np.ndarray, np.ndarray]:
-    """Triangles [BANDS, N_FFT / 2 + 1] that add up to 1 between the outer ones' tips, and a Hann window [N_FFT]."""
+    """Mel filters [BANDS, N_FFT / 2 + 1], which add up to 1 at every frequency, and a Hann window [N_FFT]."""
     import librosa
 
     basis = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=BANDS, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, norm=None)
@@ -58,9 +61,10 @@ def band_powers(wave: np.ndarray) -> np.ndarray:
 
 
 def describe(wave: np.ndarray) -> np.ndarray:
-    """What a 16 kHz wave steadily holds: float32 [64], independent of level; all zero for digital silence.
+    """Features of the steady sound in a 16 kHz wave: float32 [64], independent of level; all zero for silence.
 
-    Each band's tenth percentile over time, nepers of power, less the largest one; then the thirtieth less the tenth.
+    First the tenth percentile of each band over time, as the logarithm of power, minus the largest of them; then the
+    thirtieth minus the tenth.
     """
     level = np.log(band_powers(wave) + FLOOR)
     low, high = np.quantile(level, (0.1, 0.3), axis=0)
@@ -71,7 +75,11 @@ def describe(wave: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class AmbienceKind(Pretrained):
-    """Ridge regression onto one number a kind, of features and their squares.
+    """Ridge regression of features and their squares onto one number for each kind.
+
+    Attributes:
+        mean, scale: of the features, [D].
+        weight: of the regression, [2 D + 1, C].
 
     Examples:
         >>> judge = AmbienceKind.from_pretrained("ambience")                       # doctest: +SKIP
@@ -81,9 +89,9 @@ class AmbienceKind(Pretrained):
 
     kind, title, default = "strike-ambience", "a classifier of ambiences", "ambience"
 
-    mean: np.ndarray  # [D]
-    scale: np.ndarray  # [D]
-    weight: np.ndarray  # [2 D + 1, C]
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features [N, D] to indices of :data:`~v2a_nb.world.AMBIENCES` [N]."""
@@ -135,10 +143,10 @@ def ambience_kind_accuracy(
     names: Sequence[str] | None = None,
     judge: AmbienceKind | None = None,
 ) -> dict:
-    """Share of sounds whose ambience is heard as the right kind; guessing one kind scores about 0.25.
+    """Share of sounds whose ambience is classified as the right kind; guessing one kind scores about 0.25.
 
     Args:
-        sounds: any rate and length; from about a second on there is enough to hear.
+        sounds: any rate; a second or more.
         kinds: the right ones, as ``truth["ambient"]["kind"]``.
         names: of the recordings, for the interval; left out, each sound is on its own.
         judge: left out, the shipped one.
@@ -155,10 +163,20 @@ def ambience_kind_accuracy(
     if unknown:
         raise UsageError(f"ambience {unknown[0]!r} is unknown; there are {', '.join(AMBIENCES)}")
     judge = judge or AmbienceKind.from_pretrained()
-    right = [judge.classify(sound) == kind for sound, kind in zip(sounds, kinds, strict=True)]
-    low, high = bootstrap(right, lambda rows: float(np.mean(rows)), names)
-    value = float(np.mean(right))
-    return {
-        "name": "ambience_kind_accuracy", "extractor": judge.tag, "value": value, "low": low, "high": high,
-        "n": len(right),
-    }  # fmt: skip
+    right = [float(judge.classify(sound) == kind) for sound, kind in zip(sounds, kinds, strict=True)]
+    return {"name": "ambience_kind_accuracy", "extractor": judge.tag, **mean_with_interval(right, names)}
+
+
+class AmbienceKindAccuracy(Metric):
+    """Share of clips whose ambience is classified as the true kind.
+
+    Args:
+        model: the classifier; left out, the shipped one.
+    """
+
+    def load_model(self) -> AmbienceKind:
+        return AmbienceKind.from_pretrained()
+
+    def score(self, clip: ScoredClip) -> float:
+        kind = clip.truth.get("ambient", {}).get("kind")
+        return float("nan") if kind is None else float(self.model.classify(clip.sound) == kind)

@@ -1,18 +1,18 @@
-"""What the ambience of a made sound does: how loud it is, whether it follows what was asked, what is left without it.
+"""The ambience of generated sounds: its level, whether the level follows a condition, and what is left without it.
 
-Action2Sound measures the ambient level of what it makes as the quietest half second (section 5.3, figure 7a) and asks
-listeners whether action-focused sounds keep their action (section 5.5): "we lack a good evaluation of this setting
+Action2Sound measures the ambient level of its sounds as that of the quietest half second (section 5.3, figure 7a), and
+asks listeners whether action-focused sounds keep their action (section 5.5): "we lack a good evaluation of this setting
 (there is no ground truth audio source separation for the data)". In Strike World the times of all hits and the stems
 are known, so that both can be measured.
 
-| function | says |
+| function | what it measures |
 |---|---|
-| :func:`ambience_dbfs` | level of the steady sound, away from events |
-| :func:`level_curve` | whether the level follows what was asked: slope, R2 |
-| :func:`leakage` | what changes between action-ambient and action-focused sounds: ambience, hits, onsets |
+| :func:`ambience_dbfs` | level of the steady sound, away from events; pooled, the metric ``ambience_db`` |
+| :func:`level_curve` | whether the level follows that of the condition: slope, R2 |
+| :func:`leakage` | differences between action-ambient and action-focused sounds: ambience, hits, onsets |
 | :func:`~v2a_nb.metrics.ambience.kind.ambience_kind_accuracy` | whether it is the right kind of ambience |
 
-None of them hears quality: white noise of the right level, with clicks at the right times, passes the first three.
+None of them measures quality: white noise of the right level, with clicks at the right times, passes the first three.
 """
 
 from __future__ import annotations
@@ -27,24 +27,20 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.pool import quiet_dbfs
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics import truth
-from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy, band_powers
-from v2a_nb.metrics.statistics import bootstrap
-
-__all__ = [
-    "AmbienceKind", "LevelCurve", "ambience_dbfs", "ambience_kind_accuracy", "hit_levels", "in_band_dbfs",
-    "leakage", "level_curve", "support_levels",
-]  # fmt: skip
+from v2a_nb.metrics.ambience.kind import band_powers
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import bootstrap, mean
 
 SLOPE, R2, SPAN_DB = 0.8, 0.9, 30.0
-"""From where on a level is said to follow what is asked, and over how many dB it must have been asked."""
+"""A level follows its condition with at least this slope and R2, over a range of conditions of at least so many dB."""
 AUDIBLE_DB, SOFTER_DB = 6.0, 10.0
-"""A hit is heard that stands so far over the ambience; it is kept where it has become softer by no more than that."""
+"""A hit is audible from 6 dB over the ambience on, and is kept if it becomes at most 10 dB softer."""
 HIT_BEFORE_S, HIT_AFTER_S, HIT_S = 0.03, 0.08, 0.02
-"""A hit's level is that of the loudest :data:`HIT_S` around its time: a made onset may be a frame early or late."""
+"""A hit's level is that of the loudest 20 ms around its time: a generated onset may be a frame early or late."""
 WINDOW = 0.05
 """Of onset F1, seconds."""
 CLEAR_DB = 10.0
-"""A place in time and frequency belongs to the stem that is so much louder there than the others."""
+"""A place in time and frequency belongs to a stem that is this much louder there than the others together."""
 SOFTEST_DBFS = -120.0
 
 
@@ -53,13 +49,13 @@ def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
 
     Args:
         sound: any rate; it is measured at 16 kHz.
-        events: what happens in the clip: entries of ``truth.json`` (of which those count that sound), or times in
-            seconds. Away from them, from before a hit until it has died away, and away from what else sets in, the
-            quiet frames are measured (:func:`v2a_nb.metrics.truth.quiet_level`). Left out, the quietest half second
-            is, as in the paper (:func:`~v2a_nb.data.pool.quiet_dbfs`).
+        events: of the clip: entries of ``truth.json``, of which those that sound are used, or times in seconds. The
+            quiet frames away from them and from all other onsets are measured
+            (:func:`v2a_nb.metrics.truth.quiet_level`). Left out, the quietest half second is measured, as in the paper
+            (:func:`~v2a_nb.data.pool.quiet_dbfs`).
 
     ``v2a-nb score ambience`` measures the error against the ``ambient`` stem of true mixes, with events and without.
-    Too much is read where a bowl rings all the time.
+    The level is too high where a bowl rings all the time.
     """
     wave = sound.mono().resample(SAMPLE_RATE).samples[0]
     if events is None:
@@ -70,23 +66,34 @@ def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
 
 
 def in_band_dbfs(sound: Sound) -> float:
-    """Level between 125 and 7600 Hz, dBFS RMS, at least -120: what the mel spectrogram of Action2Sound can hold.
+    """Level between 125 and 7600 Hz, dBFS RMS, at least -120: the range of Action2Sound's mel spectrogram.
 
-    Hum and traffic have most of their power below: a system that keeps all it is given still makes them softer.
+    Hum and traffic have most of their power below it: a system that keeps its condition exactly still makes them
+    softer.
     """
     power = band_powers(sound.mono().resample(SAMPLE_RATE).samples[0]).sum(axis=1).mean()
     return float(10 * np.log10(max(power, 1e-12)))
 
 
 def _busy(events: Sequence) -> list[tuple[float, float]]:
-    """Stretches (start and end, s) of events that sound, or of times."""
-    made = []
+    """Start and end (s) of the events that sound; a time is both."""
+    stretches = []
     for event in events:
         if not isinstance(event, Mapping):
-            made.append((float(event), float(event)))
+            stretches.append((float(event), float(event)))
         elif event["sounding"]:
-            made.append((event["time_s"], event["time_s"] + event.get("duration_s", 0.0)))
-    return made
+            stretches.append((event["time_s"], event["time_s"] + event.get("duration_s", 0.0)))
+    return stretches
+
+
+class AmbienceLevel(Metric):
+    """Mean ambient level over clips, in dBFS; away from the true events where they are known."""
+
+    controls = frozenset({"true", "round trip"})
+    extractor = "quiet-level"
+
+    def score(self, clip: ScoredClip) -> float:
+        return ambience_dbfs(clip.sound, None if clip.truth is None else clip.truth["events"])
 
 
 # --- does the level follow? -------------------------------------------------------------------------
@@ -94,14 +101,14 @@ def _busy(events: Sequence) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class LevelCurve:
-    """A straight line through levels that were asked for and levels that were made.
+    """A straight line through the ambient levels of generated sounds over those of their conditions.
 
     Attributes:
-        slope: dB made for a dB asked; 1 follows, 0 does not.
-        intercept: dB, where 0 dBFS is asked.
-        r2: share of the variance of what was made that the line explains.
+        slope: dB of the sound for each dB of the condition; 1 follows, 0 does not.
+        intercept: dBFS of the sound at a condition of 0 dBFS.
+        r2: share of the variance of the sounds' levels that the line explains.
         slope_low, slope_high, r2_low, r2_high: 95 % intervals over recordings.
-        span_db: from the lowest level asked for to the highest.
+        span_db: from the lowest condition to the highest.
         n: points.
     """
 
@@ -128,14 +135,14 @@ class LevelCurve:
 
 
 def level_curve(
-    asked_dbfs: Sequence[float], made_dbfs: Sequence[float], recordings: Sequence[str] | None = None
+    condition_dbfs: Sequence[float], sound_dbfs: Sequence[float], recordings: Sequence[str] | None = None
 ) -> LevelCurve:
-    """Whether the ambient level of what is made follows the level of the condition, by least squares.
+    """Whether the ambient level of generated sounds follows that of their conditions, by least squares.
 
     Args:
-        asked_dbfs: of the conditions.
-        made_dbfs: of the sounds that were made for them, as :func:`ambience_dbfs` measures.
-        recordings: whose points these are, drawn together for the intervals; left out, each is on its own.
+        condition_dbfs: levels of the conditions.
+        sound_dbfs: of the sounds generated with them, as :func:`ambience_dbfs` measures.
+        recordings: of the points; those of one are drawn together for the intervals. Left out, each is on its own.
 
     Raises:
         UsageError: not as many of each, levels that are not numbers, or only one level.
@@ -145,19 +152,20 @@ def level_curve(
         >>> round(curve.slope, 3), round(curve.r2, 3), curve.follows
         (0.8, 1.0, True)
     """
-    asked, made = np.asarray(asked_dbfs, float), np.asarray(made_dbfs, float)
-    if asked.ndim != 1 or asked.shape != made.shape or not (np.isfinite(asked).all() and np.isfinite(made).all()):
-        raise UsageError(f"{asked.shape} levels asked for and {made.shape} made: one finite number each is needed")
-    if len(np.unique(asked)) < 2:
-        raise UsageError("a line needs at least two levels that were asked for")
-    rows = list(zip(asked, made, strict=True))
+    condition, sound = np.asarray(condition_dbfs, float), np.asarray(sound_dbfs, float)
+    finite = np.isfinite(condition).all() and np.isfinite(sound).all()
+    if condition.ndim != 1 or condition.shape != sound.shape or not finite:
+        raise UsageError(f"{condition.shape} conditions and {sound.shape} sounds: one finite level each is needed")
+    if len(np.unique(condition)) < 2:
+        raise UsageError("a line needs conditions of at least two levels")
+    rows = list(zip(condition, sound, strict=True))
     slope, intercept, r2 = _line(rows)
     intervals = [bootstrap(rows, lambda part, k=k: _line(part)[k], recordings) for k in (0, 2)]
-    return LevelCurve(slope, intercept, r2, *intervals[0], *intervals[1], float(np.ptp(asked)), len(rows))
+    return LevelCurve(slope, intercept, r2, *intervals[0], *intervals[1], float(np.ptp(condition)), len(rows))
 
 
 def _line(rows: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Slope, intercept and R2; NaN where all x are one. A line through equal y explains nothing: R2 is 0."""
+    """Slope, intercept and R2; NaN where all x are equal. Where all y are equal, R2 is 0."""
     x, y = np.array(rows).T
     dx, dy = x - x.mean(), y - y.mean()
     if not dx.any():
@@ -172,10 +180,10 @@ def _line(rows: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
 
 
 def hit_levels(sound: Sound, events: Sequence[Mapping]) -> np.ndarray:
-    """Level of each strike and bounce that sounds, dBFS [H], at least -120, the ambience's power taken off.
+    """Level of each strike and bounce that sounds, dBFS [H], at least -120, with the ambience's power subtracted.
 
-    The loudest 20 ms from 30 ms before the true time to 80 ms after it: for sounds that were made and are early or
-    late by less. Where nothing rises over the ambience, -120.
+    It is that of the loudest 20 ms between 30 ms before the true time and 80 ms after it, and -120 where nothing rises
+    over the ambience.
     """
     wave = sound.mono().resample(SAMPLE_RATE).samples[0]
     steady = 10 ** (ambience_dbfs(sound, events) / 10)
@@ -197,28 +205,28 @@ def _hits(events: Sequence[Mapping]) -> list[Mapping]:
 
 
 def support_levels(sound: Sound, stems: Mapping[str, Sound]) -> tuple[float, float]:
-    """Level of a made sound where the true action is, and where the true ambience is, dBFS; NaN where there is none.
+    """Level of a generated sound where the true action is, and where the true ambience is, dBFS.
 
     The places, in time (64 ms) and frequency (mel bands), are those in which one of the true stems is louder than the
-    others together by :data:`CLEAR_DB`; the level is the mean power there, in all bands' share of the whole. A made
-    hit of the same object has other partials than the true one: compare a sound's levels with another's for the same
-    clip, not with the truth's.
+    others together by :data:`CLEAR_DB`; the level is the mean power there, times the number of bands. It is NaN where
+    there is no such place. A generated hit of the same object has other partials than the true one: compare the levels
+    of two generated sounds for one clip, and not with those of the true sound.
 
     Args:
         sound: as long as the stems.
         stems: ``action``, ``ambient`` and ``offscreen`` of the clip.
     """
     waves = {name: stems[name].mono().resample(SAMPLE_RATE).samples[0] for name in ("action", "ambient", "offscreen")}
-    made = band_powers(sound.mono().resample(SAMPLE_RATE).fit(n=len(waves["action"])).samples[0])
+    powers = band_powers(sound.mono().resample(SAMPLE_RATE).fit(n=len(waves["action"])).samples[0])
     true = {name: band_powers(wave) for name, wave in waves.items()}
     clear = 10 ** (CLEAR_DB / 10)
     total = sum(true.values())
-    found = []
+    levels = []
     for name in ("action", "ambient"):
         there = true[name] > clear * (total - true[name]) + 1e-14
-        level = made[there].mean() * made.shape[1] if there.any() else np.nan
-        found.append(float(10 * np.log10(max(level, 1e-12))) if np.isfinite(level) else float("nan"))
-    return found[0], found[1]
+        level = powers[there].mean() * powers.shape[1] if there.any() else np.nan
+        levels.append(float(10 * np.log10(max(level, 1e-12))) if np.isfinite(level) else float("nan"))
+    return levels[0], levels[1]
 
 
 def leakage(
@@ -227,9 +235,9 @@ def leakage(
     entries: Sequence[Mapping],
     stems: Sequence[Mapping[str, Sound]] | None = None,
 ) -> dict[str, dict]:
-    """What changes from action-ambient to action-focused sounds of the same clips (section 5.5, figure 8).
+    """Differences between action-ambient and action-focused sounds of the same clips (section 5.5, figure 8).
 
-    | row | what | good |
+    | row | what it measures | good |
     |---|---|---|
     | `ambience_drop_db` | by how much the ambience becomes softer | large |
     | `hit_change_db` | change of hits that stand 6 dB over the first sound's ambience; vanished ones count as -30 | 0 |
@@ -240,13 +248,13 @@ def leakage(
     | `action_support_change_db` `ambience_support_drop_db` | :func:`support_levels`, with ``stems`` | 0, large |
 
     Args:
-        ambient, focused: made for the same clips in the same order, with the same seeds.
-        entries: of ``truth.json``.
+        ambient, focused: generated for the same clips in the same order, with the same seeds.
+        entries: of the clips in ``truth.json``.
         stems: of the clips, for the last row.
 
     Returns:
-        by name ``{"value", "low", "high", "n"}``: means with 95 % intervals over recordings, which draw both sounds of
-        a clip together; ``n`` counts clips, hits or true onsets.
+        by name ``{"value", "low", "high", "n"}``: means with 95 % intervals over recordings; both sounds of a clip are
+        drawn together. ``n`` counts clips, hits or true onsets.
 
     Raises:
         UsageError: not as many of each.
@@ -258,18 +266,18 @@ def leakage(
         for row, a, f, s in zip(rows, ambient, focused, stems, strict=True):
             row["support"] = np.subtract(support_levels(f, s), support_levels(a, s))
     recordings = [entry.get("recording", entry["id"]) for entry in entries]
-    made: dict[str, dict] = {}
+    table: dict[str, dict] = {}
 
     def add(name: str, n: int, score: Callable[[list], float]) -> None:
         low, high = bootstrap(rows, score, recordings)
-        made[name] = {"value": score(rows), "low": low, "high": high, "n": n}
+        table[name] = {"value": score(rows), "low": low, "high": high, "n": n}
 
     hits = sum(len(row["change"]) for row in rows)
-    add("ambience_drop_db", len(rows), lambda part: _mean([r["drop"] for r in part]))
-    add("hit_change_db", hits, lambda part: _mean([max(c, -30.0) for r in part for c in r["change"]]))
-    add("hits_kept", hits, lambda part: _mean([c >= -SOFTER_DB for r in part for c in r["change"]]))
+    add("ambience_drop_db", len(rows), lambda part: mean([r["drop"] for r in part]))
+    add("hit_change_db", hits, lambda part: mean([max(c, -30.0) for r in part for c in r["change"]]))
+    add("hits_kept", hits, lambda part: mean([c >= -SOFTER_DB for r in part for c in r["change"]]))
     for k, name in enumerate(("ambient", "focused")):
-        add(f"contrast_{name}_db", hits, lambda part, k=k: _mean([max(c[k], 0.0) for r in part for c in r["contrast"]]))
+        add(f"contrast_{name}_db", hits, lambda part, k=k: mean([max(c[k], 0.0) for r in part for c in r["contrast"]]))
     onsets = sum(row["onsets"][0] for row in rows)
     for k, name in enumerate(("ambient", "focused")):
         add(f"onset_f1_{name}", onsets, lambda part, k=k: _f1(part, k))
@@ -277,12 +285,12 @@ def leakage(
     if stems is not None:
         for k, (name, sign) in enumerate((("action_support_change_db", 1), ("ambience_support_drop_db", -1))):
             n = int(sum(np.isfinite(row["support"][k]) for row in rows))
-            add(name, n, lambda part, k=k, sign=sign: sign * _mean([r["support"][k] for r in part]))
-    return made
+            add(name, n, lambda part, k=k, sign=sign: sign * mean([r["support"][k] for r in part]))
+    return table
 
 
 def _pair(ambient: Sound, focused: Sound, entry: Mapping) -> dict:
-    """What is counted in one clip."""
+    """Levels and onsets of both sounds of one clip."""
     events = entry["events"]
     steady = [ambience_dbfs(sound, events) for sound in (ambient, focused)]
     levels = np.stack([hit_levels(sound, events) for sound in (ambient, focused)], axis=1)  # [H, 2]
@@ -302,9 +310,3 @@ def _f1(rows: Sequence[dict], k: int) -> float:
     counts = [(row["onsets"][0], *row["onsets"][1 + k]) for row in rows]
     true, found, matched = np.sum(counts, axis=0) if counts else (0, 0, 0)
     return float(2 * matched / (true + found)) if true + found else float("nan")
-
-
-def _mean(values: Sequence[float]) -> float:
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if len(values) else float("nan")

@@ -1,1 +1,1 @@
-"""AV-Sync: whether sound and picture are synchronous (Action2Sound, section 5.2)."""
+"""AV-Sync, the synchrony score of Action2Sound (section 5.1, supplement 7.4)."""

@@ -1,150 +1,39 @@
 """AV-Sync, the synchrony score of Action2Sound (section 5.1, supplement 7.4, after Diff-Foley).
 
-A classifier looks at a video and a sound and says how likely it is that they are synchronous; the score is the share
-of generated sounds that it takes for synchronous. Video encoder and audio encoder are those of AV-Sim; their two
-vectors side by side go through three linear layers.
+A classifier reads a video and a sound and says how likely it is that they are synchronous
+(:mod:`v2a_nb.metrics.av_sync.model`); the score is the share of generated sounds that it calls synchronous.
 
 The score is no percentage of anything outside of its classifier: the paper's is right for 70.6 % of its validation
-pairs and takes 77.7 % of the *true* sounds for synchronous. Read every score beside what the same classifier says of
-the truth, which is its upper bound, and of another video's sound, which is its floor
-(``curve`` says how far off a sound may be).
-
-- ``paper``: windows of 1.5 s, 16 pictures each; a clip of 3 s has two.
-- ``tiny``: windows of 2.56 s, what AV-Sim's ``tiny`` encoders see at once.
-
-The paper does not say how windows make a clip; its code counts a clip as synchronous where *any* window is
-(``halves="any"``), which squares the chance of turning down a wrong one. Ours is the mean over windows.
+pairs and calls 77.7 % of the *true* sounds synchronous. Read every score beside what the same classifier says of the
+true sounds, which is its upper bound, and of another video's sounds, which is its floor. The curve on its card says how
+far off a sound may be before it notices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import Pretrained, tag_of
-from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.models import av_embedding as av_sim
+from v2a_nb.metrics.av_sync.model import RULES, AvSyncConfig, AvSyncNet
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.audio_spectrogram_transformer import SAMPLE_RATE
-from v2a_nb.models.av_embedding import AudioVisualEmbedding, AudioVisualEmbeddingConfig
-from v2a_nb.models.video_encoders.divided_space_time import windows_of
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
 SHORTEST_S = 1.0
-"""Less than this says nothing about synchrony: hits are about a second apart."""
-RULES = ("mean", "any")
-RELEASED_CROP_S = 1.0
-"""The released code cuts 1.0 s to 2.5 s out of every half of 1.5 s once more: 0.5 s are left, and zeros."""
-
-
-@dataclass(frozen=True)
-class AvSyncConfig:
-    """Sizes and conventions of a classifier.
-
-    Attributes:
-        preset: ``"tiny"`` or ``"paper"``.
-        encoders: of AV-Sim, whose ``video.seconds`` is a window.
-        layers: outputs of the first two linear layers; the third has one.
-        halves: how windows make a clip: ``"mean"`` of their probabilities, or ``"any"``, as released.
-        crop: ``"whole"`` windows are heard, or ``"released"``, their last half second.
-    """
-
-    preset: str = "tiny"
-    encoders: AudioVisualEmbeddingConfig = field(default_factory=lambda: av_sim.PRESETS["tiny"])
-    layers: tuple[int, int] = (1024, 512)
-    halves: str = "mean"
-    crop: str = "whole"
-
-    def check(self) -> None:
-        """Raise :class:`UsageError` for settings that fit no classifier."""
-        if len(self.layers) != 2:
-            raise UsageError(f"AV-Sync has three linear layers: give two widths, not {len(self.layers)}")
-        for value, known in ((self.halves, RULES), (self.crop, ("whole", "released"))):
-            if value not in known:
-                raise UsageError(f"unknown {value!r}; there is {' and '.join(known)}")
-        if self.encoders.audio.seconds > self.encoders.video.seconds + 1e-6:
-            raise UsageError(
-                f"{self.encoders.audio.seconds} s of sound do not belong to {self.encoders.video.seconds} s of pictures"
-            )
-        if self.crop == "released" and self.seconds <= RELEASED_CROP_S:
-            raise UsageError(f"nothing of a window of {self.seconds} s is left after {RELEASED_CROP_S} s")
-
-    @property
-    def seconds(self) -> float:
-        """Of a window."""
-        return self.encoders.video.seconds
-
-
-_PAPER = av_sim.PRESETS["paper"]
-PRESETS = {
-    "tiny": AvSyncConfig(),
-    "paper": AvSyncConfig("paper", replace(_PAPER, video=replace(_PAPER.video, fps=10.0))),
-}
-
-
-class AvSyncNet(nn.Module):
-    """What is seen and a filter bank to one logit; over 0 is synchronous."""
-
-    def __init__(
-        self,
-        config: AvSyncConfig | None = None,
-        encoders: AudioVisualEmbedding | None = None,
-        frame_encoder: StrikeVision | None = None,
-    ) -> None:
-        """Build it.
-
-        Args:
-            config: sizes; left out, ``tiny``.
-            encoders: to start from; left out, they know nothing yet.
-            frame_encoder: of the encoders, where these are left out; see :class:`AudioVisualEmbedding`.
-
-        Raises:
-            UsageError: settings that fit no classifier, or encoders of other sizes.
-        """
-        super().__init__()
-        self.config = c = config or PRESETS["tiny"]
-        c.check()
-        if encoders is not None and encoders.config != c.encoders:
-            raise UsageError("the encoders have other sizes than the classifier is to have")
-        self.encoders = AudioVisualEmbedding(
-            c.encoders, encoders.frame_encoder if encoders is not None else frame_encoder
-        )
-        if encoders is not None:
-            self.encoders.load_state_dict(encoders.state_dict())
-        first, second = c.layers
-        self.head = nn.Sequential(
-            nn.Linear(2 * c.encoders.dim, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)
-        )
-
-    def see(self, *seen: Tensor) -> Tensor:
-        """[B, 256] of what :meth:`AudioVisualEmbedding.windows` gives; not of unit length."""
-        return self.encoders.vid_proj(self.encoders.video(*seen))
-
-    def hear(self, bank: Tensor) -> Tensor:
-        """[B, 256] of filter banks [B, T, bands] of whole windows; not of unit length."""
-        if self.config.crop == "released":
-            bank = bank[:, round(RELEASED_CROP_S * SAMPLE_RATE / self.config.encoders.audio.hop) :]
-        return self.encoders.aud_proj(self.encoders.audio(bank))
-
-    def judge(self, seen: Tensor, heard: Tensor) -> Tensor:
-        """Logits [B] of pairs of vectors [B, 256]."""
-        return self.head(torch.cat([heard, seen], dim=-1))[..., 0]
-
-    def forward(self, seen: Sequence[Tensor], bank: Tensor) -> Tensor:
-        """Logits [B] of pairs; see :meth:`see` and :meth:`hear`."""
-        return self.judge(self.see(*seen), self.hear(bank))
+"""A shorter clip is refused: hits are about a second apart, so that it may have none."""
 
 
 def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> bool:
-    """Whether a clip with these probabilities counts as synchronous; one half does.
+    """Whether a clip whose windows have these probabilities counts as synchronous: from one half on.
 
     Examples:
         >>> [synchronous([0.2, 0.7], rule) for rule in RULES]
@@ -161,12 +50,12 @@ def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> 
 def share_synchronous(
     clips: Sequence[Sequence[float]], clusters: Sequence[str] | None = None, halves: str = "mean", **options: object
 ) -> dict:
-    """The score: how many clips count as synchronous, percent, with its interval.
+    """The share of clips that count as synchronous, percent, with its interval.
 
     Every clip weighs the same (the released code averages the means of batches, the last of which is smaller).
 
     Args:
-        clips: for each its windows' probabilities.
+        clips: for each clip the probabilities of its windows.
         clusters: one recording per clip, for the interval.
         halves: how windows make a clip.
         options: ``rounds``, ``seed`` and ``level`` of :func:`~v2a_nb.metrics.statistics.bootstrap`.
@@ -179,9 +68,23 @@ def share_synchronous(
     """
     if not len(clips):
         raise UsageError("AV-Sync needs at least one clip")
-    rows = [100.0 * synchronous(windows, halves) for windows in clips]
-    low, high = bootstrap(rows, lambda part: float(np.mean(part)), clusters, **options)
-    return {"value": float(np.mean(rows)), "low": low, "high": high, "n": len(rows)}
+    return mean_with_interval([100.0 * synchronous(windows, halves) for windows in clips], clusters, **options)
+
+
+class AvSyncMetric(Metric):
+    """Percent of clips that AV-Sync calls synchronous.
+
+    Args:
+        model: an :class:`AvSync`; left out, the shipped one.
+    """
+
+    def load_model(self) -> AvSync:
+        return AvSync.from_pretrained()
+
+    def score(self, clip: ScoredClip) -> float:
+        video = clip.once_per_clip(("av-sync", id(self)), lambda: self.model.look(clip.video))
+        windows = self.model.windows(video, clip.fitted_sound)
+        return 100.0 * synchronous(windows, self.model.config.halves)
 
 
 class AvSync(Pretrained):
@@ -191,7 +94,7 @@ class AvSync(Pretrained):
         >>> judge = AvSync.from_pretrained("av_sync")                 # doctest: +SKIP
         >>> judge.score(clip.silent(), sound)                         # doctest: +SKIP
         0.81
-        >>> share_synchronous([judge.windows(c, s) for c, s in made])  # doctest: +SKIP
+        >>> share_synchronous([judge.windows(c, s) for c, s in pairs])  # doctest: +SKIP
     """
 
     kind, title, default = "av-sync", "an AV-Sync classifier", "av_sync"
@@ -206,48 +109,54 @@ class AvSync(Pretrained):
 
     @property
     def tag(self) -> str:
-        """``av-sync-tiny@`` and four digits of its weights: what a published score must name."""
+        """``av-sync-tiny@`` and four digits of its weights, which a published score must name."""
         return tag_of(self.net, f"av-sync-{self.config.preset}")
 
     def __repr__(self) -> str:
         return f"AvSync({self.tag}, windows of {self.config.seconds:g} s, {self.config.halves})"
 
     @torch.no_grad()
-    def windows(self, clip: Clip, sound: Sound) -> np.ndarray:
-        """Probabilities of all windows, float64 [W]: side by side, the last one ending where the clip ends.
+    def look(self, clip: Clip) -> Tensor:
+        """Vectors of the windows of a clip's pictures, [W, 256]; see :meth:`windows`.
+
+        Raises:
+            UsageError: the clip is shorter than :data:`SHORTEST_S`.
+        """
+        if clip.duration < SHORTEST_S - 1e-6:
+            raise UsageError(f"{clip.duration:.2f} s are too short for AV-Sync; it needs {SHORTEST_S:g} s")
+        parts = zip(*(part.split(32) for part in self.net.encoders.windows(clip)), strict=True)
+        return torch.cat([self.net.see(*part) for part in parts])
+
+    @torch.no_grad()
+    def windows(self, video: Clip | Tensor, sound: Sound) -> np.ndarray:
+        """Probabilities of consecutive windows, float64 [W]; the last window ends where the clip ends.
 
         Args:
-            clip: its own sound is not looked at.
+            video: a clip, or the vectors [W, 256] that :meth:`look` gives of it.
             sound: as long as the clip, to a tenth of a second; any rate.
 
         Raises:
             UsageError: less than :data:`SHORTEST_S`, or picture and sound of different length.
         """
-        if abs(clip.duration - sound.duration) > 0.1:
-            raise UsageError(f"{clip.duration:.2f} s of picture and {sound.duration:.2f} s of sound are no pair")
-        if clip.duration < SHORTEST_S - 1e-6:
-            raise UsageError(f"{clip.duration:.2f} s are too short for AV-Sync; it needs {SHORTEST_S:g} s")
-        encoders = self.net.encoders
-        seen = encoders.windows(clip)
-        parts = windows_of(clip.duration, self.config.seconds)
-        heard = sound.mono().resample(SAMPLE_RATE).fit(clip.duration)
-        banks = torch.cat([encoders.audio.listen(heard.slice(start, stop)) for start, stop in parts])
-        many = zip(*(part.split(32) for part in (*seen, banks)), strict=True)
-        made = [self.net(pair[:-1], pair[-1]) for pair in many]
-        return torch.cat(made).sigmoid().double().cpu().numpy()
+        if isinstance(video, Clip):
+            if abs(video.duration - sound.duration) > 0.1:
+                raise UsageError(
+                    f"{video.duration:.2f} s of picture and {sound.duration:.2f} s of sound: they must be equally long"
+                )
+            video, sound = self.look(video), sound.fit(video.duration)
+        n, size, last = len(video), self.config.seconds, sound.duration - self.config.seconds
+        if not (n - 2) * size - 0.1 <= last <= (n - 1) * size + 0.1:
+            raise UsageError(f"{n} windows of picture and {sound.duration:.2f} s of sound: they must be equally long")
+        sound = sound.mono().resample(SAMPLE_RATE)
+        starts = [*(k * size for k in range(n - 1)), max(0.0, last)]
+        banks = torch.cat([self.net.encoders.audio.listen(sound.slice(start, start + size)) for start in starts])
+        vectors = torch.cat([self.net.hear(part) for part in banks.split(32)])
+        return self.net.judge(video, vectors).sigmoid().double().cpu().numpy()
 
-    def score(self, clip: Clip, sound: Sound) -> float:
-        """One clip, 0 to 1: the mean over :meth:`windows`, or the greatest of them where ``halves`` is "any"."""
-        made = self.windows(clip, sound)
-        return float(made.mean() if self.config.halves == "mean" else made.max())
-
-    def evaluate(
-        self, pairs: Sequence[tuple[Clip, Sound]], clusters: Sequence[str] | None = None, **options: object
-    ) -> dict:
-        """The score of clips with their sounds as a row of a report: ``name``, ``extractor``, percent and interval."""
-        rows = [self.windows(clip, sound) for clip, sound in pairs]
-        made = share_synchronous(rows, clusters, self.config.halves, **options)
-        return {"name": "av_sync", "extractor": self.tag, **made}
+    def score(self, video: Clip | Tensor, sound: Sound) -> float:
+        """Probability of a clip, 0 to 1: the mean over :meth:`windows`, or their maximum where ``halves`` is "any"."""
+        windows = self.windows(video, sound)
+        return float(windows.mean() if self.config.halves == "mean" else windows.max())
 
     def _network(self) -> nn.Module:
         return self.net
@@ -262,9 +171,3 @@ class AvSync(Pretrained):
     @classmethod
     def _build(cls, config: AvSyncConfig, **parts: Any) -> AvSync:
         return cls(AvSyncNet(config, **parts))
-
-
-def loss_of(logits: Tensor, label: Tensor, positive_weight: float = 1.0) -> Tensor:
-    """Binary cross-entropy of logits [B] to labels [B] of 0 and 1; the released one weighs matched pairs double."""
-    weight = logits.new_tensor(positive_weight)
-    return F.binary_cross_entropy_with_logits(logits.float(), label.float(), pos_weight=weight)

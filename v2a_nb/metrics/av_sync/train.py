@@ -24,7 +24,8 @@ from v2a_nb.data.audio_visual_pairs import AudioVisualPairs, random_gain, religh
 from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.av_sync.metric import PRESETS, AvSync, AvSyncConfig, AvSyncNet, loss_of, share_synchronous
+from v2a_nb.metrics.av_sync.metric import AvSync, share_synchronous
+from v2a_nb.metrics.av_sync.model import PRESETS, AvSyncConfig, AvSyncNet, loss_of
 from v2a_nb.metrics.vaas.train import Pairs, accuracy_of, draw_pairs
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.training.loop import BatchOf, OptimConfig
@@ -64,10 +65,10 @@ class AvSyncRecipe(PairsRecipe):
     config: AvSyncTrainConfig
 
     def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network), **self.card()}
+        return {**super().settings(), "network": asdict(self.network), "started_from": self.started_from}
 
     def stages(self, features: tuple[AudioVisualPairs, AudioVisualPairs], store: FeatureStore, out: Path) -> Stages:
-        c, start = self.config, self.embedding()
+        c, start, self.clips = self.config, self.embedding(), len(features[0])
         config = self.network if start is None else replace(self.network, encoders=start.config)
         config = replace(config, encoders=self.with_encoder(config.encoders))
         if start is not None:
@@ -84,9 +85,14 @@ class AvSyncRecipe(PairsRecipe):
         """The audio-visual embedding that the training starts from."""
         return AudioVisualEmbedding.from_pretrained(self.config.embedding) if self.config.embedding else None
 
-    def card(self, model: AvSync | None = None) -> dict[str, object]:
+    @property
+    def started_from(self) -> str | None:
+        """The tag of that embedding."""
         start = self.embedding()
-        return {"shifts_s": SHIFTS_S, "started_from": None if start is None else hub.tag_of(start, "av-sim")}
+        return None if start is None else hub.tag_of(start, "av-sim")
+
+    def card(self, model: AvSync) -> dict[str, object]:
+        return {**super().card(model), "shifts_s": SHIFTS_S, "started_from": self.started_from}
 
     def save(self, model: AvSync, out: Path, card: dict[str, object]) -> Path:
         self.save_encoder(self.folder(out))

@@ -1,1 +1,1 @@
-"""The material that is heard at a hit."""
+"""The material that a hit sounds like."""

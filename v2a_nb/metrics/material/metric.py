@@ -1,7 +1,7 @@
 """Which material a hit sounds like: a small classifier trained on clean Strike World stems.
 
-Linear discriminants over how each mel band rises at a hit and dies away after it. It is a metric's
-extractor, so it is deterministic, shipped, and names its weights in every result.
+It is a linear discriminant analysis of how each mel band rises at a hit and dies away after it. It is the extractor of
+the metric ``material_accuracy``: deterministic, shipped, and named with its weights in every result.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from v2a_nb.hub import Pretrained, read_tensors
 
 CLASSES = ("wood", "metal", "glass", "ceramic", "drum")
 NOTHING = "nothing"
+"""The answer where nothing sounds."""
 LAGS = ((0.0, 0.02), (0.03, 0.06), (0.07, 0.12), (0.14, 0.22))
 """Windows after the hit, seconds, over which bands are averaged."""
 
@@ -27,8 +28,8 @@ LAGS = ((0.0, 0.02), (0.03, 0.06), (0.07, 0.12), (0.14, 0.22))
 def describe(wave: np.ndarray, time: float) -> np.ndarray:
     """Features of a hit at ``time`` (s) in a 16 kHz wave: float32 [160], independent of level.
 
-    Each band's log-mel in four windows after the hit, over what it was just before it, with the hit's
-    loudest value taken off.
+    For each band and each of four windows after the hit, the logarithm of the power that was added to what was there
+    just before the hit; the largest of all is subtracted.
     """
     start = max(0, int((time - 0.05) * SAMPLE_RATE))
     stop = int((time + LAGS[-1][1]) * SAMPLE_RATE) + 2 * HOP
@@ -42,7 +43,7 @@ def describe(wave: np.ndarray, time: float) -> np.ndarray:
         first = round(zero + a * rate)
         last = max(first + 1, round(zero + b * rate))
         window = mel[:, min(first, mel.shape[1] - 1) : last]
-        # under the floor a band says nothing about the hit; max keeps the ambience out
+        # what is not over the floor is the ambience and not the hit
         parts.append(np.log1p(np.clip(np.exp(window.mean(axis=1)) - np.exp(floor), 0, None) / 1e-5))
     features = np.stack(parts)
     return (features - features.max()).astype(np.float32).ravel()
@@ -50,27 +51,32 @@ def describe(wave: np.ndarray, time: float) -> np.ndarray:
 
 @dataclass(eq=False)
 class MaterialClassifier(Pretrained):
-    """Linear discriminants with a shrunk covariance."""
+    """Linear discriminants of standardised features.
+
+    Attributes:
+        mean, scale: of the features, [D].
+        weight, bias: of the discriminants, [C, D] and [C].
+    """
 
     kind, title, default = "strike-material", "a material classifier", "material"
     half = False
 
-    mean: np.ndarray  # [D]
-    scale: np.ndarray  # [D]
-    weight: np.ndarray  # [C, D]
-    bias: np.ndarray  # [C]
+    mean: np.ndarray
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features [N, D] to class indices [N]."""
         x = (features - self.mean) / self.scale
         return (x @ self.weight.T + self.bias).argmax(axis=1)
 
-    def hear(self, wave: np.ndarray, times: np.ndarray) -> list[str]:
-        """The material of each hit in a 16 kHz wave; ``"nothing"`` where no band rises at all."""
+    def classify(self, wave: np.ndarray, times: np.ndarray) -> list[str]:
+        """The material of each hit at ``times`` (s) in a 16 kHz wave; ``"nothing"`` where no band rises at all."""
         if not len(times):
             return []
         features = np.stack([describe(wave, t) for t in times])
-        # the loudest value is 0 in every description: all zero means that nothing rose
+        # the largest feature is always 0: all zero means that nothing rose
         return [CLASSES[i] if row.any() else NOTHING for i, row in zip(self.predict(features), features, strict=True)]
 
     @property
@@ -89,11 +95,11 @@ class MaterialClassifier(Pretrained):
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> MaterialClassifier:
-        made = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
+        classifier = cls(**{k: v.numpy() for k, v in read_tensors(path).items()})
         classes, size = saved.get("classes", ()), len(LAGS) * BANDS
-        if tuple(classes) != CLASSES or made.weight.shape != (len(CLASSES), size):
-            raise WeightsError(f"{path}: classes {classes} over {made.weight.shape[-1]} features do not fit")
-        return made
+        if tuple(classes) != CLASSES or classifier.weight.shape != (len(CLASSES), size):
+            raise WeightsError(f"{path}: classes {classes} over {classifier.weight.shape[-1]} features do not fit")
+        return classifier
 
 
 @lru_cache(maxsize=1)

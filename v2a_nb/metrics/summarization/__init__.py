@@ -1,1 +1,1 @@
-"""Video summarization with sound (EgoSonics, section 4.2)."""
+"""Video summarization with sound (EgoSonics, section 4.2, supplement F)."""

@@ -1,1 +1,1 @@
-"""VAAS: the alignment score of EgoSonics (section 4.2)."""
+"""VAAS, the video-audio alignment score of EgoSonics (section 3.5, supplement H)."""

@@ -1,18 +1,17 @@
 """VAAS, the Video-Audio Alignment Score of EgoSonics (section 3.5, supplement H).
 
-A classifier looks at two pictures, the frame vectors side by side and the spectrogram, and says whether
-they belong together: 1 for the same moment of the same video, 0 for another video or for a shifted sound.
-One encoder with shared weights reads both; five linear layers, each followed by a ReLU, compare.
+A classifier reads two pictures, the frame vectors side by side and the spectrogram, and says whether they belong
+together: 1 for the same moment of the same video, 0 for another video or for a shifted sound. One encoder with shared
+weights reads both; five linear layers, each followed by a ReLU, compare. Its two presets, the paper's and our small
+one, are in :mod:`v2a_nb.metrics.vaas.model`.
 
-Its two presets, the paper's and our small one, are in :mod:`v2a_nb.metrics.vaas.model`.
+The score ends in a ReLU and is trained on a squared error, so it has no upper end. The paper can be read in two ways,
+and both are given in percent: ``vaas_acc``, the share of clips over one half (its "average accuracy"), and
+``vaas_score``, the mean of the score clipped to 0 to 1 ("anything close to 1").
 
-The score ends in a ReLU and is trained on a squared error, so it has no upper end. The paper is read in two
-ways, and both are given, times 100: ``vaas_acc``, the share of clips over one half (its "average accuracy"),
-and ``vaas_score``, the mean of the score cut to 0 to 1 ("anything close to 1").
-
-What it cannot see: it reads pictures with the frozen encoder that it was trained on, so what that encoder
-overlooks counts for neither side, and a generator that reads the same vectors shares its mistakes.
-``curve`` says how far off a sound may be before it is noticed: publish it with the score.
+What it cannot see: it reads pictures with the frozen encoder that it was trained on. What that encoder overlooks does
+not count, and a generator that reads the same vectors shares its mistakes. :meth:`Vaas.curve` says how far off a sound
+may be before the score notices: publish it with the score.
 """
 
 from __future__ import annotations
@@ -28,23 +27,16 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError, check_types, check_value
 from v2a_nb.hub import Pretrained, tag_of
-from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.metrics.vaas.model import PRESETS, SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
+from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.vaas.model import SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
-__all__ = [
-    "PRESETS",
-    "SHORTEST_S",
-    "PaperVaas",
-    "TinyVaas",
-    "Vaas",
-    "VaasConfig",
-    "build",
-    "conventions",
-]
+READINGS = {"vaas_acc": lambda scores: 100.0 * (scores > 0.5), "vaas_score": lambda scores: 100 * scores.clip(0, 1)}
+"""Both readings of the paper: from scores of clips [N] to the percentages that are averaged."""
 
 
-def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: object) -> dict:
+def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: Any) -> dict:
     """Both readings of the paper over clips, with 95 % intervals.
 
     Args:
@@ -60,29 +52,34 @@ def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, 
         UsageError: no scores, or scores that are NaN.
 
     Examples:
-        >>> made = conventions([0.49, 0.51, 3.0, 0.0])
-        >>> made["vaas_acc"]["value"], made["vaas_score"]["value"]
+        >>> both = conventions([0.49, 0.51, 3.0, 0.0])
+        >>> both["vaas_acc"]["value"], both["vaas_score"]["value"]
         (50.0, 50.0)
     """
     values = np.asarray(scores, float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UsageError("VAAS needs at least one score, and every score must be a number")
+    return {name: mean_with_interval(reading(values), clusters, **options) for name, reading in READINGS.items()}
 
-    def share(rows: list) -> float:
-        return float(100 * np.mean(np.array(rows) > 0.5))
 
-    def mean(rows: list) -> float:
-        return float(100 * np.mean(np.clip(rows, 0, 1)))
+class VaasMetric(Metric):
+    """Both readings of VAAS over clips.
 
-    made = {}
-    for name, reading in (("vaas_acc", share), ("vaas_score", mean)):
-        low, high = bootstrap(list(values), reading, clusters, **options)
-        made[name] = {"value": reading(list(values)), "low": low, "high": high, "n": len(values)}
-    return made
+    Args:
+        model: a :class:`Vaas`; left out, the shipped one.
+    """
+
+    def load_model(self) -> Vaas:
+        return Vaas.from_pretrained()
+
+    def score(self, clip: ScoredClip) -> dict[str, float]:
+        vectors = clip.once_per_clip(("vaas", id(self)), lambda: self.model.vectors(clip.video))
+        score = np.array(self.model.score(vectors, clip.fitted_sound))
+        return {name: float(reading(score)) for name, reading in READINGS.items()}
 
 
 class Vaas(Pretrained):
-    """A trained classifier, ready to score clips.
+    """A trained classifier with its encoder, ready to score clips.
 
     Examples:
         >>> vaas = Vaas.from_pretrained("vaas")                       # doctest: +SKIP
@@ -101,7 +98,7 @@ class Vaas(Pretrained):
         Args:
             net: the classifier.
             encoder: what turns clips into frame vectors; without it, give vectors instead of clips.
-            card: what is known of its training.
+            card: facts about its training, from ``config.json``.
 
         Raises:
             WeightsError: the encoder gives other vectors than the classifier reads.
@@ -123,25 +120,25 @@ class Vaas(Pretrained):
 
     @property
     def tag(self) -> str:
-        """``vaas-tiny@`` and four digits of its weights: what a published score must name."""
+        """``vaas-tiny@`` and four digits of its weights, which a published score must name."""
         return tag_of(self.net, f"vaas-{self.config.preset}")
 
     def __repr__(self) -> str:
         c = self.config
         return f"Vaas({self.tag}, windows of {c.seconds:g} s, [{c.vector_rate:g} Hz, {c.vector_dim}] vectors)"
 
-    def vectors(self, seen: Clip | np.ndarray | Tensor) -> Tensor:
-        """Frame vectors [T, D] of a clip, or of what is so already.
+    def vectors(self, video: Clip | np.ndarray | Tensor) -> Tensor:
+        """Frame vectors [T, D] of a clip; vectors are checked and returned.
 
         Raises:
             UsageError: a clip where there is no encoder, or an array of the wrong shape.
             MediaError: vectors that are NaN or infinite.
         """
-        if isinstance(seen, Clip):
+        if isinstance(video, Clip):
             if self.encoder is None:
                 raise UsageError(f"this classifier has no encoder: give frame vectors [T, {self.config.vector_dim}]")
-            return self.encoder.features(seen)
-        vectors = torch.as_tensor(np.asarray(seen), dtype=torch.float32)
+            return self.encoder.features(video)
+        vectors = torch.as_tensor(np.asarray(video), dtype=torch.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.config.vector_dim or not len(vectors):
             raise UsageError(f"frame vectors must be [T, {self.config.vector_dim}], not {tuple(vectors.shape)}")
         if not bool(torch.isfinite(vectors).all()):
@@ -150,13 +147,13 @@ class Vaas(Pretrained):
 
     @check_types
     @torch.no_grad()
-    def windows(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
-        """Scores of all windows, float64 [W]: side by side, the last one ending where the clip ends.
+    def windows(self, video: Clip | np.ndarray | Tensor, sound: Sound) -> np.ndarray:
+        """Scores of consecutive windows, float64 [W]; the last window ends where the clip ends.
 
-        A clip that is shorter than a window is scored as it is.
+        A clip that is shorter than a window is one window.
 
         Args:
-            seen: a clip, or frame vectors [T, D] at ``config.vector_rate``.
+            video: a clip, or frame vectors [T, D] at ``config.vector_rate``.
             sound: as long as the clip, to a tenth of a second; any rate.
 
         Raises:
@@ -164,10 +161,12 @@ class Vaas(Pretrained):
             MediaError: vectors that are NaN or infinite.
         """
         c = self.config
-        vectors = self.vectors(seen)
+        vectors = self.vectors(video)
         seconds = len(vectors) / c.vector_rate
         if abs(seconds - sound.duration) > 0.1:
-            raise UsageError(f"{seconds:.2f} s of picture and {sound.duration:.2f} s of sound are no pair")
+            raise UsageError(
+                f"{seconds:.2f} s of picture and {sound.duration:.2f} s of sound: they must be equally long"
+            )
         if seconds < SHORTEST_S - 1e-6:
             raise UsageError(f"{seconds:.2f} s are too short for VAAS; it needs {SHORTEST_S:g} s")
         size = min(len(vectors), round(c.seconds * c.vector_rate))
@@ -175,15 +174,15 @@ class Vaas(Pretrained):
         starts = [*range(0, last, size), last] if last else [0]
         ratio = self.net.audio_rate / c.vector_rate
         columns = round(size * ratio)
-        # what rounding may leave out at the end is filled with silence before anything is measured
-        heard = self.net.listen(sound.fit(seconds + 0.1))
-        pairs = [(vectors[s : s + size], heard[:, round(s * ratio) : round(s * ratio) + columns]) for s in starts]
+        # columns that rounding may ask for after the end are those of silence
+        audio = self.net.listen(sound.fit(seconds + 0.1))
+        pairs = [(vectors[s : s + size], audio[:, round(s * ratio) : round(s * ratio) + columns]) for s in starts]
         scores = [self.net(torch.stack(v), torch.stack(a)) for v, a in (zip(*p, strict=True) for p in _by(pairs, 32))]
         return torch.cat(scores).double().numpy()
 
-    def score(self, seen: Clip | np.ndarray | Tensor, sound: Sound) -> float:
-        """One clip: the mean over :meth:`windows`, each cut to 0 to 1. Errors as there."""
-        return float(np.clip(self.windows(seen, sound), 0, 1).mean())
+    def score(self, video: Clip | np.ndarray | Tensor, sound: Sound) -> float:
+        """Score of a clip, 0 to 1: the mean over :meth:`windows`, each clipped to this range. Errors as there."""
+        return float(np.clip(self.windows(video, sound), 0, 1).mean())
 
     def curve(
         self,
@@ -192,12 +191,11 @@ class Vaas(Pretrained):
         margin_s: float,
         clusters: Sequence[str] | None = None,
     ) -> list[dict]:
-        """How both scores fall when true sounds are moved by known times.
+        """How both scores fall when true sounds are shifted by known times.
 
         Args:
-            pairs: clips (or their vectors) with their true sounds, each with ``margin_s`` of what was
-                there before and after the clip: a shift brings in real sound, and no seam or silence that
-                would give it away.
+            pairs: clips (or their vectors) with their true sounds. Each sound begins ``margin_s`` before its clip and
+                ends as much after it, so that a shift brings in real sound and no silence.
             shifts_s: seconds; positive is a late sound.
             margin_s: at least the largest shift.
             clusters: one recording per pair, for the intervals.
@@ -212,11 +210,11 @@ class Vaas(Pretrained):
             raise UsageError("a curve needs at least one pair")
         if max(abs(s) for s in shifts_s) > margin_s + 1e-9:
             raise UsageError(f"shifts up to {max(map(abs, shifts_s)):g} s need a margin as large, not {margin_s:g} s")
-        seen = [self.vectors(v) for v, _ in pairs]
+        videos = [self.vectors(video) for video, _ in pairs]
         rows = []
         for shift in shifts_s:
             scores = []
-            for vectors, (_, sound) in zip(seen, pairs, strict=True):
+            for vectors, (_, sound) in zip(videos, pairs, strict=True):
                 start = round((margin_s - shift) * sound.sample_rate)
                 n = round(len(vectors) / self.config.vector_rate * sound.sample_rate)
                 scores.append(self.score(vectors, Sound(sound.samples[:, start : start + n], sound.sample_rate)))

@@ -1,17 +1,15 @@
-"""The classifiers of VAAS: how EgoSonics' alignment score compares a picture of vectors and a spectrogram.
+"""The classifiers of VAAS, which compare a picture of frame vectors with a spectrogram (EgoSonics, supplement H).
 
 Two presets:
 
-- ``paper`` (:class:`PaperVaas`): a frozen ViT-B/32 reads both pictures at 224 by 224, its two vectors are
-  joined, 1536 to 1. Rates, widths and the range of shifts are lost from the text that we have; those here
-  are ours.
-- ``tiny`` (:class:`TinyVaas`): departs where the paper's form cannot be learned in minutes. A ViT that was
-  never pre-trained needs far more pairs than a small world has, and a vector per *picture* has forgotten
-  *when*: two such vectors side by side leave it to the linear layers to discover that what counts is
-  agreement at the same time. So time stays an axis. Each picture passes a thin stem of its own (their
-  columns have different heights) and then the same convolutions over time; the two outcomes are compared
-  by their correlation at every lag within a third of a second and by how they differ column by column,
-  and the five linear layers read that comparison.
+- ``paper`` (:class:`PaperVaas`): a frozen ViT-B/32 reads both pictures at 224 by 224; its two vectors are concatenated,
+  1536 channels, and five linear layers make one score of them. Rates, widths and the range of shifts are missing from
+  the text that we have; those here are ours.
+- ``tiny`` (:class:`TinyVaas`): departs from the paper's form, which cannot be learned in minutes. A ViT that was not
+  pre-trained needs far more pairs than a small world has, and one vector for a whole *picture* has lost *when* things
+  happen. So time stays an axis. Each picture passes a thin stem of its own (their columns have different heights) and
+  then the same convolutions over time. The two results are compared by their correlation at every lag within a third of
+  a second and by their difference column by column, and the five linear layers read that comparison.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 
 SHORTEST_S = 1.0
-"""Less than this says nothing about alignment: hits are about a second apart."""
+"""A shorter clip is refused: hits are about a second apart, so that it may have none."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,8 @@ class VaasConfig:
         vector_rate: frame vectors per second.
         width: channels of the shared encoder (``tiny``).
         embed: channels that are compared (``tiny``).
-        groups: correlations per lag (``tiny``).
-        lags: columns to either side at which the two are correlated (``tiny``; 20 ms each).
+        groups: of channels, each of which has a correlation at each lag (``tiny``).
+        lags: columns of 20 ms by which the sound may be early or late in a correlation (``tiny``).
         layers: outputs of the first four linear layers; the fifth has one.
         vit: Hub id of the encoder (``paper``).
     """
@@ -84,8 +82,8 @@ PRESETS = {
 def five_layers(inputs: int, widths: Sequence[int]) -> nn.Sequential:
     """Five linear layers, each followed by a ReLU (supplement H).
 
-    The last one starts at one half: a ReLU that starts below zero for every pair gets no gradient and
-    would stay there.
+    The last bias starts at one half: a ReLU whose input is below zero for every pair gets no gradient and would stay
+    at zero.
     """
     layers: list[nn.Module] = []
     for width in (*widths, 1):
@@ -96,13 +94,13 @@ def five_layers(inputs: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 class _Judge(nn.Module):
-    """What both presets share: the head, and the loss."""
+    """Base of both presets: the head, and the loss."""
 
     head: nn.Sequential
     config: VaasConfig
 
     def compared(self, vectors: Tensor, audio: Tensor) -> Tensor:
-        """What the five layers read, [B, features]."""
+        """The comparison that the five layers read, [B, features]; the presets define it."""
         raise UsageError("a classifier is TinyVaas or PaperVaas")
 
     def before_relu(self, vectors: Tensor, audio: Tensor) -> Tensor:
@@ -114,25 +112,25 @@ class _Judge(nn.Module):
 
         Args:
             vectors: frame vectors [B, T, D] at ``config.vector_rate``.
-            audio: what :meth:`listen` gives of as long a sound, [B, F, columns].
+            audio: spectrograms from :meth:`listen` of equally long sounds, [B, F, columns].
 
         Returns:
-            [B], 0 and up; about 1 where they belong together.
+            [B], at least 0; about 1 where they belong together.
         """
         return self.head[-1](self.before_relu(vectors, audio))
 
     def loss(self, vectors: Tensor, audio: Tensor, label: Tensor) -> Tensor:
         """Squared error of the scores to labels [B] of 0 and 1 (supplement H).
 
-        A matched pair whose score is cut to 0 by the last ReLU would get no gradient and be lost for
-        good, so it is judged by its value before that ReLU.
+        A matched pair whose score the last ReLU sets to 0 would get no gradient, so the loss reads its value before
+        that ReLU.
         """
         value = self.before_relu(vectors, audio)
         return (torch.where(label > 0.5, value, value.relu()) - label).square().mean()
 
 
 class TinyVaas(_Judge):
-    """Frame vectors [B, T, D] at 50 Hz and log-mel [B, 40, 4 T] to scores [B]; see the top of the file."""
+    """Scores [B] of frame vectors [B, T, D] at 50 Hz with log-mels [B, 40, 4 T]; see the top of the file."""
 
     def __init__(self, config: VaasConfig | None = None) -> None:
         super().__init__()
@@ -158,12 +156,12 @@ class TinyVaas(_Judge):
         return SAMPLE_RATE / HOP
 
     def listen(self, sound: Sound) -> Tensor:
-        """Log-mel of a whole sound, [40, n // 80], 5 ms a column."""
+        """Log-mel of a sound, [40, n // 80], 5 ms a column."""
         wave = sound.mono().resample(SAMPLE_RATE).samples[0]
         return torch.from_numpy(log_mel(wave)[:, : len(wave) // HOP].astype(np.float32))
 
     def _columns(self, audio: Tensor, count: int) -> Tensor:
-        """Log-mel [B, 40, 4 T] and how it rises over 10 ms, as [B, 320, T]."""
+        """Log-mel [B, 40, 4 T] and its rise over 10 ms, four columns in one: [B, 320, T]."""
         audio = audio[..., : 4 * count]
         audio = F.pad(audio, (0, 4 * count - audio.shape[-1]), mode="replicate")
         rise = (audio - F.pad(audio, (2, 0), mode="replicate")[..., :-2]).clamp(min=0)
@@ -172,33 +170,33 @@ class TinyVaas(_Judge):
         return both.view(b, m, count, 4).transpose(2, 3).reshape(b, 4 * m, count)
 
     def encode(self, vectors: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """The two pictures after the shared encoder: [B, E, T] seen and heard."""
-        seen = self.embed(self.shared(self.see(vectors.transpose(1, 2))))
-        heard = self.embed(self.shared(self.hear(self._columns(audio, vectors.shape[1]))))
-        return seen, heard
+        """Video and sound after the shared encoder, [B, E, T] each."""
+        video = self.embed(self.shared(self.see(vectors.transpose(1, 2))))
+        sound = self.embed(self.shared(self.hear(self._columns(audio, vectors.shape[1]))))
+        return video, sound
 
     def compared(self, vectors: Tensor, audio: Tensor) -> Tensor:
-        """Correlations at every lag, differences, and what each side has in all: [B, features]."""
+        """Correlations at every lag, differences, and means and maxima of each side: [B, features]."""
         c = self.config
-        seen, heard = self.encode(vectors, audio)
-        b, _, t = seen.shape
+        video, sound = self.encode(vectors, audio)
+        b, _, t = video.shape
         by_group = (b, c.groups, -1, t)
-        v = (seen - seen.mean(-1, keepdim=True)).view(by_group)
-        a = (heard - heard.mean(-1, keepdim=True)).view(by_group)
+        v = (video - video.mean(-1, keepdim=True)).view(by_group)
+        a = (sound - sound.mean(-1, keepdim=True)).view(by_group)
         size = (v.square().sum((2, 3)) * a.square().sum((2, 3)) + 1e-4).sqrt()  # [B, G]
         around = F.pad(a, (c.lags, c.lags)).unfold(-1, t, 1)  # [B, G, C, 2 lags + 1, T]
         lagged = torch.einsum("bgct,bgclt->bgl", v, around) / size[..., None]
-        apart = (seen - heard).view(by_group).square().mean(2)  # [B, G, T]
-        sides = [seen.mean(-1), seen.amax(-1), heard.mean(-1), heard.amax(-1)]
+        apart = (video - sound).view(by_group).square().mean(2)  # [B, G, T]
+        sides = [video.mean(-1), video.amax(-1), sound.mean(-1), sound.amax(-1)]
         return self.norm(torch.cat([lagged.flatten(1), apart.mean(-1), apart.amax(-1), *sides], dim=1))
 
 
 class _Residual(nn.Module):
-    """A dilated convolution over time: [B, C, T] to [B, C, T]. Both pictures pass through it."""
+    """A dilated convolution over time with a skip connection, [B, C, T] to [B, C, T], for both pictures."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
-        # not over the batch: seen and heard columns have different statistics and one set of weights
+        # not over the batch: columns of video and of sound have different statistics and share these weights
         self.norm = nn.GroupNorm(1, width)
         self.conv = nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
         self.mix = nn.Conv1d(width, width, 1)
@@ -251,14 +249,14 @@ class PaperVaas(_Judge):
         return self.sample_rate / self.front.front_end.hop
 
     def listen(self, sound: Sound) -> Tensor:
-        """STFT image of a whole sound in [0, 1], [1025, T], low frequencies first."""
+        """STFT image of a sound, in [0, 1], [1025, T], low frequencies first."""
         return self.front(sound)[0]
 
     def picture(self, image: Tensor) -> Tensor:
-        """Any [B, rows, columns] as a picture for the ViT, [B, 3, 224, 224].
+        """Any [B, rows, columns] as pictures for the ViT, [B, 3, 224, 224].
 
-        Resized bicubically (supplement C), spread to 0 to 1 picture by picture, and normalised with CLIP's
-        mean and deviation.
+        They are resized bicubically (supplement C), scaled to 0 to 1 each, and normalised with CLIP's mean and
+        deviation.
         """
         side = self.vit.config.image_size
         image = F.interpolate(image[:, None], (side, side), mode="bicubic", antialias=True, align_corners=False)
@@ -269,10 +267,9 @@ class PaperVaas(_Judge):
         return (image - mean) / deviation
 
     def compared(self, vectors: Tensor, audio: Tensor) -> Tensor:
-        """The ViT's vectors of both pictures side by side: [B, 2 * 768]."""
-        seen = self.vit(pixel_values=self.picture(vectors.transpose(1, 2))).pooler_output
-        heard = self.vit(pixel_values=self.picture(audio.flip(1))).pooler_output
-        return torch.cat([seen, heard], dim=1)
+        """The ViT's vectors of both pictures, concatenated: [B, 2 * 768]."""
+        pictures = vectors.transpose(1, 2), audio.flip(1)
+        return torch.cat([self.vit(pixel_values=self.picture(p)).pooler_output for p in pictures], dim=1)
 
     @classmethod
     def from_pretrained(cls, vit: str | None = None, config: VaasConfig | None = None) -> PaperVaas:

@@ -23,7 +23,8 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.metrics.vaas.metric import PRESETS, Vaas, VaasConfig, build, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, conventions
+from v2a_nb.metrics.vaas.model import PRESETS, VaasConfig, build
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages
 from v2a_nb.training.recipes.clips import ClipRecipe, ClipTrainConfig
@@ -62,14 +63,14 @@ class VaasRecipe(ClipRecipe):
         return clips.hold_out(c.held_out, of=c.recordings)
 
     def stages(self, features: tuple[ClipFeatures, ClipFeatures], store: FeatureStore, out: Path) -> Stages:
-        c = self.config
+        c, self.clips = self.config, len(features[0])
         trained = yield classifier_stage(
             *features, steps=c.steps, batch_size=c.batch_size, seed=self.seed, config=self.network
         )  # fmt: skip
         return Vaas(hub.as_shipped(trained.net.cpu()), load_encoder(c.encoder))
 
     def card(self, model: Vaas) -> dict[str, object]:
-        return {"shifts_s": SHIFTS_S, "tolerance_s": TOLERANCE_S}
+        return {**super().card(model), "shifts_s": SHIFTS_S, "tolerance_s": TOLERANCE_S}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import later
+from v2a_nb.models.video_encoders.frames import check_fit_and_resize, square
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as the released loader normalises."""
@@ -41,6 +43,8 @@ class DividedSpaceTimeConfig:
             for training from nothing.
         sampling: ``"fps"``, frames at multiples of 1 / fps; or ``"released"``, the loader's ``frames`` indices
             spread evenly over the whole clip, however long it is.
+        fit, resize: how pictures become square, see :func:`~v2a_nb.models.video_encoders.frames.square`. Action2Sound
+            released ``"squash"`` and ``"bicubic"``.
     """
 
     size: int = 224
@@ -53,6 +57,8 @@ class DividedSpaceTimeConfig:
     mlp: int = 3072
     time_init: str = "zeros"
     sampling: str = "fps"
+    fit: str = later("crop")
+    resize: str = later("bilinear")
 
     def check(self) -> None:
         """Raise :class:`UsageError` for sizes that fit no encoder."""
@@ -65,6 +71,7 @@ class DividedSpaceTimeConfig:
         for value, known in ((self.time_init, ("zeros", "random")), (self.sampling, ("fps", "released"))):
             if value not in known:
                 raise UsageError(f"unknown {value!r}; there is {' and '.join(known)}")
+        check_fit_and_resize(self.fit, self.resize)
 
     @property
     def grid(self) -> int:
@@ -236,10 +243,8 @@ class DividedSpaceTimeViT(nn.Module):
         """A clip's frames as this network wants them: uint8 [W, T, 3, size, size].
 
         Windows of ``config.seconds`` lie side by side, and the last one ends where the clip ends. A shorter clip
-        is one window with fewer frames. Pictures are cut to their middle square.
+        is one window with fewer frames.
         """
-        from v2a_nb.models.video_encoders.frames import square
-
         c = self.config
         shown = []
         for start, stop in windows_of(clip.duration, c.seconds):
@@ -249,7 +254,7 @@ class DividedSpaceTimeViT(nn.Module):
             else:
                 times = start + np.arange(c.frames_of(stop - start)) / c.fps
                 which = np.searchsorted(clip.times, times + 1e-4, side="right") - 1
-            shown.append(square(clip.frames[np.clip(which, 0, clip.n - 1)], c.size))
+            shown.append(square(clip.frames[np.clip(which, 0, clip.n - 1)], c.size, fit=c.fit, resize=c.resize))
         pixels = torch.from_numpy(np.stack(shown)).permute(0, 1, 4, 2, 3)  # [W, T, 3, size, size]
         return pixels.to(self.pos_embed.device)
 

@@ -10,6 +10,7 @@ projections carry no weight-norm gains (9 x 1024 fewer) and its null is a parame
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,6 +20,12 @@ from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
 from v2a_nb.sampling.autoregressive import Sampling, delay, undelay_predictions
+
+SWITCHES = {
+    "visual_map": ("exact", "repeat7"), "null": ("learned", "released"), "last_frame": ("fed", "hidden"),
+    "code_init": ("random", "codec", "released"),
+}  # fmt: skip
+"""Fields of :class:`VAuraConfig` that are words -> what they may be."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,16 @@ class VAuraConfig:
         visual_map: ``"exact"`` takes the token whose time has come; ``"repeat7"`` is the released
             code's: each token 7 times, which drifts by 39 ms in 2.56 s.
         null: ``"learned"`` is one trained vector for any length; ``"released"`` is a fixed random
-            buffer of ``released_tokens`` tokens, which the optimizer never saw.
+            buffer of ``released_tokens`` tokens, which the optimizer never got. Shorter windows use its first tokens.
         layerwise_conditioning: the visual features also scale and shift the input of every layer
             (zero-initialised, adaptive normalisation in the manner of DiT); not in the paper.
         dropout: of the fused input; token_dropout: share of past steps that are hidden in training.
+        residual_dropout, feed_forward_dropout: of what attention and feed-forward layers add to the residual.
+        last_frame: ``"fed"``: codes of a clip's last frame are inputs for the finer codes that are predicted after
+            them. ``"hidden"``: they are not, as in the released training, where the special token stands there.
+        code_init: how :meth:`VAuraDecoder.init_codes` starts the code embeddings: ``"random"``; ``"codec"``, tables
+            and projections of the codec; or ``"released"``, its tables and biases alone, because the released code
+            loses the projections' weights.
         guidance, temperature, top_k: the preset's best :class:`~v2a_nb.sampling.autoregressive.Sampling`.
     """
 
@@ -60,6 +73,10 @@ class VAuraConfig:
     layerwise_conditioning: bool = False
     dropout: float = 0.1
     token_dropout: float = 0.0
+    residual_dropout: float = 0.0
+    feed_forward_dropout: float = 0.0
+    last_frame: str = "fed"
+    code_init: str = "random"
     guidance: float = 2.0
     temperature: float = 0.4
     top_k: int = 32
@@ -67,8 +84,9 @@ class VAuraConfig:
     def __post_init__(self) -> None:
         if self.visual_width + self.audio_width != self.hidden:
             raise UsageError("visual_width + audio_width must be hidden: the halves are concatenated")
-        if self.visual_map not in ("exact", "repeat7") or self.null not in ("learned", "released"):
-            raise UsageError(f"unknown switch: visual_map={self.visual_map!r}, null={self.null!r}")
+        for name, known in SWITCHES.items():
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
 
     @property
     def special(self) -> int:
@@ -92,11 +110,13 @@ PRESETS = {
         hidden=768, layers=12, heads=12, intermediate=2048, num_codebooks=9, codebook_size=1024,
         visual_dim=768, visual_width=256, audio_width=512, code_width=8, frame_rate="44100/512",
         visual_rate="25/2", context_frames=221, guidance=6.0, temperature=1.0, top_k=128,
+        residual_dropout=0.1, feed_forward_dropout=0.1,
     ),
     "paper": VAuraConfig(
         hidden=1536, layers=24, heads=16, intermediate=4096, num_codebooks=9, codebook_size=1024,
         visual_dim=768, visual_width=512, audio_width=1024, code_width=8, frame_rate="44100/512",
         visual_rate="25/2", context_frames=221, guidance=6.0, temperature=1.0, top_k=128,
+        residual_dropout=0.1, feed_forward_dropout=0.1,
     ),
 }  # fmt: skip
 
@@ -148,6 +168,40 @@ class VAuraDecoder(nn.Module):
         for layer in self.layerwise:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        for layer in self.backbone.layers:
+            parts = (layer.self_attn.o_proj, c.residual_dropout), (layer.mlp.down_proj, c.feed_forward_dropout)
+            for linear, share in parts:
+                if share:
+                    linear.dropout = share
+                    linear.register_forward_hook(_drop)
+
+    @torch.no_grad()
+    def init_codes(self, quantizers: Sequence[nn.Module]) -> None:
+        """Start the code embeddings as ``config.code_init`` says; to be called before training.
+
+        Args:
+            quantizers: of a DAC (``codec.model.quantizer.quantizers``): each has a ``codebook`` [V, code_width] and an
+                ``out_proj``, a 1 x 1 convolution from ``code_width`` to ``audio_width`` channels.
+
+        Raises:
+            UsageError: quantizers of other sizes.
+        """
+        c = self.config
+        if c.code_init == "random":
+            return
+        if not self.project:
+            raise UsageError("code_init needs embeddings with a projection: give code_width, 8 for DAC")
+        for q, table in enumerate(self.embed):
+            codes, out = quantizers[q].codebook.weight, quantizers[q].out_proj
+            if codes.shape != (c.codebook_size, c.code_width) or out.weight.shape[:2] != (c.audio_width, c.code_width):
+                raise UsageError(
+                    f"code tables {tuple(codes.shape)} with projections to {out.weight.shape[0]} channels do not fit "
+                    f"{c.codebook_size} codes of {c.code_width} with projections to {c.audio_width}"
+                )
+            table.weight[: c.codebook_size].copy_(codes)
+            self.project[q].bias.copy_(out.bias)
+            if c.code_init == "codec":
+                self.project[q].weight.copy_(out.weight[..., 0])
 
     # --- time ---------------------------------------------------------------------------------------
 
@@ -174,7 +228,7 @@ class VAuraDecoder(nn.Module):
         ratio = self.config.tokens_per_frame
         k = self.config.num_codebooks
         if self.config.visual_map == "repeat7":
-            base = first * ratio.numerator // ratio.denominator
+            base = int(first * ratio + Fraction(1, 2))  # the nearest token: the released windows start at one
             index = base + torch.arange(frames + k - 1) // 7
             end = min(tokens, base + self.tokens_of(frames))
             return torch.where(index < end, index, tokens)
@@ -206,16 +260,16 @@ class VAuraDecoder(nn.Module):
         """The null as visual tokens [1, tokens, D].
 
         Raises:
-            UsageError: the released null has its 32 tokens and fits no other length.
+            UsageError: the released null has fewer tokens.
         """
         if self.config.null == "learned":
             return self.null.expand(tokens, -1)[None]
-        if tokens != len(self.null):
+        if tokens > len(self.null):
             raise UsageError(
-                f"the released null has {len(self.null)} tokens and {tokens} are needed: it only works at "
-                "the trained length; use null='learned'"
+                f"the released null has {len(self.null)} tokens and {tokens} are needed: it lasts as long as a "
+                "training clip; use null='learned'"
             )
-        return self.null[None]
+        return self.null[None, :tokens]
 
     def null_condition(self, tokens: int, frames: int, first: int = 0) -> Tensor:
         """:meth:`condition` of the null, [1, frames + K - 1, visual_width], for ``tokens`` visual tokens."""
@@ -287,7 +341,10 @@ class VAuraDecoder(nn.Module):
             raise UsageError(f"{tokens} visual tokens end before {frames} codec frames do")
         if drop is not None and bool(drop.any()):
             visual = torch.where(drop[:, None, None], self.null_tokens(tokens), visual)
-        steps = delay(codes, self.config.special)[..., :-1]
+        steps = codes.clone()
+        if self.config.last_frame == "hidden":
+            steps[..., -1] = self.config.special
+        steps = delay(steps, self.config.special)[..., :-1]
         if self.training and self.config.token_dropout:
             lost = torch.rand(steps.shape[0], 1, steps.shape[2], device=steps.device)
             steps = steps.masked_fill(lost < self.config.token_dropout, self.config.special)
@@ -322,6 +379,11 @@ class VAuraDecoder(nn.Module):
             weights = weights * frame_weights[:, None]
         loss = (each * weights).sum() / weights.sum()
         return {"loss": loss, "ce": each.mean(), "ce0": each[:, 0].mean()}
+
+
+def _drop(linear: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    """A hook that drops out what a layer adds to the residual."""
+    return F.dropout(output, linear.dropout, linear.training)
 
 
 def _modulation(parameters: Tensor):

@@ -1,0 +1,181 @@
+"""What a metric is, and a clip as a metric sees it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib import import_module
+from typing import Any, ClassVar
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.metrics import registry
+from v2a_nb.metrics.statistics import bootstrap, mean
+
+
+@dataclass(frozen=True)
+class ScoredClip:
+    """One clip: the sound that is scored, and what else is known.
+
+    Attributes:
+        id: of the clip.
+        recording: which take it was cut from. Intervals are over recordings: clips of one are not independent.
+        sound: what is scored: a generated sound or a control.
+        truth: the clip's entry of ``truth.json``, or None.
+        reference: its true sound, or None.
+        text: one line that says what happens, or None.
+        open_video: returns its pictures without sound; None where there are none.
+    """
+
+    id: str
+    recording: str
+    sound: Sound | None = None
+    truth: Mapping | None = None
+    reference: Sound | None = None
+    text: str | None = None
+    open_video: Callable[[], Clip] | None = None
+    _of_clip: dict = field(default_factory=dict, repr=False)
+    _of_sound: dict = field(default_factory=dict, repr=False)
+
+    def with_sound(self, sound: Sound) -> ScoredClip:
+        """The same clip with another sound to score; it shares what :meth:`once_per_clip` keeps."""
+        return replace(self, sound=sound, _of_sound={})
+
+    def has(self, need: str) -> bool:
+        """Whether one of :data:`~v2a_nb.metrics.registry.NEEDS` is there."""
+        return getattr(self, "open_video" if need == "video" else need) is not None
+
+    @property
+    def video(self) -> Clip:
+        """The pictures. They are read again at every call: take features of them in :meth:`once_per_clip`."""
+        return self.open_video()
+
+    @property
+    def duration(self) -> float:
+        """Seconds, of the truth, the reference or the video: the first that is there; else of the sound."""
+        if self.truth is not None:
+            return float(self.truth["duration_s"])
+        if self.reference is not None:
+            return self.reference.duration
+        if self.open_video is not None:
+            return self.once_per_clip("duration", lambda: self.video.duration)
+        return self.sound.duration
+
+    @property
+    def fitted_sound(self) -> Sound:
+        """The sound, cut or filled with silence to the clip's length."""
+        return self.sound.fit(self.duration)
+
+    def once_per_clip(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """``compute()`` at the first call; later the same value again, for all metrics and all controls.
+
+        Features of the pictures, the reference or the text belong here: they are the same for every sound.
+        """
+        if key not in self._of_clip:
+            self._of_clip[key] = compute()
+        return self._of_clip[key]
+
+    def once_per_sound(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The same for what is computed of the sound, which several metrics may share, such as its embedding."""
+        if key not in self._of_sound:
+            self._of_sound[key] = compute()
+        return self._of_sound[key]
+
+
+class Metric(ABC):
+    """A metric: counts something in every clip, and pools what was counted into one value.
+
+    What a new one needs: :meth:`score`, and an entry in :mod:`v2a_nb.metrics.registry`. The other methods have
+    defaults: values are means over clips, with bootstrap intervals over recordings.
+
+    Args:
+        model: the extractor, where it is learned; left out, :meth:`load_model` gives the shipped one when it is first
+            needed.
+
+    Examples:
+        >>> class Peak(Metric):
+        ...     names, needs = ("peak",), ()
+        ...     def score(self, clip):
+        ...         return clip.sound.peak
+        >>> quiet, loud = (ScoredClip(id, id, Sound([level] * 9, 9)) for id, level in (("a", 0.2), ("b", 0.6)))
+        >>> round(Peak().pool([Peak().score(quiet), Peak().score(loud)], "peak"), 3)
+        0.4
+    """
+
+    controls: ClassVar[frozenset[str]] = frozenset({"true", "round trip", "shuffled"})
+    """The controls that say something. A distance to the true sounds is 0 for these by construction; and what does
+    not depend on which sound belongs to which clip is the same for shuffled ones."""
+    per_clip: ClassVar[bool] = True
+    """Whether one clip alone has a value."""
+
+    def __init__(self, model: Any = None) -> None:
+        if model is not None:
+            self.model = model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values; those of its registry entries. A metric that is not registered sets them itself."""
+        return tuple(entry.name for entry in registry.entries_of(type(self)))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Out of :data:`~v2a_nb.metrics.registry.NEEDS`; those of its registry entries, as :attr:`names`."""
+        return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.needs))
+
+    @cached_property
+    def model(self) -> Any:
+        """The extractor."""
+        return self.load_model()
+
+    def load_model(self) -> Any:
+        """The shipped extractor; None for a metric that has none."""
+        return None
+
+    @cached_property
+    def extractor(self) -> str:
+        """What a published value must name: the extractor, with four digits of its weights where it is learned."""
+        return self.model.tag if self.model is not None else self.names[0]
+
+    @abstractmethod
+    def score(self, clip: ScoredClip) -> Any:
+        """What is counted in one clip: a number, numbers by name, or whatever :meth:`pool` takes.
+
+        Raises:
+            V2AError: this clip cannot be scored; evaluation lists it among the problems and goes on.
+        """
+
+    def pool(self, rows: Sequence, name: str) -> float:
+        """The value of ``name`` over the rows that :meth:`score` gave; NaN where nothing was counted.
+
+        Here, the mean of those numbers that are finite.
+        """
+        return mean(self._numbers(rows, name))
+
+    def count(self, rows: Sequence, name: str) -> int:
+        """How many things were counted; here, clips with a finite number."""
+        return sum(math.isfinite(value) for value in self._numbers(rows, name))
+
+    def interval(self, rows: Sequence, recordings: Sequence[str], name: str) -> tuple[float, float]:
+        """A 95 % interval of :meth:`pool`; here, by a bootstrap that draws whole recordings."""
+        return bootstrap(rows, lambda part: self.pool(part, name), recordings)
+
+    def results(self, rows: Sequence, recordings: Sequence[str], names: Sequence[str] | None = None) -> list[dict]:
+        """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all."""
+        made = []
+        for name in names or self.names:
+            low, high = self.interval(rows, recordings, name)
+            value, n = self.pool(rows, name), self.count(rows, name)
+            made.append({"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n})
+        return made
+
+    @staticmethod
+    def _numbers(rows: Sequence, name: str) -> list[float]:
+        return [float(row[name] if isinstance(row, Mapping) else row) for row in rows]
+
+
+def load(entry: registry.Entry) -> Metric:
+    """The metric of a registry entry, with its shipped extractor."""
+    module, _, name = entry.where.rpartition(".")
+    return getattr(import_module(module), name)()
