@@ -64,7 +64,7 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
 
 
 def held_out(job: Job) -> tuple[ClipFeatures, dict]:
-    """Clips of the recordings that the shipped networks never saw, two of each, computed anew; and what a table says."""
+    """Clips of recordings that the shipped networks never saw, two of each, computed anew; and what a table says."""
     count = max(2, job.count(PER_RECORDING * HELD_OUT) // PER_RECORDING)
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
