@@ -435,7 +435,7 @@ def test_wrong_arguments_get_words(world, tmp_path):
             evaluate(clips, system)
     with pytest.raises(UsageError, match=r"system must have generate.*v2a\.load\('vaura'\); not 'vaura'"):
         evaluate([clip], "vaura")
-    with pytest.raises(UsageError, match="system must have generate.*not a Clip"):
+    with pytest.raises(UsageError, match=r"system must have generate.*not a Clip"):
         evaluate([clip], clip.clip)
     with pytest.raises(UsageError, match=r"list of names and Metric objects: give \['fad'\]"):
         evaluate([clip], system, metrics="fad")

@@ -1,9 +1,9 @@
 """Audio-visual correspondence: whether a clip's sound could belong to its pictures.
 
 It is no stage of Action2Sound, whose four stages judge the sound alone: a clip with the sound of another video passes
-them all. It is the step that V-AURA's collection takes with an audio-visual similarity. The score here compares the hits
-that the video encoder expects with the onsets of the sound, so that it can be explained; any other function of a clip
-can take its place.
+them all. It is the step that V-AURA's collection takes with an audio-visual similarity. The score here compares the
+hits that the video encoder expects with the onsets of the sound, so that it can be explained; any other function of a
+clip can take its place.
 """
 
 from __future__ import annotations
