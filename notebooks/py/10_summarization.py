@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
-from v2a_nb.metrics.summarization.metric import Summarizer
+from v2a_nb.metrics.summarization.model import Summarizer
 
 model = Summarizer.from_pretrained("summary")
 text, card = model.text, model.card
@@ -83,7 +83,7 @@ assert alike[0, 1] > alike[0, 3] > alike[0, 4]
 
 # %%
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.summarization.metric import codec_vectors
+from v2a_nb.metrics.summarization.model import codec_vectors
 
 assert tag_of(vaura.encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
 seen, heard, narrations, recordings, events, kept = [], [], [], [], [], {}

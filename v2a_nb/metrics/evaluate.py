@@ -10,7 +10,7 @@ from pathlib import Path
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import Metric, ScoredClip, load
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled
@@ -22,6 +22,7 @@ Metrics = Sequence[str | Metric] | None
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
 
 
+@check_types
 def evaluate(
     clips: Iterable[WorldClip],
     system,
@@ -59,7 +60,7 @@ def evaluate(
     clips = _world_clips(clips)
     if isinstance(system, str) or not hasattr(system, "generate"):
         raise UsageError(
-            f"evaluate(clips, system) takes a system, such as v2a.load('vaura'), and not {_called(system)}"
+            f"evaluate: system must have generate(clip, seed=...), such as v2a.load('vaura'); not {_called(system)}"
         )
     for name, value in options.items():
         if isinstance(value, list) and len(value) != len(clips):
@@ -98,6 +99,7 @@ def evaluate(
     return tally.report()
 
 
+@check_types
 def evaluate_folder(
     generated: str | Path,
     reference: str | Path | None = None,
@@ -228,20 +230,20 @@ class _Tally:
 
     def _results(self, control: str) -> list[dict]:
         """Rows of a report, in the order of the metrics."""
-        made = []
+        results = []
         parts = zip(self.metrics, self._rows[control], self._recordings[control], strict=True)
         for (metric, names), rows, recordings in parts:
             if rows or not control:
-                made += metric.results(rows, recordings, names)
-        return made
+                results += metric.results(rows, recordings, names)
+        return results
 
 
 def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list[str]]]:
     """Metrics with those of their names that are asked for."""
     if metrics is None:
         metrics = [e.name for e in registry.METRICS.values() if e.default and set(e.needs) <= set(given)]
-    if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
-        raise UsageError(f"metrics is a list of names and Metric objects, and not {_called(metrics)}")
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is a list of names and Metric objects: give [{metrics!r}]")
     chosen: dict[object, tuple[Metric, list[str]]] = {}
     for asked in metrics:
         if isinstance(asked, str):
@@ -250,7 +252,8 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
         elif isinstance(asked, Metric):
             where, names, needs = asked, list(asked.names), asked.needs
         else:
-            raise UsageError(f"metrics is a list of names and Metric objects; it holds {_called(asked)}")
+            what = f"the class {asked.__name__}" if isinstance(asked, type) else _called(asked)
+            raise UsageError(f"metrics is a list of names and Metric objects; it holds {what}")
         missing = [need for need in needs if need not in given]
         if missing:
             raise UsageError(f"{names[0]} needs {' and '.join(registry.NEEDS[need] for need in missing)}")
@@ -263,27 +266,23 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
     return list(chosen.values())
 
 
-def _world_clips(clips: object) -> list[WorldClip]:
+def _world_clips(clips: Iterable) -> list[WorldClip]:
     """The clips, checked."""
-    if isinstance(clips, str | Path) or not isinstance(clips, Iterable):
-        raise UsageError(
-            f"evaluate(clips, system) takes a list of Strike World clips, such as world.test, and not "
-            f"{_called(clips)}; v2a-nb evaluate scores the sounds in a folder"
-        )
     clips = list(clips)
     other = [item for item in clips if not isinstance(item, WorldClip)]
     if other:
-        raise UsageError(f"evaluate(clips, system) takes Strike World clips, which have truth; not {_called(other[0])}")
+        raise UsageError(
+            f"evaluate: clips must be clips of a Strike World, such as world.test, and not {_called(other[0])}; "
+            "v2a-nb evaluate scores the sounds in a folder"
+        )
     if not clips:
         raise UsageError("no clips to evaluate")
     return clips
 
 
 def _called(value: object) -> str:
-    """A value in an error message: its kind, and if it is short, what it is."""
-    if isinstance(value, str | Path | int | float):
-        return f"{type(value).__name__} {str(value)!r}"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
+    """A value in an error message: its kind, and text in full."""
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _opener(path: Path | None, watch: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:

@@ -44,7 +44,7 @@ class ClipScore:
 
     Attributes:
         id: of the clip.
-        recording: which take it was cut from.
+        recording: name of the recording that it was cut from.
         events: how many true events sound.
         onsets: how many onsets the sound has.
         hits: by window in ms, how many of them match.
@@ -103,13 +103,13 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     classifier = classifier or shipped_classifier()
     # a hit is classified at its matched onset, else at the true time
     near = {i: float(found[j]) for i, j in nearest_pairs(true, found, NEAR_MISS_S)}
-    judged = [
+    hits_at = [
         (e["material"], near.get(i, e["time_s"]))
         for i, e in enumerate(sounding)
         if e["kind"] != "scrape" and e["time_s"] < seconds - 0.1  # too little is left of a hit at the very end
     ]
-    classified = classifier.classify(wave, np.array([time for _, time in judged]))
-    score.materials = [(material, name) for (material, _), name in zip(judged, classified, strict=True)]
+    classified = classifier.classify(wave, np.array([time for _, time in hits_at]))
+    score.materials = [(material, name) for (material, _), name in zip(hits_at, classified, strict=True)]
     if "ambient" in entry:
         busy = [(e["time_s"], e["time_s"] + e.get("duration_s", 0.0)) for e in sounding]
         busy += [(float(t), float(t)) for t in found]

@@ -41,7 +41,7 @@ SCORES = {
     "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),
     "av_sync": Scored("metrics/av_sync/card.md", ("learned:av_sync",)),
     "vaas": Scored("metrics/vaas/card.md", ("learned:vaas",)),
-    "summary": Scored("metrics/summarization/card.md", ("learned:summary",)),
+    "summary": Scored("metrics/summarization/card.md", ("summarization:summary",)),
     "material": Scored("metrics/material/card.md", ("learned:material",)),
     "ambience": Scored("metrics/ambience/card.md", ("learned:ambience",)),
     "codec": Scored("training/recipes/codec_card.md", ("codec:codec",)),

@@ -7,6 +7,7 @@ for all stands here: lengths, parts, seeds, batches, and what is refused.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ class Option:
 def count(text: str) -> int:
     """A whole number of at least 1, for :class:`Option`."""
     if (value := int(text)) < 1:
-        raise ValueError(f"{value} is too few; at least 1")
+        raise ArgumentTypeError(f"{value} is too few; at least 1")
     return value
 
 

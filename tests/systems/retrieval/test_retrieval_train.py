@@ -16,6 +16,7 @@ from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.hub import tag_of
 from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
+from v2a_nb.scores.retrieval import places
 from v2a_nb.systems.retrieval import train as recipe
 from v2a_nb.systems.retrieval.system import Retrieval
 from v2a_nb.systems.retrieval.train import (
@@ -118,10 +119,12 @@ def test_what_overlaps_with_a_query_is_no_answer(trained):
     numbers = few.recording_ids
     arrays = {name: array[:] for name, array in few.arrays.items()}
     one_moment = in_memory(numbers, starts_s=[3.0] * 12, view=AudioVisualPairs, **arrays)
-    report = recipe.held_out_report(model, unseen, one_moment)
-    assert report["same_room"]["value"] == 0.0
-    report = recipe.held_out_report(model, unseen, unseen)
-    assert report["same_room"]["value"] > 0.0 and set(report["ambience"]) == {"known_rooms", "unseen_rooms"}
+    system = Retrieval(model, pool_of(model, unseen))
+    rows = {(row.subject, row.metric): row.value for row in places(system, one_moment)}
+    assert rows["known rooms", "same_recording_found"] == 0.0
+    rows = {(row.subject, row.metric): row.value for row in places(system, unseen)}
+    assert rows["known rooms", "same_recording_found"] > 0.0
+    assert {subject for subject, _ in rows} == {"known rooms", "unseen rooms"}
 
 
 def test_of_many_sounds_whole_recordings_are_left_out():

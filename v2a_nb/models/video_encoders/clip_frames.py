@@ -56,12 +56,12 @@ class ClipFrames(Pretrained, nn.Module):
         picked = clip.at_fps(self.rate)
         weight = next(self.model.parameters())
         mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-        made = []
+        vectors = []
         for a in range(0, picked.n, BATCH):
             pixels = torch.from_numpy(square(picked.frames[a : a + BATCH], size, resize=self.resize).copy())
             pixels = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # [n, 3, size, size]
-            made.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
-        return torch.cat(made)
+            vectors.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
+        return torch.cat(vectors)
 
     @classmethod
     def from_hub(cls, name: str = CLIP_ID, rate: float = 30.0, revision: str | None = None) -> ClipFrames:
@@ -82,8 +82,8 @@ class ClipFrames(Pretrained, nn.Module):
         return self.model
 
     def _told(self) -> dict[str, Any]:
-        told = {"rate": self.rate, "resize": self.resize, "clip": self.model.config.to_dict()}
-        return json.loads(json.dumps(told, default=str))  # a published configuration may hold types of torch
+        settings = {"rate": self.rate, "resize": self.resize, "clip": self.model.config.to_dict()}
+        return json.loads(json.dumps(settings, default=str))  # a published configuration may hold types of torch
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> ClipFrames:

@@ -61,7 +61,7 @@ class Ambients:
         return self._retrieval
 
     def sounds(self, ambient: Ambient, clips: Sequence[Clip]) -> list[Sound]:
-        """One sound for each clip; the clips' own sounds are not looked at.
+        """One sound for each clip; the clips' own sounds are not used.
 
         Raises:
             UsageError: neither a known word, nor a level, nor a sound.

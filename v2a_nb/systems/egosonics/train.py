@@ -44,13 +44,13 @@ from v2a_nb.data.latent_dataset import (
 )
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.files import write_text
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
 from v2a_nb.sampling.diffusion import classifier_free_guidance, sample, use_of_video
 from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, BaseUNet
 from v2a_nb.systems.egosonics.system import PRESETS, EgoSonics, EgoSonicsConfig
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
 from v2a_nb.training.recipes.autoencoder import (
     LatentTrainConfig,
@@ -79,12 +79,6 @@ ABLATIONS: dict[str, dict[str, object]] = {
 """SyncroNets that the paper compares (section 4.3, table 3), each by what differs in the configuration.
 
 Strike World has 25 frames a second: under ``fps30`` nothing differs, and it is trained to be compared with."""
-
-BASE_README = """# EgoSonics' frozen base
-
-A small latent diffusion model of spectrograms under one-line narrations: what Stable Diffusion is to EgoSonics. It has
-never seen a video. `egosonics` refers to it; by itself it generates nothing. `config.json` says how it was trained.
-"""
 
 
 @dataclass(frozen=True)
@@ -331,7 +325,7 @@ class EgoSonicsRecipe(Recipe):
         weights, base = self.folder(out) / "weights", out / "egosonics_base"
         if not (base / "config.json").exists():
             BaseUNet(self.model, model.base).save_pretrained(base, **{**card, "steps": self.config.base_steps})
-            write_text(base / "README.md", BASE_README)
+            write_card(base, Path(__file__).with_name("base_card.md"))
         parts = {"base": base, "vision": keep_encoder(self.encoder, out)}
         if self.ablation:
             parts["autoencoder"] = out / "autoencoder" / "weights"

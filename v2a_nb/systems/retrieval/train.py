@@ -32,7 +32,7 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES, Pool, quiet_dbfs
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall, share
+from v2a_nb.metrics.retrieval import ambience_found, ranks_of
 from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
 from v2a_nb.systems.retrieval.system import Retrieval
 from v2a_nb.training.cards import write_card
@@ -290,31 +290,3 @@ def known_rooms(model: AudioVisualEmbedding, pairs: AudioVisualPairs) -> dict:
 def overlaps(pool: Pool) -> np.ndarray:
     """Which sounds of a pool share time, bool [N, N]."""
     return np.stack([pool.overlapping(source) for source in pool.sources])
-
-
-def held_out_report(
-    model: AudioVisualEmbedding, training: AudioVisualPairs, unseen: AudioVisualPairs, most: int = POOL
-) -> dict:
-    """How well the embedding finds what it should.
-
-    Args:
-        model: trained.
-        training: pairs of the recordings that it was trained on, of which at most ``most`` are searched.
-        unseen: pairs of recordings that it was not.
-
-    Returns:
-        ``recall`` among the unseen clips; ``same_room``, how often the clip that looks most alike, of those that do
-        not overlap with the query, is of the query's recording; and, where the kinds of ambience are known,
-        ``ambience``: accuracy of the kind in ``known_rooms`` (see there) and in ``unseen_rooms`` (the pool has training
-        recordings alone).
-    """
-    names = [str(r) for r in unseen.recording_ids]
-    mine = pool_of(model, unseen)
-    nearest = mine.search(mine.seen, 1, by="look", forbidden=overlaps(mine))[1][:, 0]
-    same = (unseen.recording_ids[nearest] == unseen.recording_ids).astype(float)
-    report = {"recall": recall(mine.seen, mine.heard, names), "same_room": share(same, names)}
-    if unseen.recordings.known_ambience:
-        some = thinned(training, most)
-        found = ambience_found(pool_of(model, some), mine.seen, unseen.ambiences(), some.ambiences(), names)
-        report["ambience"] = {"known_rooms": known_rooms(model, unseen), "unseen_rooms": found}
-    return report
