@@ -342,12 +342,12 @@ def _parser(options: Options) -> argparse.ArgumentParser:
 
     p = command(
         "curate", _curate, "put a collection through filters and write what is kept",
-        "v2a-nb curate world --filters sound,agreement --out kept.json",
+        "v2a-nb curate world --filters sound,correspondence --out kept.json",
     )  # fmt: skip
     p.add_argument("source", help="folder of a Strike World or of videos, a table of Ego4D-Sounds, or an earlier list")
     p.add_argument(
         "--filters", default="paper", metavar="A,B",
-        help="sound, scenario, tags, energy, agreement, each perhaps with =LIMIT; paper is the first four "
+        help="sound, scenario, tags, energy, correspondence, each perhaps with =LIMIT; paper is the first four "
         "(default: %(default)s)",
     )  # fmt: skip
     p.add_argument("--out", required=True, metavar="F", help="kept clips: .json with counts and reasons, or .csv")

@@ -397,14 +397,15 @@ class Pretrained:
         missing = [name for name in cls.part_names if name not in parts]
         if missing:
             raise WeightsError(f"{path} has no {missing[0]}: {cls.title} needs one")
-        loaded = cls._build(config_from_json(cls.config_class, saved), **cls._load_parts(parts))
+        config = None if cls.config_class is None else config_from_json(cls.config_class, saved)
+        loaded = cls._build(config, **cls._load_parts(parts))
         network = loaded._network()
         load_weights(network, path, optional=[k for k in network.state_dict() if not loaded._stored(k)])
         return loaded
 
     @classmethod
     def _build(cls, config: Any, **parts: Any) -> Self:
-        """An object with these settings and parts."""
+        """An object with these settings (None where the class has none) and parts."""
         return cls(config, **parts)
 
     @classmethod

@@ -275,11 +275,12 @@ plots.show(fig, alt="Two curves that meet: with sound far above without where no
 # Clip by clip, in the trained network: what the picture alone already gets right leaves nothing to gain.
 
 # %%
-from v2a_nb.metrics.summarization.metric import predict, unrelated
+from v2a_nb.metrics.pairing import shuffled
+from v2a_nb.metrics.summarization.metric import predict
 
 alone = cosine(predict(model, seen), targets)
 gain = cosine(predict(model, seen, heard), targets) - alone
-wrong = [heard[i] for i in unrelated(recordings)]
+wrong = [heard[i] for i in shuffled(recordings)]
 misled = cosine(predict(model, seen, wrong), targets) - alone
 points = [{"id": n, "without": a, "gain": g} for n, a, g in zip(narrations, alone, gain, strict=True)]
 fig = plots.scores(points, x="without", y="gain")
