@@ -43,6 +43,7 @@ NEEDED = {
     "save_mp4": {"clip": CLIP, "sound": SOUND, "path": "a.mp4"},
     "save_wav": {"sound": SOUND, "path": "a.wav"},
     "strike_world": {},
+    "train": {"name": "vaura"},
     "your_video": {},
 }
 """Of each public function, what it cannot do without."""

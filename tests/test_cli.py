@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import wave
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -123,14 +126,49 @@ def test_options_that_a_system_does_not_have(tmp_path, monkeypatch, capsys, syst
 
 
 def test_help_says_which_system_has_which_option(capsys):
-    from v2a_nb.systems.registry import SYSTEMS, class_of
+    from v2a_nb.systems.registry import SYSTEMS, options_by_system
 
     with pytest.raises(SystemExit):
         main(["generate", "--help"])
     text = " ".join(capsys.readouterr().out.split("options of a system:")[1].split())
-    for option in ("guidance", "steps", "temperature", "top_k", "ambient"):
-        told = text.split(f"--{option.replace('_', '-')} ")[1].split(":")[0]  # METAVAR, then names of systems
-        assert {name for name in SYSTEMS if name in told} == {s for s in SYSTEMS if option in class_of(s).options}
+    options = options_by_system()
+    assert {"guidance", "steps", "temperature", "top_k", "ambient"} <= options.keys()
+    for option, systems in options.items():
+        names = text.split(f"--{option.replace('_', '-')} ")[1].split(":")[0]  # METAVAR, then names of systems
+        assert {name for name in SYSTEMS if name in names} == systems.keys()
+        assert len({(each.type, each.metavar) for each in systems.values()}) == 1  # one flag has one type
+
+
+def test_a_new_system_brings_its_own_options(tmp_path, monkeypatch, capsys):
+    """One class and one line of the registry: nothing else names an option."""
+    from v2a_nb.systems import registry
+    from v2a_nb.systems.base import Option
+
+    class Tone:
+        options: ClassVar[dict[str, Option]] = {"pitch_hz": Option("of the tone", float, "P"), "seconds": Option("x")}
+
+    known = registry.class_of
+    monkeypatch.setitem(registry.SYSTEMS, "tone", "Tone")
+    monkeypatch.setattr(registry, "class_of", lambda name: Tone if name == "tone" else known(name))
+    given = {}
+    monkeypatch.setattr(pipeline, "generate_files", lambda videos, out, **how: given.update(how) or ([], []))
+    assert main(["generate", "a.mp4", "--system", "tone", "--out", "made", "--pitch-hz", "-4.5"]) == 0
+    assert given["pitch_hz"] == -4.5 and "seconds" not in given
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--pitch-hz P tone: of the tone" in text and "action2sound, retrieval, tone, or a folder" in text
+
+
+def test_other_commands_import_no_system():
+    code = (
+        "import sys; from v2a_nb.cli import main\n"
+        "try: main(['world', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('v2a_nb.systems.base' in sys.modules, file=sys.stderr)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stderr.strip() == "False"
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,37 @@ def test_bad_values_are_refused():
         Clip(np.zeros((2, 4, 4, 3), np.float32))
     with pytest.raises(MediaError, match="increasing"):
         Clip(np.zeros((2, 4, 4, 3), np.uint8), np.array([0.1, 0.1]))
+
+
+# --- slower cameras -------------------------------------------------------------------------------------
+
+
+def numbered(fps: float, seconds: float = 3.0) -> Clip:
+    """A clip whose frames show their own number."""
+    n = round(fps * seconds)
+    return Clip(np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 8, 8, 3)), fps=fps)
+
+
+@pytest.mark.parametrize(("rate", "fps"), [(30.0, 15.0), (30.0, 4.0), (25.0, 15.0), (25.0, 4.0)])
+def test_a_slower_camera_shows_what_was_there_when_it_looked(rate: float, fps: float):
+    clip = numbered(rate)
+    held = clip.at_most_fps(fps)
+    assert held.n == np.ceil(3 * fps) and held.duration == clip.duration
+    shown = held.at_fps(rate).frames[:, 0, 0, 0].astype(int)  # what an encoder at the old rate is given
+    true = np.arange(len(shown))
+    assert (shown <= true).all()  # nothing from the future
+    assert (np.diff(shown) >= 0).all() and len(np.unique(shown)) == held.n
+    assert (true - shown).max() < rate / fps + 1  # and nothing older than a frame
+
+
+def test_half_the_rate_repeats_every_other_frame():
+    shown = numbered(30.0).at_most_fps(15.0).at_fps(30.0).frames[:8, 0, 0, 0]
+    assert shown.tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
+
+
+def test_the_full_rate_changes_nothing():
+    clip = numbered(30.0)
+    for fps in (None, 30.0, 60.0):
+        assert clip.at_most_fps(fps) is clip
+    with pytest.raises(UsageError, match="impossible"):
+        clip.at_most_fps(0.0)

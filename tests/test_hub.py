@@ -314,8 +314,8 @@ def test_parts_that_are_not_there(tmp_path):
 
 def test_one_clear_error_for_what_cannot_be_saved_or_read(tmp_path):
     with pytest.raises(UsageError, match="card cannot say added, width: the configuration has fields"):
-        Toy(wheel=Wheel()).save_pretrained(tmp_path / "toy", width=3, added="", steps=1)
-    folder = Toy(wheel=Wheel()).save_pretrained(tmp_path / "toy")
+        Toy(wheel=Wheel()).save_pretrained(tmp_path / "toy", width=4, added="", steps=1)
+    folder = Toy(wheel=Wheel()).save_pretrained(tmp_path / "toy", width=3)  # which is what the configuration says
     with pytest.raises(WeightsError, match="holds 'toy' weights, not a wheel"):
         Wheel.from_pretrained(folder)
     assert isinstance(load_one_of(folder, "a vehicle", Wheel, Toy), Toy)

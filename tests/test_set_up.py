@@ -91,12 +91,14 @@ DOCUMENTS += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_commands_in_the_documents_are_understood(name):
-    from v2a_nb.cli import _parser
+    from v2a_nb.cli import _joined, _parser
+    from v2a_nb.systems.registry import options_by_system
 
+    options = options_by_system()
     text = (ROOT / name).read_text()
     commands = re.findall(r"`v2a-nb ([^`\n#]+)`|^v2a-nb ([^`\n#]+)", text, re.M)
     for words in (a or b for a, b in commands):
-        _parser().parse_args(shlex.split(words))  # ends the test with the parser's own words
+        _parser(options).parse_args(_joined(shlex.split(words), options))  # ends the test with the parser's own words
     assert commands or name != "docs/commands.md"
 
 
@@ -104,7 +106,7 @@ def test_every_command_is_documented():
     from v2a_nb.cli import _parser
 
     text = (ROOT / "docs" / "commands.md").read_text()
-    commands = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    commands = next(a for a in _parser({})._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert commands and not [name for name in commands if f"`v2a-nb {name}" not in text]
 
 

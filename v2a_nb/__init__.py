@@ -37,6 +37,7 @@ _WHERE = {
     "save_mp4": "v2a_nb.media",
     "save_wav": "v2a_nb.media",
     "strike_world": "v2a_nb.world",
+    "train": "v2a_nb.training.registry",
     "your_video": "v2a_nb.widgets.upload",
 }
 

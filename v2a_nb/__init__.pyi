@@ -8,9 +8,10 @@ from v2a_nb.media import open as open
 from v2a_nb.media import open_sound as open_sound
 from v2a_nb.media import save_mp4 as save_mp4
 from v2a_nb.media import save_wav as save_wav
-from v2a_nb.metrics.report import evaluate as evaluate
+from v2a_nb.metrics.evaluate import evaluate as evaluate
 from v2a_nb.metrics.vaas.metric import Vaas as Vaas
 from v2a_nb.systems.registry import load as load
+from v2a_nb.training.registry import train as train
 from v2a_nb.widgets.browser import browse as browse
 from v2a_nb.widgets.explore_ambience import explore_ambience as explore_ambience
 from v2a_nb.widgets.explore_codec import explore_codec as explore_codec

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from v2a_nb import __version__
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics.registry import listing
 
-_LEVEL = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*dB(?:FS)?", re.IGNORECASE)
+if TYPE_CHECKING:
+    from v2a_nb.systems.base import Option
+
+Options: TypeAlias = "dict[str, dict[str, Option]]"
+"""Options of ``generate`` by name, of each system that has one by its name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 (could not do it) or 2 (wrong usage)."""
-    parser = _parser()
-    args = parser.parse_args(_levels(sys.argv[1:] if argv is None else argv))
+    argv = list(sys.argv[1:] if argv is None else argv)
+    options = {}
+    if argv[:1] == ["generate"]:  # only then are the systems imported
+        from v2a_nb.systems.registry import options_by_system
+
+        options = options_by_system()
+    args = _parser(options).parse_args(_joined(argv, options))
     try:
         return args.run(args)
     except UsageError as error:
@@ -68,11 +77,10 @@ def _generate(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    options = {name: getattr(args, name) for name in ("guidance", "steps", "temperature", "top_k", "ambient")}
+    given = {name: getattr(args, name) for name in args.options if getattr(args, name) is not None}
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
-        start=args.start, duration=args.duration, report=_complain,
-        **{k: v for k, v in options.items() if v is not None},
+        start=args.start, duration=args.duration, report=_complain, **given,
     )  # fmt: skip
     for path in made:
         print(path)
@@ -198,28 +206,34 @@ def _count(text: str) -> int:
     return value
 
 
-def _ambient(text: str) -> str | float:
-    """A word, a level such as ``-40dB``, or a file."""
-    level = _LEVEL.fullmatch(text)
-    if level:
-        return float(level[1])
-    if text not in ("low", "retrieved") and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither low, nor retrieved, nor a level like -40dB, nor a file")
-    return text
+def _flag(name: str) -> str:
+    """An option of ``generate`` as the command line has it."""
+    return f"--{name.replace('_', '-')}"
 
 
-def _levels(argv: Sequence[str]) -> list[str]:
-    """``--ambient -40dB`` as ``--ambient=-40dB``: a value that begins with a dash would be taken for an option."""
-    fixed: list[str] = []
+def _joined(argv: list[str], options: Options) -> list[str]:
+    """``--ambient -40dB`` as ``--ambient=-40dB``: argparse takes a value that begins with a dash for an option."""
+    types = {_flag(name): next(iter(systems.values())).type for name, systems in options.items()}
+    words: list[str] = []
     for text in argv:
-        if fixed and fixed[-1] == "--ambient" and _LEVEL.fullmatch(text):
-            fixed[-1] = f"--ambient={text}"
+        if words and text.startswith("-") and words[-1] in types and _fits(types[words[-1]], text):
+            words[-1] += f"={text}"
         else:
-            fixed.append(text)
-    return fixed
+            words.append(text)
+    return words
 
 
-def _parser() -> argparse.ArgumentParser:
+def _fits(type: Callable[[str], object], text: str) -> bool:
+    """Whether a text is a value of that type."""
+    try:
+        type(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+    return True
+
+
+def _parser(options: Options) -> argparse.ArgumentParser:
+    from v2a_nb.systems.registry import SYSTEMS
     from v2a_nb.training.registry import RECIPES
 
     parser = argparse.ArgumentParser(
@@ -261,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--system",
         default="vaura",
-        help="vaura, egosonics, action2sound, retrieval, or a folder or Hub id (default: %(default)s)",
+        help=f"{', '.join(SYSTEMS)}, or a folder or Hub id (default: %(default)s)",
     )
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
@@ -269,20 +283,14 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")
     p.add_argument("--device", default="cpu")
-    p = p.add_argument_group("options of a system", "left out, what is best with its weights")
-    p.add_argument(
-        "--guidance",
-        type=float,
-        metavar="G",
-        help="vaura, egosonics, action2sound: how much the picture counts; 1 is none",
-    )
-    p.add_argument("--steps", type=_count, metavar="N", help="egosonics, action2sound: steps of the sampler")
-    p.add_argument(
-        "--ambient", type=_ambient, metavar="A",
-        help="action2sound: its ambience: low, retrieved, a level like -40dB, or a file with a sound that has it",
-    )  # fmt: skip
-    p.add_argument("--temperature", type=float, metavar="T", help="vaura: 0 takes the likeliest code")
-    p.add_argument("--top-k", type=int, metavar="K", help="vaura: codes to draw from; 0 is all")
+    p.set_defaults(options=tuple(options))
+    group = p.add_argument_group("options of a system", "left out, what is best with its weights")
+    for name, systems in options.items():
+        helps: dict[str, list[str]] = {}  # what it does -> in which systems
+        for system, option in systems.items():
+            helps.setdefault(option.help, []).append(system)
+        text = "; ".join(f"{', '.join(names)}: {what}" for what, names in helps.items())
+        group.add_argument(_flag(name), dest=name, type=option.type, metavar=option.metavar, help=text)
 
     p = command(
         "train", _train, "train a system, or a network of the metrics, by its recipe",
@@ -334,12 +342,12 @@ def _parser() -> argparse.ArgumentParser:
 
     p = command(
         "curate", _curate, "put a collection through filters and write what is kept",
-        "v2a-nb curate world --filters sound,agreement --out kept.json",
+        "v2a-nb curate world --filters sound,correspondence --out kept.json",
     )  # fmt: skip
     p.add_argument("source", help="folder of a Strike World or of videos, a table of Ego4D-Sounds, or an earlier list")
     p.add_argument(
         "--filters", default="paper", metavar="A,B",
-        help="sound, scenario, tags, energy, agreement, each perhaps with =LIMIT; paper is the first four "
+        help="sound, scenario, tags, energy, correspondence, each perhaps with =LIMIT; paper is the first four "
         "(default: %(default)s)",
     )  # fmt: skip
     p.add_argument("--out", required=True, metavar="F", help="kept clips: .json with counts and reasons, or .csv")

@@ -270,6 +270,15 @@ class Clip:
         return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
 
     @check_types
+    def at_most_fps(self, fps: float | None) -> Clip:
+        """Return what a camera of ``fps`` would have given; None, or a faster one, changes nothing.
+
+        Raises:
+            UsageError: a frame rate of 0 or less.
+        """
+        return self if fps is None or fps >= self.fps else self.at_fps(fps)
+
+    @check_types
     def resize(self, height: int, width: int) -> Clip:
         """Scale the pictures to ``height`` by ``width`` pixels, bilinear with antialiasing.
 

@@ -198,14 +198,14 @@ def tensors_on_disk(module: torch.nn.Module) -> dict[str, str]:
 
     They differ where a module, or one inside of it, has ``disk_names``: names of its attributes -> names on disk.
     """
-    made = {}
+    names = {}
     for name in module.state_dict():
         owner, words = module, name.split(".")
         for i, word in enumerate(words):
             words[i] = getattr(owner, "disk_names", {}).get(word, word)
             owner = getattr(owner, word, None)
-        made[name] = ".".join(words)
-    return made
+        names[name] = ".".join(words)
+    return names
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -315,7 +315,7 @@ class Pretrained:
     the rule: their tensors lie in another module, they have parts, or are no modules at all.
 
     Attributes:
-        kind: what ``config.json`` says it is.
+        kind: ``"kind"`` in ``config.json``; ``other_kinds``: that :meth:`_read` understands as well.
         title: the same in words, for messages.
         config_class: a dataclass; the object's settings are one, in ``config``.
         default: weights that are loaded where none are named.
@@ -327,6 +327,7 @@ class Pretrained:
     """
 
     kind: ClassVar[str]
+    other_kinds: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str]
     config_class: ClassVar[type | None] = None
     default: ClassVar[str | None] = None
@@ -345,13 +346,14 @@ class Pretrained:
                 referred to and not written.
 
         Raises:
-            UsageError: a part that must be there is not, or the card has a field of the configuration.
+            UsageError: a part that must be there is not, or the card has a field of the configuration with another
+                value.
         """
         folder, named, card = Path(folder), {}, {**getattr(self, "card", {}), **card}
         parts = self._parts()
         references = {name: str(card.pop(name)) for name in parts if card.get(name) is not None}
         config = {} if self.config_class is None else config_to_json(self.config)
-        taken = sorted(card.keys() & (config.keys() | {"kind", "parts"}))
+        taken = sorted(k for k in card.keys() & (config.keys() | {"kind", "parts"}) if card[k] != config.get(k))
         if taken:
             raise UsageError(f"the card cannot say {', '.join(taken)}: the configuration has fields of that name")
         for name, part in parts.items():
@@ -366,8 +368,9 @@ class Pretrained:
         for name in named.keys() - references.keys():
             if isinstance(parts[name], Pretrained):
                 parts[name].save_pretrained(folder / name)
-        told = {"kind": self.kind, **config, **({"parts": named} if named else {}), **card, **self._told()}
-        return save_weights(folder, self._tensors(), told, self.half)
+        where = {"parts": named} if named else {}
+        saved = {"kind": self.kind, **config, **where, **card, **self._told()}
+        return save_weights(folder, self._tensors(), saved, self.half)
 
     @classmethod
     def from_pretrained(cls, name: str | Path | None = None, revision: str | None = None, **how: object) -> Self:
@@ -383,28 +386,9 @@ class Pretrained:
         """
         if name is None:
             name = SHIPPED / cls.default if cls.default in shipped() else cls.default
-        path = find_weights(name, revision)
-        return cls._load(path, read_config(path), **how)
-
-    @classmethod
-    def _load(cls, path: Path, saved: dict[str, Any], **how: object) -> Self:
-        if not cls._reads(kind_of(saved)):
-            raise WeightsError(f"{path} holds {kind_of(saved)!r} weights, not {cls.title}")
-        try:
-            made = cls._read(path, saved, **how)
-        except (UsageError, TypeError, KeyError) as error:
-            raise WeightsError(f"{path / 'config.json'} does not describe {cls.title}: {reason(error)}") from error
-        known = {"kind", "parts", *made._told()}
-        known |= set() if cls.config_class is None else set(_fields_on_disk(cls.config_class).values())
-        made.card = {k: v for k, v in saved.items() if k not in known}
-        return made.eval() if hasattr(made, "eval") else made
+        return load_one_of(name, cls.title, cls, revision=revision, **how)
 
     # --- for classes that depart from the rule ---------------------------------------------------------
-
-    @classmethod
-    def _reads(cls, kind: object) -> bool:
-        """Whether a folder of that kind can be loaded."""
-        return kind == cls.kind
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> Self:
@@ -413,14 +397,15 @@ class Pretrained:
         missing = [name for name in cls.part_names if name not in parts]
         if missing:
             raise WeightsError(f"{path} has no {missing[0]}: {cls.title} needs one")
-        made = cls._build(config_from_json(cls.config_class, saved), **cls._load_parts(parts))
-        network = made._network()
-        load_weights(network, path, optional=[k for k in network.state_dict() if not made._stored(k)])
-        return made
+        config = None if cls.config_class is None else config_from_json(cls.config_class, saved)
+        loaded = cls._build(config, **cls._load_parts(parts))
+        network = loaded._network()
+        load_weights(network, path, optional=[k for k in network.state_dict() if not loaded._stored(k)])
+        return loaded
 
     @classmethod
     def _build(cls, config: Any, **parts: Any) -> Self:
-        """An object with these settings and parts."""
+        """An object with these settings (None where the class has none) and parts."""
         return cls(config, **parts)
 
     @classmethod
@@ -466,7 +451,14 @@ def load_one_of(
     """
     path = find_weights(name, revision)
     saved = read_config(path)
-    for cls in classes:
-        if cls._reads(kind_of(saved)):
-            return cls._load(path, saved, **how)
-    raise WeightsError(f"{path} holds {kind_of(saved)!r} weights, not {title}")
+    cls = next((each for each in classes if kind_of(saved) in (each.kind, *each.other_kinds)), None)
+    if cls is None:
+        raise WeightsError(f"{path} holds {kind_of(saved)!r} weights, not {title}")
+    try:
+        loaded = cls._read(path, saved, **how)
+    except (UsageError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path / 'config.json'} does not describe {cls.title}: {reason(error)}") from error
+    config = [] if cls.config_class is None else _fields_on_disk(cls.config_class).values()
+    known = {"kind", "parts", *config, *loaded._told()}
+    loaded.card = {k: v for k, v in saved.items() if k not in known}
+    return loaded.eval() if hasattr(loaded, "eval") else loaded

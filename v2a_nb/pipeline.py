@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.hub import SHIPPED
 
 if TYPE_CHECKING:
     from v2a_nb.systems.base import System
@@ -64,10 +65,10 @@ def generate_files(
         raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
-    known = class_of(system).options
+    known = list(class_of(system).options)
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known)}")
+        raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known) or 'none'}")
     out = _folder(out)
     model = load(system, weights, device=device)
     made, failed = [], []
@@ -175,7 +176,7 @@ def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path
             file = stack.enter_context(media.Video(video))
             clip = read_small(file)
             stem, title = Path(video).stem, Path(video).name
-        sound = generate_one(load("vaura"), clip, seed=seed)
+        sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
         wav, mp4 = media.save_wav(sound, out / f"{stem}.wav"), out / f"{stem}.mp4"
         if file is None:
             media.save_mp4(clip, sound, mp4)

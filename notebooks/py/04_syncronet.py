@@ -369,7 +369,7 @@ with torch.no_grad():
 
 # %%
 # check: five lines by hand are what generate() does
-same = egosonics.sample_latents(vectors, true.n, seeds=[SEED])
+same = egosonics.sample_latents(egosonics.window_conditions(vectors, true.n), true.n, seeds=[SEED])
 print(f"largest difference from the library's latents: {float((same - z).abs().max()):.1e}")
 assert torch.allclose(same, z, atol=1e-2)
 
@@ -537,7 +537,7 @@ plots.show(fig, alt="Onset F1 of each ablation: switched off in one network, and
 # down, each by the ratio of the coarsest size to its own: `cfg_rw`.
 
 # %%
-from v2a_nb.systems.egosonics.syncronet import control_weights
+from v2a_nb.systems.egosonics.model import control_weights
 
 heights = [s.shape[-2] for s in signals]
 for weighting in ("none", "cfg_rw", "guess"):

@@ -234,7 +234,7 @@ from v2a_nb.hub import tag_of
 from v2a_nb.systems.action2sound import train as recipe
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.training.loop import OptimConfig, fit
-from v2a_nb.training.recipes.autoencoder import compute_latents, encoder_folder
+from v2a_nb.training.recipes.autoencoder import compute_latents
 
 rooms = StrikeRecordings(seed=1000, ambience_dbfs=recipe.LEVELS_DBFS)
 things = [len(rooms.open(recipe.FIRST + i).description.things) for i in range(200)]
@@ -258,7 +258,7 @@ def latents_of(recordings):
     return compute_latents(store, images, system.autoencoder)
 
 
-encoder = FrameVectors(str(encoder_folder("vaura")), tag_of(system.encoder, "vision"))
+encoder = FrameVectors("vaura", tag_of(system.encoder, "vision"))
 clips = latents_of(rooms).with_arrays(store.compute(table, rooms, encoder))
 foreign = latents_of(replace(rooms, cross_recording_foreground=True))["latents"]
 clips = replace(clips, arrays={**clips.arrays, "foreign": foreign})
@@ -499,7 +499,7 @@ try:
 except v2a.V2AError as error:
     print("refused:", error)
 nothing = system.encode_sound(torch.zeros(n, WINDOW))
-latents = system.sample_latents(vectors[some], true.n, nothing, seeds=range(SEED, SEED + n))
+latents = system.sample_latents(system.window_conditions(vectors[some], nothing), true.n, seeds=range(SEED, SEED + n))
 made["zeros"] = [v2a.Sound(wave, 16000) for wave in system.decode_latents(latents, true.n).numpy()]
 
 

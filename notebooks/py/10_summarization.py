@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
-from v2a_nb.metrics.summarization.metric import Summarizer
+from v2a_nb.metrics.summarization.model import Summarizer
 
 model = Summarizer.from_pretrained("summary")
 text, card = model.text, model.card
@@ -83,7 +83,7 @@ assert alike[0, 1] > alike[0, 3] > alike[0, 4]
 
 # %%
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.summarization.metric import codec_vectors
+from v2a_nb.metrics.summarization.model import codec_vectors
 
 assert tag_of(vaura.encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
 seen, heard, narrations, recordings, events, kept = [], [], [], [], [], {}
@@ -156,7 +156,7 @@ plots.show(
 # An embedding can be spoken: the known narration that is nearest to it.
 
 # %%
-from v2a_nb.metrics.summarization.train import nearest
+from v2a_nb.metrics.summarization.metric import nearest
 
 without = nearest(model, text, seen, None, narrations)
 with_sound = nearest(model, text, seen, heard, narrations)
@@ -275,11 +275,12 @@ plots.show(fig, alt="Two curves that meet: with sound far above without where no
 # Clip by clip, in the trained network: what the picture alone already gets right leaves nothing to gain.
 
 # %%
-from v2a_nb.metrics.summarization.metric import predict, unrelated
+from v2a_nb.metrics.pairing import shuffled
+from v2a_nb.metrics.summarization.metric import predict
 
 alone = cosine(predict(model, seen), targets)
 gain = cosine(predict(model, seen, heard), targets) - alone
-wrong = [heard[i] for i in unrelated(recordings)]
+wrong = [heard[i] for i in shuffled(recordings)]
 misled = cosine(predict(model, seen, wrong), targets) - alone
 points = [{"id": n, "without": a, "gain": g} for n, a, g in zip(narrations, alone, gain, strict=True)]
 fig = plots.scores(points, x="without", y="gain")

@@ -12,9 +12,9 @@ from paths import FIXTURES
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.collection import Collection, Entry
-from v2a_nb.data.correspondence import seen_and_heard
+from v2a_nb.data.correspondence import overlap
 from v2a_nb.data.curation import Report, curate, curate_file
-from v2a_nb.data.filters import agreement, energy, make_filters, scenario, sound, tags
+from v2a_nb.data.filters import correspondence, energy, make_filters, scenario, sound, tags
 from v2a_nb.data.sources import read_source
 from v2a_nb.data.taggers import AUDIOSET, AudioSetTagger, offscreen_tagger
 from v2a_nb.errors import UsageError, V2AError, WeightsError
@@ -153,11 +153,11 @@ def test_missing_media_are_removed_and_reported_one_by_one():
 
 
 def test_what_cannot_be_judged_is_kept_and_counted(folder):
-    kept, report = curate(folder, "scenario,tags,agreement")
+    kept, report = curate(folder, "scenario,tags,correspondence")
     consistent(report, kept)
     assert len(kept) == 7
     assert [sum(stage.not_judged.values()) for stage in report.stages] == [7, 7, 7]
-    assert "agreement: kept without judging: the score of its own knows Strike World only" in str(report)
+    assert "correspondence: kept without judging: the score of its own knows Strike World only" in str(report)
 
 
 def test_a_tagger_of_ones_own(folder):
@@ -196,19 +196,19 @@ def test_the_offscreen_tagger_on_stems_of_strike_world():
     assert offscreen_tagger(Sound(np.zeros(RATE), RATE)) == {"offscreen": 0.0}
 
 
-def test_seen_and_heard_by_hand():
+def test_overlap_by_hand():
     hits = [{"time_s": 0.5, "probability": 0.9}, {"time_s": 1.0, "probability": 0.4}]
-    assert seen_and_heard(hits, np.array([0.52, 1.0])) == pytest.approx(1.3 / 2.0)
-    assert seen_and_heard(hits, np.array([0.56])) == 0.0  # 60 ms off
-    assert seen_and_heard(hits, np.array([])) == 0.0 and seen_and_heard([], np.array([0.3])) == 0.0
-    assert np.isnan(seen_and_heard([], np.array([])))
-    assert np.isnan(seen_and_heard([{"time_s": 0.5, "probability": 0.1}], np.array([])))
+    assert overlap(hits, np.array([0.52, 1.0])) == pytest.approx(1.3 / 2.0)
+    assert overlap(hits, np.array([0.56])) == 0.0  # 60 ms off
+    assert overlap(hits, np.array([])) == 0.0 and overlap([], np.array([0.3])) == 0.0
+    assert np.isnan(overlap([], np.array([])))
+    assert np.isnan(overlap([{"time_s": 0.5, "probability": 0.1}], np.array([])))
     sure = [{"time_s": 0.5, "probability": 1.0}]
-    assert seen_and_heard(sure, np.array([0.5])) == 1.0
+    assert overlap(sure, np.array([0.5])) == 1.0
 
 
 def test_agreement_finds_mismatched_recordings(odd_world):
-    kept, report = curate(odd_world, ["sound", "agreement"])
+    kept, report = curate(odd_world, ["sound", "correspondence"])
     consistent(report, kept)
     stage = report.stages[1]
     wrong = sum(entry.mismatched for entry in odd_world.entries)
@@ -218,10 +218,12 @@ def test_agreement_finds_mismatched_recordings(odd_world):
     # the control: the other stages look at the sound alone and cannot tell
     blind = curate(odd_world, "sound,tags,energy")[1].stages
     assert all((s.recall or 0.0) < 0.2 for s in blind)
-    assert f"agreement: of mismatched clips precision {stage.precision:.3f}, recall {stage.recall:.3f}" in str(report)
+    assert f"correspondence: of mismatched clips precision {stage.precision:.3f}, recall {stage.recall:.3f}" in str(
+        report
+    )
     # a whole recording has the wrong sound: its clips together tell it better; the scores are known by now
-    scores = {name: value["agreement"] for name, value in report.values.items() if "agreement" in value}
-    told = agreement(score=lambda clip: scores.get(clip.name, float("nan")), by="recording")
+    scores = {name: value["correspondence"] for name, value in report.values.items() if "correspondence" in value}
+    told = correspondence(score=lambda clip: scores.get(clip.name, float("nan")), by="recording")
     pooled = curate(odd_world, [told])[1].stages[0]
     assert pooled.recall >= stage.recall and pooled.precision >= 0.95
 
@@ -230,11 +232,11 @@ def test_agreement_takes_any_score(folder):
     def peak_of(clip: Clip) -> float:
         return float("nan") if clip.sound is None else float(clip.sound.peak)
 
-    kept, report = curate(folder, [agreement(0.1, score=peak_of)])
+    kept, report = curate(folder, [correspondence(0.1, score=peak_of)])
     consistent(report, kept)
     assert [entry.id for entry in kept] == ["day/loud.mp4", "day/mute.mp4"]
     assert report.stages[0].not_judged == {"the score is NaN": 1}
-    kept, report = curate(folder, [agreement(0.1, score=peak_of, by="recording")])
+    kept, report = curate(folder, [correspondence(0.1, score=peak_of, by="recording")])
     consistent(report, kept)
     # 0.8, 0.02, 0.0004 and 0 have a mean over 0.1; what cannot be read has none
     assert {entry.recording for entry in kept} == {"day"} and len(kept) == 5
@@ -292,9 +294,9 @@ def test_filters_that_make_no_sense(filters, what):
 
 def test_filters_by_name_keep_their_order():
     assert [f.name for f in make_filters("energy=-50, sound")] == ["energy", "sound"]
-    assert [f.name for f in make_filters(["paper", agreement(0.2)])][-1] == "agreement"
+    assert [f.name for f in make_filters(["paper", correspondence(0.2)])][-1] == "correspondence"
     with pytest.raises(UsageError, match="neither 'clip' nor"):
-        agreement(by="video")
+        correspondence(by="video")
 
 
 def test_a_world_on_disk_is_curated_into_a_list_that_is_a_source_again(tmp_path):

@@ -19,6 +19,7 @@ from v2a_nb.data.latent_dataset import (
     FrameVectors,
     SpectrogramImages,
     batches,
+    in_turns,
     latent_cut,
     true_onsets,
     true_sounds,
@@ -105,6 +106,12 @@ def test_denoised_images_are_of_denoised_sounds(store, monkeypatch):
     wanted = STFT_IMAGES["tiny"].to_image(torch.from_numpy((np.abs(wave) > 0.05) * wave)).numpy()
     assert np.abs(clips["images"][2] - wanted[0]).max() < 1e-3
     assert clips.key != plain.key and not np.array_equal(clips["images"][2], plain["images"][2])
+
+
+def test_groups_take_turns():
+    groups = np.array([7, 7, 7, 1, 1, 1, 2, 2, 4])
+    assert groups[in_turns(groups)].tolist() == [7, 1, 2, 4, 7, 1, 2, 7, 1]
+    assert in_turns(np.array([3, 1, 3, 1])).tolist() == [0, 1, 2, 3]
 
 
 def test_batches_are_functions_of_their_number():

@@ -163,7 +163,7 @@ def test_pictures_are_looked_at_once(judge):
     clip, sound = clip_of(3.4)
     look = judge.look(clip)
     assert look.shape[0] == 3 and np.array_equal(judge.windows(look, sound), judge.windows(clip, sound))
-    with pytest.raises(UsageError, match="3 windows of picture and 6.00 s of sound"):
+    with pytest.raises(UsageError, match=r"3 windows of picture and 6.00 s of sound"):
         judge.windows(look, sound.fit(6.0))
 
 

@@ -105,7 +105,7 @@ def test_chosen_metrics_only(folder):
         evaluate_folder(folder / "made", metrics=["onset_f1_50ms"])
     with pytest.raises(UsageError, match=r"vaas_acc needs .*--videos"):
         evaluate_folder(folder / "made", truth=folder / "truth.json", metrics=["vaas_acc"])
-    for wrong in ([], ["fad", "fad"], "fad", [Fad], 3):
+    for wrong in ([], ["fad", "fad"], "fad", [Fad], 3):  # a class is no metric
         with pytest.raises(UsageError, match="metric"):
             evaluate_folder(folder / "made", folder / "made", metrics=wrong)
 
@@ -132,7 +132,7 @@ def test_without_truth_the_clips_are_what_the_folder_holds(folder, world):
 
 def test_a_named_metric_that_scores_nothing_is_an_error(folder, world):
     media.save_wav(world[0].stems["mix"], folder / "other" / "x.wav")
-    with pytest.raises(V2AError, match="fad could score none of 12 clips.*no sound in"):
+    with pytest.raises(V2AError, match=r"fad could score none of 12 clips.*no sound in"):
         evaluate_folder(folder / "made", folder / "other", metrics=["fad"])
     report = evaluate_folder(folder / "made", folder / "other")
     assert math.isnan(report["fad"]) and report.metrics[-1]["n"] == 0
@@ -424,23 +424,29 @@ def test_one_recording_cannot_be_shuffled_and_says_so():
 def test_wrong_arguments_get_words(world, tmp_path):
     system, clip = Echo(world), world[0]
     for clips, match in (
-        ("folder", r"takes a list of Strike World clips.*not str 'folder'"),
-        (tmp_path, "v2a-nb evaluate"),
-        (clip, "list of Strike World clips.*not WorldClip"),
-        (clip.clip, "list of Strike World clips.*not Clip"),
-        ([clip.clip], "Strike World clips, which have truth; not Clip"),
+        ("folder", r"clips must be clips of a Strike World, such as world\.test, and not 'folder'; v2a-nb evaluate"),
+        (tmp_path, "clips must be a list, not a PosixPath"),
+        (clip, "clips must be a list, not a WorldClip"),
+        (clip.clip, "clips must be a list, not a Clip"),
+        ([clip.clip], "clips must be clips of a Strike World.*not a Clip"),
         ([], "no clips"),
     ):
         with pytest.raises(UsageError, match=match):
             evaluate(clips, system)
-    with pytest.raises(UsageError, match=r"v2a\.load\('vaura'\), and not str 'vaura'"):
+    with pytest.raises(UsageError, match=r"system must have generate.*v2a\.load\('vaura'\); not 'vaura'"):
         evaluate([clip], "vaura")
-    with pytest.raises(UsageError, match="takes a system"):
+    with pytest.raises(UsageError, match=r"system must have generate.*not a Clip"):
         evaluate([clip], clip.clip)
-    with pytest.raises(UsageError, match=r"list of names and Metric objects, and not str 'fad'"):
+    with pytest.raises(UsageError, match=r"list of names and Metric objects: give \['fad'\]"):
         evaluate([clip], system, metrics="fad")
     with pytest.raises(UsageError, match="it holds the class Fad"):
         evaluate([clip], system, metrics=[Fad])
+    for name in ("seed", "controls", "batch", "progress", "metrics"):
+        with pytest.raises(UsageError, match=f"evaluate: {name} must be"):
+            evaluate([clip], system, **{name: object()})
+    for name in ("generated", "reference", "videos", "truth", "controls", "progress", "metrics"):
+        with pytest.raises(UsageError, match=f"evaluate_folder: {name} must be"):
+            evaluate_folder(**{"generated": tmp_path, name: object()})
     with pytest.raises(UsageError, match="at least one clip at a time"):
         evaluate([clip], system, batch=0)
 

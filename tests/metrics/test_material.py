@@ -10,7 +10,8 @@ import pytest
 from v2a_nb.errors import WeightsError
 from v2a_nb.hub import find_weights
 from v2a_nb.metrics.material.metric import CLASSES, NOTHING, MaterialClassifier, shipped_classifier
-from v2a_nb.metrics.material.train import hits_of, train_material
+from v2a_nb.metrics.material.train import TEST_SEED, TRAIN_SEED, hits_of, train_material
+from v2a_nb.training.results import Results
 from v2a_nb.world import strike_world
 
 RATE = 16000
@@ -58,11 +59,9 @@ def test_training_is_reproducible_and_weights_survive_the_disk(tmp_path):
 
 def test_card_says_what_the_weights_are():
     folder = find_weights("material")
-    config = json.loads((folder / "config.json").read_text())
-    card = (folder / "README.md").read_text()
-    assert shipped_classifier().tag in card
-    assert f"{config['accuracy']['stems']:.1%}" in card and f"{config['accuracy']['mixes']:.1%}" in card
-    assert config["data_seed"] != config["test_seed"]
-    x, y = hits_of(config["test_seed"], 200)
-    accuracy = (shipped_classifier().predict(x) == y).mean()
-    assert accuracy == pytest.approx(config["accuracy"]["stems"], abs=0.005)
+    scored = Results.read(folder)["hits"]
+    row = scored.row("material_accuracy", "clean stems")
+    assert row.extractor == shipped_classifier().tag and row.text_with_interval in (folder / "README.md").read_text()
+    assert scored.about["seed"] == TEST_SEED != TRAIN_SEED
+    x, y = hits_of(TEST_SEED, 200)
+    assert (shipped_classifier().predict(x) == y).mean() == pytest.approx(row.value, abs=0.005)

@@ -65,7 +65,7 @@ def test_distances_leave_out_whole_recordings():
     rows = [clip for clip in clips for _ in range(6)]
     alone = jackknife_distance(rows, distance)
     together = jackknife_distance(rows, distance, [f"r{i // 6}" for i in range(60)])
-    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+    assert together[1] - together[0] > 1.5 * (alone[1] - alone[0])
     assert jackknife_distance(rows, distance, groups=5)[0] < distance(rows)
     for few, names in (([], []), (rows[:1], ["a"]), (rows[:3], ["a"] * 3)):
         assert all(math.isnan(end) for end in jackknife_distance(few, distance, names))

@@ -14,7 +14,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.metrics.summarization import train as recipe
-from v2a_nb.metrics.summarization.metric import cosine, predict, score_summaries
+from v2a_nb.metrics.summarization.metric import cosine, nearest, predict, score_summaries
 from v2a_nb.metrics.summarization.model import (
     PRESETS,
     ClipText,
@@ -27,7 +27,6 @@ from v2a_nb.metrics.summarization.train import (
     SummaryRecipe,
     SummaryTrainConfig,
     held_out_scores,
-    nearest,
     summarizer_stage,
 )
 from v2a_nb.training.recipe import run_recipe
@@ -56,6 +55,7 @@ def easy_clips(recordings: int = 80, seed: int = 0) -> ClipFeatures:
 class EasyRecipe(SummaryRecipe):
     """The recipe on easy clips, with a small network."""
 
+    template = None
     network = SMALL
 
     def features(self, recordings, store):

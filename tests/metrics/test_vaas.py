@@ -51,6 +51,7 @@ def easy_clips(recordings: int = 60, seed: int = 0) -> ClipFeatures:
 class EasyRecipe(VaasRecipe):
     """The recipe on easy clips, with a small network but for the channels that the shipped encoder has."""
 
+    template = None
     network = replace(SMALL, vector_dim=384)
 
     def features(self, recordings, store):

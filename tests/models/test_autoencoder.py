@@ -15,7 +15,6 @@ from v2a_nb.audio.stft_image import STFT_IMAGES
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError
 from v2a_nb.models.autoencoder import PRESETS, AutoencoderConfig, ImageAutoencoder
-from v2a_nb.systems.egosonics.super_resolution import SuperResolution, SuperResolutionConfig
 
 SMALL = AutoencoderConfig(latent_channels=4, widths=(8, 16, 16), groups=4)
 
@@ -263,47 +262,3 @@ def test_a_published_autoencoder_is_read_from_diffusers_layout(tmp_path):
         assert torch.allclose(loaded.encode(picture), 0.3 * model.encode(picture).latent_dist.mode())
     with pytest.raises(WeightsError, match="no autoencoder"):
         ImageAutoencoder.from_diffusers(tmp_path / "nowhere")
-
-
-# --- super-resolution -----------------------------------------------------------------------------------
-
-
-def test_super_resolution_has_five_convolutions_and_ends_in_a_sigmoid():
-    model = SuperResolution()
-    kinds = [type(layer).__name__ for layer in model.layers]
-    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 4 + ["Conv2d", "Sigmoid"]
-    with torch.device("meta"):
-        assert SuperResolution().eval()(torch.zeros(1, 1, 512, 512), (1025, 862)).shape == (1, 1, 1025, 862)
-
-
-def test_super_resolution_learns():
-    torch.manual_seed(0)
-    model = SuperResolution(SuperResolutionConfig((8, 8, 4, 4))).train()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    original = (torch.rand(2, 1, 1, 30, generator=seeded()) > 0.7).float().expand(-1, -1, 40, -1).contiguous()
-    losses = []
-    for _ in range(30):
-        made = model.training_step(original, (20, 20))
-        made["loss"].backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(made["loss"].item())
-    assert losses[-1] < 0.6 * losses[0]
-    assert made["plain"] > 0
-    with pytest.raises(UsageError, match="reads"):
-        model(torch.zeros(1, 3, 20, 20), (40, 30))
-
-
-def test_super_resolution_takes_the_place_of_resizing(tmp_path):
-    class Nearest(torch.nn.Module):
-        def forward(self, low, size):
-            return torch.nn.functional.interpolate(low, size)
-
-    image = STFT_IMAGES["paper"]
-    picture = image.to_image(0.1 * torch.sin(torch.arange(22050) * 0.1)[None])
-    plain, fine = image.to_spectrogram(picture), image.to_spectrogram(picture, Nearest())
-    assert plain.shape == fine.shape
-    assert (plain - fine).abs().mean() < 0.05  # the right way up
-    config = SuperResolutionConfig((4, 4, 4, 4))
-    saved = SuperResolution(config).save_pretrained(tmp_path / "sharp")
-    assert SuperResolution.from_pretrained(saved).config == config

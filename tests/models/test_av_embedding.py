@@ -183,6 +183,24 @@ def test_released_sampling_spreads_sixteen_frames():
     assert shown == [0, 5, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77, 83, 89]
 
 
+def test_released_pictures_are_squashed_and_bicubic():
+    rng = np.random.default_rng(0)
+    clip = Clip(rng.integers(0, 255, (25, 32, 64, 3), dtype=np.uint8), fps=25.0)
+    shown = {}
+    for changes in ({}, {"fit": "squash"}, {"resize": "bicubic"}):
+        shown[str(changes)] = DividedSpaceTimeViT(replace(PLAIN, **changes)).pixels(clip)
+    cropped, squashed, bicubic = shown.values()
+    assert cropped.shape == squashed.shape == bicubic.shape
+    assert not torch.equal(cropped, squashed) and not torch.equal(cropped, bicubic)
+    from PIL import Image
+
+    whole = Image.fromarray(clip.frames[0]).resize((16, 16), Image.Resampling.BILINEAR)
+    assert np.array_equal(squashed[0, 0].permute(1, 2, 0).numpy(), np.asarray(whole))
+    for wrong in ({"fit": "pad"}, {"resize": "nearest"}):
+        with pytest.raises(UsageError, match="must be one of"):
+            DividedSpaceTimeViT(replace(PLAIN, **wrong))
+
+
 def test_windows():
     assert windows_of(2.0, 3.0) == [(0.0, 2.0)] and windows_of(3.0, 3.0) == [(0.0, 3.0)]
     assert windows_of(3.0, 1.5) == [(0.0, 1.5), (1.5, 3.0)]

@@ -19,7 +19,6 @@ from v2a_nb.hub import PUBLISHED
 from v2a_nb.models.codec import Codec, DacCodec, load_codec
 from v2a_nb.models.codec_report import code_use, codec_report, log10_mel, pooled_f1
 from v2a_nb.models.tiny_codec import ResidualQuantizer, TinyCodec, TinyCodecConfig
-from v2a_nb.training.recipes.codec import Cycle, batches, train_codec
 
 torch.set_num_threads(1)
 
@@ -449,31 +448,3 @@ def test_log10_mel_is_in_tenths_of_decibels_over_twenty() -> None:
     wave = noise(4096, 1)
     gap = log10_mel(wave, 16000) - log10_mel(wave / 10, 16000)
     assert torch.allclose(gap, torch.ones_like(gap), atol=1e-3)
-
-
-# --- training and the card -----------------------------------------------------------------------------
-
-SHORT = (Cycle(4, 1e-3), Cycle(2, 6e-4, tonal=0.3))
-
-
-def waves_of(n: int = 4) -> np.ndarray:
-    return np.stack([clicks((0.3, 0.9), n=24000, seed=k) for k in range(n)])
-
-
-def test_the_quantizer_joins_after_a_quarter() -> None:
-    batch_of = batches(waves_of(), 2, 8, seed=0)
-    assert [bool(batch_of(step)["quantize"]) for step in range(4)] == [False, False, True, True]
-    assert batch_of(0)["wave"].shape == (2, 20480)
-    assert torch.equal(batch_of(3)["wave"], batch_of(3)["wave"])
-    assert not torch.equal(batch_of(3)["wave"], batch_of(2)["wave"])
-    assert bool(batches(waves_of(), 2, 0, seed=0)(0)["quantize"])
-
-
-def test_a_resumed_run_is_the_run_that_was_not_interrupted(tmp_path: Path) -> None:
-    whole = train_codec(waves_of(), tmp_path / "a", cycles=SHORT, batch_size=2, seed=3)
-    train_codec(waves_of(), tmp_path / "b", cycles=SHORT[:1], batch_size=2, seed=3)
-    resumed = train_codec(waves_of(), tmp_path / "b", cycles=SHORT, batch_size=2, seed=3, resume=True)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-    lines = [json.loads(line) for line in (tmp_path / "a" / "cycle2" / "log.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == 2 and {"loss", "rate", "seconds", "spectral"} <= set(lines[-1])

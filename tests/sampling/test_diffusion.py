@@ -394,7 +394,7 @@ def test_tokens_beyond_the_timed_ones_have_one_number_a_head():
     assert (made[..., 16:] == torch.tensor([1.0, -2.0, 3.0])[:, None, None]).all()
     assert torch.equal(made[..., :16], plain.bias(24, 16))
     assert torch.equal(timed.bias(24, 16), plain.bias(24, 16)) and timed.bias(24, 9).shape == (3, 24, 9)
-    assert timed.spread(4 * 24, 40).shape == (1, 3, 4 * 24, 40)
+    assert timed.for_queries(4 * 24, 40).shape == (1, 3, 4 * 24, 40)
     timed.bias(24, 40).square().sum().backward()
     assert (timed.others.grad != 0).all() and timed.cos.grad.abs().min() > 0
 
@@ -432,13 +432,13 @@ def test_row_values_read_the_token_of_a_columns_own_time():
     attn = next(attn for depth, attn in cross_attentions(unet).values() if depth == 0)
     torch.nn.init.normal_(attn.processor.by_row.write.weight)
     queries, tokens = torch.zeros(1, 4 * 16, 8), torch.zeros(1, 20, 6, requires_grad=True)
-    told = attn.processor.beside(queries, tokens).view(4, 16, 8)
+    told = attn.processor.row_values(queries, tokens).view(4, 16, 8)
     told[:, 9].sum().backward()
     said = tokens.grad[0].abs().sum(-1)
     assert said.argmax() == 9 and said[9] > 0.3 * said.sum() and not said[16:].any()  # a neighbour's say nothing here
     plain = small_unet()
     set_time_bias(plain, rows=4, column_s=0.08, token_s=0.08, timed=16, free=1)
-    assert all(attn.processor.beside(queries, tokens) == 0 for _, attn in cross_attentions(plain).values())
+    assert all(attn.processor.row_values(queries, tokens) == 0 for _, attn in cross_attentions(plain).values())
     assert not any("by_row" in name for name in plain.state_dict())
 
 

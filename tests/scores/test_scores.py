@@ -136,7 +136,7 @@ def test_a_look_writes_nothing_beside_the_weights(toy, tmp_path, capsys):
 
 
 def test_a_score_writes_results_and_card_and_keeps_what_it_cannot_measure(toy, monkeypatch):
-    monkeypatch.setattr("v2a_nb.metrics.material.metric.hits_of", few_hits)
+    monkeypatch.setattr("v2a_nb.metrics.material.train.hits_of", few_hits)
     first = score("material", say=lambda _: None)
     kept = replace(first.tables[0], name="real", source=REAL)
     replace(first, tables=(*first.tables, kept)).write(toy)
@@ -152,7 +152,7 @@ def few_hits(seed, clips, stem="action"):
 
 
 def test_other_weights_get_their_own_results(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("v2a_nb.metrics.material.metric.hits_of", few_hits)
+    monkeypatch.setattr("v2a_nb.metrics.material.train.hits_of", few_hits)
     shutil.copytree(toy, tmp_path / "mine")
     assert main(["score", "material", "--weights", str(tmp_path / "mine")]) == 0
     assert "clean stems" in (tmp_path / "mine" / "README.md").read_text()

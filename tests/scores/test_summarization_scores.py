@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.data.clip_features import compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import codec_vectors
+from v2a_nb.metrics.summarization.metric import Summarizer, codec_vectors
 from v2a_nb.models.tiny_codec import TinyCodec
-from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.scores import summarization
-from v2a_nb.scores.summarization import score_system, sounds_of_system
+from v2a_nb.scores.summarization import sounds_of_system
 
 
 class Tone:
@@ -39,10 +39,12 @@ def test_a_system_s_sounds_become_vectors():
 def test_a_system_stands_beside_the_true_sounds(tmp_path, monkeypatch):
     tone = Tone()
     monkeypatch.setattr(summarization, "load", lambda name: tone)
-    store, few = FeatureStore(tmp_path, workers=1), {"count": 2, "first": 0, "recordings": StrikeRecordings(7)}
-    rows = score_system("tone", store, seed=3, **few)
-    assert [row["sound"] for row in rows] == ["mean predictor", "none", "shuffled", "true", "tone"]
-    assert len(tone.clips) == rows[0]["n"] == 4 and tone.clips[0].frames.shape == (64, 112, 112, 3)
-    StrikeVision().save_pretrained(tmp_path / "vision")
-    with pytest.raises(UsageError, match="reads features of vision@"):
-        score_system("tone", store, encoder=str(tmp_path / "vision"), **few)
+    clips = compute_clip_features(FeatureStore(tmp_path, workers=1), StrikeRecordings(7), count=2)
+    model = Summarizer.from_pretrained("summary")
+    rows = summarization.measure(model, clips, ["tone"], seed=3)
+    subjects = list(dict.fromkeys(row.subject for row in rows))
+    assert subjects == ["mean predictor", "none", "shuffled", "true", "tone"]
+    assert len(tone.clips) == rows[0].n == 4 and tone.clips[0].frames.shape == (64, 112, 112, 3)
+    model.card["encoder"] = "vision@0000"
+    with pytest.raises(UsageError, match="reads features of vision@0000"):
+        summarization.measure(model, clips, [])

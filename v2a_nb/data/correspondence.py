@@ -1,8 +1,9 @@
-"""Whether a clip's sound could belong to its pictures: what is seen to strike against what is heard.
+"""Audio-visual correspondence: whether a clip's sound could belong to its pictures.
 
-Not a stage of Action2Sound, whose four stages look at the sound alone: a clip with the sound of another video
-passes them all. It is the step that V-AURA's collection takes with an audio-visual similarity; here the score is
-one that can be explained, and any other function of a clip can take its place.
+It is no stage of Action2Sound, whose four stages judge the sound alone: a clip with the sound of another video passes
+them all. It is the step that V-AURA's collection takes with an audio-visual similarity. The score here compares the
+hits that the video encoder expects with the onsets of the sound, so that it can be explained; any other function of a
+clip can take its place.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ from functools import lru_cache
 
 import numpy as np
 
+from v2a_nb import hub
 from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.clip import Clip
+from v2a_nb.models.video_encoders.strike import StrikeVision
 
 ClipScore = Callable[[Clip], float]
-"""Of a clip with its sound: higher fits better, NaN where it cannot be told."""
+"""A function from a clip with its sound to a score: higher fits better, NaN where nothing can be said."""
 
 WINDOW_S = 0.04
-"""A frame at 25 fps: how far what is seen and what is heard may lie apart."""
+"""How far an expected hit and an onset may lie apart: a frame at 25 fps."""
 FAINT = 0.3
-"""Of the likeliest hit that is seen in silence: under it there is nothing to compare."""
+"""In a silent clip, hits whose probability is under this give nothing to compare."""
 
 
-def seen_and_heard(hits: list[dict[str, float]], onsets: np.ndarray) -> float:
-    """Seen hits against heard onsets: 0 (nothing in common) to 1, NaN where nothing is seen or heard.
+def overlap(hits: list[dict[str, float]], onsets: np.ndarray) -> float:
+    """Overlap of expected hits and onsets: 0 (nothing in common) to 1, NaN where there is neither.
 
-    Both are matched one to one within :data:`WINDOW_S`. The score is what is matched over all there is, a seen
-    hit weighing as much as it is expected to sound (a Jaccard index with weights).
+    Both are matched one to one within :data:`WINDOW_S`. The score is a Jaccard index, matches over everything, in which
+    a hit weighs as much as its probability.
 
     Args:
         hits: ``time_s`` and ``probability`` each, by time.
@@ -36,7 +39,7 @@ def seen_and_heard(hits: list[dict[str, float]], onsets: np.ndarray) -> float:
 
     Examples:
         >>> hits = [{"time_s": 0.5, "probability": 1.0}, {"time_s": 1.2, "probability": 0.5}]
-        >>> seen_and_heard(hits, np.array([0.51, 2.0]))
+        >>> overlap(hits, np.array([0.51, 2.0]))
         0.4
     """
     times = np.array([hit["time_s"] for hit in hits])
@@ -47,20 +50,20 @@ def seen_and_heard(hits: list[dict[str, float]], onsets: np.ndarray) -> float:
     return matched / (float(weights.sum()) + len(onsets) - matched)
 
 
-def hits_and_onsets(clip: Clip) -> float:
-    """:func:`seen_and_heard` with the eyes of the shipped encoder, which was trained on Strike World.
+def correspondence(clip: Clip) -> float:
+    """The :func:`overlap` of the hits that the shipped video encoder expects and the onsets of the clip's sound.
 
-    It tells matched from mismatched clips there and only there: five real clips of struck metal, drums and strings
-    scored 0 to 0.17, no more than with their own sound moved by a second. A clip without sound cannot be told: NaN.
+    It tells matched from mismatched clips on Strike World, which the encoder was trained on, and only there: five real
+    clips of struck metal, drums and strings scored 0 to 0.17, no more than with their own sound moved by a second.
+
+    Returns:
+        the score; NaN for a clip without sound.
     """
     if clip.sound is None:
         return float("nan")
-    return seen_and_heard(_eyes().hits(clip), detect_onsets(clip.sound))
+    return overlap(_encoder().hits(clip), detect_onsets(clip.sound))
 
 
 @lru_cache(maxsize=1)
-def _eyes():
-    from v2a_nb import hub
-    from v2a_nb.models.video_encoders.strike import StrikeVision
-
+def _encoder() -> StrikeVision:
     return StrikeVision.from_pretrained(hub.SHIPPED / "vaura" / "vision")

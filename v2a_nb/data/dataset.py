@@ -47,9 +47,9 @@ class Cut:
 def cut_clips(recordings: Recordings, cut: Cut) -> Dataset:
     """The table of clips, one row each, a recording's rows side by side.
 
-    Columns: ``id``, ``recording`` (its number), ``name`` (of the take that the recording is part of), ``start``
-    (samples) and ``start_s`` from the recording's start, ``time_s`` from the take's start, ``duration_s`` and ``text``
-    (one line, or empty).
+    Columns: ``id``, ``recording`` (the number to open), ``name`` (of the recording, which several files may be parts
+    of), ``start`` (samples) and ``start_s`` from the start of what is opened, ``time_s`` from the start of the
+    recording, ``duration_s`` and ``text`` (one line, or empty).
 
     Raises:
         UsageError: no recording is long enough, or one has too few parts that are loud enough.

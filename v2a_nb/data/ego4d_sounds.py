@@ -146,8 +146,8 @@ class Ego4DSounds:
         """
         return self.entries[which].open(size=size, sample_rate=sample_rate)
 
-    def source(self) -> Collection:
-        """The same as a :class:`~v2a_nb.data.sources.Collection`, for curation."""
+    def collection(self) -> Collection:
+        """The same as a :class:`~v2a_nb.data.collection.Collection`, for curation."""
         return Collection("ego4d-sounds", self.entries, self.path, self.media, list(self.problems), self.header)
 
     def _entry(self, row: Row) -> Entry:

@@ -169,6 +169,10 @@ class Features:
             raise UsageError("features of other clips cannot be put beside these")
         return replace(self, arrays={**self.arrays, **other.arrays}, key=_hash([self.key, other.key]))
 
+    def load(self) -> Self:
+        """The same with all arrays read into memory: their files may be removed."""
+        return replace(self, arrays={name: ShardedArray([array[:]]) for name, array in self.arrays.items()})
+
     def to_dataset(self) -> Dataset:
         """Table and arrays as one ``datasets.Dataset``, for ``push_to_hub`` and other tools."""
         from datasets import Dataset

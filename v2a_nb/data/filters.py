@@ -9,7 +9,8 @@ Action2Sound's four stages (section 7.3), by the names that ``v2a-nb curate --fi
 | ``tags`` | clips that are likely speech, music or off-screen sounds alone | to 1.23M |
 | ``energy`` | clips that are quiet beside the loudest moment of their recording | to 1.18M |
 
-and one of ours: ``agreement`` removes clips whose sound does not fit their pictures, which none of the four can see.
+and one of ours: ``correspondence`` removes clips whose sound does not fit their pictures, which none of the four can
+see.
 
 A filter judges each clip by itself or beside its recording, and says why. What it cannot judge it keeps and counts
 apart; what cannot be read it removes and reports.
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from v2a_nb.data.collection import Collection, Entry
-from v2a_nb.data.correspondence import ClipScore, hits_and_onsets
+from v2a_nb.data.correspondence import ClipScore
+from v2a_nb.data.correspondence import correspondence as clip_correspondence
 from v2a_nb.data.taggers import Tagger, offscreen_tagger
 from v2a_nb.errors import MediaError, UsageError, V2AError
 
@@ -32,7 +34,7 @@ SILENT = 1e-5
 SOCIAL = ("board games", "party", "talking with")
 """Found in the labels that section 7.3 names. The paper picked 28 labels and published neither them nor a file."""
 OFFSCREEN = ("speech", "background_music", "offscreen")
-TAG_LIMIT, ENERGY_DB, AGREEMENT = 0.5, -60.0, 0.3
+TAG_LIMIT, ENERGY_DB, CORRESPONDENCE = 0.5, -60.0, 0.3
 UNREADABLE = "cannot be read"
 
 
@@ -171,13 +173,13 @@ def energy(threshold_db: float = ENERGY_DB, peaks: Mapping[str, float] | None = 
     return Filter("energy", judge)
 
 
-def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: str = "clip") -> Filter:
+def correspondence(threshold: float = CORRESPONDENCE, score: ClipScore | None = None, by: str = "clip") -> Filter:
     """Clips are removed whose sound fits their pictures less than ``threshold``.
 
     Args:
         threshold: of the score.
         score: of a clip with its sound, higher is better, NaN where it cannot be told. Left out,
-            :func:`~v2a_nb.data.correspondence.hits_and_onsets`, for which the default threshold was chosen (seed 9100)
+            :func:`~v2a_nb.data.correspondence.correspondence`, for which the default threshold was chosen (seed 9100)
             and which knows Strike World alone: clips from elsewhere are then not judged.
         by: ``"clip"``, or ``"recording"``: all clips of a recording share the mean of their scores, for collections
             in which a whole recording has the wrong sound.
@@ -185,18 +187,18 @@ def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: 
     if by not in ("clip", "recording"):
         raise UsageError(f"by={by!r} is neither 'clip' nor 'recording'")
     if not np.isfinite(threshold):
-        raise UsageError(f"agreement={threshold}: a number is needed")
+        raise UsageError(f"correspondence={threshold}: a number is needed")
 
     def one(entry: Entry, source: Collection) -> Verdict:
         if score is None and source.kind != "strike":
             return _unknown("the score of its own knows Strike World only; give another")
-        value = float((score or hits_and_onsets)(entry.open()))
+        value = float((score or clip_correspondence)(entry.open()))
         if np.isnan(value):
             return _unknown("nothing is seen or heard to strike" if score is None else "the score is NaN")
         return _against(value, threshold)
 
     def judge(entries: Sequence[Entry], source: Collection) -> Iterator[Verdict]:
-        verdicts = _each("agreement", one).judge(entries, source)
+        verdicts = _each("correspondence", one).judge(entries, source)
         if by == "clip":
             yield from verdicts
             return
@@ -209,7 +211,7 @@ def agreement(threshold: float = AGREEMENT, score: ClipScore | None = None, by: 
             shared = values.get(entry.recording)
             yield verdict if verdict.problem or not shared else _against(float(np.mean(shared)), threshold)
 
-    return Filter("agreement", judge)
+    return Filter("correspondence", judge)
 
 
 def _against(value: float, threshold: float) -> Verdict:
@@ -223,10 +225,10 @@ def _share(name: str, value: float) -> None:
 
 
 FILTERS: dict[str, Callable[..., Filter]] = {
-    "sound": sound, "scenario": scenario, "tags": tags, "energy": energy, "agreement": agreement,
+    "sound": sound, "scenario": scenario, "tags": tags, "energy": energy, "correspondence": correspondence,
 }  # fmt: skip
 PAPER = ("sound", "scenario", "tags", "energy")
-THRESHOLDS = ("tags", "energy", "agreement")
+THRESHOLDS = ("tags", "energy", "correspondence")
 
 
 def make_filters(wanted: str | Sequence[str | Filter]) -> list[Filter]:
@@ -239,8 +241,8 @@ def make_filters(wanted: str | Sequence[str | Filter]) -> list[Filter]:
         UsageError: none, one twice, no such name, or a threshold that makes no sense.
 
     Examples:
-        >>> [f.name for f in make_filters("paper,agreement=0.4")]
-        ['sound', 'scenario', 'tags', 'energy', 'agreement']
+        >>> [f.name for f in make_filters("paper,correspondence=0.4")]
+        ['sound', 'scenario', 'tags', 'energy', 'correspondence']
     """
     names = wanted.split(",") if isinstance(wanted, str) else wanted
     made: list[Filter] = []

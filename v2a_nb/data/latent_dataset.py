@@ -21,11 +21,10 @@ from torch import Tensor
 
 from v2a_nb.audio.stft_image import STFT_IMAGES
 from v2a_nb.clip import Clip
+from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import Cut, cut_sounds
 from v2a_nb.data.features import Extractor, Features, ShardedArray
 from v2a_nb.data.recordings import Recording
-from v2a_nb.models.video_encoders.clip_frames import slower
-from v2a_nb.models.video_encoders.strike import StrikeVision
 
 SECONDS = 5.12
 """Of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
@@ -67,7 +66,7 @@ class FrameVectors(Extractor):
     """``vectors`` float16 [n, T, dim] that a frozen encoder makes of the clips' pictures; 0.2 s a clip on one core.
 
     Attributes:
-        encoder: folder of a ``StrikeVision``.
+        encoder: its weights, see :func:`~v2a_nb.data.clip_features.load_encoder`.
         tag: of its weights (:func:`~v2a_nb.hub.tag_of`), which the vectors hang on.
         fps: frames a second that it is shown, see :func:`~v2a_nb.models.video_encoders.clip_frames.slower`; None is
             all that it looks at.
@@ -86,20 +85,21 @@ class FrameVectors(Extractor):
         return {name: value for name, value in asdict(self).items() if name != "encoder"}
 
     def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
-        encoder = _encoder(self.encoder)
+        encoder = _encoder(self.encoder, self.tag)
         fps, size = encoder.config.fps, encoder.config.size
         times, vectors = np.arange(round(self.seconds * fps)) / fps, []
         for start in starts:
             frames = recording.frames(start / self.sample_rate, times, size, fps)
-            frames = slower(Clip(frames, fps=fps), self.fps).at_fps(fps).frames.copy()
+            frames = Clip(frames, fps=fps).at_most_fps(self.fps).at_fps(fps).frames.copy()
             pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255  # [1, T, 3, size, size]
             vectors.append(encoder(pixels)[0].numpy().astype(np.float16))
         return {"vectors": np.stack(vectors)}
 
 
 @lru_cache(maxsize=1)
-def _encoder(folder: str) -> StrikeVision:
-    return StrikeVision.from_pretrained(folder)
+def _encoder(name: str, tag: str):
+    """The encoder, loaded once in each process."""
+    return load_encoder(name)
 
 
 def true_sounds(clips: Features, rows: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -116,6 +116,15 @@ def true_onsets(clips: Features, rows: np.ndarray) -> list[np.ndarray]:
     """Times at which something starts to sound in some clips, seconds from each clip's start."""
     table = clips.table.select(rows)
     return [clips.recordings.open(clip["recording"]).onsets(clip["start_s"], clip["duration_s"]) for clip in table]
+
+
+def in_turns(groups: np.ndarray) -> np.ndarray:
+    """Rows in an order in which each group has its first before any has its second, and so on."""
+    order = np.argsort(groups, kind="stable")
+    sizes_before = np.searchsorted(groups[order], groups[order])
+    turn = np.empty(len(groups), np.int64)
+    turn[order] = np.arange(len(groups)) - sizes_before
+    return np.argsort(turn, kind="stable")
 
 
 def batches(

@@ -29,8 +29,8 @@ class Recording(Protocol):
     """One recording, opened. Times are seconds from its start.
 
     Attributes:
-        name: of the take that it is part of; recordings of one name sound alike.
-        begin_s: where in that take it begins, seconds.
+        name: of the recording; several files may be parts of one.
+        begin_s: where in the recording a file begins, seconds.
         duration_s: seconds.
     """
 

@@ -21,7 +21,8 @@ class ScoredClip:
 
     Attributes:
         id: of the clip.
-        recording: which take it was cut from. Intervals are over recordings: clips of one are not independent.
+        recording: name of the recording that it was cut from. Clips of one are not independent, so that intervals are
+            over recordings.
         sound: what is scored: a generated sound or a control.
         truth: the clip's entry of ``truth.json``, or None.
         reference: its true sound, or None.
@@ -140,7 +141,7 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, clip: ScoredClip) -> Any:
-        """What is counted in one clip: a number, numbers by name, or whatever :meth:`pool` takes.
+        """Count in one clip: returns a number, numbers by name, or anything else that :meth:`pool` takes.
 
         Raises:
             V2AError: this clip cannot be scored; evaluation lists it among the problems and goes on.
@@ -163,12 +164,14 @@ class Metric(ABC):
 
     def results(self, rows: Sequence, recordings: Sequence[str], names: Sequence[str] | None = None) -> list[dict]:
         """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all."""
-        made = []
+        rows_of_report = []
         for name in names or self.names:
             low, high = self.interval(rows, recordings, name)
             value, n = self.pool(rows, name), self.count(rows, name)
-            made.append({"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n})
-        return made
+            rows_of_report.append(
+                {"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n}
+            )
+        return rows_of_report
 
     @staticmethod
     def _numbers(rows: Sequence, name: str) -> list[float]:

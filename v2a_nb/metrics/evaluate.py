@@ -10,7 +10,7 @@ from pathlib import Path
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import Metric, ScoredClip, load
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled
@@ -22,6 +22,7 @@ Metrics = Sequence[str | Metric] | None
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
 
 
+@check_types
 def evaluate(
     clips: Iterable[WorldClip],
     system,
@@ -59,7 +60,7 @@ def evaluate(
     clips = _world_clips(clips)
     if isinstance(system, str) or not hasattr(system, "generate"):
         raise UsageError(
-            f"evaluate(clips, system) takes a system, such as v2a.load('vaura'), and not {_called(system)}"
+            f"evaluate: system must have generate(clip, seed=...), such as v2a.load('vaura'); not {_called(system)}"
         )
     for name, value in options.items():
         if isinstance(value, list) and len(value) != len(clips):
@@ -82,7 +83,7 @@ def evaluate(
             for clip, sound in zip(scored[start:stop], sounds[start:stop], strict=True):
                 tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, clip.duration)]
                 tally.score(clip, sound)
-                if controls:
+                if controls and clip.reference is not None:
                     tally.score(clip, clip.reference, "ground truth", "true")
                     if hasattr(system, "round_trip"):
                         name = f"{system.round_trip_of} round trip"
@@ -98,6 +99,7 @@ def evaluate(
     return tally.report()
 
 
+@check_types
 def evaluate_folder(
     generated: str | Path,
     reference: str | Path | None = None,
@@ -134,9 +136,10 @@ def evaluate_folder(
     entries = [{"id": name} for name in names_in(generated)] if truth is None else read_truth(truth, problems)
     ids = [entry["id"] for entry in entries]
     files = pair_files(generated, ids, problems)
-    true = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
-    shown = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
-    watch = lru_cache(maxsize=1)(lambda path: media.open(path).silent())  # for all metrics of a clip, then forgotten
+    references = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
+    video_files = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
+    # a clip's video is read once for all metrics, and forgotten for the next one
+    open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False))
     entries = [entry for entry in entries if entry["id"] in files]
     recordings = [entry.get("recording", entry["id"]) for entry in entries]
     order = shuffled(recordings) if controls else None
@@ -144,10 +147,10 @@ def evaluate_folder(
         name, path = entry["id"], files[entry["id"]]
         sound = read_sound(path, name, problems)
         if sound is not None:
-            video = _opener(shown.get(name), watch, name, problems) if tally.needs("video") else None
+            video = _opener(video_files.get(name), open_video, name, problems) if tally.needs("video") else None
             clip = ScoredClip(
                 name, recordings[k], sound, None if truth is None else entry,
-                read_sound(true.get(name), name, problems), entry.get("narration"), video,
+                read_sound(references.get(name), name, problems), entry.get("narration"), video,
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
             tally.score(clip, sound)
@@ -228,20 +231,20 @@ class _Tally:
 
     def _results(self, control: str) -> list[dict]:
         """Rows of a report, in the order of the metrics."""
-        made = []
+        results = []
         parts = zip(self.metrics, self._rows[control], self._recordings[control], strict=True)
         for (metric, names), rows, recordings in parts:
             if rows or not control:
-                made += metric.results(rows, recordings, names)
-        return made
+                results += metric.results(rows, recordings, names)
+        return results
 
 
 def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list[str]]]:
     """Metrics with those of their names that are asked for."""
     if metrics is None:
         metrics = [e.name for e in registry.METRICS.values() if e.default and set(e.needs) <= set(given)]
-    if isinstance(metrics, str | Metric) or not isinstance(metrics, Iterable):
-        raise UsageError(f"metrics is a list of names and Metric objects, and not {_called(metrics)}")
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is a list of names and Metric objects: give [{metrics!r}]")
     chosen: dict[object, tuple[Metric, list[str]]] = {}
     for asked in metrics:
         if isinstance(asked, str):
@@ -250,7 +253,8 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
         elif isinstance(asked, Metric):
             where, names, needs = asked, list(asked.names), asked.needs
         else:
-            raise UsageError(f"metrics is a list of names and Metric objects; it holds {_called(asked)}")
+            what = f"the class {asked.__name__}" if isinstance(asked, type) else _called(asked)
+            raise UsageError(f"metrics is a list of names and Metric objects; it holds {what}")
         missing = [need for need in needs if need not in given]
         if missing:
             raise UsageError(f"{names[0]} needs {' and '.join(registry.NEEDS[need] for need in missing)}")
@@ -263,39 +267,35 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
     return list(chosen.values())
 
 
-def _world_clips(clips: object) -> list[WorldClip]:
+def _world_clips(clips: Iterable) -> list[WorldClip]:
     """The clips, checked."""
-    if isinstance(clips, str | Path) or not isinstance(clips, Iterable):
-        raise UsageError(
-            f"evaluate(clips, system) takes a list of Strike World clips, such as world.test, and not "
-            f"{_called(clips)}; v2a-nb evaluate scores the sounds in a folder"
-        )
-    clips = list(clips)
-    other = [item for item in clips if not isinstance(item, WorldClip)]
+    items: list = [clips] if isinstance(clips, str) else list(clips)
+    other = [item for item in items if not isinstance(item, WorldClip)]
     if other:
-        raise UsageError(f"evaluate(clips, system) takes Strike World clips, which have truth; not {_called(other[0])}")
-    if not clips:
+        raise UsageError(
+            f"evaluate: clips must be clips of a Strike World, such as world.test, and not {_called(other[0])}; "
+            "v2a-nb evaluate scores the sounds in a folder"
+        )
+    if not items:
         raise UsageError("no clips to evaluate")
-    return clips
+    return items
 
 
 def _called(value: object) -> str:
-    """A value in an error message: its kind, and if it is short, what it is."""
-    if isinstance(value, str | Path | int | float):
-        return f"{type(value).__name__} {str(value)!r}"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
+    """A value in an error message: its kind, and text in full."""
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def _opener(path: Path | None, watch: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:
+def _opener(path: Path | None, open_video: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:
     """How to open a clip's video; None, and a problem, where it cannot be read."""
     if path is None:
         return None  # already among the problems
     try:
-        watch(path)
+        open_video(path)
     except V2AError as error:
         problems.append({"id": name, "what": str(error)})
         return None
-    return lambda: watch(path)
+    return lambda: open_video(path)
 
 
 @contextmanager

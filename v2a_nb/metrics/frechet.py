@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import GROUPS, jackknife_distance
 
@@ -59,6 +59,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return max(0.0, float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * shared))
 
 
+@check_types
 def frechet_with_interval(
     first: Sequence[np.ndarray],
     second: Sequence[np.ndarray],

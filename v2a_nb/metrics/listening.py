@@ -20,6 +20,7 @@ import numpy as np
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.files import write_text
 from v2a_nb.metrics.listening_plan import LETTERS, QUESTIONS, Plan, Trial, load, scores
+from v2a_nb.metrics.report import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ __all__ = ["Analysis", "Plan", "Trial", "analyse", "deviations", "wilson"]
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` returns; shows itself as a table.
+    """Results of a listening test; shows itself as a table.
 
     Attributes:
         kind: ``choose`` (values are shares, 0 to 1) or ``rate`` (means, 1 to 100).
@@ -43,7 +44,7 @@ class Analysis:
             the share of equal choices in ``choose``, the mean absolute difference in points in ``rate``, on the
             repeated trials; None where nothing was repeated.
         positions: how often each letter was chosen (``choose``) or the mean rating at it (``rate``).
-        notes: what a reader must know: who was excluded and why, what the intervals do not cover.
+        notes: for the reader: who was excluded and why, and what the intervals do not cover.
     """
 
     kind: str
@@ -87,7 +88,7 @@ class Analysis:
         Raises:
             MediaError: it cannot be written.
         """
-        text = json.dumps(_clean(asdict(self)), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps(plain(asdict(self)), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
         if path is not None:
             try:
                 write_text(path, text)
@@ -153,7 +154,7 @@ class Analysis:
         return head, [(r["question"], r["system"], [self._cell(r), self._against(r)]) for r in self.table]
 
     def _people(self) -> list[tuple[str, str]]:
-        made = []
+        people = []
         for p in self.listeners:
             words = [f"{p['trials']} trials"]
             if p["controls"]:
@@ -162,8 +163,8 @@ class Analysis:
                 unit = "of choices equal" if self.kind == "choose" else "points apart"
                 value = f"{p['consistency']:.0%}" if self.kind == "choose" else f"{p['consistency']:.1f}"
                 words.append(f"{value} {unit} on {p['repeats']} repeated trials")
-            made.append((p["listener"], ", ".join(words) + ("; EXCLUDED" if p["excluded"] else "")))
-        return made
+            people.append((p["listener"], ", ".join(words) + ("; EXCLUDED" if p["excluded"] else "")))
+        return people
 
     def __repr__(self) -> str:
         head, rows = self._columns()
@@ -239,12 +240,12 @@ def analyse(
     kept = [p["listener"] for p in people if p["trials"] and not (p["excluded"] and exclude)]
     if not kept:
         raise UsageError("no listener is left: " + ("; ".join(notes) or "there are no answers"))
-    values, seen, chance, positions = _gather(plan, {name: answers[name] for name in kept})
+    values, answered, chance, positions = _gather(plan, {name: answers[name] for name in kept})
     if len(kept) == 1:
         notes.append(f"one listener ({kept[0]}): intervals are over clips and say nothing about other listeners")
     table = []
     for q, question in enumerate(plan.questions):
-        rows = _compare(plan, values[:, :, q], seen, systems.index(reference), chance[q], rounds, seed)
+        rows = _compare(plan, values[:, :, q], answered, systems.index(reference), chance[q], rounds, seed)
         table += [{"question": question, "system": s, **row} for s, row in zip(systems, rows, strict=True)]
     return Analysis(plan.kind, reference, table, people, positions, notes)
 
@@ -266,12 +267,12 @@ def wilson(hits: float, n: int, level: float = 0.95) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def deviations(values: np.ndarray, seen: np.ndarray, rounds: int = 2000, seed: int = 0) -> np.ndarray:
-    """How far means may lie from what they estimate, for new listeners and new clips.
+def deviations(values: np.ndarray, answered: np.ndarray, rounds: int = 2000, seed: int = 0) -> np.ndarray:
+    """Deviations of means from what they estimate, resampled over listeners and clips.
 
     Args:
         values: [L, C, M]: listeners, clips, measures.
-        seen: bool [L, C]: where there are answers.
+        answered: bool [L, C], where there are answers.
 
     Returns:
         [rounds, M], centred near 0. NaN where there is only one listener and one clip.
@@ -279,20 +280,20 @@ def deviations(values: np.ndarray, seen: np.ndarray, rounds: int = 2000, seed: i
     from scipy.stats import norm, t
 
     rng = np.random.default_rng(seed)
-    count = max(1, int(seen.sum()))
-    mean = np.where(seen[..., None], values, 0).sum((0, 1)) / count
-    rest = np.where(seen[..., None], values - mean, 0)
+    count = max(1, int(answered.sum()))
+    mean = np.where(answered[..., None], values, 0).sum((0, 1)) / count
+    rest = np.where(answered[..., None], values - mean, 0)
     parts, variances = [], []
     for axis in (1, 0):  # sums over clips: listeners are drawn; then the other way round
-        size, total = seen.sum(axis), rest.sum(axis)  # [G], [G, M]
+        size, total = answered.sum(axis), rest.sum(axis)  # [G], [G, M]
         size, total = size[size > 0], total[size > 0]
         groups = len(size)
         if groups < 2:
             continue
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), rounds)  # [rounds, G]
-        made = (drawn @ total) / (drawn @ size)[:, None] * math.sqrt(groups / (groups - 1))
-        variances.append((made**2).mean(0))
-        parts.append(made * float(t.ppf(0.975, groups - 1) / norm.ppf(0.975)))
+        means = (drawn @ total) / (drawn @ size)[:, None] * math.sqrt(groups / (groups - 1))
+        variances.append((means**2).mean(0))
+        parts.append(means * float(t.ppf(0.975, groups - 1) / norm.ppf(0.975)))
     if not parts:
         return np.full((rounds, values.shape[2]), np.nan)
     if len(parts) == 1:
@@ -304,37 +305,37 @@ def deviations(values: np.ndarray, seen: np.ndarray, rounds: int = 2000, seed: i
 
 
 def _gather(plan: Plan, answers: dict[str, dict[int, dict]]):
-    """Values [L, C, Q, S] with what was seen [L, C], chance by question, and means by letter."""
+    """Values [L, C, Q, S], where there are answers [L, C], chance by question, and means by letter."""
     clip_at = {clip: i for i, clip in enumerate(plan.clips)}
     questions, systems = list(plan.questions), list(plan.tested)
     values = np.zeros((len(answers), len(plan.clips), len(questions), len(systems)))
-    seen = np.zeros(values.shape[:2], bool)
+    answered = np.zeros(values.shape[:2], bool)
     picks, by_letter = np.zeros(len(questions)), np.zeros(len(systems))
     for i, (name, given) in enumerate(answers.items()):
         for trial in plan.trials(name):
             if trial.role != "test" or trial.number not in given:
                 continue
             c = clip_at[trial.clip]
-            seen[i, c] = True
+            answered[i, c] = True
             for (question, sound), value in scores(plan, trial, given[trial.number]).items():
                 q = questions.index(question)
                 values[i, c, q, systems.index(sound[1])] = value
                 picks[q] += value
                 by_letter[trial.candidates.index(sound)] += value
-    n = max(1, seen.sum())
+    n = max(1, answered.sum())
     means = by_letter / len(questions) / n if plan.kind == "rate" else by_letter
     positions = {letter: float(v) for letter, v in zip(LETTERS, means, strict=False)}
-    return values, seen, picks / n / len(systems), positions
+    return values, answered, picks / n / len(systems), positions
 
 
-def _compare(plan: Plan, values, seen, reference: int, chance: float, rounds: int, seed: int) -> list[dict]:
+def _compare(plan: Plan, values, answered, reference: int, chance: float, rounds: int, seed: int) -> list[dict]:
     """One question: [L, C, S] to a row per system."""
     from scipy.stats import binomtest
 
-    n, systems = int(seen.sum()), values.shape[2]
+    n, systems = int(answered.sum()), values.shape[2]
     both = np.concatenate([values, values - values[:, :, reference : reference + 1]], axis=2)
-    mean = both[seen].mean(0)
-    spread = deviations(both, seen, rounds, seed)
+    mean = both[answered].mean(0)
+    spread = deviations(both, answered, rounds, seed)
     with np.errstate(invalid="ignore"):
         low, high = mean + np.percentile(spread, [2.5, 97.5], axis=0)
 
@@ -368,7 +369,7 @@ def _compare(plan: Plan, values, seen, reference: int, chance: float, rounds: in
                 up = math.hypot(sure[1] - mean[s], mean[reference] - base[0])
                 row["difference_low"] = float(min(low[k], mean[k] - down))
                 row["difference_high"] = float(max(high[k], mean[k] + up))
-            wins, losses = ((sign * both[seen][:, k] > 0).sum() for sign in (1, -1))
+            wins, losses = ((sign * both[answered][:, k] > 0).sum() for sign in (1, -1))
             if alone:
                 row["p"] = float(binomtest(int(wins), int(wins + losses)).pvalue) if wins + losses else 1.0
             else:
@@ -418,14 +419,6 @@ def _passes(plan: Plan, trial: Trial, values: dict) -> bool:
         # rating everything the same is no pass
         return total[trial.clip, plan.true] == best and min(total.values()) < best
     return total[trial.clip, plan.shuffled] < best
-
-
-def _clean(value):
-    if isinstance(value, dict):
-        return {k: _clean(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_clean(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _line(text: str, most: int = 400) -> str:

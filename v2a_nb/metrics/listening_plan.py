@@ -1,4 +1,4 @@
-"""Blind listening tests without their screen: the plan and the file of answers.
+"""The plan of a blind listening test, and its file of answers; the screen is in ``widgets/listening.py``.
 
 Two designs, after the papers:
 
@@ -54,7 +54,7 @@ class Trial:
 
     Attributes:
         number: from 1, in the order in which the listener meets them.
-        clip: whose picture is shown.
+        clip: the clip whose picture is shown.
         candidates: (clip, system) of each sound, in the order of the letters.
         role: ``test``, ``control`` (the answer is known) or ``repeat``.
         of: the number of the trial that a repeat repeats, else 0.
@@ -69,7 +69,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tested; the order for each listener follows from it by a pure function of seed and name.
+    """A listening test. Each listener's trials follow from its seed and the listener's name alone.
 
     Attributes:
         kind: ``choose`` or ``rate``.
@@ -240,11 +240,11 @@ def _mixed(items: Iterable, rng: random.Random) -> list:
 
 def _orders(systems: Sequence[str], n: int, rng: random.Random) -> list[list[str]]:
     """``n`` orders; each block is a Latin square with rows, columns and systems mixed."""
-    k, made = len(systems), []
-    while len(made) < n:
+    k, orders = len(systems), []
+    while len(orders) < n:
         names, columns = _mixed(systems, rng), _mixed(range(k), rng)
-        made += [[names[(row + c) % k] for c in columns] for row in _mixed(range(k), rng)]
-    return made[:n]
+        orders += [[names[(row + c) % k] for c in columns] for row in _mixed(range(k), rng)]
+    return orders[:n]
 
 
 # --- the file of answers ------------------------------------------------------------------------
@@ -316,12 +316,12 @@ def read_answers(path: str | Path) -> tuple[list[dict[str, str]], str]:
         text = Path(path).read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n")
     except OSError as error:
         raise UsageError(f"{path}: the answers cannot be read: {error}") from error
-    whole, _, rest = text.rpartition("\n")
+    lines, _, rest = text.rpartition("\n")
     head = ",".join(COLUMNS)
-    if not whole and head.startswith(rest):
+    if not lines and head.startswith(rest):
         return [], rest
     try:
-        table = list(csv.reader(io.StringIO(whole)))
+        table = list(csv.reader(io.StringIO(lines)))
     except csv.Error as error:
         raise UsageError(f"{path} is no table of answers: {error}") from error
     if not table or tuple(table[0]) != COLUMNS:
@@ -371,7 +371,7 @@ def load(csvs: Sequence[str | Path], plan: Plan) -> tuple[dict[str, dict[int, di
     Raises:
         UsageError: a file of another test, a trial that does not exist, an impossible answer.
     """
-    made: dict[str, dict[int, dict]] = {}
+    by_listener: dict[str, dict[int, dict]] = {}
     notes, again, trials = [], 0, {}
     for path in csvs:
         rows, rest = read_answers(path)
@@ -384,29 +384,29 @@ def load(csvs: Sequence[str | Path], plan: Plan) -> tuple[dict[str, dict[int, di
             trial = known.get(row["trial"])
             if trial is None or (row["question"], row["candidate"]) not in plan.expected(trial):
                 raise UsageError(f"{where}: there is no such trial, question or candidate in this test")
-            answers = made.setdefault(name, {}).setdefault(trial.number, {})
+            answers = by_listener.setdefault(name, {}).setdefault(trial.number, {})
             again += (row["question"], row["candidate"]) in answers
             answers[row["question"], row["candidate"]] = _valid(plan, trial, row["answer"], where)
     if again:
         notes.append(f"{again} answers were given twice; the last one counts")
-    for name, given in made.items():
+    for name, given in by_listener.items():
         full = {n: a for n, a in given.items() if set(a) >= set(plan.expected(trials[name][str(n)]))}
         if len(full) < len(trials[name]):
             notes.append(f"{name} answered {len(full)} of {len(trials[name])} trials in full; the others are left out")
         given.clear()
         given.update(full)
-    return made, notes
+    return by_listener, notes
 
 
 def scores(
     plan: Plan, trial: Trial, answers: Mapping[tuple[str, str], str]
 ) -> dict[tuple[str, tuple[str, str]], float]:
     """By question and candidate (clip, system): 1 or 0 for chosen or not, or the rating."""
-    made = {}
+    values = {}
     for question in plan.questions:
         for letter, sound in zip(LETTERS, trial.candidates, strict=False):
             if plan.kind == "rate":
-                made[question, sound] = float(answers[question, letter])
+                values[question, sound] = float(answers[question, letter])
             else:
-                made[question, sound] = float(letter in answers[question, ""])
-    return made
+                values[question, sound] = float(letter in answers[question, ""])
+    return values

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class Report:
         )
 
 
-def plain(value: object, digits: int | None = None) -> object:
+def plain(value: object, digits: int | None = None) -> Any:
     """A value as JSON can hold it: NaN and infinity become None, numpy numbers Python's, tuples lists.
 
     Args:

@@ -1,7 +1,7 @@
-"""Retrieval scored: recall of a clip's own sound among others, and whether what is found has the clip's ambience.
+"""How good retrieval is: recall of a clip's own sound among others, and whether a found sound has the clip's ambience.
 
-Recall says whether two encoders agree; the papers that train them report it beside chance. The ambience is what
-Action2Sound retrieves for (section 3.3): a sound of such a place, whatever happens in it.
+Recall says whether two encoders agree; the papers that train them report it beside chance. Action2Sound retrieves
+sounds for their ambience (section 3.3): they should come from such a place, whatever happens in it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,36 @@ from collections.abc import Sequence
 import numpy as np
 
 from v2a_nb.data.pool import SIMILARITIES, Pool
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.statistics import mean_with_interval
 
 KS = (1, 5, 10)
 
 
-def share(right: np.ndarray, names: Sequence[str] | None = None) -> dict:
-    """The mean of what was right, 0 to 1, with its interval over recordings."""
-    low, high = bootstrap(list(right), lambda part: float(np.mean(part)), names)
-    return {"value": float(np.mean(right)), "low": low, "high": high, "n": len(right)}
-
-
 def ranks_of(queries: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """How many answers [N, D] are more similar to query i than answer i, int64 [N]; of equals half count."""
+    """For each query [N, D], how many answers [N, D] are more similar to it than its own, int64 [N].
+
+    Of answers that are as similar as its own, half count.
+    """
     scores = queries @ answers.T
     own = np.diag(scores)[:, None]
     ties = (scores == own).sum(1) - 1
     return (scores > own).sum(1) + (ties + 1) // 2
 
 
-def recall(seen: np.ndarray, heard: np.ndarray, names: Sequence[str] | None = None) -> dict:
-    """Recall at 1, 5 and 10 in both directions among these clips, with intervals over recordings, and chance."""
+def recall(video: np.ndarray, sound: np.ndarray, names: Sequence[str] | None = None) -> dict:
+    """Recall at 1, 5 and 10 in both directions among these clips, with intervals over recordings, and chance.
+
+    Args:
+        video, sound: vectors of the clips' pictures and sounds [N, D].
+        names: the recording of each clip; left out, each is on its own.
+    """
     rows = {}
-    for way, ranks in (("video_to_sound", ranks_of(seen, heard)), ("sound_to_video", ranks_of(heard, seen))):
+    for way, ranks in (("video_to_sound", ranks_of(video, sound)), ("sound_to_video", ranks_of(sound, video))):
         rows[way] = {}
         for k in KS:
-            rows[way][f"r{k}"] = share((ranks < k).astype(float), names)
+            rows[way][f"r{k}"] = mean_with_interval((ranks < k).astype(float), names)
         rows[way]["median_rank"] = float(np.median(ranks) + 1)
-    return rows | {"chance": {f"r{k}": min(1.0, k / len(seen)) for k in KS}}
+    return rows | {"chance": {f"r{k}": min(1.0, k / len(video)) for k in KS}}
 
 
 def ambience_found(
@@ -60,4 +62,4 @@ def ambience_found(
     for by in SIMILARITIES:
         found = pool.search(queries, 1, by=by, forbidden=forbidden)[1][:, 0]
         right[by] = same[np.arange(len(found)), found].astype(float)
-    return {name: share(values, names) for name, values in right.items()}
+    return {name: mean_with_interval(values, names) for name, values in right.items()}

@@ -19,7 +19,7 @@ import numpy as np
 
 from v2a_nb.audio.onsets import detect_onsets, match_onsets, onset_scores
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean
 
@@ -44,7 +44,7 @@ class ClipScore:
 
     Attributes:
         id: of the clip.
-        recording: which take it was cut from.
+        recording: name of the recording that it was cut from.
         events: how many true events sound.
         onsets: how many onsets the sound has.
         hits: by window in ms, how many of them match.
@@ -70,6 +70,7 @@ class ClipScore:
         return {"id": self.id, **{name: pool([self], name) for name in NAMES}}
 
 
+@check_types
 def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     """Score one sound against one clip's entry of ``truth.json``.
 
@@ -103,13 +104,13 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     classifier = classifier or shipped_classifier()
     # a hit is classified at its matched onset, else at the true time
     near = {i: float(found[j]) for i, j in nearest_pairs(true, found, NEAR_MISS_S)}
-    judged = [
+    hits_at = [
         (e["material"], near.get(i, e["time_s"]))
         for i, e in enumerate(sounding)
         if e["kind"] != "scrape" and e["time_s"] < seconds - 0.1  # too little is left of a hit at the very end
     ]
-    classified = classifier.classify(wave, np.array([time for _, time in judged]))
-    score.materials = [(material, name) for (material, _), name in zip(judged, classified, strict=True)]
+    classified = classifier.classify(wave, np.array([time for _, time in hits_at]))
+    score.materials = [(material, name) for (material, _), name in zip(hits_at, classified, strict=True)]
     if "ambient" in entry:
         busy = [(e["time_s"], e["time_s"] + e.get("duration_s", 0.0)) for e in sounding]
         busy += [(float(t), float(t)) for t in found]
@@ -161,6 +162,7 @@ def quiet_level(wave: np.ndarray, busy: Sequence[tuple[float, float]] = ()) -> f
     return float(10 * np.log10(max(quiet.mean(), 1e-12)))
 
 
+@check_types
 def pool(scores: Sequence[ClipScore], name: str) -> float:
     """One truth metric over clips; NaN where nothing was counted.
 
@@ -176,6 +178,7 @@ def pool(scores: Sequence[ClipScore], name: str) -> float:
     return mean(values)
 
 
+@check_types
 def count(scores: Sequence[ClipScore], name: str) -> int:
     """How many things a truth metric was counted over: events, offsets, near misses, hits or clips.
 
@@ -243,6 +246,7 @@ def summarize(scores: Sequence[ClipScore]) -> list[dict]:
     return [row for metric in metrics for row in metric.results(scores, recordings)]
 
 
+@check_types
 def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:
     """Onset F1 of one sound against times (s)."""
     return onset_scores(np.asarray(times), detect_onsets(sound), window)[2]

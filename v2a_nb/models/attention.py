@@ -1,12 +1,12 @@
-"""Attention that knows when: a relative-time bias for cross-attention, and ways to look at it or to leave it out.
+"""Cross-attention with a relative-time bias, and ways to record attention or to leave it out.
 
 Cross-attention has no order: a latent column that stands for 1.3 s must *learn* to read the video token of
 1.3 s, and on a small budget it does not. :class:`TimeBias` adds to the logits a function of the time between
 the two that starts with a peak where they match. It goes in through diffusers' attention-processor interface,
 so that without it a model is the published one, tensor by tensor.
 
-It has no pitch either: what a head reads of a token it gives to all rows of a column alike, and it is left to the
-layers after it to find out which row is which. :class:`RowValues` says something else to each row.
+Cross-attention has no frequency either: what a head reads of a token it gives to all rows of a column alike, and the
+layers after it have to find out which row is which. :class:`RowValues` gives each row something of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
 
-LISTEN = 2.0
-"""Nats by which a free head prefers tokens that lie in no time, at first."""
+FREE_BIAS = 2.0
+"""Nats by which a free head prefers tokens without a time, at first."""
 
 
 class Processor(ABC):
@@ -53,8 +53,8 @@ class TimeBias(Processor, nn.Module):
     not in shares of the clip, so that it holds at any length; beyond ``reach_s`` it stays what it is there.
     It begins as a bump at another moment within the column for each head.
 
-    Tokens may be followed by others that lie in no time, such as those of a neighbour's sound: for them each head
-    has one number, zero at first.
+    Tokens may be followed by others without a time, such as those of a neighbour's sound: for them each head has one
+    number, zero at first.
 
     Args:
         heads: of the attention.
@@ -62,13 +62,13 @@ class TimeBias(Processor, nn.Module):
         column_s: seconds of a column at this depth.
         token_s: seconds of a token.
         harmonics: K; the finest has a period of ``2 reach_s / K``.
-        reach_s: seconds within which times are told apart.
+        reach_s: seconds within which times are distinguished.
         width_s: standard deviation of the first bump.
         height: of the first bump over the far floor, nats.
-        timed: tokens that lie in time, the first ones; None is all.
+        timed: how many tokens have a time, the first ones; None is all.
         free: heads, the last ones, that begin without a bump and, where only some tokens are timed, with a bias
-            towards the others: someone must listen to them.
-        by_row: what the timed tokens say to each row beside what attention says to all of them; left out, nothing.
+            towards the others, so that these are read at all.
+        by_row: what each row gets of the timed tokens beside what attention gives to all rows; left out, nothing.
     """
 
     def __init__(
@@ -91,20 +91,20 @@ class TimeBias(Processor, nn.Module):
             raise UsageError(f"{free} of {heads} heads cannot be free of time: one at least must know it")
         self.heads, self.rows, self.timed = heads, rows, timed
         self.column_s, self.token_s, self.reach_s = column_s, token_s, reach_s
-        turns = torch.arange(1, harmonics + 1) / (2 * reach_s)  # cycles per second
-        self.register_buffer("turns", turns, persistent=False)
+        frequencies = torch.arange(1, harmonics + 1) / (2 * reach_s)  # cycles per second
+        self.register_buffer("frequencies", frequencies, persistent=False)
         # heads divide the column between them
         self.bound = bound = heads - free
         offset = ((torch.arange(heads) + 0.5) / bound - 0.5) * column_s  # [heads]
         peaked = (torch.arange(heads) < bound).float()[:, None]
         # the Fourier series of a Gaussian bump
-        taper = torch.exp(-((2 * math.pi * turns * width_s) ** 2) / 2)
+        taper = torch.exp(-((2 * math.pi * frequencies * width_s) ** 2) / 2)
         taper = taper * (height / taper.sum())
-        angle = 2 * math.pi * turns * offset[:, None]  # [heads, K]
+        angle = 2 * math.pi * frequencies * offset[:, None]  # [heads, K]
         self.cos = nn.Parameter(peaked * taper * torch.cos(angle))
         self.sin = nn.Parameter(peaked * taper * torch.sin(angle))
         if timed is not None:
-            self.others = nn.Parameter(LISTEN * (1 - peaked[:, 0]))
+            self.others = nn.Parameter(FREE_BIAS * (1 - peaked[:, 0]))
         self.by_row = by_row
         self._basis: tuple[tuple, Tensor] | None = None
 
@@ -116,25 +116,25 @@ class TimeBias(Processor, nn.Module):
         return self._over_time(columns, tokens)
 
     def _over_time(self, columns: int, tokens: int) -> Tensor:
-        """The bias of tokens that lie in time."""
-        key = (columns, tokens, self.turns.device, self.turns.dtype)
+        """The bias of the timed tokens."""
+        key = (columns, tokens, self.frequencies.device, self.frequencies.dtype)
         if self._basis is None or self._basis[0] != key:
-            query = (torch.arange(columns, device=self.turns.device) + 0.5) * self.column_s
-            token = (torch.arange(tokens, device=self.turns.device) + 0.5) * self.token_s
+            query = (torch.arange(columns, device=self.frequencies.device) + 0.5) * self.column_s
+            token = (torch.arange(tokens, device=self.frequencies.device) + 0.5) * self.token_s
             away = (token[None] - query[:, None]).clamp(-self.reach_s, self.reach_s)  # [W, K]
-            angle = 2 * math.pi * self.turns[:, None, None] * away
+            angle = 2 * math.pi * self.frequencies[:, None, None] * away
             self._basis = (key, torch.cat([angle.cos(), angle.sin()]).flatten(1))  # [2 K, W * tokens]
         weights = torch.cat([self.cos, self.sin], dim=1)  # [heads, 2 K]
         return (weights @ self._basis[1]).view(self.heads, columns, tokens)
 
-    def spread(self, queries: int, tokens: int) -> Tensor:
+    def for_queries(self, queries: int, tokens: int) -> Tensor:
         """The bias for all queries of a picture: [1, heads, rows * W, tokens]."""
         if queries % self.rows:
             raise UsageError(f"{queries} queries are no whole columns of {self.rows} rows")
         bias = self.bias(queries // self.rows, tokens)
         return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
 
-    def beside(self, queries: Tensor, tokens: Tensor) -> Tensor | float:
+    def row_values(self, queries: Tensor, tokens: Tensor) -> Tensor | float:
         """What is added to the attention's result [B, rows * W, C]: see ``by_row``."""
         if self.by_row is None:
             return 0.0
@@ -143,8 +143,8 @@ class TimeBias(Processor, nn.Module):
         return self.by_row(timed, bias.softmax(-1).mean(0).to(tokens.dtype))
 
     def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
-        bias = self.spread(queries.shape[1], tokens.shape[1])
-        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0] + self.beside(queries, tokens)
+        bias = self.for_queries(queries.shape[1], tokens.shape[1])
+        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0] + self.row_values(queries, tokens)
 
 
 class RowValues(nn.Module):
@@ -172,9 +172,9 @@ class RowValues(nn.Module):
 
     def forward(self, tokens: Tensor, shares: Tensor) -> Tensor:
         """[B, rows * W, C], row by row, of tokens [B, K, D] and the share [W, K] of each in a column."""
-        made = self.write(shares @ self.read(tokens))  # [B, W, rows * C]
-        b, columns, _ = made.shape
-        return made.view(b, columns, self.rows, self.channels).transpose(1, 2).flatten(1, 2)
+        values = self.write(shares @ self.read(tokens))  # [B, W, rows * C]
+        b, columns, _ = values.shape
+        return values.view(b, columns, self.rows, self.channels).transpose(1, 2).flatten(1, 2)
 
 
 class NoAttention(Processor):
@@ -184,19 +184,19 @@ class NoAttention(Processor):
         return torch.zeros_like(queries)
 
 
-class _Watched(Processor):
+class _Recorder(Processor):
     """Does what ``processor`` does, and keeps the attention [B, heads, queries, tokens]."""
 
     def __init__(self, processor) -> None:
-        self.processor, self.seen = processor, None
+        self.processor, self.shares = processor, None
 
     def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
         bias, more = None, 0.0
         if isinstance(self.processor, TimeBias):
-            bias = self.processor.spread(queries.shape[1], tokens.shape[1])
-            more = self.processor.beside(queries, tokens)
-        made, self.seen = _attend(attn, queries, tokens, bias, keep=True)
-        return made + more
+            bias = self.processor.for_queries(queries.shape[1], tokens.shape[1])
+            more = self.processor.row_values(queries, tokens)
+        result, self.shares = _attend(attn, queries, tokens, bias, keep=True)
+        return result + more
 
 
 def cross_attentions(model: nn.Module) -> dict[str, tuple[int, nn.Module]]:
@@ -250,10 +250,10 @@ def watch_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         a dictionary that is filled when the block is left: name -> [B, heads, queries, tokens] of the last
         pass, each row summing to 1.
     """
-    seen: dict[str, Tensor] = {}
-    with _swapped(model, _Watched) as watched:
-        yield seen
-    seen.update({name: w.seen for name, w in watched.items() if w.seen is not None})
+    shares: dict[str, Tensor] = {}
+    with _swapped(model, _Recorder) as recorders:
+        yield shares
+    shares.update({name: each.shares for name, each in recorders.items() if each.shares is not None})
 
 
 @contextmanager
@@ -261,12 +261,12 @@ def _swapped(model: nn.Module, make, on: bool = True) -> Iterator[dict[str, obje
     """Other processors inside. Set directly: diffusers' setter would take a bias out of the parameters."""
     layers = cross_attentions(model) if on else {}
     before = {name: attn.processor for name, (_, attn) in layers.items()}
-    made = {name: make(processor) for name, processor in before.items()}
+    inside = {name: make(processor) for name, processor in before.items()}
     for name, (_, attn) in layers.items():
         attn._modules.pop("processor", None)
-        attn.__dict__["processor"] = made[name]
+        attn.__dict__["processor"] = inside[name]
     try:
-        yield made
+        yield inside
     finally:
         for name, (_, attn) in layers.items():
             attn.__dict__.pop("processor", None)
@@ -285,8 +285,8 @@ def _attend(attn, queries: Tensor, tokens: Tensor, bias: Tensor | None, keep: bo
     if keep:
         logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         shares = (logits if bias is None else logits + bias).softmax(-1)
-        made = shares @ v
+        result = shares @ v
     else:
-        shares, made = None, F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    made = made.transpose(1, 2).reshape(b, n, -1)
-    return attn.to_out[1](attn.to_out[0](made)), shares
+        shares, result = None, F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    result = result.transpose(1, 2).reshape(b, n, -1)
+    return attn.to_out[1](attn.to_out[0](result)), shares

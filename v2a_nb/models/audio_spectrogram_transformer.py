@@ -54,8 +54,8 @@ def filter_bank(wave: Tensor) -> Tensor:
         wave: [B, n] at 16 kHz, full scale -1 to 1, n at least 400.
 
     Returns:
-        [B, 1 + (n - 400) // 160, 128], -15.9 (silence) to about 8. A column hangs on its own 400 samples alone, so
-        the bank of a part, cut on multiples of 160 samples, is a part of the bank.
+        [B, 1 + (n - 400) // 160, 128], -15.9 (silence) to about 8. A column depends on its own 400 samples
+        alone, so the bank of a part, cut on multiples of 160 samples, is a part of the bank.
 
     Raises:
         UsageError: not [B, n], or too short for one window.
@@ -85,14 +85,14 @@ class AudioSpectrogramTransformerConfig:
     """Sizes of :class:`AudioSpectrogramTransformer`.
 
     Attributes:
-        seconds: that are heard at once.
+        seconds: of a window.
         front: ``"kaldi"``, 128 bands every 10 ms, or ``"mel"``, 40 bands every 5 ms.
         columns: of the filter bank that the network is built for; what is missing is filled with zeros, after
             normalising, as the released code fills.
         dim, depth, heads, mlp: of the transformer; ``mlp`` is the hidden width.
         patch, stride: columns and bands of a patch, and from one to the next.
-        crop: which part of a longer clip is heard: ``"middle"``, or ``"released"``, which begins two thirds of the
-            spare time in (1.0 s to 2.5 s of 3 s, where its comment says middle).
+        crop: which part of a longer clip is read: ``"middle"``, or ``"released"``, which begins after two thirds of
+            the spare time (1.0 s to 2.5 s of 3 s, where its comment names the middle).
     """
 
     seconds: float = 1.5

@@ -1,4 +1,4 @@
-"""Pictures of sound to latents and back: diffusers' ``AutoencoderKL`` behind one small interface.
+"""Spectrogram images to latents and back: diffusers' ``AutoencoderKL`` behind one small interface.
 
 EgoSonics and Action2Sound use Stable Diffusion's autoencoder as it is; the ``tiny`` one has the same layers,
 fewer of them, and is trained on Strike World. Its first halving moves 2 x 2 pixels into channels, as the
@@ -90,7 +90,7 @@ class ImageAutoencoder(Pretrained, nn.Module):
                 mid_block_add_attention=c.attention, scaling_factor=c.scaling_factor,
             )  # fmt: skip
         self.model = model
-        # what a channel's latents are shifted by and divided by: 0 and 1 but where calibrate() measured them
+        # by which each channel's latents are shifted and divided: 0 and 1 until calibrate() measures them
         self.register_buffer("mean", torch.zeros(c.latent_channels))
         self.register_buffer("spread", torch.ones(c.latent_channels))
 
@@ -147,20 +147,20 @@ class ImageAutoencoder(Pretrained, nn.Module):
     ) -> dict[str, Tensor]:
         """What a new autoencoder is trained on: reconstruction (L1 and L2), edges in time, and a light KL term.
 
-        An edge is the difference between neighbouring columns: an onset is one, and a blurred onset, which costs
-        L1 next to nothing, costs there.
+        An edge is the difference between neighbouring columns: an onset is one. A blurred onset raises L1 by next to
+        nothing, and this term by much.
 
-        Stable Diffusion's has a perceptual and an adversarial term besides; what they add to a spectrogram,
-        fine texture, the ear takes from Griffin-Lim's noise.
+        Stable Diffusion's autoencoder has a perceptual and an adversarial term besides. Their fine texture would not
+        survive Griffin-Lim.
 
         Returns:
             ``loss``, ``l1``, ``l2``, ``edge`` and ``kl``, the latter per latent.
         """
         posterior = self.posterior(image)
         plain = posterior.sample(generator=generator)
-        made = F.pixel_shuffle(self.model.decode(plain).sample, self.config.unshuffle)
-        l1, l2 = (made - image).abs().mean(), (made - image).square().mean()
-        edge = (made.diff(dim=-1) - image.diff(dim=-1)).abs().mean()
+        decoded = F.pixel_shuffle(self.model.decode(plain).sample, self.config.unshuffle)
+        l1, l2 = (decoded - image).abs().mean(), (decoded - image).square().mean()
+        edge = (decoded.diff(dim=-1) - image.diff(dim=-1)).abs().mean()
         kl = posterior.kl().sum() / plain.numel()
         return {"loss": l1 + l2 + edge_weight * edge + kl_weight * kl, "l1": l1, "l2": l2, "edge": edge, "kl": kl}
 

@@ -1,4 +1,4 @@
-"""What a codec does to sounds: spectral distance, use of its codes, and whether onsets stay where they were."""
+"""How a codec changes sounds: spectral distance, use of its codes, and whether onsets stay where they were."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def codec_report(
     *,
     batch: int = 16,
 ) -> dict:
-    """Send sounds through a codec and say what became of them.
+    """Encode and decode sounds, and measure the difference.
 
     Args:
         codec: any :class:`~v2a_nb.models.codec.Codec`.
@@ -99,12 +99,12 @@ def codec_report(
     mel, level = log10_mel(waves, rate), _dbfs(waves)
     distances, scores = [], []
     for k in range(1, books + 1):
-        made = torch.cat([codec.decode(part[:, :k], n).float().cpu() for part in codes.split(batch)])
-        distances.append(float((log10_mel(made, rate) - mel).abs().mean()))
-        decoded = [_onsets(wave, rate) for wave in made]
+        waves_k = torch.cat([codec.decode(part[:, :k], n).float().cpu() for part in codes.split(batch)])
+        distances.append(float((log10_mel(waves_k, rate) - mel).abs().mean()))
+        decoded = [_onsets(wave, rate) for wave in waves_k]
         scores.append(pooled_f1(original, decoded))
-    # made and decoded are now those of all codebooks
-    gap = _dbfs(made) - level
+    # of all codebooks, which came last
+    gap = _dbfs(waves_k) - level
     shifts = [
         (b[j] - a[i]) * 1000 for a, b in zip(original, decoded, strict=True) for i, j in match_onsets(a, b, WINDOW_S)
     ]

@@ -1,7 +1,7 @@
 """Discriminators of HiFi-GAN (Kong et al. 2020, section 2.3 and appendix A): by period, and by scale.
 
-One lays the wave out in rows of a prime number of samples and sees what repeats with that period, or does not;
-the other sees the wave and two averages of it. Least-squares losses and feature matching are theirs, too.
+One kind reads the wave in rows of a prime number of samples, so that what repeats with that period stands in columns;
+the other reads the wave and two averages of it. Least-squares losses and feature matching belong to them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 Judgement = tuple[Tensor, list[Tensor]]
-"""Scores [B, n] (1 for true, 0 for made) and the features of every layer that led to them."""
+"""Scores [B, n] (1 for real, 0 for generated waves) and the features of every layer that led to them."""
 
 SLOPE = 0.1
 
@@ -115,39 +115,41 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, wave: Tensor) -> list[Judgement]:
-        judged = [judge(wave) for judge in self.periods]
-        for i, judge in enumerate(self.scales):
+        judgements = [discriminator(wave) for discriminator in self.periods]
+        for i, discriminator in enumerate(self.scales):
             if i:
                 wave = F.avg_pool1d(wave[:, None], 4, 2, padding=2)[:, 0]
-            judged.append(judge(wave))
-        return judged
+            judgements.append(discriminator(wave))
+        return judgements
 
     def frozen(self, wave: Tensor) -> list[Judgement]:
         """The same, with gradients to the wave and none to the weights."""
         return functional_call(self, {k: p.detach() for k, p in self.named_parameters()}, wave)
 
 
-def discriminator_loss(true: Sequence[Judgement], made: Sequence[Judgement]) -> Tensor:
-    """True waves should score 1 and made ones 0: mean squares, summed over discriminators."""
-    return sum((a - 1).square().mean() + b.square().mean() for (a, _), (b, _) in zip(true, made, strict=True))
+def discriminator_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Tensor:
+    """Real waves should score 1 and generated ones 0: mean squares, summed over discriminators."""
+    return sum((a - 1).square().mean() + b.square().mean() for (a, _), (b, _) in zip(real, generated, strict=True))
 
 
-def generator_loss(made: Sequence[Judgement]) -> Tensor:
-    """Made waves should score 1."""
-    return sum((score - 1).square().mean() for score, _ in made)
+def generator_loss(generated: Sequence[Judgement]) -> Tensor:
+    """Generated waves should score 1."""
+    return sum((score - 1).square().mean() for score, _ in generated)
 
 
-def feature_loss(true: Sequence[Judgement], made: Sequence[Judgement]) -> Tensor:
-    """Mean distance of the features, summed over layers and discriminators; no gradient to those of true waves."""
+def feature_loss(real: Sequence[Judgement], generated: Sequence[Judgement]) -> Tensor:
+    """Mean distance of the features, summed over layers and discriminators; no gradient to those of real waves."""
     return sum(
         (a.detach() - b).abs().mean()
-        for (_, left), (_, right) in zip(true, made, strict=True)
+        for (_, left), (_, right) in zip(real, generated, strict=True)
         for a, b in zip(left, right, strict=True)
     )
 
 
-def judge_both(judges: Discriminators, true: Tensor, made: Tensor) -> tuple[list[Judgement], list[Judgement]]:
-    """Judgements of true and of made waves [B, n] in one pass, with gradients to the weights alone."""
-    b = len(true)
-    both = judges(torch.cat([true, made.detach()]))
+def judge_both(
+    discriminators: Discriminators, real: Tensor, generated: Tensor
+) -> tuple[list[Judgement], list[Judgement]]:
+    """Judgements of real and of generated waves [B, n] in one pass, with gradients to the weights alone."""
+    b = len(real)
+    both = discriminators(torch.cat([real, generated.detach()]))
     return [(s[:b], [f[:b] for f in fs]) for s, fs in both], [(s[b:], [f[b:] for f in fs]) for s, fs in both]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -161,6 +162,7 @@ class TinyCodec(Pretrained, nn.Module):
     """Waveform [B, n] to codes [B, 4, T] and back, ``T = ceil(n / 320)``."""
 
     kind, title, config_class, default = "tiny-codec", "a tiny codec", TinyCodecConfig, "codec"
+    disk_names: ClassVar[dict[str, str]] = {"project_in": "listen", "project_out": "speak"}
 
     def __init__(self, config: TinyCodecConfig | None = None) -> None:
         super().__init__()
@@ -168,7 +170,7 @@ class TinyCodec(Pretrained, nn.Module):
         self.register_buffer("mel_basis", _mel_basis(c.sample_rate, c.mels), persistent=False)
         self.register_buffer("mel_window", torch.hann_window(256), persistent=False)
         self.register_buffer("window", torch.hann_window(c.n_fft), persistent=False)
-        self.listen = nn.Conv1d(4 * c.mels, c.encoder_dim, 1)
+        self.project_in = nn.Conv1d(4 * c.mels, c.encoder_dim, 1)
         # only the first block looks ahead, by one frame: a hit marks its own code and later ones
         ahead = [1] + [0] * (c.encoder_blocks - 1)
         self.encoder = nn.Sequential(*(_Block(c.encoder_dim, 3, a) for a in ahead))
@@ -179,9 +181,9 @@ class TinyCodec(Pretrained, nn.Module):
         self.refine = nn.Conv1d(c.decoder_dim, 2 * c.fine_dim, 1)
         self.fine = nn.Sequential(*(_Block(c.fine_dim, 5, 2) for _ in range(c.fine_blocks)))
         bins = c.n_fft // 2 + 1
-        self.speak = nn.Conv1d(c.fine_dim, 2 * bins, 1)
+        self.project_out = nn.Conv1d(c.fine_dim, 2 * bins, 1)
         with torch.no_grad():
-            self.speak.bias[:bins] = -4.0
+            self.project_out.bias[:bins] = -4.0
 
     @property
     def sample_rate(self) -> int:
@@ -218,7 +220,7 @@ class TinyCodec(Pretrained, nn.Module):
         mel = (mel + 8.0) / 4.0
         b, m, _ = mel.shape
         stacked = mel.view(b, m, frames, 4).permute(0, 1, 3, 2).reshape(b, 4 * m, frames)
-        return self.to_latent(self.encoder(self.listen(stacked)))
+        return self.to_latent(self.encoder(self.project_in(stacked)))
 
     def synthesize(self, latents: Tensor) -> Tensor:
         """[B, 32, T] to waveform [B, 320 T]."""
@@ -226,7 +228,7 @@ class TinyCodec(Pretrained, nn.Module):
         b, _, t = latents.shape
         x = self.refine(self.decoder(self.from_latent(latents)))  # [B, 2 fine, T]
         x = x.view(b, 2, c.fine_dim, t).permute(0, 2, 3, 1).reshape(b, c.fine_dim, 2 * t)
-        x = self.speak(self.fine(x))
+        x = self.project_out(self.fine(x))
         level, angle = x.chunk(2, dim=1)
         magnitude = level.clamp(max=6.0).exp()
         spectrum = torch.complex(magnitude * angle.cos(), magnitude * angle.sin())

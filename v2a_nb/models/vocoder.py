@@ -44,7 +44,7 @@ class VocoderConfig:
         block_kernels: of the residual blocks that follow each upsampling, side by side.
         block_dilations: of each of these blocks' convolutions.
         normalize: subtract a mean and divide by a scale per band first (:meth:`Vocoder.calibrate`).
-        match: how often what was made is brought to the mels that it was made of, see
+        match: how often the wave is corrected towards the mels that it was decoded from, see
             :func:`~v2a_nb.audio.match_mels.match_mels`. Ours; with published weights, 0.
     """
 
@@ -115,6 +115,7 @@ class Vocoder(Pretrained, nn.Module):
     """
 
     kind, title, config_class, default = "vocoder", "a vocoder", VocoderConfig, "vocoder"
+    other_kinds = (TRANSFORMERS_KIND,)
 
     def __init__(self, config: VocoderConfig | None = None, model: SpeechT5HifiGan | None = None) -> None:
         super().__init__()
@@ -186,12 +187,12 @@ class Vocoder(Pretrained, nn.Module):
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} frames: at least 1 is needed")
         spectrogram = spectrogram.to(self.model.conv_pre.weight)
-        frames, more, made = spectrogram.shape[-1], self.context, []
+        frames, more, waves = spectrogram.shape[-1], self.context, []
         for a in range(0, frames, chunk):
             low, b = max(0, a - more), min(frames, a + chunk)
             wave = self(spectrogram[..., low : b + more], clamp)
-            made.append(wave[:, (a - low) * self.hop : (b - low) * self.hop])
-        wave = torch.cat(made, dim=-1)
+            waves.append(wave[:, (a - low) * self.hop : (b - low) * self.hop])
+        wave = torch.cat(waves, dim=-1)
         if self.config.match:
             wave = match_mels(wave, spectrogram, self.spectrogram, self.config.match).clamp(-1, 1)
         return wave[:, :samples]
@@ -208,10 +209,6 @@ class Vocoder(Pretrained, nn.Module):
         mels = self.log_mel(spectrograms)
         self.model.mean.copy_(mels.mean(dim=(0, 2)))
         self.model.scale.copy_(mels.std(dim=(0, 2)).clamp(min=1e-2))
-
-    @classmethod
-    def _reads(cls, kind: object) -> bool:
-        return kind in (cls.kind, TRANSFORMERS_KIND)
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any], front_end: str | None = None) -> Vocoder:
@@ -344,7 +341,7 @@ def fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         WeightsError: a direction without its length.
     """
-    made = {}
+    tensors = {}
     for key, value in state.items():
         if key.endswith("weight_g"):
             continue
@@ -355,8 +352,8 @@ def fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 raise WeightsError(f"{key} is there without {key[:-1]}g")
             name = name.removesuffix("_v")
             value = value * (length / value.norm(dim=(1, 2), keepdim=True))
-        made[name] = value
-    return made
+        tensors[name] = value
+    return tensors
 
 
 def _front_end(name: str | None, bands: int, hop: int, sample_rate: int) -> str:

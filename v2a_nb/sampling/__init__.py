@@ -1,1 +1,1 @@
-"""How sound is drawn from a trained model: token by token, or by taking noise away."""
+"""Sampling from trained models: autoregressive decoding, and diffusion."""

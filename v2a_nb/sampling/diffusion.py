@@ -77,7 +77,7 @@ def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     """The diffusers scheduler of ``schedule`` with its timesteps set; each run needs a new one, because it has a state.
 
     Raises:
-        UsageError: steps that cannot be meant.
+        UsageError: steps out of range.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
@@ -214,7 +214,7 @@ def classifier_free_guidance(
         guidance: 1 is the conditional model alone, and then the null half is not computed.
 
     Raises:
-        UsageError: guidance that cannot be meant, or other names.
+        UsageError: guidance out of range, or other names.
     """
     if not 0 <= guidance <= 100:
         raise UsageError(f"guidance must lie in 0..100, not {guidance}")
@@ -318,7 +318,7 @@ def sample(
         progress: called with 1 after every step.
 
     Raises:
-        UsageError: steps that cannot be meant.
+        UsageError: steps out of range.
     """
     scheduler = make_scheduler(schedule, steps)
     latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
@@ -348,7 +348,7 @@ def sample_long(
 
     Args:
         conditions: from a window ``(start, stop)`` to its conditions and their null.
-        shape: (C, H, W) of the whole.
+        shape: (C, H, W) of all columns.
         guidance: see :func:`classifier_free_guidance`.
         context, overlap, align: see :func:`windows`.
         how: ``steps``, ``device`` and ``progress`` of :func:`sample`.

@@ -28,7 +28,7 @@ def vaas(job: Job) -> list[Table]:
     from v2a_nb.metrics.vaas.train import held_out_report
 
     judge = Vaas.from_pretrained(job.weights)
-    features, about = _held_out(job)
+    features, about = held_out(job)
     report = held_out_report(judge.net, features)
     shifts = [
         Row.of(f"{1000 * row['shift_s']:.0f} ms early or late", {**row[name], "extractor": judge.tag}, name)
@@ -63,35 +63,15 @@ def _pairs(report: dict, extractor: str) -> list[Row]:
     return [*rows, Row("area_under_curve", "all pairs", report["auc"])]
 
 
-def summary(job: Job) -> list[Table]:
-    """How near predicted narrations are to the true ones, and what the sound adds."""
-    from v2a_nb.metrics.summarization.model import Summarizer
-    from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
-
-    model = Summarizer.from_pretrained(job.weights)
-    text = model.text
-    features, about = _held_out(job)
-    rows = []
-    for row in held_out_scores(model, text, with_known_text(features, text)):
-        rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
-        gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
-        if row["sound"] != "none":
-            rows.append(Row.of(row["sound"], gain, "gain_over_no_sound"))
-    return [job.table("narrations", rows, down="subject", about=about)]
-
-
-def _held_out(job: Job) -> tuple[ClipFeatures, dict]:
-    """The recordings of the training world that training never saw, at least two of them, rendered anew."""
-    clips = job.count(PER_RECORDING * HELD_OUT)
-    count = max(2, clips // PER_RECORDING)
+def held_out(job: Job) -> tuple[ClipFeatures, dict]:
+    """Clips of recordings that the shipped networks never saw, two of each, computed anew; and what a table says."""
+    count = max(2, job.count(PER_RECORDING * HELD_OUT) // PER_RECORDING)
     job.say(f"{job.name}: {count} recordings, two clips of each")
     with tempfile.TemporaryDirectory() as folder:
         first = RECORDINGS - HELD_OUT
-        world = StrikeRecordings(TRAIN_SEED)
-        features = compute_clip_features(
-            FeatureStore(folder), world, count=count, first=first, per_recording=PER_RECORDING
-        )  # fmt: skip
-    return features, {"clips": len(features), "recordings": count}
+        store, world = FeatureStore(folder), StrikeRecordings(TRAIN_SEED)
+        clips = compute_clip_features(store, world, count=count, first=first, per_recording=PER_RECORDING).load()
+    return clips, {"clips": len(clips), "recordings": count, "seed": TRAIN_SEED}
 
 
 def material(job: Job) -> list[Table]:

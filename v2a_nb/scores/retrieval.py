@@ -7,12 +7,17 @@ import tempfile
 import numpy as np
 
 from v2a_nb.data.audio_visual_pairs import UNSEEN_SEED, AudioVisualPairs, compute_audio_visual_pairs
+from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES
+from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.hub import tag_of
-from v2a_nb.metrics.retrieval import KS, ambience_found, recall, share
+from v2a_nb.metrics.retrieval import KS, ambience_found, recall
+from v2a_nb.metrics.statistics import mean_with_interval
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.scores.base import Job
-from v2a_nb.systems.retrieval.train import pool_of
+from v2a_nb.systems.registry import load
+from v2a_nb.systems.retrieval.system import Retrieval
+from v2a_nb.systems.retrieval.train import overlaps, pool_of
 from v2a_nb.training.results import Row, Table
 from v2a_nb.world.recording import draw
 
@@ -21,21 +26,20 @@ DIRECTIONS = {"video_to_sound": "video to sound", "sound_to_video": "sound to vi
 
 
 def unseen_pairs(job: Job, count: int) -> AudioVisualPairs:
-    """About ``count`` clips of recordings that no encoder was trained on, four of each, rendered anew."""
+    """About ``count`` clips of recordings that no encoder was trained on, four of each, computed anew."""
     recordings = max(2, count // PER_RECORDING)
     job.say(f"{job.name}: {recordings} recordings of seed {UNSEEN_SEED}, four clips of each")
     with tempfile.TemporaryDirectory() as folder:
-        return compute_audio_visual_pairs(
-            folder, recordings=recordings, per_recording=PER_RECORDING, seed=UNSEEN_SEED
-        )  # fmt: skip
+        store, world = FeatureStore(folder), StrikeRecordings(UNSEEN_SEED)
+        return compute_audio_visual_pairs(store, world, count=recordings, per_recording=PER_RECORDING).load()
 
 
 def encoders(job: Job) -> list[Table]:
     """Recall of each clip's own sound, and of its video, among the unseen clips, beside chance."""
     model = AudioVisualEmbedding.from_pretrained(job.weights).eval()
     pairs = unseen_pairs(job, job.count(CLIPS))
-    pool, names = pool_of(model, pairs), [str(r) for r in pairs.recordings]
-    found, tag = recall(pool.seen, pool.heard, names), tag_of(model, "av-sim")
+    pool, names = pool_of(model, pairs), [str(r) for r in pairs.recording_ids]
+    found, tag = recall(pool.video, pool.audio, names), tag_of(model, "av-sim")
     rows = []
     for direction, subject in DIRECTIONS.items():
         for k in KS:
@@ -48,27 +52,30 @@ def encoders(job: Job) -> list[Table]:
 
 
 def pool(job: Job) -> list[Table]:
-    """How often what is found has the clip's kind of ambience: in known rooms, and in the pool's own rooms.
+    """What the pool finds for unseen clips, see :func:`places`."""
+    system, pairs = load("retrieval", job.weights), unseen_pairs(job, job.count(CLIPS))
+    about = {"clips": len(pairs), "seed": UNSEEN_SEED, "pool": len(system.pool)}
+    return [job.table("places", places(system, pairs), down="subject", about=about)]
 
-    In known rooms the pool has other moments of the clip's recording; the shipped pool has training recordings alone.
+
+def places(system: Retrieval, pairs: AudioVisualPairs) -> list[Row]:
+    """How often the sound that is found has the clip's kind of ambience, and what looks most alike is of its recording.
+
+    In known rooms the clips themselves are the pool: it has other moments of each one's recording, and what overlaps
+    with it is left out. In unseen rooms it is the system's own pool.
     """
-    from v2a_nb.systems.registry import load
-
-    system = load("retrieval", job.weights)
-    pairs = unseen_pairs(job, job.count(CLIPS))
-    names, kinds = [str(r) for r in pairs.recordings], pairs.ambiences
+    names, kinds = [str(r) for r in pairs.recording_ids], pairs.ambiences()
     known, shipped = pool_of(system.model, pairs), system.pool
-    itself = np.stack([known.overlapping(source) for source in known.sources])
+    itself = overlaps(known)
     of_pool = np.array([draw(s.world_seed, int(s.recording.removeprefix("r"))).ambience for s in shipped.sources])
     quiet = np.isin(np.arange(len(shipped)), shipped.searched, invert=True)  # rooms that no search finds
+    unsearched = np.tile(quiet, (len(kinds), 1))
     rows = []
     for subject, found in (
-        ("known rooms", ambience_found(known, known.seen, kinds, kinds, names, itself)),
-        ("unseen rooms", ambience_found(shipped, known.seen, kinds, of_pool, names, np.tile(quiet, (len(kinds), 1)))),
+        ("known rooms", ambience_found(known, known.video, kinds, kinds, names, itself)),
+        ("unseen rooms", ambience_found(shipped, known.video, kinds, of_pool, names, unsearched)),
     ):
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
-    nearest = known.search(known.seen, 1, by="look", forbidden=itself)[1][:, 0]
-    same = (pairs.recordings[nearest] == pairs.recordings).astype(float)
-    rows.append(Row.of("known rooms", share(same, names), "same_recording_found"))
-    about = {"clips": len(pairs), "seed": UNSEEN_SEED, "pool": len(shipped)}
-    return [job.table("places", rows, down="subject", about=about)]
+    nearest = known.search(known.video, 1, by="look", forbidden=itself)[1][:, 0]
+    same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
+    return [*rows, Row.of("known rooms", mean_with_interval(same, names), "same_recording_found")]

@@ -1,4 +1,4 @@
-"""Does a system's sound help to say what happens? Scores of the summarizer with generated sounds."""
+"""Scores of the summarizer: what a sound, true or generated, adds to what is predicted to happen."""
 
 from __future__ import annotations
 
@@ -8,62 +8,56 @@ import numpy as np
 from torch import nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.data.clip_features import (
-    FPS,
-    HELD_OUT,
-    RECORDINGS,
-    SECONDS,
-    TRAIN_SEED,
-    ClipFeatureExtractor,
-    compute_clip_features,
-)
-from v2a_nb.data.features import Features, FeatureStore
-from v2a_nb.data.recordings import Recordings, StrikeRecordings
+from v2a_nb.data.clip_features import FPS, SECONDS, ClipFeatureExtractor, ClipFeatures
+from v2a_nb.data.features import Features
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
 from v2a_nb.metrics.summarization.train import held_out_scores, with_known_text
 from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.scores.base import Job
+from v2a_nb.scores.learned import held_out
 from v2a_nb.systems.registry import load
+from v2a_nb.training.results import Row, Table
+
+SYSTEMS = ("vaura", "retrieval")
+"""Systems whose sounds stand beside the true ones."""
 
 
-def score_system(
-    name: str,
-    store: FeatureStore,
-    *,
-    weights: str = "summary",
-    recordings: Recordings | None = None,
-    count: int = HELD_OUT,
-    first: int = RECORDINGS - HELD_OUT,
-    encoder: str = "vaura",
-    codec: str = "codec",
-    seed: int = 0,
-) -> list[dict]:
-    """Rows of :func:`~v2a_nb.metrics.summarization.metric.score_summaries`, a system's sounds among them.
+def summary(job: Job) -> list[Table]:
+    """How near predicted narrations are to the true ones, and what the true sound and generated ones add."""
+    clips, about = held_out(job)
+    rows = measure(Summarizer.from_pretrained(job.weights), clips)
+    return [job.table("narrations", rows, down="subject", about=about)]
+
+
+def measure(model: Summarizer, clips: ClipFeatures, systems: Iterable[str] = SYSTEMS, seed: int = 0) -> list[Row]:
+    """``narration_cosine`` and ``gain_over_no_sound`` of the mean predictor, and of no, shuffled, true and generated
+    sounds.
 
     Args:
-        name: of a system, or a folder of its weights.
-        store: keeps the features of the clips.
-        weights: of the summarizer.
-        recordings, count, first: that the summarizer was not trained on; left out, those held out of the shipped one.
-        encoder, codec: whose features the summarizer reads.
+        model: with its text encoder.
+        clips: which it was not trained on.
+        systems: names, or folders of weights, of systems that dub the clips.
         seed: of generation.
 
     Raises:
-        UsageError: the summarizer was trained with another encoder or codec.
+        UsageError: the summarizer was trained on features of another encoder or codec.
     """
-    model = Summarizer.from_pretrained(weights)
-    text, card = model.text, model.card
-    features = ClipFeatureExtractor.of(encoder, codec)
-    if (card["encoder"], card["codec"]) != (features.encoder_tag, features.codec_tag):
+    features = ClipFeatureExtractor.of("vaura", "codec")
+    if (model.card["encoder"], model.card["codec"]) != (features.encoder_tag, features.codec_tag):
         raise UsageError(
-            f"{weights} reads features of {card['encoder']} and {card['codec']}, not of {features.encoder_tag} and "
-            f"{features.codec_tag}"
+            f"the summarizer reads features of {model.card['encoder']} and {model.card['codec']}, not of "
+            f"{features.encoder_tag} and {features.codec_tag}"
         )
-    recordings = recordings or StrikeRecordings(TRAIN_SEED)
-    clips = compute_clip_features(store, recordings, count=count, first=first, encoder=encoder, codec=codec)
-    clips = with_known_text(clips, text)
-    vectors, _ = sounds_of_system(load(name), clips_of(clips), TinyCodec.from_pretrained(codec), seed=seed)
-    return held_out_scores(model, text, clips, {name: vectors})
+    clips, codec = with_known_text(clips, model.text), TinyCodec.from_pretrained("codec")
+    generated = {name: sounds_of_system(load(name), clips_of(clips), codec, seed=seed)[0] for name in systems}
+    rows = []
+    for row in held_out_scores(model, model.text, clips, generated):
+        rows.append(Row.of(row["sound"], {**row, "value": row["cosine"]}, "narration_cosine"))
+        gain = {"value": row["gain"], "low": row["gain_low"], "high": row["gain_high"], "n": row["n"]}
+        if row["sound"] != "none":
+            rows.append(Row.of(row["sound"], gain, "gain_over_no_sound"))
+    return rows
 
 
 def sounds_of_system(

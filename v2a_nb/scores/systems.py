@@ -15,8 +15,6 @@ from v2a_nb.training.results import Row, Table
 from v2a_nb.world import WorldClip, strike_world
 
 CLIPS, SIZE = 200, 112
-LEARNED = ("vaas", "fad")
-"""Learned metrics that stand in the tables beside those of the truth."""
 
 
 @dataclass(frozen=True)

@@ -1,152 +1,163 @@
-"""What all systems share: a clip goes in, or a part of it, and a sound exactly as long comes out.
+"""What all systems share: one clip or several go in, or a part of them, and sounds exactly as long come out.
 
-A system says what it is called, what it can be told, and how it makes waves; lengths, parts, seeds, batches and what
-is refused are here, so that they are the same everywhere.
+A system's own file says how: its ``generate`` reads from top to bottom, from the video to the sound. What is the same
+for all stands here: lengths, parts, seeds, batches, and what is refused.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_value
 from v2a_nb.hub import Pretrained
 
 SHORTEST_S = 0.3
-"""Of a clip."""
-Progress = Callable[[int], None] | None
-"""Called with 1 for each step."""
+"""Seconds of the shortest clip that a sound can be made for."""
+Progress = Callable[[int], object] | None
+"""Called with 1 after each step."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of ``generate`` as the command line offers it.
+
+    Attributes:
+        help: what it does.
+        type: from text to the value; raises ``argparse.ArgumentTypeError`` or ValueError.
+        metavar: what stands for the value in the help.
+    """
+
+    help: str
+    type: Callable[[str], object] = float
+    metavar: str = "X"
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, for :class:`Option`."""
+    if (value := int(text)) < 1:
+        raise ArgumentTypeError(f"{value} is too few; at least 1")
+    return value
 
 
 class System(Pretrained, nn.Module, ABC):
-    """The base of the systems, which add ``generate`` with their options by name, for people to read.
+    """The base of the systems.
 
     Attributes:
         name: as :func:`v2a_nb.load` knows it.
-        options: what ``generate`` takes besides ``seed``, ``start``, ``duration`` and ``progress``; None is the
-            preset's best. What of it the command line has, it offers for this system.
-        switches: what it takes further, for experiments.
-        generate: makes the sound of a clip; each system has its own, with its options by name.
+        options: what ``generate`` takes besides ``seed``, ``start``, ``duration`` and ``progress``, and the command
+            line with it; left out, each is what is best with the weights.
+        switches: what ``generate`` takes further, for experiments.
     """
 
     name: ClassVar[str]
-    options: ClassVar[tuple[str, ...]] = ("guidance",)
+    options: ClassVar[dict[str, Option]] = {}
     switches: ClassVar[tuple[str, ...]] = ()
-    generate: Callable[..., Sound]
 
     # --- for a system to fill in --------------------------------------------------------------------
 
     @property
     @abstractmethod
     def sample_rate(self) -> int:
-        """Of the sounds that are made, Hz."""
+        """Of the generated sounds, Hz."""
 
     @abstractmethod
     def encode_video(self, clip: Clip) -> Tensor:
-        """What the system sees of a clip, [1, T, D]; its sound is not looked at."""
+        """Features of a clip's pictures, [1, T, D]; its sound is not used."""
+
+    @overload
+    def generate(self, clip: Clip, *, seed: int = 0, **options: Any) -> Sound: ...
+
+    @overload
+    def generate(self, clip: Sequence[Clip], *, seed: Sequence[int], **options: Any) -> list[Sound]: ...
 
     @abstractmethod
-    def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
-        """Waves [B, samples] of clips of one length; ``options`` has only what was given."""
+    def generate(self, clip, *, seed=0, **options):
+        """The sound of a clip, or the sounds of clips of one length; each system has its own options by name."""
 
     @abstractmethod
-    def _steps(self, samples: int, **options) -> int:
-        """How often :meth:`_make` calls ``progress``."""
+    def _steps(self, samples: int, **options: object) -> int:
+        """How often ``generate`` calls ``progress`` for a sound of so many samples."""
 
     # --- the same for all ---------------------------------------------------------------------------
 
-    def samples_of(self, clip: Clip) -> int:
-        """Samples of a sound exactly as long as the clip."""
-        return round(clip.duration * self.sample_rate)
-
-    def steps_of(self, clip: Clip, *, start: float = 0.0, duration: float | None = None, **options: object) -> int:
-        """How often ``generate`` will call ``progress``, given the same: the length of its bar."""
-        return self._steps(self.samples_of(part_of(clip, start, duration)), **self._given(options))
-
-    @torch.no_grad()
-    def generate_batch(
-        self,
-        clips: list[Clip],
-        *,
-        seeds: Sequence[int],
-        start: float = 0.0,
-        duration: float | None = None,
-        progress: Progress = None,
-        **options: object,
-    ) -> list[Sound]:
-        """Like ``generate`` for clips of one length, side by side: faster a clip.
+    def generate_batch(self, clips: Sequence[Clip], *, seeds: Sequence[int], **options: object) -> list[Sound]:
+        """Like ``generate``, for clips of one length side by side: faster a clip.
 
         Args:
             clips: as for ``generate``.
-            seeds: one for each clip, so that what is drawn for it does not depend on the others.
-            start, duration, progress: as for ``generate``.
+            seeds: one for each clip, so that its sound does not depend on the others.
             options: the others of ``generate``, see :attr:`options` and :attr:`switches`.
 
         Raises:
             UsageError: as ``generate``; also clips of different lengths, not as many seeds as clips, and options
                 that this system does not have.
         """
-        options = self._given(options)
-        if not clips or len(seeds) != len(clips):
-            raise UsageError(f"{len(seeds)} seeds for {len(clips)} clips: one each is needed")
-        clips = [part_of(clip, start, duration) for clip in clips]
-        samples = self.samples_of(clips[0])
-        for clip in clips:
-            if clip.duration < SHORTEST_S - 1e-6:
-                raise UsageError(f"{clip.name}: {clip.duration:.3f} s is too short; {SHORTEST_S} s is the least")
-            if self.samples_of(clip) != samples:
-                raise UsageError(
-                    f"{clip.name} lasts {clip.duration:.3f} s and {clips[0].name} "
-                    f"{clips[0].duration:.3f} s: clips of a batch must be equally long"
-                )
-        with evaluating(self):
-            waves = self._make(clips, samples, seeds, progress, **options).clamp(-1, 1).cpu().numpy()
-        return [Sound(wave, self.sample_rate).fit(n=samples) for wave in waves]
+        known = ("start", "duration", "progress", *self.options, *self.switches)
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            there = ", ".join(known[3:]) or "none"
+            raise UsageError(f"unknown options of {self.name}: {', '.join(unknown)}; there are {there}")
+        return self.generate(list(clips), seed=list(seeds), **options)
+
+    def steps_of(self, clip: Clip, *, start: float = 0.0, duration: float | None = None, **options: object) -> int:
+        """How often ``generate`` will call ``progress``, given the same: the length of its bar."""
+        return self._steps(self._samples(part_of(clip, start, duration)), **given(**options))
 
     def encode_videos(self, clips: Sequence[Clip]) -> Tensor:
         """:meth:`encode_video` of clips of one length, [B, T, D]."""
-        seen = [self.encode_video(clip) for clip in clips]
-        shortest = min(part.shape[1] for part in seen)  # frame times may differ by a rounding
-        return torch.cat([part[:, :shortest] for part in seen])
+        features = [self.encode_video(clip) for clip in clips]
+        shortest = min(each.shape[1] for each in features)  # frame times may differ by a rounding
+        return torch.cat([each[:, :shortest] for each in features])
 
-    def _given(self, options: Mapping[str, object]) -> dict[str, object]:
-        """What was not left out, once it is known that there is such a thing."""
-        known = (*self.options, *self.switches)
-        unknown = [option for option in options if option not in known]
-        if unknown:
-            raise UsageError(f"unknown options of {self.name}: {', '.join(unknown)}; there are {', '.join(known)}")
-        return {k: v for k, v in options.items() if v is not None or k in self.switches}
+    def _samples(self, clip: Clip) -> int:
+        """Samples of a sound exactly as long as the clip."""
+        return round(clip.duration * self.sample_rate)
+
+    def _batch(
+        self, clip: Clip | Sequence[Clip], seed: int | Sequence[int], start: float, duration: float | None
+    ) -> tuple[list[Clip], list[int], int]:
+        """The named part of each clip, a seed for each, and how many samples their sounds have.
+
+        Raises:
+            UsageError: no clips, too short ones, ones of different lengths, or not one seed each.
+        """
+        clips = [clip] if isinstance(clip, Clip) else list(clip)
+        seeds = [seed] if isinstance(seed, Integral) else list(seed)
+        for each in clips:
+            check_value(f"{type(self).__name__}.generate", "clip", each, Clip)
+        if not clips or len(seeds) != len(clips):
+            raise UsageError(f"{len(seeds)} seeds for {len(clips)} clips: one each is needed")
+        clips = [part_of(each, start, duration) for each in clips]
+        samples = self._samples(clips[0])
+        for each in clips:
+            if each.duration < SHORTEST_S - 1e-6:
+                raise UsageError(f"{each.name}: {each.duration:.3f} s is too short; {SHORTEST_S} s is the least")
+            if self._samples(each) != samples:
+                raise UsageError(
+                    f"{each.name} lasts {each.duration:.3f} s and {clips[0].name} "
+                    f"{clips[0].duration:.3f} s: clips of a batch must be equally long"
+                )
+        return clips, [int(each) for each in seeds], samples
+
+    def _sounds(self, waves: Tensor, samples: int, clip: Clip | Sequence[Clip]) -> Sound | list[Sound]:
+        """Waves [B, n] as sounds of exactly so many samples, within full scale: one for one clip, or a list."""
+        sounds = [Sound(wave, self.sample_rate).fit(n=samples) for wave in waves.clamp(-1, 1).cpu().numpy()]
+        return sounds[0] if isinstance(clip, Clip) else sounds
 
 
-class Coded(System):
-    """A system that makes codes or latents of sound, and decodes them.
-
-    Attributes:
-        round_trip_of: what does that, in words.
-    """
-
-    round_trip_of: ClassVar[str]
-
-    @abstractmethod
-    def encode_sound(self, sound: Sound) -> Tensor:
-        """A sound as codes or latents [1, ...]."""
-
-    @abstractmethod
-    def _decode(self, made: Tensor, samples: int) -> Tensor:
-        """Waves [B, samples] of codes or latents [B, ...]."""
-
-    @torch.no_grad()
-    def round_trip(self, sound: Sound) -> Sound:
-        """What is left of a sound that is coded and decoded, as long as before: more cannot be had of this system."""
-        with evaluating(self):
-            waves = self._decode(self.encode_sound(sound), round(sound.duration * self.sample_rate))
-        return Sound(waves[0].cpu().numpy(), self.sample_rate)
+def given(**options: object) -> dict[str, object]:
+    """The options that are not None: those that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def part_of(clip: Clip, start: float = 0.0, duration: float | None = None) -> Clip:
@@ -168,19 +179,37 @@ def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
-def check_fit(wanted: Mapping[str, tuple[object, object]], who: str) -> None:
-    """Compare what parts of a system have with what it needs.
+def check_fit(parts: Mapping[str, tuple[object, object]], system: str) -> None:
+    """Compare what the parts of a system have with what it needs.
 
     Args:
-        wanted: what it is, in words -> (has, needs).
-        who: needs it.
+        parts: a quantity in words -> (what a part has, what the system needs).
+        system: its name.
 
     Raises:
         WeightsError: the first that differs.
     """
-    for what, (has, needs) in wanted.items():
+    for what, (has, needs) in parts.items():
         if has != needs:
-            raise WeightsError(f"the parts do not fit: {has} {what}, and {who} wants {needs}")
+            raise WeightsError(f"the parts do not fit: {has} {what}, and {system} wants {needs}")
+
+
+@contextmanager
+def switched(system: System, switches: Mapping[str, object]) -> Iterator[None]:
+    """Inside, the system's configuration has these switches.
+
+    Raises:
+        UsageError: an unknown switch, or a value that it cannot have.
+    """
+    unknown = [name for name in switches if name not in system.switches]
+    if unknown:
+        there = ", ".join([*system.options, *system.switches])
+        raise UsageError(f"unknown options of {system.name}: {', '.join(unknown)}; there are {there}")
+    before, system.config = system.config, replace(system.config, **switches)
+    try:
+        yield
+    finally:
+        system.config = before
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from v2a_nb.errors import UsageError, WeightsError, check_types
 if TYPE_CHECKING:
     import torch
 
-    from v2a_nb.systems.base import System
+    from v2a_nb.systems.base import Option, System
 
 SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
 """By name, the class, in the file of that name."""
@@ -28,8 +28,8 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
     """A system, ready to generate.
 
     Args:
-        name: a system (``"vaura"``), which then comes with its shipped ``tiny`` weights; or directly a
-            folder or a Hub id that holds one.
+        name: a system (``"vaura"``), which comes with its shipped ``tiny`` weights (unless a folder of that name here
+            holds a ``config.json``, see :func:`v2a_nb.hub.find_weights`); or directly a folder or a Hub id.
         weights: other weights for the system of that name: a folder or a Hub id.
         device: ``"cpu"``, ``"cuda"`` ...
 
@@ -62,6 +62,15 @@ def class_of(name: str | Path) -> type[System]:
     if name not in SYSTEMS:
         name = _system_in(name)
     return getattr(import_module(f"v2a_nb.systems.{name}.system"), SYSTEMS[str(name)])
+
+
+def options_by_system() -> dict[str, dict[str, Option]]:
+    """Options of ``generate`` by name, each by the systems that have it. All systems are imported."""
+    options: dict[str, dict[str, Option]] = {}
+    for system in SYSTEMS:
+        for name, option in class_of(system).options.items():
+            options.setdefault(name, {})[system] = option
+    return options
 
 
 def _system_in(place: str | Path) -> str:

@@ -3,7 +3,7 @@
 A template is Markdown with fields of :meth:`str.format`, for example ``{tables[scores]}``:
 
 ``config[KEY]``
-    what ``config.json`` of the weights says; ``config[budget][steps]`` goes deeper, ``{config[steps]:,}`` formats;
+    what ``config.json`` says; ``config[train_config][clips]`` goes deeper, ``{config[steps]:,}`` formats;
 ``tables[NAME]``
     a table of the results; ``tables[ONE OTHER]`` joins two;
 ``cells[TABLE][METRIC]`` or ``cells[TABLE][METRIC][SUBJECT]``
@@ -13,9 +13,9 @@ A template is Markdown with fields of :meth:`str.format`, for example ``{tables[
 ``parameters[PART]``
     how many parameters a part of the weights has, by its name in ``config["parts"]``; ``parameters[.]`` are their own.
 
-A card (:func:`write_card`) has a template file, of which the paragraphs are left out that name what was not measured, or
-what ``config.json`` does not say: so one template serves shipped weights, which have a ``history``, and those of a run
-that was never scored. A document such as the README is its own template: what stands between
+A card (:func:`write_card`) has a template file. Of that, the paragraphs are left out that name what was not measured,
+or what ``config.json`` does not say: so one template serves shipped weights, which have a ``history``, and those of a
+run that was never scored. A document such as the README is its own template: what stands between
 ``<!-- {FIELD} -->`` and ``<!-- / -->`` is put in anew by :func:`render_document`, whose fields begin with the name of
 the weights: ``<!-- {vaura.cells[scores][onset_f1_50ms]} -->``.
 """

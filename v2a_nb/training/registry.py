@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 
 if TYPE_CHECKING:
     from v2a_nb.training.recipe import Recipe, TrainConfig
@@ -40,6 +40,7 @@ def recipe_class(name: str) -> type[Recipe]:
     return getattr(import_module(module), kind)
 
 
+@check_types
 def train(
     name: str,
     *,

@@ -18,8 +18,8 @@ from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
 from v2a_nb.sampling.diffusion import make_scheduler, windows
 from v2a_nb.systems.action2sound.ambient import Ambients, fitting
-from v2a_nb.systems.action2sound.model import make_unet
-from v2a_nb.systems.action2sound.system import PRESETS, Action2Sound, AudioTokens, VideoTokens
+from v2a_nb.systems.action2sound.model import AudioTokens, VideoTokens, make_unet
+from v2a_nb.systems.action2sound.system import PRESETS, Action2Sound
 
 WINDOW = 49152
 """Samples of 24 latent columns."""
@@ -288,7 +288,10 @@ def test_the_zero_null_is_zeros_and_forgets_the_neighbour():
     trained = small_system()
     seeds, samples = [3, 4], WINDOW
     for guidance, same in ((1.0, True), (2.0, False)):
-        made = [s.sample_latents(vectors, samples, near, seeds=seeds, guidance=guidance) for s in (system, trained)]
+        made = [
+            s.sample_latents(s.window_conditions(vectors, near), samples, seeds=seeds, guidance=guidance)
+            for s in (system, trained)
+        ]
         assert torch.equal(*made) == same
         assert torch.allclose(*made, atol=1e-4) == same
 
@@ -296,19 +299,23 @@ def test_the_zero_null_is_zeros_and_forgets_the_neighbour():
 def test_guidance_1_is_the_conditional_model_alone(monkeypatch):
     system = small_system()
     _, vectors, near = example(1)
-    made = system.sample_latents(vectors, WINDOW, near, seeds=[0], guidance=1.0)
+    made = system.sample_latents(system.window_conditions(vectors, near), WINDOW, seeds=[0], guidance=1.0)
     monkeypatch.setattr(system, "null", lambda vectors, *_: torch.full((len(vectors), 40, 16), 9.0))
-    assert torch.equal(system.sample_latents(vectors, WINDOW, near, seeds=[0], guidance=1.0), made)
-    pushed = system.sample_latents(vectors, WINDOW, near, seeds=[0], guidance=2.0)
+    assert torch.equal(
+        system.sample_latents(system.window_conditions(vectors, near), WINDOW, seeds=[0], guidance=1.0), made
+    )
+    pushed = system.sample_latents(system.window_conditions(vectors, near), WINDOW, seeds=[0], guidance=2.0)
     assert not torch.allclose(pushed, made, atol=1e-3)
 
 
 def test_video_and_neighbour_are_both_heard():
     system = small_system()
     _, vectors, near = example(1)
-    made = system.sample_latents(vectors, WINDOW, near, seeds=[0])
+    made = system.sample_latents(system.window_conditions(vectors, near), WINDOW, seeds=[0])
     for other in ((vectors.flip(1), near), (vectors, near.flip(1))):
-        assert not torch.allclose(system.sample_latents(other[0], WINDOW, other[1], seeds=[0]), made, atol=1e-2)
+        assert not torch.allclose(
+            system.sample_latents(system.window_conditions(*other), WINDOW, seeds=[0]), made, atol=1e-2
+        )
 
 
 # --- what is trained ------------------------------------------------------------------------------------
@@ -391,6 +398,33 @@ def test_a_neighbour_is_made_as_long_as_a_window():
     assert system.encode_neighbour([noise(-40, 0.4)]).shape == whole[0].shape
 
 
+def test_released_padding_fills_the_mel_of_three_seconds_up_to_196_columns():
+    wave = noise(-30, 3.0)
+    ours, released = small_system(), small_system(padding="mel")
+    image = ours.config.stft
+    filled = image.to_image(wave, 196)
+    assert filled.shape == (1, 1, 128, 196) and (filled[..., 188:] == -1).all()  # silence in a signed picture
+    padded = image.to_image(wave)
+    assert padded.shape[-1] == 192 and torch.equal(padded[..., :186], filled[..., :186])
+    assert not torch.equal(padded[..., 188:], filled[..., 188:192])  # the tail of the last window
+    a, b = (system.encode_sound(wave) for system in (ours, released))
+    assert a.shape == b.shape == (1, 4, 16, 24) and not torch.equal(a[..., :20], b[..., :20])
+    assert released.encode_neighbour([noise(-30, 8.0)]).shape == (1, 4, 16, 24)
+    assert (ours.config.neighbour_s, released.config.neighbour_s) == (3.072, 3.0)
+
+
+def test_the_mel_is_clamped_before_the_vocoder_unless_as_released():
+    latents = 3 * torch.randn(1, 4, 16, 24, generator=seeded())
+    ours, released = small_system(), small_system(clamp_mel=False)
+    for system in (ours, released):
+        torch.nn.init.normal_(system.autoencoder.model.decoder.conv_out.weight, std=2.0, generator=seeded(1))
+    clamped, free = ours.decode_spectrogram(latents), released.decode_spectrogram(latents)
+    assert clamped.min() == 0 and clamped.max() == 1 and free.min() < 0 and free.max() > 1
+    assert torch.equal(free.clamp(0, 1), clamped)
+    assert not torch.equal(ours.decode_latents(latents), released.decode_latents(latents))
+    assert torch.equal(released.decode_latents(latents), ours.vocoder.decode(free, clamp=False).clamp(-1, 1))
+
+
 @pytest.mark.parametrize(
     "changes", [{"sampler_steps": 5}, {"spacing": "linspace"}, {"prediction": "epsilon"}, {"guidance": 6.5}]
 )
@@ -421,10 +455,16 @@ def test_switches_can_be_given_for_once():
         before,
         *(
             system.generate(clip, **switch).samples.tobytes()
-            for switch in ({"fps": 4.0}, {"null": "zero"}, {"neighbour_latents": "drawn"}, {"vocoder": QUICK})
+            for switch in (
+                {"fps": 4.0},
+                {"null": "zero"},
+                {"neighbour_latents": "drawn"},
+                {"padding": "mel"},
+                {"vocoder": QUICK},
+            )
         ),
     }
-    assert len(made) == 5
+    assert len(made) == 6
     for wrong in ({"null": "none"}, {"fps": -4.0}, {"guidance": -1.0, "null": "zero"}):
         with pytest.raises(UsageError):
             system.generate(clip, **wrong)
@@ -512,11 +552,13 @@ def test_windows_see_their_own_part_of_the_video(monkeypatch):
     assert columns == 60 and len(spans) == 4
     asked, context = [], system.context
     monkeypatch.setattr(system, "context", lambda *a, **k: asked.append(a[2]) or context(*a, **k))
-    made = system.sample_latents(vectors, samples, near, seeds=[0], steps=1)
+    made = system.sample_latents(system.window_conditions(vectors, near), samples, seeds=[0], steps=1)
     assert sorted(set(asked)) == pytest.approx([a * 0.128 for a, _ in spans])
     late = vectors.clone()
     late[:, 320:] += 1.0  # from 6.4 s, column 50
-    changed = (system.sample_latents(late, samples, near, seeds=[0], steps=1) != made).any(dim=(0, 1, 2))
+    changed = (system.sample_latents(system.window_conditions(late, near), samples, seeds=[0], steps=1) != made).any(
+        dim=(0, 1, 2)
+    )
     first = next(a for a, b in spans if b > 49)  # the first window that reaches that far
     assert not changed[:first].any() and changed[52:].all()
 
@@ -547,7 +589,7 @@ def test_what_ambience_is_asked_for_is_what_is_heard():
         (2.0, {"start": 1.5, "duration": 1.0}, "not a part"),
         (2.0, {"guidance": -1.0}, "guidance"),
         (2.0, {"steps": 0}, "steps"),
-        (2.0, {"fps": -4.0}, "frames a second"),
+        (2.0, {"fps": -4.0}, "frames per second are impossible"),
         (2.0, {"null": "none"}, "null must be one of"),
         (2.0, {"neighbour_latents": "mode"}, "neighbour_latents must be"),
         (2.0, {"ambient": "loud"}, "neither a file nor one of"),

@@ -20,6 +20,7 @@ from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
 from v2a_nb.systems.action2sound.ambient import Ambients
+from v2a_nb.systems.action2sound.official import from_published
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.registry import load
 from v2a_nb.systems.retrieval.system import Retrieval
@@ -182,18 +183,18 @@ def test_published_weights_are_read_from_diffusers_layout(stable_diffusion, save
     vocoder = Vocoder(SMALL_VOCODER)
     from system_parts import Eyes
 
-    system = Action2Sound.from_published(folder, encoder=Eyes(), vocoder=vocoder, config=config)
+    system = from_published(folder, encoder=Eyes(), vocoder=vocoder, config=config)
     own = system.unet.state_dict()
     assert own.keys() == unet.keys() and all(torch.equal(own[k], unet[k]) for k in unet)
     assert system.autoencoder.scaling_factor == 0.18215 and not system.training
     assert system.vocoder is vocoder
     assert system.generate(clip_of(0.5), ambient=noise(-40), steps=2).n == 8000
-    assert isinstance(Action2Sound.from_published(folder, config=config).vocoder, GriffinLimVocoder)
+    assert isinstance(from_published(folder, config=config).vocoder, GriffinLimVocoder)
 
 
 def test_a_time_bias_stays_beside_published_weights(stable_diffusion):
     folder, config, unet = stable_diffusion
-    system = Action2Sound.from_published(folder, config=replace(config, time_bias=True))
+    system = from_published(folder, config=replace(config, time_bias=True))
     own = system.unet.state_dict()
     assert all(torch.equal(own[k], unet[k]) for k in unet)
     more = own.keys() - unet.keys()
@@ -204,12 +205,12 @@ def test_a_time_bias_stays_beside_published_weights(stable_diffusion):
 def test_published_weights_that_cannot_be_had_or_do_not_fit(stable_diffusion, tmp_path):
     folder, config, _ = stable_diffusion
     with pytest.raises(WeightsError, match="no autoencoder there"):
-        Action2Sound.from_published(tmp_path / "nowhere", config=config)
+        from_published(tmp_path / "nowhere", config=config)
     shutil.copytree(folder / "vae", tmp_path / "half" / "vae")
     with pytest.raises(WeightsError, match="no UNet there"):
-        Action2Sound.from_published(tmp_path / "half", config=config)
+        from_published(tmp_path / "half", config=config)
     for changes in ({"layers": 2}, {"widths": (16, 40)}, {"context_width": 24}, {"linear": True}):
         with pytest.raises(WeightsError, match="its UNet has another size"):
-            Action2Sound.from_published(folder, config=replace(config, **changes))
+            from_published(folder, config=replace(config, **changes))
     with pytest.raises(WeightsError, match="channels of the latents"):
-        Action2Sound.from_published(folder, config=replace(config, latent_channels=8))
+        from_published(folder, config=replace(config, latent_channels=8))

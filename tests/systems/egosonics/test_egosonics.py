@@ -13,7 +13,7 @@ from system_parts import Eyes, clip_of, seeded
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.models.attention import cross_attentions
-from v2a_nb.systems.egosonics.syncronet import VideoToText, WordTokens, control_weights
+from v2a_nb.systems.egosonics.model import VideoToText, WordTokens, control_weights
 from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics
 
 
@@ -303,11 +303,17 @@ def test_the_same_seed_gives_the_same_bytes():
 def test_guidance_1_is_the_conditional_model_alone():
     system, (_, vectors) = small_system(), example(1)
     samples = 16 * 8 * 160
-    made = system.sample_latents(vectors, samples, seeds=[0], guidance=1.0)
+    made = system.sample_latents(system.window_conditions(vectors, samples), samples, seeds=[0], guidance=1.0)
     for p in (system.null_text,):
         p.data += 100.0
-    assert torch.equal(system.sample_latents(vectors, samples, seeds=[0], guidance=1.0), made)
-    assert not torch.allclose(system.sample_latents(vectors, samples, seeds=[0], guidance=2.0), made, atol=1e-3)
+    assert torch.equal(
+        system.sample_latents(system.window_conditions(vectors, samples), samples, seeds=[0], guidance=1.0), made
+    )
+    assert not torch.allclose(
+        system.sample_latents(system.window_conditions(vectors, samples), samples, seeds=[0], guidance=2.0),
+        made,
+        atol=1e-3,
+    )
 
 
 def test_the_video_decides_and_its_sound_does_not():
@@ -322,9 +328,9 @@ def test_a_batch_gives_what_each_clip_gives_alone():
     system = small_system()
     clips = [clip_of(1.0, seed=s) for s in range(2)]
     vectors = torch.cat([system.encode_video(clip) for clip in clips])
-    both = system.sample_latents(vectors, 16000, seeds=[5, 6])
+    both = system.sample_latents(system.window_conditions(vectors, 16000), 16000, seeds=[5, 6])
     for i, seed in enumerate((5, 6)):
-        alone = system.sample_latents(vectors[i : i + 1], 16000, seeds=[seed])
+        alone = system.sample_latents(system.window_conditions(vectors[i : i + 1], 16000), 16000, seeds=[seed])
         assert torch.allclose(both[i : i + 1], alone, atol=1e-4)
     assert [s.n for s in system.generate_batch(clips, seeds=[5, 6])] == [16000, 16000]
 
@@ -359,7 +365,7 @@ def test_training_mode_is_put_aside_and_put_back():
         (2.0, {"start": 1.5, "duration": 1.0}, "not a part"),
         (2.0, {"guidance": -1.0}, "guidance"),
         (2.0, {"steps": 0}, "steps"),
-        (2.0, {"fps": -4.0}, "frames a second"),
+        (2.0, {"fps": -4.0}, "frames per second are impossible"),
         (2.0, {"control_weighting": "all"}, "control_weighting"),
         (2.0, {"temperature": 1.0}, "unknown options"),
     ],

@@ -103,7 +103,7 @@ def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch)
     """Stable Diffusion in small: the folder of a pipeline, as on the Hub."""
     from diffusers import AutoencoderKL, ControlNetModel
 
-    from v2a_nb.systems.egosonics import weights as egosonics_weights
+    from v2a_nb.systems.egosonics import official
     from v2a_nb.systems.egosonics.model import make_unet
 
     torch.manual_seed(0)
@@ -120,9 +120,9 @@ def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch)
     control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 8))
     torch.nn.init.normal_(control.controlnet_cond_embedding.conv_out.weight)
     control.save_pretrained(tmp_path / "control")
-    monkeypatch.setattr(egosonics_weights, "text_of", lambda name, narrations: torch.full((1, 2, 16), 0.5))
+    monkeypatch.setattr(official, "text_of", lambda name, narrations: torch.full((1, 2, 16), 0.5))
     how = {"clip": None, "config": config}
-    system = EgoSonics.from_published(tmp_path, hint=tmp_path / "control", **how)
+    system = official.from_published(tmp_path, hint=tmp_path / "control", **how)
     assert torch.equal(system.base.state_dict()["conv_in.weight"], unet.state_dict()["conv_in.weight"])
     copied = system.syncronet.control.state_dict()["down_blocks.0.resnets.0.conv1.weight"]
     assert torch.equal(copied, unet.state_dict()["down_blocks.0.resnets.0.conv1.weight"])
@@ -130,6 +130,6 @@ def test_published_weights_are_read_from_diffusers_layout(tmp_path, monkeypatch)
     assert torch.equal(hint, control.controlnet_cond_embedding.conv_out.weight)
     assert not [n for n in system.stage("syncronet") if "cond_embedding" in n]
     assert (system.null_text == 0.5).all()
-    assert "embedding" in " ".join(EgoSonics.from_published(tmp_path, **how).stage("syncronet"))
+    assert "embedding" in " ".join(official.from_published(tmp_path, **how).stage("syncronet"))
     with pytest.raises(WeightsError, match="could be had"):
-        EgoSonics.from_published(tmp_path / "nowhere", **how)
+        official.from_published(tmp_path / "nowhere", **how)

@@ -49,3 +49,17 @@ def test_the_last_cycle_leaves_the_codes_as_they_are():
     assert torch.equal(module.codec.quantizer.codebooks, before)
     without = {n.split(".")[1] for n, p in module.named_parameters() if p.grad is None}
     assert "encoder" in without and "decoder" not in without
+
+
+def test_the_quantizer_joins_after_a_quarter_of_the_first_cycle():
+    stages = codec_stages(sounds(1, 4, seconds=1.5), cycles=(Cycle(8, 1e-3), Cycle(4, 1e-3)), batch_size=2)
+    stage = next(stages)
+    used = []
+    for step in range(4):
+        stage.module.before_step(step, lambda step=step: stage.batch_of(step))
+        used.append(bool(stage.module.started))
+    assert used == [False, False, True, True]
+    assert stage.batch_of(0)["wave"].shape == (2, 20480)
+    assert torch.equal(stage.batch_of(3)["wave"], stage.batch_of(3)["wave"])
+    assert not torch.equal(stage.batch_of(3)["wave"], stage.batch_of(2)["wave"])
+    assert stages.send(stage.module).module.start == 0  # later cycles quantize from their first step

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +13,9 @@ from feature_parts import small_video
 
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.hub import load_weights
 from v2a_nb.models import discriminators as critics
 from v2a_nb.models.discriminators import DiscriminatorConfig, Discriminators, PeriodDiscriminator
-from v2a_nb.models.vocoder import PRESETS, GriffinLimVocoder, Vocoder, VocoderConfig
-from v2a_nb.scores import vocoder as report
+from v2a_nb.models.vocoder import PRESETS, Vocoder, VocoderConfig
 from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import OptimConfig, fit
 from v2a_nb.training.recipe import run_recipe
@@ -32,7 +29,6 @@ from v2a_nb.training.recipes.vocoder import (
     start,
 )
 from v2a_nb.training.registry import train
-from v2a_nb.world import sounds
 from v2a_nb.world.recording import draw
 from v2a_nb.world.sound import render
 
@@ -277,7 +273,7 @@ def test_from_nothing_to_weights(made):
     card = json.loads((out / "weights" / "config.json").read_text())
     assert (card["preset"], card["source"], card["seed"], card["steps"]) == ("tiny", "strike:seed=1000", 0, 3)
     assert card["judges"]["periods"] == [2, 3] and card["matched"] == 4
-    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in (out / "weights").iterdir()} == {"config.json", "model.safetensors", "README.md"}
     last = {f: json.loads((out / f / "log.jsonl").read_text().splitlines()[-1]) for f in ("spectral", "")}
     assert {"loss", "mel", "spectral", "transport", "held_out_mel", "onset_f1_50ms"} <= last["spectral"].keys()
     assert {"discriminator", "generator", "feature", "mel", "held_out_mel"} <= last[""].keys()
@@ -340,46 +336,6 @@ def test_videos_are_learned_from_and_short_ones_with_shorter_windows(made, tmp_p
     assert json.loads((weights / "config.json").read_text())["source"] == source
 
 
-# --- scores -------------------------------------------------------------------------------------------------
-
-
-def test_distances_know_the_same_from_the_other():
-    wave = torch.from_numpy(sounds(5, 3, seconds=1.0))
-    assert torch.equal(report.stft_distance(wave, wave), torch.zeros(3))
-    nearer, further = (report.stft_distance(wave * gain, wave) for gain in (0.9, 0.5))
-    assert nearer.shape == (3,) and (nearer > 0).all() and (nearer < further).all()
-    noise = 0.1 * torch.randn(1, 16000, generator=torch.Generator().manual_seed(0))
-    half = report.stft_distance(0.5 * noise, noise)
-    assert half.item() == pytest.approx(0.5 + np.log(2), abs=1e-3)  # convergence 0.5, log distance log 2
-
-
-def test_scores_put_the_original_first_and_griffin_lim_beside(monkeypatch):
-    inverted, decode = Counter(), GriffinLimVocoder.decode
-
-    def counted(self, *how):
-        inverted[self.iterations] += 1
-        return decode(self, *how)
-
-    class Perfect(Vocoder):
-        """Griffin-Lim with more iterations, in the place of a vocoder that is better than Griffin-Lim."""
-
-        def decode(self, spectrogram, num_samples=None):
-            return decode(GriffinLimVocoder(iterations=90, method="nnls"), spectrogram, num_samples)
-
-    monkeypatch.setattr(GriffinLimVocoder, "decode", counted)
-    rows = {row["sound"]: row for row in report.score_vocoder(Perfect(CONFIG), clips=4)}
-    assert rows["original"]["mel_distance"] == rows["original"]["stft_distance"] == 0
-    assert rows["original"]["nearer"] == 1 and rows["griffin-lim 60"]["nearer"] == 0
-    better, sixty, thirty = (rows[k]["mel_distance"] for k in ("vocoder", "griffin-lim 60", "griffin-lim 32"))
-    assert 0 < better < sixty < thirty
-    assert rows["vocoder"]["nearer"] > 0.7
-    for row in rows.values():
-        assert row["clips"] == 4 and row["mel_low"] <= row["mel_distance"] <= row["mel_high"]
-        assert 0 <= row["onset_f1_50ms"] <= 1 and row["stft_low"] <= row["stft_distance"] <= row["stft_high"]
-    assert all("seconds" in row for row in rows.values()) and inverted == {60: 1, 32: 1}
-    assert "of the clips" in report.table(list(rows.values()))
-
-
 def test_the_paper_preset_trains_with_its_own_discriminators():
     with torch.device("meta"):
         module = VocoderTraining(Vocoder(PRESETS["paper"]), Discriminators(critics.PRESETS["paper"]))
@@ -391,7 +347,7 @@ def test_the_paper_preset_trains_with_its_own_discriminators():
 def test_a_state_can_be_read_as_weights(made, tmp_path):
     _, out = made
     shutil.copytree(out / "weights", tmp_path / "moved")
-    vocoder = load_weights(Vocoder(CONFIG), tmp_path / "moved")
+    vocoder = Vocoder.from_pretrained(tmp_path / "moved")
     state = torch.load(out / "state" / "state.pt", weights_only=True)["module"]
     for key, value in vocoder.state_dict().items():
         assert torch.equal(state[f"vocoder.{key}"].half().float(), value)

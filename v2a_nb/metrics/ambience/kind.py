@@ -19,7 +19,7 @@ import numpy as np
 
 from v2a_nb.audio.onsets import SAMPLE_RATE
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_types
 from v2a_nb.hub import Pretrained, read_tensors
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean_with_interval
@@ -137,6 +137,7 @@ def expand(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndar
     return np.concatenate([z, z**2, np.ones((len(z), 1), z.dtype)], axis=1)
 
 
+@check_types
 def ambience_kind_accuracy(
     sounds: Sequence[Sound],
     kinds: Sequence[str],

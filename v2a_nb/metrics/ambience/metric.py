@@ -25,7 +25,7 @@ import numpy as np
 from v2a_nb.audio.onsets import SAMPLE_RATE, detect_onsets
 from v2a_nb.clip import Sound
 from v2a_nb.data.pool import quiet_dbfs
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics import truth
 from v2a_nb.metrics.ambience.kind import band_powers
 from v2a_nb.metrics.base import Metric, ScoredClip
@@ -44,6 +44,7 @@ CLEAR_DB = 10.0
 SOFTEST_DBFS = -120.0
 
 
+@check_types
 def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
     """Level of the steady sound of a clip, dBFS RMS, at least -120.
 
@@ -65,6 +66,7 @@ def ambience_dbfs(sound: Sound, events: Sequence | None = None) -> float:
     return truth.quiet_level(wave, busy)
 
 
+@check_types
 def in_band_dbfs(sound: Sound) -> float:
     """Level between 125 and 7600 Hz, dBFS RMS, at least -120: the range of Action2Sound's mel spectrogram.
 
@@ -134,6 +136,7 @@ class LevelCurve:
         )
 
 
+@check_types
 def level_curve(
     condition_dbfs: Sequence[float], sound_dbfs: Sequence[float], recordings: Sequence[str] | None = None
 ) -> LevelCurve:
@@ -179,6 +182,7 @@ def _line(rows: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
 # --- what is left without the ambience? -------------------------------------------------------------
 
 
+@check_types
 def hit_levels(sound: Sound, events: Sequence[Mapping]) -> np.ndarray:
     """Level of each strike and bounce that sounds, dBFS [H], at least -120, with the ambience's power subtracted.
 
@@ -204,6 +208,7 @@ def _hits(events: Sequence[Mapping]) -> list[Mapping]:
     return [e for e in events if e["sounding"] and e["kind"] != "scrape"]
 
 
+@check_types
 def support_levels(sound: Sound, stems: Mapping[str, Sound]) -> tuple[float, float]:
     """Level of a generated sound where the true action is, and where the true ambience is, dBFS.
 
@@ -229,6 +234,7 @@ def support_levels(sound: Sound, stems: Mapping[str, Sound]) -> tuple[float, flo
     return levels[0], levels[1]
 
 
+@check_types
 def leakage(
     ambient: Sequence[Sound],
     focused: Sequence[Sound],

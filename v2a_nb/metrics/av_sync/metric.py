@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.av_sync.model import RULES, AvSyncConfig, AvSyncNet
 from v2a_nb.metrics.base import Metric, ScoredClip
@@ -32,6 +32,7 @@ SHORTEST_S = 1.0
 """A shorter clip is refused: hits are about a second apart, so that it may have none."""
 
 
+@check_types
 def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> bool:
     """Whether a clip whose windows have these probabilities counts as synchronous: from one half on.
 
@@ -47,6 +48,7 @@ def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> 
     return bool((values.mean() if halves == "mean" else values.max()) >= 0.5)
 
 
+@check_types
 def share_synchronous(
     clips: Sequence[Sequence[float]], clusters: Sequence[str] | None = None, halves: str = "mean", **options: object
 ) -> dict:
@@ -115,6 +117,7 @@ class AvSync(Pretrained):
     def __repr__(self) -> str:
         return f"AvSync({self.tag}, windows of {self.config.seconds:g} s, {self.config.halves})"
 
+    @check_types
     @torch.no_grad()
     def look(self, clip: Clip) -> Tensor:
         """Vectors of the windows of a clip's pictures, [W, 256]; see :meth:`windows`.
@@ -127,6 +130,7 @@ class AvSync(Pretrained):
         parts = zip(*(part.split(32) for part in self.net.encoders.windows(clip)), strict=True)
         return torch.cat([self.net.see(*part) for part in parts])
 
+    @check_types
     @torch.no_grad()
     def windows(self, video: Clip | Tensor, sound: Sound) -> np.ndarray:
         """Probabilities of consecutive windows, float64 [W]; the last window ends where the clip ends.

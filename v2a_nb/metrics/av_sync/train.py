@@ -65,10 +65,10 @@ class AvSyncRecipe(PairsRecipe):
     config: AvSyncTrainConfig
 
     def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network), **self.card()}
+        return {**super().settings(), "network": asdict(self.network), "started_from": self.started_from}
 
     def stages(self, features: tuple[AudioVisualPairs, AudioVisualPairs], store: FeatureStore, out: Path) -> Stages:
-        c, start = self.config, self.embedding()
+        c, start, self.clips = self.config, self.embedding(), len(features[0])
         config = self.network if start is None else replace(self.network, encoders=start.config)
         config = replace(config, encoders=self.with_encoder(config.encoders))
         if start is not None:
@@ -85,9 +85,14 @@ class AvSyncRecipe(PairsRecipe):
         """The audio-visual embedding that the training starts from."""
         return AudioVisualEmbedding.from_pretrained(self.config.embedding) if self.config.embedding else None
 
-    def card(self, model: AvSync | None = None) -> dict[str, object]:
+    @property
+    def started_from(self) -> str | None:
+        """The tag of that embedding."""
         start = self.embedding()
-        return {"shifts_s": SHIFTS_S, "started_from": None if start is None else hub.tag_of(start, "av-sim")}
+        return None if start is None else hub.tag_of(start, "av-sim")
+
+    def card(self, model: AvSync) -> dict[str, object]:
+        return {**super().card(model), "shifts_s": SHIFTS_S, "started_from": self.started_from}
 
     def save(self, model: AvSync, out: Path, card: dict[str, object]) -> Path:
         self.save_encoder(self.folder(out))

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, check_types
 from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.metrics.summarization.model import Summarizer, codec_vectors
+from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, codec_vectors
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -38,6 +38,7 @@ def cosine(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
+@check_types
 def predict(model: Summarizer, vectors: Sequence, sounds: Sequence | None = None) -> np.ndarray:
     """Predicted embeddings float32 [N, text_dim] of clips of any length.
 
@@ -60,6 +61,16 @@ def predict(model: Summarizer, vectors: Sequence, sounds: Sequence | None = None
     return np.stack(predictions)
 
 
+def nearest(
+    model: Summarizer, text: NarrationText, vectors: Sequence, sounds: Sequence | None, narrations: Sequence[str]
+) -> list[str]:
+    """The narration, of those given, whose embedding is nearest to each prediction of :func:`predict`."""
+    known = list(dict.fromkeys(narrations))
+    predictions = predict(model, vectors, sounds)
+    return [known[i] for i in (predictions @ text.encode(known).T).argmax(1)]
+
+
+@check_types
 def score_summaries(
     model: Summarizer,
     vectors: Sequence,

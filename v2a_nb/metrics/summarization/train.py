@@ -25,7 +25,7 @@ from v2a_nb.data.clip_features import ClipFeatures, compute_clip_features
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.summarization.metric import predict, score_summaries
+from v2a_nb.metrics.summarization.metric import score_summaries
 from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, SummaryConfig
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, scaling
@@ -47,30 +47,18 @@ class SummaryTrainConfig(ClipTrainConfig):
     text_dim: int = 64
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained summarizer.
-
-    Attributes:
-        model, text: the network and its text encoder, rounded as they are shipped.
-        left_out: clips that were not used, because no word of their narration has an embedding.
-    """
-
-    model: Summarizer
-    text: NarrationText
-    left_out: int
-
-
 class SummaryRecipe(ClipRecipe):
     """The summarizer `tiny` from nothing. It needs one line of text for each clip.
 
     Attributes:
         network: sizes of the summarizer.
+        left_out: clips that were not used, because no word of their text has an embedding.
     """
 
     name = "summary"
     TrainConfig = SummaryTrainConfig
     network = SummaryConfig()
+    left_out: int = 0
 
     def settings(self) -> dict[str, object]:
         return {**super().settings(), "network": asdict(self.network)}
@@ -87,19 +75,16 @@ class SummaryRecipe(ClipRecipe):
         c = self.config
         text = NarrationText.learn(features[0].column("text").tolist(), c.text_dim)
         training, held_out = (with_known_text(clips, text) for clips in features)
-        left_out = sum(map(len, features)) - len(training) - len(held_out)
+        self.clips, self.left_out = len(training), sum(map(len, features)) - len(training) - len(held_out)
         trained = yield summarizer_stage(
             training, text, steps=c.steps, batch_size=c.batch_size, seed=self.seed, config=self.network
         )  # fmt: skip
-        text = NarrationText(text.terms, text.projection.astype(np.float16).astype(np.float32))
-        return Trained(hub.as_shipped(trained.model.cpu()), text, left_out)
+        model = hub.as_shipped(trained.model.cpu())
+        model.text = text
+        return model
 
-    def card(self, model: Trained) -> dict[str, object]:
-        return {**super().settings(), "left_out": model.left_out}
-
-    def save(self, model: Trained, out: Path, card: dict[str, object]) -> Path:
-        model.model.text = model.text
-        return model.model.save_pretrained(self.folder(out) / "weights", **card)
+    def card(self, model: Summarizer) -> dict[str, object]:
+        return {**super().card(model), **super().settings(), "left_out": self.left_out}
 
 
 class SummaryTraining(nn.Module):
@@ -193,10 +178,3 @@ def held_out_scores(
     targets = text.encode(clips.column("text").tolist())
     true = [latents.T for latents in clips["latents"][:]]
     return score_summaries(model, clips["video"][:], {"true": true, **(generated or {})}, targets, clips.recording_ids)
-
-
-def nearest(model: Summarizer, text: NarrationText, vectors: Sequence, sounds, narrations: Sequence[str]) -> list[str]:
-    """The narration, of those given, whose embedding is nearest to each prediction: what it would say."""
-    known = list(dict.fromkeys(narrations))
-    predicted = predict(model, vectors, sounds)
-    return [known[i] for i in (predicted @ text.encode(known).T).argmax(1)]

@@ -36,6 +36,7 @@ READINGS = {"vaas_acc": lambda scores: 100.0 * (scores > 0.5), "vaas_score": lam
 """Both readings of the paper: from scores of clips [N] to the percentages that are averaged."""
 
 
+@check_types
 def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, **options: Any) -> dict:
     """Both readings of the paper over clips, with 95 % intervals.
 

@@ -63,14 +63,14 @@ class VaasRecipe(ClipRecipe):
         return clips.hold_out(c.held_out, of=c.recordings)
 
     def stages(self, features: tuple[ClipFeatures, ClipFeatures], store: FeatureStore, out: Path) -> Stages:
-        c = self.config
+        c, self.clips = self.config, len(features[0])
         trained = yield classifier_stage(
             *features, steps=c.steps, batch_size=c.batch_size, seed=self.seed, config=self.network
         )  # fmt: skip
         return Vaas(hub.as_shipped(trained.net.cpu()), load_encoder(c.encoder))
 
     def card(self, model: Vaas) -> dict[str, object]:
-        return {"shifts_s": SHIFTS_S, "tolerance_s": TOLERANCE_S}
+        return {**super().card(model), "shifts_s": SHIFTS_S, "tolerance_s": TOLERANCE_S}
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import WeightsError
 from v2a_nb.hub import Pretrained, load_one_of, load_weights, reason, tag_of
 from v2a_nb.models.video_encoders.frames import square
 
@@ -25,68 +24,6 @@ CLIP_ID = "openai/clip-vit-large-patch14"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 BATCH = 32  # frames that go through CLIP at a time
-
-
-def slower(clip: Clip, fps: float | None) -> Clip:
-    """What a camera of ``fps`` would have given of a clip (EgoSonics, table 3); faster ones change nothing.
-
-    Raises:
-        UsageError: a rate that cannot be meant.
-    """
-    if fps is None or fps >= clip.fps:
-        return clip
-    if not fps > 0:
-        raise UsageError(f"{fps} frames a second are impossible")
-    return clip.at_fps(fps)
-
-
-def extend(vectors: Tensor, n: int) -> Tensor:
-    """Cut, or filled by repeating the last column, to n columns: [..., T, D] to [..., n, D]."""
-    more = n - vectors.shape[-2]
-    if more <= 0:
-        return vectors[..., :n, :]
-    return torch.cat([vectors, vectors[..., -1:, :].expand(*vectors.shape[:-2], more, vectors.shape[-1])], dim=-2)
-
-
-def standardise(vectors: Tensor) -> Tensor:
-    """Each clip [..., T, D] to mean 0 and variance 1 over all its numbers, then three deviations to [0, 1].
-
-    The paper does not say how its picture is scaled. Minimum and maximum of a clip would hang on one outlier
-    and change with the clip's length.
-    """
-    mean = vectors.mean(dim=(-2, -1), keepdim=True)
-    spread = vectors.std(dim=(-2, -1), keepdim=True).clamp(min=1e-5)
-    return ((vectors - mean) / spread / 6 + 0.5).clamp(0, 1)
-
-
-def to_image(vectors: Tensor, height: int, columns: int, channels: int = 1, fold: int = 1) -> Tensor:
-    """Stacked vectors as a picture, resized bicubic: [B, T, D] to [B, channels * fold, height, columns].
-
-    Args:
-        vectors: see :func:`standardise`.
-        height: of the spectrogram's picture.
-        columns: of the spectrogram's picture, so that a column means the same time in both.
-        channels: the picture is repeated this often (3 for Stable Diffusion's hint encoder).
-        fold: vectors are cut into so many parts that become channels: more of each vector is left after
-            resizing. The paper has 1.
-
-    Raises:
-        UsageError: a fold that does not divide D.
-    """
-    b, t, d = vectors.shape
-    if d % fold:
-        raise UsageError(f"vectors of {d} numbers cannot be folded into {fold}")
-    picture = vectors.transpose(1, 2).reshape(b, fold, d // fold, t)  # columns are frames
-    # where rows are left out, what lies between them is averaged in
-    made = F.interpolate(picture, (height, columns), mode="bicubic", antialias=True, align_corners=False)
-    return made.repeat(1, channels, 1, 1)
-
-
-def to_tokens(vectors: Tensor, stack: int) -> Tensor:
-    """``stack`` neighbours side by side are one token: [B, T, D] to [B, ceil(T / stack), stack * D]."""
-    b, t, d = vectors.shape
-    n = -(-t // stack)
-    return extend(vectors, n * stack).reshape(b, n, stack * d)
 
 
 class ClipFrames(Pretrained, nn.Module):
@@ -119,12 +56,12 @@ class ClipFrames(Pretrained, nn.Module):
         picked = clip.at_fps(self.rate)
         weight = next(self.model.parameters())
         mean, std = (torch.tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-        made = []
+        vectors = []
         for a in range(0, picked.n, BATCH):
             pixels = torch.from_numpy(square(picked.frames[a : a + BATCH], size, resize=self.resize).copy())
             pixels = (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std  # [n, 3, size, size]
-            made.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
-        return torch.cat(made)
+            vectors.append(self.model(pixel_values=pixels.to(weight)).image_embeds.float())
+        return torch.cat(vectors)
 
     @classmethod
     def from_hub(cls, name: str = CLIP_ID, rate: float = 30.0, revision: str | None = None) -> ClipFrames:
@@ -145,8 +82,8 @@ class ClipFrames(Pretrained, nn.Module):
         return self.model
 
     def _told(self) -> dict[str, Any]:
-        told = {"rate": self.rate, "resize": self.resize, "clip": self.model.config.to_dict()}
-        return json.loads(json.dumps(told, default=str))  # a published configuration may hold types of torch
+        settings = {"rate": self.rate, "resize": self.resize, "clip": self.model.config.to_dict()}
+        return json.loads(json.dumps(settings, default=str))  # a published configuration may hold types of torch
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> ClipFrames:

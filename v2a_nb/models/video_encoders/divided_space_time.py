@@ -3,7 +3,7 @@
 Divided attention as in Frozen in Time (Bain et al., 2021), whose video encoder EgoVLP and Action2Sound share:
 a patch attends to its own place at all times, then to all patches of its own time, and to CLS in both; CLS
 attends to everything. What the attention over space gives is added to the block's *input*: the attention over
-time is heard through it alone. The released code calls this TimeSformer, but the original adds the time
+time acts through it alone. The released code calls this TimeSformer, but the original adds the time
 attention as a residual of its own, so weights of ``transformers``' ``TimesformerModel`` do not fit.
 
 Its defaults are the paper's, ViT-B/16 on 16 frames of 224 pixels. Parameters have the names of the released

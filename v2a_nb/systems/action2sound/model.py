@@ -1,10 +1,11 @@
-"""Sizes and switches of Action2Sound, its presets, and its UNet."""
+"""The networks of Action2Sound, their sizes and switches, and its presets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
@@ -13,9 +14,9 @@ from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 NULLS = ("trained", "zero")
-"""What stands for "no video": what training drops, or a context of zeros, as released, that training never saw."""
+"""The null of guidance: what training drops the video to, or a context of zeros, as released, which it never had."""
 NEIGHBOUR_LATENTS = ("mean", "drawn")
-"""The neighbour's latents: the posterior's mean, or one drawn from it, as released."""
+"""The neighbour's latents: the posterior's mean, or a sample of it, as released."""
 PADDINGS = ("wave", "mel")
 """What fills a picture after its sound has ended: silence after the wave, or zeros after the mel, as released."""
 
@@ -36,24 +37,24 @@ class Action2SoundConfig:
         video_tokens: of a window (16).
         video_dim, video_rate: numbers in a frame vector, and vectors a second.
         stack: vectors that make one video token, spread evenly over its time; the paper has one frame for each.
-        squeeze: numbers to which a vector is reduced before that; None leaves it as it is.
+        squeeze: numbers to which a vector is reduced before that; None keeps all.
         audio_hidden: of the two layers between the neighbour's latents and the UNet (section 3.6).
         neighbour: the system is conditioned on a neighbour's sound; False is the paper's "w/o cond".
-        train_audio_projection: False leaves those two layers and the positions of audio tokens as they were drawn,
-            which is what the released code does: its optimizer never gets them.
+        train_audio_projection: False leaves those two layers and the positions of audio tokens at their random start,
+            as the released code does: its optimizer never gets them.
         null: one of :data:`NULLS`.
         neighbour_latents: one of :data:`NEIGHBOUR_LATENTS`.
         padding: one of :data:`PADDINGS`. The autoencoder's group norms see the difference in all columns.
         clamp_mel: values outside of the mel's range are cut before the vocoder; the released code does not cut them.
-        time_bias: cross-attention starts out knowing which video token is of its own time. Not in the paper.
-        free_heads: of them, those that begin with the neighbour's tokens instead.
+        time_bias: cross-attention starts with a preference for the video token of its own time. Not in the paper.
+        free_heads: heads that start with a preference for the neighbour's tokens instead.
         row_values: numbers of a video token that each row of the picture reads in its own way, beside what attention
-            gives to all rows alike (:class:`~v2a_nb.models.attention.RowValues`); 0 is the paper's.
+            gives to all rows alike (:class:`~v2a_nb.models.attention.RowValues`); the paper has 0.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts.
         prediction, spacing, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
         guidance: 1 is none.
-        fps: frames a second that the system is shown; None is all that the encoder looks at.
+        fps: frames a second that the encoder gets; None is all that it can use.
         linear: see :func:`~v2a_nb.sampling.diffusion.spectrogram_unet`.
 
     Raises:
@@ -173,9 +174,78 @@ def make_unet(c: Action2SoundConfig) -> nn.Module:
         context_width=c.context_width, linear=c.linear,
     )  # fmt: skip
     if c.time_bias:
-        # two tokens at most share a moment, and a column between them must see both
+        # a column between two tokens must attend to both
         set_time_bias(
             unet, c.rows, c.column_s, c.token_s, width_s=c.token_s / 2, timed=c.video_tokens if c.neighbour else None,
             free=c.free_heads if c.neighbour else 0, row_values=c.row_values,
         )  # fmt: skip
     return unet
+
+
+class VideoTokens(nn.Module):
+    """Frame vectors to the UNet's video tokens: a linear map and learned positions (released ``VideoFeatEncoder``).
+
+    Args:
+        c: sizes.
+
+    Examples:
+        >>> tokens = VideoTokens(PRESETS["tiny"])
+        >>> tokens(torch.zeros(2, 150, 384)).shape
+        torch.Size([2, 16, 128])
+    """
+
+    def __init__(self, c: Action2SoundConfig) -> None:
+        super().__init__()
+        self.count, self.stack, self.rate, self.token_s = c.video_tokens, c.stack, c.video_rate, c.token_s
+        each = c.squeeze or c.video_dim
+        self.squeeze = None if c.squeeze is None else nn.Linear(c.video_dim, c.squeeze)
+        self.embed = nn.Linear(c.stack * each, c.context_width)
+        self.position = nn.Embedding(c.video_tokens, c.context_width)
+
+    def forward(self, vectors: Tensor, start_s: float | Tensor = 0.0) -> Tensor:
+        """Tokens [B, count, width] of the window that begins at ``start_s`` of vectors [B, T, dim].
+
+        Each token reads ``stack`` vectors spread evenly over its time, interpolated linearly. After the end of the
+        video the last vector stays.
+
+        Args:
+            vectors: of the whole clip.
+            start_s: one for all, or [B].
+        """
+        b, t, _ = vectors.shape
+        start = torch.as_tensor(start_s, dtype=torch.float32, device=vectors.device).expand(b)
+        inside = (torch.arange(self.count * self.stack, device=vectors.device) + 0.5) * (self.token_s / self.stack)
+        where = ((start[:, None] + inside) * self.rate - 0.5).clamp(0, t - 1)  # [B, count * stack]
+        low = where.floor().long().clamp(max=max(0, t - 2))
+        high = (low + 1).clamp(max=t - 1)
+        share = (where - low).clamp(0, 1)[..., None].to(vectors)
+        rows = torch.arange(b, device=vectors.device)[:, None]
+        picked = vectors[rows, low] * (1 - share) + vectors[rows, high] * share
+        if self.squeeze is not None:
+            picked = self.squeeze(picked)
+        return self.embed(picked.reshape(b, self.count, -1)) + self.position.weight
+
+
+class AudioTokens(nn.Module):
+    """A neighbour's latents to the UNet's audio tokens, one for each column (released ``AudioFeatEncoder``).
+
+    Args:
+        c: sizes.
+
+    Examples:
+        >>> AudioTokens(PRESETS["tiny"])(torch.zeros(2, 16, 16, 24)).shape
+        torch.Size([2, 24, 128])
+    """
+
+    def __init__(self, c: Action2SoundConfig) -> None:
+        super().__init__()
+        column = c.latent_channels * c.rows
+        self.project = nn.Sequential(
+            nn.Linear(column, c.audio_hidden), nn.GELU(), nn.Linear(c.audio_hidden, c.context_width)
+        )
+        self.position = nn.Embedding(c.context, c.context_width)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Tokens [B, W, width] of latents [B, C, H, W], W up to a window."""
+        columns = latents.flatten(1, 2).transpose(1, 2)  # [B, W, C * H]
+        return self.project(columns) + self.position.weight[: columns.shape[1]]

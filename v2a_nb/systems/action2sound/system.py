@@ -1,13 +1,10 @@
-"""Action2Sound (Chen et al. 2024): a latent diffusion model that is told how the place sounds and need not guess.
+"""Action2Sound (Chen et al. 2024): a latent diffusion model that is given the room's ambience and need not guess it.
 
-What a microphone records is the action and the room's ambience. The picture shows the action and says next to
-nothing about the ambience, which is most of the sound's duration and of its loss. In training the model is given
-another moment of the same recording, a neighbour: it has this ambience and other actions, so that all the model can
-take from it is the ambience, and what is left for the video is the action (section 3.2). What is given instead in
-generation, a retrieved sound, a quiet one, or any other, sets the ambience.
-
-A clip becomes 16 video tokens a window, the neighbour's latents 24 audio tokens; both are the UNet's context.
-DPM-Solver++ takes the noise away, the autoencoder makes a mel picture of the latents, HiFi-GAN a sound of that.
+A microphone records the action and the room's ambience. The picture shows the action and says next to nothing about
+the ambience, which is most of the sound's duration and of its loss. In training the model gets another moment of the
+same recording, a neighbour. It has the same ambience and other actions, so that the model can take the ambience from
+it and nothing else, and the video is left with the action (section 3.2). What is given in generation instead, a
+retrieved sound, a quiet one, or any other, sets the ambience.
 """
 
 from __future__ import annotations
@@ -15,120 +12,65 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import ImageAutoencoder
-from v2a_nb.models.video_encoders.clip_frames import check_encoder, load_frame_encoder
-from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder, load_vocoder
-from v2a_nb.sampling.diffusion import Conditions, diffusion_loss, sample_long
-from v2a_nb.systems.action2sound.ambient import Ambient, Ambients, fitting
-from v2a_nb.systems.action2sound.model import AUTOENCODER_OF, PRESETS, Action2SoundConfig, make_unet
-from v2a_nb.systems.base import Progress, check_fit, evaluating, seeded
-from v2a_nb.systems.latent_base import LatentSystem
+from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
+from v2a_nb.systems.action2sound.ambient import Ambient, Ambients, ambient_of, fitting
+from v2a_nb.systems.action2sound.model import (
+    AUTOENCODER_OF,
+    PRESETS,
+    Action2SoundConfig,
+    AudioTokens,
+    VideoTokens,
+    make_unet,
+)
+from v2a_nb.systems.base import Option, Progress, System, check_fit, count, evaluating, seeded, switched
+
+if TYPE_CHECKING:
+    from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
 
 __all__ = ["PRESETS", "Action2Sound", "Action2SoundConfig"]
 
 
-class VideoTokens(nn.Module):
-    """Frame vectors to the UNet's video tokens: a linear map and learned positions (released ``VideoFeatEncoder``).
-
-    Args:
-        c: sizes.
-
-    Examples:
-        >>> tokens = VideoTokens(PRESETS["tiny"])
-        >>> tokens(torch.zeros(2, 150, 384)).shape
-        torch.Size([2, 16, 128])
-    """
-
-    def __init__(self, c: Action2SoundConfig) -> None:
-        super().__init__()
-        self.count, self.stack, self.rate, self.token_s = c.video_tokens, c.stack, c.video_rate, c.token_s
-        each = c.squeeze or c.video_dim
-        self.squeeze = None if c.squeeze is None else nn.Linear(c.video_dim, c.squeeze)
-        self.embed = nn.Linear(c.stack * each, c.context_width)
-        self.position = nn.Embedding(c.video_tokens, c.context_width)
-
-    def forward(self, vectors: Tensor, start_s: float | Tensor = 0.0) -> Tensor:
-        """Tokens [B, count, width] of the window that begins at ``start_s`` of vectors [B, T, dim].
-
-        Each token reads ``stack`` vectors spread evenly over its time, between two by a straight line. Where there
-        is no video any more, the last vector stays.
-
-        Args:
-            vectors: of the whole clip.
-            start_s: one for all, or [B].
-        """
-        b, t, _ = vectors.shape
-        start = torch.as_tensor(start_s, dtype=torch.float32, device=vectors.device).expand(b)
-        inside = (torch.arange(self.count * self.stack, device=vectors.device) + 0.5) * (self.token_s / self.stack)
-        where = ((start[:, None] + inside) * self.rate - 0.5).clamp(0, t - 1)  # [B, count * stack]
-        low = where.floor().long().clamp(max=max(0, t - 2))
-        high = (low + 1).clamp(max=t - 1)
-        share = (where - low).clamp(0, 1)[..., None].to(vectors)
-        rows = torch.arange(b, device=vectors.device)[:, None]
-        picked = vectors[rows, low] * (1 - share) + vectors[rows, high] * share
-        if self.squeeze is not None:
-            picked = self.squeeze(picked)
-        return self.embed(picked.reshape(b, self.count, -1)) + self.position.weight
-
-
-class AudioTokens(nn.Module):
-    """A neighbour's latents to the UNet's audio tokens, one for each column (released ``AudioFeatEncoder``).
-
-    Args:
-        c: sizes.
-
-    Examples:
-        >>> AudioTokens(PRESETS["tiny"])(torch.zeros(2, 16, 16, 24)).shape
-        torch.Size([2, 24, 128])
-    """
-
-    def __init__(self, c: Action2SoundConfig) -> None:
-        super().__init__()
-        wide = c.latent_channels * c.rows
-        self.project = nn.Sequential(
-            nn.Linear(wide, c.audio_hidden), nn.GELU(), nn.Linear(c.audio_hidden, c.context_width)
-        )
-        self.position = nn.Embedding(c.context, c.context_width)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Tokens [B, W, width] of latents [B, C, H, W], W up to a window."""
-        columns = latents.flatten(1, 2).transpose(1, 2)  # [B, W, C * H]
-        return self.project(columns) + self.position.weight[: columns.shape[1]]
-
-
-class Action2Sound(LatentSystem):
+class Action2Sound(System):
     """The whole system.
 
     Args:
         config: sizes and switches.
         encoder: frames to vectors: has ``rate``, ``dim`` and ``features(clip) -> [T, dim]``; None where only
-            vectors are worked on, as in training from a cache.
+            vectors are worked on, as in training from features.
         autoencoder: left out, a new one of the config's sizes.
         vocoder: left out, Griffin-Lim, the paper's "w/o vocoder".
-        ambients: where conditions come from that are asked for by name; left out, only sounds can be given.
+        ambients: where sounds come from that are asked for by name; left out, only sounds can be given.
 
     Raises:
         WeightsError: parts that do not fit each other.
 
     Examples:
-        >>> system = Action2Sound.from_pretrained("action2sound")                  # doctest: +SKIP
-        >>> both = system.generate(clip, ambient="retrieved")                      # doctest: +SKIP
-        >>> action = system.generate(clip, ambient="low")                          # doctest: +SKIP
-        >>> louder = system.generate(clip, ambient=-40.0)                          # doctest: +SKIP
+        >>> system = Action2Sound.from_pretrained("action2sound")
+        >>> both = system.generate(clip, ambient="retrieved", steps=2)
+        >>> action = system.generate(clip, ambient="low", steps=2)
+        >>> louder = system.generate(clip, ambient=-40.0, steps=2)
     """
 
     name = kind = default = "action2sound"
     title, config_class = "Action2Sound", Action2SoundConfig
     part_names, optional_parts = ("vision", "autoencoder", "vocoder"), ("retrieval",)
-    options = ("guidance", "steps", "ambient")
-    switches = ("fps", "null", "neighbour_latents", "vocoder")
+    options: ClassVar[dict[str, Option]] = {
+        "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
+        "steps": Option("steps of the sampler", count, "N"),
+        "ambient": Option(
+            "the ambience: low, retrieved, a level like -40dB, or a file with a sound that has it", ambient_of, "A"
+        ),
+    }
+    switches = ("fps", "null", "neighbour_latents", "padding", "clamp_mel", "vocoder")
     round_trip_of = "autoencoder and vocoder"
 
     def __init__(
@@ -141,11 +83,9 @@ class Action2Sound(LatentSystem):
     ) -> None:
         super().__init__()
         self.config = c = config
-        if autoencoder is None:
-            autoencoder = ImageAutoencoder(AUTOENCODER_OF[c.picture])
-        vocoder = vocoder or GriffinLimVocoder(c.stft.front_end.name)
-        front = c.stft.front_end
-        wanted = {
+        autoencoder = autoencoder or ImageAutoencoder(AUTOENCODER_OF[c.picture])
+        vocoder, front = vocoder or self._griffin_lim(), c.stft.front_end
+        parts = {
             "channels of the latents": (autoencoder.config.latent_channels, c.latent_channels),
             "pixels in a latent": (autoencoder.factor, c.factor),
             "channels of the picture": (autoencoder.config.channels, c.stft.channels),
@@ -154,53 +94,132 @@ class Action2Sound(LatentSystem):
             "Hz": (vocoder.sample_rate, front.sample_rate),
         }
         if encoder is not None:
-            wanted["numbers in a frame vector"] = (encoder.dim, c.video_dim)
-            wanted["frame vectors a second"] = (float(encoder.rate), float(c.video_rate))
-        check_fit(wanted, "Action2Sound")
+            parts["numbers in a frame vector"] = (encoder.dim, c.video_dim)
+            parts["frame vectors a second"] = (float(encoder.rate), float(c.video_rate))
+        check_fit(parts, "Action2Sound")
         self.encoder, self.autoencoder, self.vocoder, self.ambients = encoder, autoencoder, vocoder, ambients
         self.unet = make_unet(c)
         self.video_tokens = VideoTokens(c)
         self.audio_tokens = AudioTokens(c) if c.neighbour else None
 
     @property
+    def sample_rate(self) -> int:
+        """Of the generated sounds, Hz."""
+        return self.config.stft.sample_rate
+
+    @property
     def device(self) -> torch.device:
         """Where the UNet is."""
         return self.video_tokens.embed.weight.device
 
-    # --- in and out ---------------------------------------------------------------------------------
+    # --- generation ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        clip: Clip | Sequence[Clip],
+        *,
+        seed: int | Sequence[int] = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        ambient: Ambient = None,
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Progress = None,
+        vocoder: Vocoder | GriffinLimVocoder | str | None = None,
+        **switches: object,
+    ) -> Sound | list[Sound]:
+        """A soundtrack exactly as long as the clip (or as the part of it that is named).
+
+        Args:
+            clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
+            seed: the same seed gives the same samples on one machine. For several clips, one each.
+            guidance, steps: left out, the preset's.
+            ambient: which ambience it gets (sections 3.3 and 3.4): ``"retrieved"``, that of the sound that fits
+                the clip best (the default; action-ambient); ``"low"``, that of the quietest one (action-focused); a
+                level in dBFS, the retrieved one at that level; a Sound or a path to one, such as a neighbour. For
+                several clips also a list, one Sound each.
+            start, duration: a part of the clip, seconds.
+            progress: called with 1 for each step of the sampler.
+            vocoder: another one, or ``"griffin-lim"``.
+            switches: ``fps``, ``null``, ``neighbour_latents``, ``padding`` and ``clamp_mel`` for this once.
+
+        Returns:
+            a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
+
+        Raises:
+            UsageError: under 0.3 s, a part outside of the clip, or settings out of range.
+            MediaError: ``ambient`` is a path that cannot be read.
+        """
+        clips, seeds, samples = self._batch(clip, seed, start, duration)
+        if isinstance(vocoder, str) and vocoder != "griffin-lim":
+            raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
+        if ambient is not None and not self.config.neighbour:
+            raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
+        with switched(self, switches), evaluating(self):
+            # 1. Encode the video, a vector for each frame, and the sound that has the ambience
+            neighbour = None
+            if self.config.neighbour:
+                sounds = (self.ambients or Ambients()).sounds(ambient, clips)
+                neighbour = self.encode_neighbour(sounds, seeds)  # [B, C, H, context]
+            vectors = self.encode_videos(clips)  # [B, T, video_dim]
+
+            # 2. Make the condition: video tokens, 16 a window, and the neighbour's audio tokens, 24
+            conditions = self.window_conditions(vectors, neighbour)
+
+            # 3. Sample latents: DPM-Solver++ takes the noise away, guided, in all windows at once
+            how = {"guidance": guidance, "steps": steps, "progress": progress}
+            latents = self.sample_latents(conditions, samples, seeds=seeds, **how)  # [B, C, H, W]
+
+            # 4. Decode: the autoencoder makes a mel spectrogram of the latents, HiFi-GAN a sound of the spectrogram
+            waves = self.decode_latents(latents, samples, self._griffin_lim() if isinstance(vocoder, str) else vocoder)
+
+        # 5. Fit to the clip
+        return self._sounds(waves, samples, clip)
+
+    def encode_video(self, clip: Clip) -> Tensor:
+        """Frame vectors [1, T, video_dim] of a clip; its sound is not used.
+
+        With ``config.fps`` the encoder gets no more frames a second than that: between two of them it gets
+        the first again. So a slow camera is slow for an encoder of motion, too.
+        """
+        if self.encoder is None:
+            raise UsageError("this Action2Sound has no frame encoder: give one when it is made")
+        with torch.no_grad(), evaluating(self):
+            return self.encoder.features(clip.at_most_fps(self.config.fps))[None].to(self.device)
+
+    def encode_sound(self, sound: Sound | Tensor, *, seeds: Sequence[int] | None = None) -> Tensor:
+        """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate.
+
+        Args:
+            seeds: one for each wave: its latents are a sample of the posterior; left out, they are its mean.
+        """
+        c = self.config
+        if isinstance(sound, Sound):
+            sound = torch.from_numpy(sound.mono().resample(self.sample_rate).samples.copy())
+        # the released code fills 188 columns of mel up to 196
+        fill = c.stft.columns(sound.shape[-1]) + 4 if c.padding == "mel" else None
+        picture, rest = c.stft.to_image(sound, fill).to(self.device), fill is not None
+        with torch.no_grad(), evaluating(self):
+            if seeds is None:
+                return self.autoencoder.encode(picture, rest=rest)
+            each = zip(picture.split(1), seeded(seeds), strict=True)
+            return torch.cat([self.autoencoder.encode(p, draw=True, generator=g, rest=rest) for p, g in each])
 
     def encode_neighbour(self, sounds: Sequence[Sound], seeds: Sequence[int] | None = None) -> Tensor:
         """Latents [B, C, H, context] of the sounds that the system is conditioned on, one for each clip.
 
-        Each is made as long as a window: a shorter one passes into its own beginning, of a longer one the quietest
-        part is taken (:func:`~v2a_nb.systems.action2sound.ambient.fitting`).
+        Each is made as long as a window: a shorter one is looped, of a longer one the quietest part is taken
+        (:func:`~v2a_nb.systems.action2sound.ambient.fitting`).
 
         Args:
-            seeds: of the draw, where ``config.neighbour_latents`` is ``"drawn"``.
+            seeds: of the samples, where ``config.neighbour_latents`` is ``"drawn"``.
         """
-        c = self.config
-        samples = round(c.window_s * self.sample_rate)
+        samples = round(self.config.neighbour_s * self.sample_rate)
         waves = [torch.from_numpy(fitting(s, samples, self.sample_rate).samples[0].copy()) for s in sounds]
-        picture = c.stft.to_image(torch.stack(waves)).to(self.device)
-        with torch.no_grad(), evaluating(self):
-            if c.neighbour_latents == "mean":
-                return self.autoencoder.encode(picture)
-            made = seeded(range(len(waves)) if seeds is None else seeds)
-            parts = [self.autoencoder.encode(p[None], draw=True, generator=g) for p, g in zip(picture, made)]
-            return torch.cat(parts)
-
-    def decode_spectrogram(self, latents: Tensor) -> Tensor:
-        """The scaled mel spectrogram [B, F, T] of latents [B, C, H, W]."""
-        return self.config.stft.to_spectrogram(self.decode_picture(latents))
-
-    def decode_latents(
-        self, latents: Tensor, num_samples: int | None = None, vocoder: Vocoder | GriffinLimVocoder | None = None
-    ) -> Tensor:
-        """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]."""
-        with evaluating(self):
-            return (vocoder or self.vocoder).decode(self.decode_spectrogram(latents), num_samples).clamp(-1, 1)
-
-    # --- conditions ---------------------------------------------------------------------------------
+        if self.config.neighbour_latents == "mean":
+            return self.encode_sound(torch.stack(waves))
+        return self.encode_sound(torch.stack(waves), seeds=range(len(waves)) if seeds is None else seeds)
 
     def context(
         self,
@@ -215,7 +234,7 @@ class Action2Sound(LatentSystem):
             vectors: frame vectors [B, T, video_dim] of the whole clip.
             neighbour: latents [B, C, H, 24]; needed where the configuration has a neighbour, and only there.
             start_s: where in the clip the window begins, see :class:`VideoTokens`.
-            drop: bool [B]: whose vectors are zeros, which is what training's null is; the neighbour stays.
+            drop: bool [B]: clips whose vectors become zeros, which is training's null; the neighbour stays.
 
         Raises:
             UsageError: a neighbour that is missing, or that the system was not made for.
@@ -236,15 +255,83 @@ class Action2Sound(LatentSystem):
     def null(self, vectors: Tensor, neighbour: Tensor | None, start_s: float = 0.0) -> Tensor:
         """The context of guidance's other half: the same neighbour and no video.
 
-        With ``config.null`` "zero" all of it is zeros, as released: that, training never showed.
+        With ``config.null`` "zero" all of it is zeros, as released, which training never had.
         """
-        nobody = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
-        made = self.context(vectors, neighbour, start_s, drop=nobody)
-        return torch.zeros_like(made) if self.config.null == "zero" else made
+        context = self.context(vectors, neighbour, start_s, drop=vectors.new_ones(len(vectors), dtype=torch.bool))
+        return torch.zeros_like(context) if self.config.null == "zero" else context
+
+    def window_conditions(
+        self, vectors: Tensor, neighbour: Tensor | None = None
+    ) -> Callable[[int, int], tuple[Conditions, Conditions]]:
+        """From a window of latents, ``(start, stop)`` columns, to its conditions and their null.
+
+        Args:
+            vectors: frame vectors [B, T, video_dim] of the whole clip.
+            neighbour: as for :meth:`context`.
+        """
+
+        def of_window(start: int, stop: int) -> tuple[Conditions, Conditions]:
+            at = start * self.config.column_s
+            context, null = self.context(vectors, neighbour, at), self.null(vectors, neighbour, at)
+            return {"context": context}, {"context": null}
+
+        return of_window
 
     def denoise(self, noisy: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The prediction [N, C, H, W] for noisy latents [N, C, H, W] at timesteps [N] (a ``diffusion.Model``)."""
         return self.unet(noisy, t, conditions["context"], return_dict=False)[0]
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        conditions: Callable[[int, int], tuple[Conditions, Conditions]],
+        samples: int,
+        *,
+        seeds: Sequence[int],
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Progress = None,
+    ) -> Tensor:
+        """Latents [B, C, H, W] of sounds of so many samples, under :meth:`window_conditions`."""
+        c = self.config
+        return sample_long(
+            self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
+            guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
+            device=self.device, progress=progress,
+        )  # fmt: skip
+
+    def decode_picture(self, latents: Tensor) -> Tensor:
+        """The picture [B, c, H f, W f] of latents, decoded in windows as wide as training had, cross-faded."""
+        c = self.config
+        with torch.no_grad(), evaluating(self):
+            decode = self.autoencoder.decode
+            return decode_long(decode, latents, c.stft.channels, c.factor, c.context, c.overlap, c.align)
+
+    def decode_spectrogram(self, latents: Tensor) -> Tensor:
+        """The scaled mel spectrogram [B, F, T] of latents [B, C, H, W]."""
+        return self.config.stft.to_spectrogram(self.decode_picture(latents), clamp=self.config.clamp_mel)
+
+    def decode_latents(
+        self, latents: Tensor, num_samples: int | None = None, vocoder: Vocoder | GriffinLimVocoder | None = None
+    ) -> Tensor:
+        """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]."""
+        spectrogram, clamp = self.decode_spectrogram(latents), self.config.clamp_mel
+        with evaluating(self):
+            return (vocoder or self.vocoder).decode(spectrogram, num_samples, clamp=clamp).clamp(-1, 1)
+
+    @torch.no_grad()
+    def round_trip(self, sound: Sound) -> Sound:
+        """A sound after autoencoder and vocoder alone, as long as before: the best that this system could give."""
+        waves = self.decode_latents(self.encode_sound(sound), round(sound.duration * self.sample_rate))
+        return Sound(waves[0].cpu().numpy(), self.sample_rate)
+
+    def _steps(self, samples: int, *, steps: int | None = None, **options: object) -> int:
+        return self.config.sampler_steps if steps is None else steps
+
+    def _griffin_lim(self) -> GriffinLimVocoder:
+        from v2a_nb.models.vocoder import GriffinLimVocoder
+
+        return GriffinLimVocoder(self.config.stft.front_end.name)
 
     # --- training -----------------------------------------------------------------------------------
 
@@ -252,7 +339,7 @@ class Action2Sound(LatentSystem):
         """Freeze what training leaves alone, and return the rest by name.
 
         The autoencoder, the vocoder and the encoder are frozen; with ``train_audio_projection`` False also the
-        audio tokens, which the released optimizer does not know.
+        audio tokens, which the released optimizer does not get.
         """
         self.requires_grad_(False)
         parts = [self.unet, self.video_tokens]
@@ -277,97 +364,13 @@ class Action2Sound(LatentSystem):
             latents: [B, C, H, 24].
             vectors: frame vectors [B, T, video_dim]; the latents' window begins at ``start_s`` of them.
             neighbour: latents [B, C, H, 24] of another moment of the same recording.
-            drop: bool [B]: who gets no video (a fifth, as released).
+            drop: bool [B]: which clips get no video (a fifth, as released).
             generator: of timesteps and noise, on the CPU.
         """
-        told = {"context": self.context(vectors, neighbour, start_s, drop)}
+        condition = {"context": self.context(vectors, neighbour, start_s, drop)}
         return diffusion_loss(
-            lambda noisy, t: self.denoise(noisy, t, told), latents, self.config.schedule, generator=generator
+            lambda noisy, t: self.denoise(noisy, t, condition), latents, self.config.schedule, generator=generator
         )
-
-    # --- generation ---------------------------------------------------------------------------------
-
-    def generate(
-        self,
-        clip: Clip,
-        *,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        ambient: Ambient = None,
-        start: float = 0.0,
-        duration: float | None = None,
-        progress: Callable[[int], None] | None = None,
-        **switches: object,
-    ) -> Sound:
-        """A soundtrack exactly as long as the clip (or as the part of it that is named).
-
-        Args:
-            clip: any size, frame rate and length from 0.3 s; its own sound is not looked at.
-            seed: the same seed gives the same samples on one machine.
-            guidance, steps: left out, the preset's.
-            ambient: what ambience it shall have (sections 3.3 and 3.4): ``"retrieved"``, that of the sound that fits
-                the clip best (the default; action-ambient); ``"low"``, that of the quietest one (action-focused); a
-                level in dBFS, the retrieved one at that level; a Sound or a path to one, such as a neighbour.
-            start, duration: a part of the clip, seconds.
-            progress: called with 1 for each step of the sampler.
-            switches: ``fps``, ``null``, ``neighbour_latents`` and ``vocoder`` (a vocoder, or ``"griffin-lim"``) for
-                this once.
-
-        Returns:
-            mono, at :attr:`sample_rate`.
-
-        Raises:
-            UsageError: under 0.3 s, a part outside of the clip, or settings that cannot be meant.
-            MediaError: ``ambient`` is a path that cannot be read.
-        """
-        return self.generate_batch(
-            [clip], seeds=[seed], guidance=guidance, steps=steps, ambient=ambient, start=start, duration=duration,
-            progress=progress, **switches,
-        )[0]  # fmt: skip
-
-    def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
-        vocoder = options.pop("vocoder", None)
-        if vocoder == "griffin-lim":
-            vocoder = GriffinLimVocoder(self.config.stft.front_end.name)
-        elif isinstance(vocoder, str):
-            raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
-        ambient = options.pop("ambient", None)
-        with self._switched(options):
-            neighbour = None
-            if self.config.neighbour:
-                sounds = (self.ambients or Ambients()).sounds(ambient, clips)
-                neighbour = self.encode_neighbour(sounds, seeds)
-            elif ambient is not None:
-                raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
-            vectors = self.encode_videos(clips)
-            latents = self.sample_latents(vectors, samples, neighbour, seeds=seeds, progress=progress, **options)
-        return self.decode_latents(latents, samples, vocoder)
-
-    @torch.no_grad()
-    def sample_latents(
-        self,
-        vectors: Tensor,
-        samples: int,
-        neighbour: Tensor | None = None,
-        *,
-        seeds: Sequence[int],
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Latents [B, C, H, W] for frame vectors [B, T, video_dim] of a clip of so many samples."""
-        c = self.config
-
-        def conditions(start: int, stop: int) -> tuple[Conditions, Conditions]:
-            at = start * c.column_s
-            return {"context": self.context(vectors, neighbour, at)}, {"context": self.null(vectors, neighbour, at)}
-
-        return sample_long(
-            self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
-            device=self.device, guidance=c.guidance if guidance is None else guidance, context=c.context,
-            overlap=c.overlap, align=c.align, progress=progress,
-        )  # fmt: skip
 
     # --- weights ------------------------------------------------------------------------------------
 
@@ -375,45 +378,34 @@ class Action2Sound(LatentSystem):
         return name.startswith(("unet.", "video_tokens.", "audio_tokens."))
 
     def _parts(self) -> dict[str, Any]:
-        vocoder = self.vocoder if isinstance(self.vocoder, Vocoder) else "griffin-lim"
+        vocoder = self.vocoder if isinstance(self.vocoder, Pretrained) else "griffin-lim"
         # a pool is only ever referred to
         return {"vision": self.encoder, "autoencoder": self.autoencoder, "vocoder": vocoder, "retrieval": None}
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        from v2a_nb.models.video_encoders.clip_frames import load_frame_encoder
+        from v2a_nb.systems.retrieval.system import Retrieval
+
+        pool = where.get("retrieval")  # opened when a sound of it is asked for
         return {
             "encoder": load_frame_encoder(where["vision"]),
             "autoencoder": ImageAutoencoder.from_pretrained(where["autoencoder"]),
             "vocoder": where["vocoder"],
-            "ambients": _ambients(where.get("retrieval")),
+            "ambients": Ambients(None if pool is None else partial(Retrieval.from_pretrained, pool)),
         }
 
     @classmethod
     def _build(cls, config: Action2SoundConfig, **parts: Any) -> Action2Sound:
+        from v2a_nb.models.vocoder import load_vocoder
+
         vocoder = load_vocoder(parts.pop("vocoder"), front_end=config.stft.front_end.name)
         return cls(config, vocoder=vocoder, **parts)
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> Action2Sound:
+        from v2a_nb.models.video_encoders.clip_frames import check_encoder
+
         system = super()._read(path, saved)
         check_encoder(system.encoder, saved.get("encoder"), path)
         return system
-
-    @classmethod
-    def from_published(cls, stable_diffusion: str | Path | None = None, **parts: object) -> Action2Sound:
-        """``paper`` on Stable Diffusion 1.4 from the Hub, from which the paper's training starts.
-
-        See :func:`v2a_nb.systems.action2sound.weights.published`.
-        """
-        from v2a_nb.systems.action2sound.weights import published
-
-        return published(cls, stable_diffusion, **parts)
-
-
-def _ambients(where: str | Path | None) -> Ambients:
-    """Conditions from a pool, which is opened when it is needed for the first time."""
-    if where is None:
-        return Ambients()
-    from v2a_nb.systems.retrieval.system import Retrieval
-
-    return Ambients(partial(Retrieval.from_pretrained, where))

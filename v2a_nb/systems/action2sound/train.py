@@ -35,17 +35,17 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Sound
+from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import cut_clips
 from v2a_nb.data.denoised import DenoisedImages, denoise
 from v2a_nb.data.features import Features, FeatureStore
-from v2a_nb.data.latent_dataset import FEATURE_NOISE, FrameVectors, SpectrogramImages, latent_cut, true_onsets
+from v2a_nb.data.latent_dataset import FEATURE_NOISE, FrameVectors, SpectrogramImages, in_turns, latent_cut, true_onsets
 from v2a_nb.data.neighbours import MIN_GAP_S, Neighbours
 from v2a_nb.data.recordings import Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import as_shipped, shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
-from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.models.vocoder import load_vocoder
 from v2a_nb.sampling.diffusion import use_of_video
 from v2a_nb.systems.action2sound.model import AUTOENCODER_OF
@@ -56,10 +56,8 @@ from v2a_nb.training.recipes.autoencoder import (
     LatentTrainConfig,
     autoencoder_stage,
     compute_latents,
-    encoder_folder,
     keep_encoder,
     references,
-    score_of,
 )
 
 FIRST = 20000
@@ -69,6 +67,8 @@ CROP = 64
 """Columns (1.02 s) of the images that the autoencoder is trained on."""
 STRIDE = 8
 """Latent columns from one window of a clip to the next."""
+EVALUATED = 16
+"""Windows that an evaluation takes the loss of."""
 SAMPLE_EVERY, SAMPLED = 250, 12
 """Steps between two evaluations that generate sounds, and windows of which they do."""
 SLOW_RECORDINGS = 400
@@ -207,13 +207,13 @@ class Windows:
         at = np.tile(offsets, len(clips))
         starts = clips.column("time_s")[clip] + at * config.column_s
         rule = "apart" if min_gap_s > 0 else "released"
-        names = clips.column("name")[clip]
-        neighbours = Neighbours(names, starts, config.window_s, min_gap_s=min_gap_s, rule=rule)
+        recordings = clips.recording_ids[clip]
+        neighbours = Neighbours(recordings, starts, config.window_s, min_gap_s=min_gap_s, rule=rule)
         windows = cls(clips, share, clip, at, neighbours, config.context, config.column_s)
         if not len(windows.usable()):
             raise UsageError(
-                f"no clip of {len(np.unique(names))} recordings has a neighbour {min_gap_s:g} s from it: give longer "
-                "videos or several clips of a recording, or --set min_gap_s=0, which lets neighbours overlap"
+                f"no clip of {len(np.unique(recordings))} recordings has a neighbour {min_gap_s:g} s from it: give "
+                "longer videos or several clips of a recording, or --set min_gap_s=0, which lets neighbours overlap"
             )
         return windows
 
@@ -272,9 +272,7 @@ def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> d
         generate: adds ``onset_f1_50ms`` of :data:`SAMPLED` windows, and the sound of the first.
     """
     c, rows = system.config, unseen.usable()
-    _, rooms = np.unique(unseen.clips.column("name")[unseen.clip[rows]], return_inverse=True)
-    place = np.array([np.sum(rooms[:i] == room) for i, room in enumerate(rooms)])
-    rows = rows[np.argsort(place, kind="stable")][:16]  # one window of each room, then the next of each
+    rows = rows[in_turns(unseen.clips.recording_ids[unseen.clip[rows]])][:EVALUATED]
     batch = {k: v.to(system.device) for k, v in unseen.batch(rows, [7]).items()}
     latents, vectors, start = batch["latents"], batch["vectors"], batch["start_s"]
     near = batch["neighbour"] if c.neighbour else None
@@ -297,9 +295,8 @@ def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> d
         first = (unseen.at[rows] * c.column_s * c.video_rate).round().astype(int)
         count = round(c.window_s * c.video_rate)
         cut = torch.stack([v[a : a + count] for v, a in zip(vectors, first)])
-        latents = system.sample_latents(
-            cut, samples, None if near is None else near[: len(rows)], seeds=list(range(len(rows)))
-        )  # fmt: skip
+        conditions = system.window_conditions(cut, None if near is None else near[: len(rows)])
+        latents = system.sample_latents(conditions, samples, seeds=list(range(len(rows))))
         sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(latents, samples).cpu().numpy()]
         onsets = [unseen.onsets(row, c.window_s) for row in rows]
         report["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)
@@ -335,9 +332,7 @@ class Action2SoundRecipe(Recipe):
         self.model, self.autoencoder = model, autoencoder or AUTOENCODER_OF[model.picture]
         self.changed = replace(model, **{k: v for k, v in changes.items() if k not in training})
         self.changed_config = replace(self.config, **{k: v for k, v in changes.items() if k in training})
-        self.encoder_folder = encoder_folder(self.config.encoder)
-        self.encoder = StrikeVision.from_pretrained(self.encoder_folder)
-        self.vocoder = load_vocoder(self.config.vocoder)
+        self.encoder, self.vocoder = load_encoder(self.config.encoder), load_vocoder(self.config.vocoder)
         Action2Sound(model, self.encoder, ImageAutoencoder(self.autoencoder), self.vocoder)  # refuses what does not fit
         self.encoder_tag = tag_of(self.encoder, "vision")
 
@@ -366,7 +361,7 @@ class Action2SoundRecipe(Recipe):
         if cross:
             foreign_recordings = replace(recordings, cross_recording_foreground=True)
             foreign = store.compute(table, foreign_recordings, SpectrogramImages(self.model.picture, c.seconds))
-        fps, vectors = self.changed.fps, FrameVectors(str(self.encoder_folder), self.encoder_tag, None, c.seconds, rate)
+        fps, vectors = self.changed.fps, FrameVectors(c.encoder, self.encoder_tag, None, c.seconds, rate)
         if fps is not None and fps < self.encoder.config.fps:
             numbers, vectors = np.asarray(table["recording"]), replace(vectors, fps=fps)
             # the last recordings are enough, and those that are held out are among them
@@ -382,7 +377,6 @@ class Action2SoundRecipe(Recipe):
         autoencoder = yield from autoencoder_stage(
             *images, out, self.autoencoder, self.model.stft, c, seed=seed, crop=CROP
         )  # fmt: skip
-        self.round_trip = score_of(out)
         # 2. the diffusion model, on windows of latents and their neighbours
         windows, unseen = self.windows(features, store, autoencoder)
         self.neighbours = windows.neighbours.counts()
@@ -417,14 +411,15 @@ class Action2SoundRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: Action2Sound) -> dict[str, object]:
-        return {"encoder": self.encoder_tag, "neighbours": self.neighbours, "round_trip": self.round_trip}
+        score = model.autoencoder.card["round_trip"]
+        return {"encoder": self.encoder_tag, "neighbours": self.neighbours, "round_trip": score}
 
     def save(self, model: Action2Sound, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside its encoder, which V-AURA and the ablations share."""
         weights = self.folder(out) / "weights"
         named = {"vocoder": self.config.vocoder, "retrieval": self.config.retrieval}
         parts = {k: Path(v) if Path(v).is_dir() and v not in shipped() else v for k, v in named.items() if v}
-        parts["vision"] = keep_encoder(self.encoder_folder, out)
+        parts["vision"] = keep_encoder(self.encoder, out)
         if self.ablation:
             parts["autoencoder"] = out / "autoencoder" / "weights"
         return model.save_pretrained(weights, **references(weights, **parts), **card)

@@ -1,10 +1,6 @@
-"""EgoSonics: video steers a frozen spectrogram diffusion model through SyncroNet (Rai and Sridhar 2024).
+"""EgoSonics (Rai and Sridhar 2024): video steers a frozen spectrogram diffusion model through SyncroNet.
 
-A clip becomes frame vectors; their mean becomes text tokens for the frozen UNet; all of them, as an image and
-as tokens, go into SyncroNet, whose signals are added to the UNet's skips and middle; DDIM takes the noise
-away; the autoencoder makes a picture of the latents, Griffin-Lim a sound of the picture.
-
-The null of guidance is the frozen UNet alone, with the null text: what it was trained as. So every weighting of
+The null of guidance is the frozen UNet alone, with the null text: that is what it was trained as. So every weighting of
 the control, also the published one, has a trained null.
 """
 
@@ -12,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +16,24 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.models.autoencoder import ImageAutoencoder
-from v2a_nb.models.video_encoders.clip_frames import (
-    check_encoder,
+from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
+from v2a_nb.systems.base import Option, Progress, System, check_fit, count, evaluating, seeded, switched
+from v2a_nb.systems.egosonics.model import (
+    AUTOENCODER_OF,
+    PRESETS,
+    BaseUNet,
+    EgoSonicsConfig,
+    SuperResolution,
+    SyncroNet,
+    VideoToText,
+    WordTokens,
+    control_weights,
     extend,
-    load_frame_encoder,
+    frame_image,
+    make_unet,
+    stack_tokens,
     standardise,
-    to_image,
-    to_tokens,
 )
-from v2a_nb.sampling.diffusion import Conditions, diffusion_loss, sample_long
-from v2a_nb.systems.base import Progress, check_fit, evaluating, seeded
-from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, PRESETS, BaseUNet, EgoSonicsConfig, make_unet
-from v2a_nb.systems.egosonics.super_resolution import SuperResolution
-from v2a_nb.systems.egosonics.syncronet import SyncroNet, VideoToText, WordTokens, control_weights
-from v2a_nb.systems.latent_base import LatentSystem
 
 __all__ = ["PRESETS", "STAGES", "EgoSonics", "EgoSonicsConfig"]
 
@@ -43,33 +43,36 @@ STAGES = {
     "text": ("mlp",),
     "syncronet": ("syncronet",),
 }
-"""What is trained, in this order; all else is frozen meanwhile (section 3.4)."""
+"""Stages of training, in this order -> what is trained; all else is frozen meanwhile (section 3.4)."""
 
 
-class EgoSonics(LatentSystem):
+class EgoSonics(System):
     """The whole system.
 
     Args:
         config: sizes and switches.
         encoder: frames to vectors: has ``rate``, ``dim`` and ``features(clip) -> [T, dim]``; None where only
-            vectors are worked on, as in training from a cache.
+            vectors are worked on, as in training from features.
         autoencoder: left out, a new one of the config's sizes.
         base: a ``UNet2DConditionModel``; left out, a new one. SyncroNet starts as a copy of it.
-        super_resolution: a :class:`~v2a_nb.systems.egosonics.super_resolution.SuperResolution`, where the picture is resized.
+        super_resolution: a :class:`~v2a_nb.systems.egosonics.model.SuperResolution`, where the picture is resized.
 
     Raises:
         WeightsError: parts that do not fit each other.
 
     Examples:
-        >>> egosonics = EgoSonics.from_pretrained("egosonics")                      # doctest: +SKIP
-        >>> egosonics.generate(clip, seed=0).n == round(clip.duration * 16000)      # doctest: +SKIP
+        >>> egosonics = EgoSonics.from_pretrained("egosonics")
+        >>> egosonics.generate(clip, seed=0, steps=2).n == round(clip.duration * 16000)
         True
     """
 
     name = kind = default = "egosonics"
     title, config_class = "EgoSonics", EgoSonicsConfig
     part_names, optional_parts = ("vision", "autoencoder", "base"), ("super_resolution",)
-    options = ("guidance", "steps")
+    options: ClassVar[dict[str, Option]] = {
+        "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
+        "steps": Option("steps of the sampler", count, "N"),
+    }
     switches = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
     round_trip_of = "autoencoder"
 
@@ -85,18 +88,18 @@ class EgoSonics(LatentSystem):
         self.config = c = config
         if autoencoder is None:
             autoencoder = ImageAutoencoder(AUTOENCODER_OF["paper" if c.picture.startswith("paper") else c.picture])
-        wanted = {
+        parts = {
             "channels of the latents": (autoencoder.config.latent_channels, c.latent_channels),
             "pixels in a latent": (autoencoder.factor, c.factor),
             "channels of the picture": (autoencoder.config.channels, c.stft.channels),
         }
         if encoder is not None:
-            wanted["numbers in a frame vector"] = (encoder.dim, c.video_dim)
-            wanted["frame vectors a second"] = (float(encoder.rate), float(c.video_rate))
+            parts["numbers in a frame vector"] = (encoder.dim, c.video_dim)
+            parts["frame vectors a second"] = (float(encoder.rate), float(c.video_rate))
         if base is not None:
-            wanted["numbers in a text token"] = (base.config.cross_attention_dim, c.text_width)
-            wanted["channels of the UNet's input"] = (base.config.in_channels, c.latent_channels)
-        check_fit(wanted, "EgoSonics")
+            parts["numbers in a text token"] = (base.config.cross_attention_dim, c.text_width)
+            parts["channels of the UNet's input"] = (base.config.in_channels, c.latent_channels)
+        check_fit(parts, "EgoSonics")
         self.encoder, self.autoencoder, self.super_resolution = encoder, autoencoder, super_resolution
         self.base = make_unet(c) if base is None else base
         self.mlp = VideoToText(c.video_dim, c.mlp_hidden, c.text_tokens, c.text_width)
@@ -117,25 +120,79 @@ class EgoSonics(LatentSystem):
         self.syncronet = self._copy().to(self.device)
 
     @property
+    def sample_rate(self) -> int:
+        """Of the generated sounds, Hz."""
+        return self.config.stft.sample_rate
+
+    @property
     def device(self) -> torch.device:
         """Where the UNet is."""
         return self.null_text.device
 
-    # --- in and out ---------------------------------------------------------------------------------
+    # --- generation ---------------------------------------------------------------------------------
 
-    def decode_latents(self, latents: Tensor, num_samples: int | None = None, *, seed: int = 0) -> Tensor:
-        """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]; ``seed`` is of Griffin-Lim's first phases."""
-        picture = self.decode_picture(latents)
+    @torch.no_grad()
+    def generate(
+        self,
+        clip: Clip | Sequence[Clip],
+        *,
+        seed: int | Sequence[int] = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Progress = None,
+        **switches: object,
+    ) -> Sound | list[Sound]:
+        """A soundtrack exactly as long as the clip (or as the part of it that is named).
+
+        Args:
+            clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
+            seed: the same seed gives the same samples on one machine. For several clips, one each.
+            guidance, steps: left out, the preset's.
+            start, duration: a part of the clip, seconds.
+            progress: called with 1 for each step of the sampler.
+            switches: ``fps``, ``control_weighting``, ``no_syncronet``, ``no_cross_attention`` for this once.
+
+        Returns:
+            a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
+
+        Raises:
+            UsageError: under 0.3 s, a part outside of the clip, or settings out of range.
+        """
+        clips, seeds, samples = self._batch(clip, seed, start, duration)
+        with switched(self, switches), evaluating(self):
+            # 1. Encode the video: a vector for each frame
+            vectors = self.encode_videos(clips)  # [B, T, video_dim]
+
+            # 2. Make the condition: text tokens for the UNet, frame image and video tokens for SyncroNet
+            conditions = self.window_conditions(vectors, samples)
+
+            # 3. Sample latents: DDIM takes the noise away, guided, in all windows at once
+            how = {"guidance": guidance, "steps": steps, "progress": progress}
+            latents = self.sample_latents(conditions, samples, seeds=seeds, **how)  # [B, C, H, W]
+
+            # 4. Decode: the autoencoder makes a picture of the latents, Griffin-Lim a sound of the picture
+            waves = self.decode_latents(latents, samples)  # [B, samples]
+
+        # 5. Fit to the clip
+        return self._sounds(waves, samples, clip)
+
+    def encode_video(self, clip: Clip) -> Tensor:
+        """Frame vectors [1, T, video_dim] of a clip; its sound is not used.
+
+        With ``config.fps`` the encoder gets no more frames a second than that: between two of them it gets
+        the first again. So a slow camera is slow for an encoder of motion, too.
+        """
+        if self.encoder is None:
+            raise UsageError("this EgoSonics has no frame encoder: give one when it is made")
         with torch.no_grad(), evaluating(self):
-            sharp = self.super_resolution
-            return self.config.stft.to_wave(picture, num_samples, seed=seed, super_resolution=sharp).clamp(-1, 1)
-
-    # --- conditions ---------------------------------------------------------------------------------
+            return self.encoder.features(clip.at_most_fps(self.config.fps))[None].to(self.device)
 
     def conditions(
         self, vectors: Tensor, columns: int, span: tuple[int, int] | None = None, text: Tensor | None = None
     ) -> Conditions:
-        """What the networks are told of the video.
+        """What :meth:`denoise` is conditioned on.
 
         Args:
             vectors: frame vectors [B, T, video_dim] of the whole clip.
@@ -149,24 +206,41 @@ class EgoSonics(LatentSystem):
         """
         c = self.config
         vectors = vectors.float()
-        made = {"text": self.mlp(vectors) if text is None else text}
-        made["on"] = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
+        condition = {"text": self.mlp(vectors) if text is None else text}
+        condition["on"] = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
         if c.no_syncronet:
-            return made
+            return condition
         image = standardise(vectors)  # over the whole clip, before any window
         start, stop = (0, columns) if span is None else span
         first, last = (round(n * c.column_s * c.video_rate) for n in (start, stop))
         last = max(last, first + 1)
         vectors, image = (extend(x, max(last, x.shape[1]))[:, first:last] for x in (vectors, image))
-        made["tokens"] = to_tokens(vectors, c.stack)
+        condition["tokens"] = stack_tokens(vectors, c.stack)
         size = (c.rows * c.factor, (stop - start) * c.factor)
-        made["hint"] = to_image(image, *size, channels=c.hint_repeat, fold=c.hint_fold)
-        return made
+        condition["hint"] = frame_image(image, *size, channels=c.hint_repeat, fold=c.hint_fold)
+        return condition
 
     def null(self, conditions: Conditions) -> Conditions:
         """The same names without the video: the null text, and no control."""
-        made = {k: torch.zeros_like(v) for k, v in conditions.items()}
-        return made | {"text": self.null_text.expand_as(conditions["text"])}
+        zeros = {k: torch.zeros_like(v) for k, v in conditions.items()}
+        return zeros | {"text": self.null_text.expand_as(conditions["text"])}
+
+    @torch.no_grad()
+    def window_conditions(self, vectors: Tensor, samples: int) -> Callable[[int, int], tuple[Conditions, Conditions]]:
+        """From a window of latents, ``(start, stop)`` columns, to its conditions and their null.
+
+        Args:
+            vectors: frame vectors [B, T, video_dim] of the whole clip.
+            samples: of the clip's sound.
+        """
+        columns = self.config.latents_shape(samples)[-1]
+        text = self.mlp(vectors.float())  # of the whole clip
+
+        def of_window(start: int, stop: int) -> tuple[Conditions, Conditions]:
+            condition = self.conditions(vectors, columns, (start, stop), text)
+            return condition, self.null(condition)
+
+        return of_window
 
     def denoise(self, noisy: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         """The prediction [N, C, H, W] for noisy latents [N, C, H, W] at timesteps [N] (a ``diffusion.Model``)."""
@@ -188,6 +262,52 @@ class EgoSonics(LatentSystem):
             mid_block_additional_residual=middle, return_dict=False,
         )[0]  # fmt: skip
 
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        conditions: Callable[[int, int], tuple[Conditions, Conditions]],
+        samples: int,
+        *,
+        seeds: Sequence[int],
+        guidance: float | None = None,
+        steps: int | None = None,
+        progress: Progress = None,
+    ) -> Tensor:
+        """Latents [B, C, H, W] of sounds of so many samples, under :meth:`window_conditions`."""
+        c = self.config
+        return sample_long(
+            self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
+            guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
+            device=self.device, progress=progress,
+        )  # fmt: skip
+
+    def decode_picture(self, latents: Tensor) -> Tensor:
+        """The picture [B, c, H f, W f] of latents, decoded in windows as wide as training had, cross-faded."""
+        c = self.config
+        with torch.no_grad(), evaluating(self):
+            decode = self.autoencoder.decode
+            return decode_long(decode, latents, c.stft.channels, c.factor, c.context, c.overlap, c.align)
+
+    def decode_latents(self, latents: Tensor, num_samples: int | None = None, *, seed: int = 0) -> Tensor:
+        """Waves [B, num_samples] in [-1, 1] of latents [B, C, H, W]; ``seed`` is of Griffin-Lim's first phases."""
+        picture, sharp = self.decode_picture(latents), self.super_resolution
+        with torch.no_grad(), evaluating(self):
+            return self.config.stft.to_wave(picture, num_samples, seed=seed, super_resolution=sharp).clamp(-1, 1)
+
+    def encode_sound(self, sound: Sound | Tensor) -> Tensor:
+        """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate."""
+        picture = self.config.stft.to_image(sound).to(self.device)
+        with torch.no_grad(), evaluating(self):
+            return self.autoencoder.encode(picture)
+
+    def round_trip(self, sound: Sound) -> Sound:
+        """A sound after autoencoder and Griffin-Lim alone, as long as before: the best that this system could give."""
+        waves = self.decode_latents(self.encode_sound(sound), round(sound.duration * self.sample_rate))
+        return Sound(waves[0].cpu().numpy(), self.sample_rate)
+
+    def _steps(self, samples: int, *, steps: int | None = None, **options: object) -> int:
+        return self.config.sampler_steps if steps is None else steps
+
     # --- training -----------------------------------------------------------------------------------
 
     def stage(self, name: str) -> dict[str, nn.Parameter]:
@@ -200,9 +320,9 @@ class EgoSonics(LatentSystem):
             raise UsageError(f"no stage {name!r}; there are {', '.join(STAGES)}")
         self.requires_grad_(False)
         for part in STAGES[name]:
-            thing = getattr(self, part)
-            if thing is not None:
-                thing.requires_grad_(True)
+            trained = getattr(self, part)
+            if trained is not None:
+                trained.requires_grad_(True)
         if name == "syncronet" and not self.config.train_hint:
             self.syncronet.hint_encoder.requires_grad_(False)
         return {k: p for k, p in self.named_parameters() if p.requires_grad}
@@ -210,12 +330,12 @@ class EgoSonics(LatentSystem):
     def loss_base(
         self, latents: Tensor, text: Tensor, drop: Tensor | None = None, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """The base's loss: diffusion under text alone; no video is in it.
+        """The base's loss: diffusion under text alone, without any video.
 
         Args:
             latents: [B, C, H, W].
             text: text tokens [B, text_tokens, text_width], ``system.words(ids)``.
-            drop: bool [B]: who gets the null text instead (a tenth, so that the null is trained).
+            drop: bool [B]: which clips get the null text instead (a tenth, so that the null is trained).
             generator: of timesteps and noise, on the CPU.
         """
         if drop is not None:
@@ -237,7 +357,7 @@ class EgoSonics(LatentSystem):
         Args:
             latents: [B, C, H, W].
             vectors: frame vectors [B, T, video_dim] of the same seconds.
-            drop: bool [B]: who gets the null text beside the video, as ControlNet drops half of its prompts so
+            drop: bool [B]: which clips get the null text beside the video, as ControlNet drops half of its prompts so
                 that the control learns to carry what the text says.
             generator: of timesteps and noise, on the CPU.
         """
@@ -249,87 +369,21 @@ class EgoSonics(LatentSystem):
             lambda noisy, t: self.denoise(noisy, t, conditions), latents, self.config.schedule, generator=generator
         )
 
-    # --- generation ---------------------------------------------------------------------------------
-
-    def generate(
-        self,
-        clip: Clip,
-        *,
-        seed: int = 0,
-        guidance: float | None = None,
-        steps: int | None = None,
-        start: float = 0.0,
-        duration: float | None = None,
-        progress: Callable[[int], None] | None = None,
-        **switches: object,
-    ) -> Sound:
-        """A soundtrack exactly as long as the clip (or as the part of it that is named).
-
-        Args:
-            clip: any size, frame rate and length from 0.3 s; its own sound is not looked at.
-            seed: the same seed gives the same samples on one machine.
-            guidance, steps: left out, the preset's.
-            start, duration: a part of the clip, seconds.
-            progress: called with 1 for each step of the sampler.
-            switches: ``fps``, ``control_weighting``, ``no_syncronet``, ``no_cross_attention`` for this once.
-
-        Returns:
-            mono, at :attr:`sample_rate`.
-
-        Raises:
-            UsageError: under 0.3 s, a part outside of the clip, or settings that cannot be meant.
-        """
-        return self.generate_batch(
-            [clip], seeds=[seed], guidance=guidance, steps=steps, start=start, duration=duration, progress=progress,
-            **switches,
-        )[0]  # fmt: skip
-
-    def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
-        with self._switched(options):
-            vectors = self.encode_videos(clips)
-            latents = self.sample_latents(vectors, samples, seeds=seeds, progress=progress, **options)
-        return self._decode(latents, samples)
-
-    @torch.no_grad()
-    def sample_latents(
-        self,
-        vectors: Tensor,
-        samples: int,
-        *,
-        seeds: Sequence[int],
-        guidance: float | None = None,
-        steps: int | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Latents [B, C, H, W] for frame vectors [B, T, video_dim] of a clip of so many samples."""
-        c = self.config
-        shape = c.latents_shape(samples)
-        text = self.mlp(vectors.float())  # of the whole clip
-
-        def conditions(start: int, stop: int) -> tuple[Conditions, Conditions]:
-            told = self.conditions(vectors, shape[-1], (start, stop), text)
-            return told, self.null(told)
-
-        return sample_long(
-            self.denoise, conditions, shape, c.schedule, seeded(seeds), steps=steps, device=self.device,
-            guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
-            progress=progress,
-        )  # fmt: skip
-
     # --- weights ------------------------------------------------------------------------------------
 
     def _stored(self, name: str) -> bool:
         return name.startswith(("syncronet.", "mlp.", "words.", "null_text"))
 
     def _parts(self) -> dict[str, Any]:
-        base = BaseUNet(self.config, self.base)
         return {
-            "vision": self.encoder, "autoencoder": self.autoencoder, "base": base,
+            "vision": self.encoder, "autoencoder": self.autoencoder, "base": BaseUNet(self.config, self.base),
             "super_resolution": self.super_resolution,
         }  # fmt: skip
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        from v2a_nb.models.video_encoders.clip_frames import load_frame_encoder
+
         sharp = where.get("super_resolution")
         return {
             "encoder": load_frame_encoder(where["vision"]),
@@ -340,16 +394,8 @@ class EgoSonics(LatentSystem):
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> EgoSonics:
+        from v2a_nb.models.video_encoders.clip_frames import check_encoder
+
         system = super()._read(path, saved)
         check_encoder(system.encoder, saved.get("encoder"), path)
         return system
-
-    @classmethod
-    def from_published(cls, stable_diffusion: str | Path | None = None, **parts: object) -> EgoSonics:
-        """``paper`` on Stable Diffusion 2.1-base and CLIP ViT-L/14 from the Hub; SyncroNet is untrained.
-
-        See :func:`v2a_nb.systems.egosonics.weights.published` for ``clip``, ``hint`` and ``config``.
-        """
-        from v2a_nb.systems.egosonics.weights import published
-
-        return published(cls, stable_diffusion, **parts)

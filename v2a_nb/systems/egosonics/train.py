@@ -31,28 +31,33 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Sound
+from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import cut_clips
 from v2a_nb.data.features import Features, FeatureStore, ShardedArray
-from v2a_nb.data.latent_dataset import FrameVectors, SpectrogramImages, batches, latent_cut, true_onsets
+from v2a_nb.data.latent_dataset import (
+    FrameVectors,
+    SpectrogramImages,
+    batches,
+    in_turns,
+    latent_cut,
+    true_onsets,
+)
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.files import write_text
-from v2a_nb.hub import as_shipped, save_weights, tag_of
+from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
-from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.sampling.diffusion import classifier_free_guidance, sample, use_of_video
-from v2a_nb.systems.egosonics.model import AUTOENCODER_OF
+from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, BaseUNet
 from v2a_nb.systems.egosonics.system import PRESETS, EgoSonics, EgoSonicsConfig
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
 from v2a_nb.training.recipes.autoencoder import (
     LatentTrainConfig,
     autoencoder_stage,
     compute_latents,
-    encoder_folder,
     keep_encoder,
     references,
-    score_of,
 )
 
 VIDEO_FIRST = 20000
@@ -60,6 +65,8 @@ VIDEO_FIRST = 20000
 of clips that it was trained on are surer than they ever are on others, and SyncroNet would trust them too much."""
 BASE_PROMPT_DROPOUT = 0.1
 """Share of clips whose narration the base gets as the null text, as Stable Diffusion has it."""
+EVALUATED = 16
+"""Clips that an evaluation takes the loss of."""
 SAMPLE_EVERY, SAMPLED = 200, 8
 """Steps between two evaluations that generate sounds, and clips of which SyncroNet then does."""
 
@@ -72,12 +79,6 @@ ABLATIONS: dict[str, dict[str, object]] = {
 """SyncroNets that the paper compares (section 4.3, table 3), each by what differs in the configuration.
 
 Strike World has 25 frames a second: under ``fps30`` nothing differs, and it is trained to be compared with."""
-
-BASE_README = """# EgoSonics' frozen base
-
-A small latent diffusion model of spectrograms under one-line narrations: what Stable Diffusion is to EgoSonics. It has
-never seen a video. `egosonics` refers to it; by itself it generates nothing. `config.json` says how it was trained.
-"""
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,9 @@ class EgoSonicsRecipe(Recipe):
             raise UsageError("this recipe trains the words that its base reads: the configuration must have them")
         self.model, self.autoencoder = model, autoencoder or AUTOENCODER_OF[model.picture]
         self.changed = replace(model, **self.ablations.get(self.ablation, {}))
-        self.encoder_folder = encoder_folder(self.config.encoder)
-        encoder = StrikeVision.from_pretrained(self.encoder_folder)
-        EgoSonics(model, encoder, ImageAutoencoder(self.autoencoder))  # what does not fit is refused here
-        self.encoder_tag, self.encoder_fps = tag_of(encoder, "vision"), encoder.config.fps
+        self.encoder = load_encoder(self.config.encoder)
+        EgoSonics(model, self.encoder, ImageAutoencoder(self.autoencoder))  # refuses what does not fit
+        self.encoder_tag = tag_of(self.encoder, "vision")
 
     def settings(self) -> dict[str, object]:
         return {"model": asdict(self.model), "autoencoder": asdict(self.autoencoder), "encoder": self.encoder_tag}
@@ -221,10 +221,10 @@ class EgoSonicsRecipe(Recipe):
                 )
         images = SpectrogramImages(self.model.picture, c.seconds)
         vectors = FrameVectors(
-            str(self.encoder_folder), self.encoder_tag, seconds=c.seconds, sample_rate=self.model.stft.sample_rate
+            c.encoder, self.encoder_tag, seconds=c.seconds, sample_rate=self.model.stft.sample_rate
         )  # fmt: skip
         fps = self.changed.fps
-        shown = vectors if fps is None or fps >= self.encoder_fps else replace(vectors, fps=fps)
+        shown = vectors if fps is None or fps >= self.encoder.config.fps else replace(vectors, fps=fps)
         return EgoSonicsFeatures(
             store.compute(sounds, recordings, images), store.compute(videos, recordings, images),
             store.compute(videos, recordings, vectors), store.compute(videos, recordings, shown),
@@ -237,7 +237,6 @@ class EgoSonicsRecipe(Recipe):
         # 1. the autoencoder, on sounds alone
         sounds = features.sounds.split(c.held_out, c.sound_recordings)
         autoencoder = yield from autoencoder_stage(*sounds, out, self.autoencoder, self.model.stft, c, seed=seed)
-        self.round_trip = score_of(out)
         sounds = compute_latents(store, features.sounds, autoencoder)
         videos = compute_latents(store, features.videos, autoencoder)
         torch.manual_seed(seed)
@@ -270,7 +269,7 @@ class EgoSonicsRecipe(Recipe):
 
     def base_stage(self, system: EgoSonics, clips: Features, unseen: Features) -> Stage:
         """Latent diffusion under narrations, a tenth of them left out, so that the null text is trained."""
-        steps, which = self.config.base_steps, spread(unseen)
+        steps, which = self.config.base_steps, in_turns(unseen.recording_ids)[:EVALUATED]
 
         def eval_fn(step: int, module: EgoSonicsTraining) -> dict[str, float | Sound]:
             batch = rows(unseen, which, system.device)
@@ -319,16 +318,15 @@ class EgoSonicsRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: EgoSonics) -> dict[str, object]:
-        return {"encoder": self.encoder_tag, "round_trip": self.round_trip}
+        return {"encoder": self.encoder_tag, "round_trip": model.autoencoder.card["round_trip"]}
 
     def save(self, model: EgoSonics, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside its base and its encoder, which V-AURA and the ablations share."""
         weights, base = self.folder(out) / "weights", out / "egosonics_base"
         if not (base / "config.json").exists():
-            config = {"kind": "egosonics-base", **asdict(self.model), **card, "steps": self.config.base_steps}
-            save_weights(base, model.base.state_dict(), config)
-            write_text(base / "README.md", BASE_README)
-        parts = {"base": base, "vision": keep_encoder(self.encoder_folder, out)}
+            BaseUNet(self.model, model.base).save_pretrained(base, **{**card, "steps": self.config.base_steps})
+            write_card(base, Path(__file__).with_name("base_card.md"))
+        parts = {"base": base, "vision": keep_encoder(self.encoder, out)}
         if self.ablation:
             parts["autoencoder"] = out / "autoencoder" / "weights"
         return model.save_pretrained(weights, **references(weights, **parts), **card)
@@ -346,7 +344,7 @@ def syncronet_report(system: EgoSonics, unseen: Features, generate: bool = True)
         unseen: with ``latents`` and ``vectors``.
         generate: adds ``onset_f1_50ms`` of :data:`SAMPLED` clips, and the sound of the first.
     """
-    which = spread(unseen)
+    which = in_turns(unseen.recording_ids)[:EVALUATED]
     batch = rows(unseen, which, system.device)
     latents, vectors = batch["latents"], batch["vectors"]
     columns = latents.shape[-1]
@@ -360,19 +358,14 @@ def syncronet_report(system: EgoSonics, unseen: Features, generate: bool = True)
     if generate:
         vectors, which = vectors[:SAMPLED], which[:SAMPLED]
         samples = round(unseen.table[0]["duration_s"] * system.sample_rate)
-        latents = system.sample_latents(vectors, samples, seeds=list(range(len(vectors))))
+        latents = system.sample_latents(
+            system.window_conditions(vectors, samples), samples, seeds=list(range(len(vectors)))
+        )
         sounds = [Sound(w, system.sample_rate) for w in system.decode_latents(latents, samples).cpu().numpy()]
         onsets = true_onsets(unseen, which)
         report["onset_f1_50ms"] = round(pooled_f1(onsets, [detect_onsets(sound) for sound in sounds]), 4)
         report["sample"] = sounds[0]
     return report
-
-
-def spread(clips: Features, many: int = 16) -> np.ndarray:
-    """Rows of up to so many clips, each of another recording than the one before."""
-    recordings = clips.column("recording")
-    place = np.arange(len(recordings)) - np.searchsorted(recordings, recordings)  # which clip of its recording
-    return np.argsort(place, kind="stable")[:many]
 
 
 def rows(clips: Features, which: np.ndarray, device: torch.device) -> dict[str, Tensor]:

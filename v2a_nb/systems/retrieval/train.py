@@ -32,13 +32,16 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.pool import SIMILARITIES, Pool, quiet_dbfs
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.retrieval import ambience_found, ranks_of, recall, share
+from v2a_nb.metrics.retrieval import ambience_found, ranks_of
 from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
 from v2a_nb.systems.retrieval.system import Retrieval
+from v2a_nb.training.cards import write_card
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, scaling
 from v2a_nb.training.recipes.clips import VISION, PairsRecipe, PairsTrainConfig
 
+CARD = Path(__file__).with_name("av_sim_card.md")
+"""Template of the embedding's model card; that of the system is the recipe's."""
 ROOM_TEMPERATURE = 0.1
 """Of a second InfoNCE, between what two clips of one recording look like: a room must be known again.
 
@@ -109,7 +112,7 @@ class RetrievalRecipe(PairsRecipe):
         return RetrievalFeatures(training, held_out, unseen, pool, compute_ambient_levels(store, pool))
 
     def stages(self, features: RetrievalFeatures, store: FeatureStore, out: Path) -> Stages:
-        c, config = self.config, self.with_encoder(self.network)
+        c, config, self.clips = self.config, self.with_encoder(self.network), len(features.training)
         trained = yield embedding_stage(
             features.training, features.held_out, steps=c.steps, batch_size=self.batch_size(features.training),
             seed=self.seed, config=config, room=c.room, both=c.both,
@@ -127,7 +130,7 @@ class RetrievalRecipe(PairsRecipe):
     def save(self, model: Retrieval, out: Path, card: dict[str, object]) -> Path:
         out = self.folder(out)
         self.save_encoder(out)
-        model.model.save_pretrained(out / "av_sim", vision=VISION, **card)
+        write_card(model.model.save_pretrained(out / "av_sim", vision=VISION, **card), CARD)
         return model.save_pretrained(out / "weights", encoder="../av_sim", **card)
 
 
@@ -258,16 +261,16 @@ def with_quiet_rooms(
     if any(pool.sources[i].world_seed is None for i in rows):
         raise UsageError("only the rooms of Strike World can be made quiet")
 
-    def with_rows(heard: np.ndarray, quiet: np.ndarray) -> Pool:
+    def with_rows(audio: np.ndarray, quiet: np.ndarray) -> Pool:
         sources = (*pool.sources, *(replace(pool.sources[i], ambience_dbfs=float(dbfs)) for i in rows))
-        heard, quiet = np.concatenate([pool.heard, heard]), np.concatenate([pool.quiet, quiet])
-        return Pool(heard, np.concatenate([pool.seen, pool.seen[rows]]), sources, quiet, rate, tag=pool.tag)
+        audio, quiet = np.concatenate([pool.audio, audio]), np.concatenate([pool.quiet, quiet])
+        return Pool(audio, np.concatenate([pool.video, pool.video[rows]]), sources, quiet, rate, tag=pool.tag)
 
     rate = pool.sample_rate
-    silent = with_rows(pool.heard[rows], pool.quiet[rows])  # renders; its vectors are not yet those of its sounds
+    silent = with_rows(pool.audio[rows], pool.quiet[rows])  # renders; its vectors are not yet those of its sounds
     sounds = [silent.sound(len(pool) + i) for i in range(count)]
-    heard = [model.listen(sound) for sound in sounds]
-    return with_rows(np.reshape(heard, (-1, pool.dim)), np.array([quiet_dbfs(s.samples[0], rate) for s in sounds]))
+    audio = [model.listen(sound) for sound in sounds]
+    return with_rows(np.reshape(audio, (-1, pool.dim)), np.array([quiet_dbfs(s.samples[0], rate) for s in sounds]))
 
 
 # --- scores -----------------------------------------------------------------------------------------
@@ -281,37 +284,9 @@ def known_rooms(model: AudioVisualEmbedding, pairs: AudioVisualPairs) -> dict:
     """
     pool, kinds = pool_of(model, pairs), pairs.ambiences()
     names = [str(r) for r in pairs.recording_ids]
-    return ambience_found(pool, pool.seen, kinds, kinds, names, overlaps(pool))
+    return ambience_found(pool, pool.video, kinds, kinds, names, overlaps(pool))
 
 
 def overlaps(pool: Pool) -> np.ndarray:
     """Which sounds of a pool share time, bool [N, N]."""
     return np.stack([pool.overlapping(source) for source in pool.sources])
-
-
-def held_out_report(
-    model: AudioVisualEmbedding, training: AudioVisualPairs, unseen: AudioVisualPairs, most: int = POOL
-) -> dict:
-    """How well the embedding finds what it should.
-
-    Args:
-        model: trained.
-        training: pairs of the recordings that it was trained on, of which at most ``most`` are searched.
-        unseen: pairs of recordings that it was not.
-
-    Returns:
-        ``recall`` among the unseen clips; ``same_room``, how often the clip that looks most alike, of those that do
-        not overlap with the query, is of the query's recording; and, where the kinds of ambience are known,
-        ``ambience``: accuracy of the kind in ``known_rooms`` (see there) and in ``unseen_rooms`` (the pool has training
-        recordings alone).
-    """
-    names = [str(r) for r in unseen.recording_ids]
-    mine = pool_of(model, unseen)
-    nearest = mine.search(mine.seen, 1, by="look", forbidden=overlaps(mine))[1][:, 0]
-    same = (unseen.recording_ids[nearest] == unseen.recording_ids).astype(float)
-    report = {"recall": recall(mine.seen, mine.heard, names), "same_room": share(same, names)}
-    if unseen.recordings.known_ambience:
-        some = thinned(training, most)
-        found = ambience_found(pool_of(model, some), mine.seen, unseen.ambiences(), some.ambiences(), names)
-        report["ambience"] = {"known_rooms": known_rooms(model, unseen), "unseen_rooms": found}
-    return report

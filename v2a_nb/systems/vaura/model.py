@@ -37,9 +37,9 @@ class VAuraConfig:
         code_width: the embedding tables' width before a projection to ``audio_width`` (8 in the paper,
             as in DAC); 0 embeds at full width.
         frame_rate: codec frames a second; visual_rate: visual tokens a second, as exact fractions.
-        context_frames: the length of a training clip; longer sounds are made in windows of it.
-        visual_map: ``"exact"`` takes the token whose time has come; ``"repeat7"`` is the released
-            code's: each token 7 times, which drifts by 39 ms in 2.56 s.
+        context_frames: codec frames of a training clip; longer sounds are generated in windows of it.
+        visual_map: ``"exact"`` takes the token of the current time; ``"repeat7"`` is the released code's: each
+            token 7 times, which drifts by 39 ms in 2.56 s.
         null: ``"learned"`` is one trained vector for any length; ``"released"`` is a fixed random
             buffer of ``released_tokens`` tokens, which the optimizer never got. Shorter windows use its first tokens.
         layerwise_conditioning: the visual features also scale and shift the input of every layer
@@ -240,8 +240,8 @@ class VAuraDecoder(nn.Module):
     def condition(self, visual: Tensor, frames: int, first: int = 0) -> Tensor:
         """Visual tokens [B, Tv, D] to a window's positions [B, frames + K - 1, visual_width].
 
-        Position ``s`` has the picture of frame ``s``, one step before that frame's first code is fed: the
-        model sees before it says (section III-C). Past the end stands the learned "after".
+        Position ``s`` has the picture of frame ``s``, one step before that frame's first code is fed: the picture is
+        there when its code is predicted (section III-C). Past the end stands the learned ``after``.
 
         Raises:
             UsageError: no visual tokens, or of another width.
@@ -266,8 +266,8 @@ class VAuraDecoder(nn.Module):
             return self.null.expand(tokens, -1)[None]
         if tokens > len(self.null):
             raise UsageError(
-                f"the released null has {len(self.null)} tokens and {tokens} are needed: it has no more than a training "
-                "clip; use null='learned'"
+                f"the released null has {len(self.null)} tokens and {tokens} are needed: it lasts as long as a "
+                "training clip; use null='learned'"
             )
         return self.null[None, :tokens]
 
@@ -329,8 +329,8 @@ class VAuraDecoder(nn.Module):
             drop: bool [B], whose video is replaced by the null.
 
         Returns:
-            logits [B, K, T, V]; those of codebook ``q`` and frame ``t`` have seen the codes of steps up
-            to ``t + q`` and the pictures up to frame ``t + q``.
+            logits [B, K, T, V]; those of codebook ``q`` and frame ``t`` depend on the codes of steps up
+            to ``t + q`` and on the pictures up to frame ``t + q``.
 
         Raises:
             UsageError: the visual tokens do not last as long as the codes.

@@ -1,29 +1,29 @@
-"""V-AURA as a system: a clip goes in, a sound comes out.
+"""V-AURA (Viertola, Iashin, Rahtu 2024): next-token prediction over codec tokens, video fused at every step.
 
-:class:`VAura` joins the language model (:mod:`v2a_nb.systems.vaura.model`) with a visual encoder and a
-codec; which of them is a matter of the weights.
+The language model stands in :mod:`v2a_nb.systems.vaura.model`, how it is sampled from in
+:mod:`v2a_nb.sampling.autoregressive`. Which visual encoder and which codec belong to it is a matter of the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.sampling.autoregressive import generate_long, steps_of
-from v2a_nb.systems.base import Coded, Progress, check_fit, evaluating, seeded
+from v2a_nb.systems.base import Option, Progress, System, check_fit, evaluating, given, seeded
 from v2a_nb.systems.vaura.model import PRESETS, VAuraConfig, VAuraDecoder
 
 __all__ = ["PRESETS", "VAura", "VAuraConfig", "VAuraDecoder"]
 
 
-class VAura(Coded):
+class VAura(System):
     """The whole system: a visual encoder, the decoder and a codec.
 
     Args:
@@ -36,32 +36,41 @@ class VAura(Coded):
         WeightsError: parts that do not fit each other.
 
     Examples:
-        >>> vaura = VAura.from_pretrained("vaura")             # doctest: +SKIP
-        >>> vaura.generate(clip, seed=0).n == round(clip.duration * 16000)  # doctest: +SKIP
+        >>> vaura = VAura.from_pretrained("vaura")
+        >>> vaura.generate(clip, seed=0).n == round(clip.duration * 16000)
         True
     """
 
     name = kind = default = "vaura"
     title, config_class, part_names = "V-AURA", VAuraConfig, ("vision", "codec")
-    options = ("guidance", "temperature", "top_k")
+    options: ClassVar[dict[str, Option]] = {
+        "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
+        "temperature": Option("0 takes the likeliest code", float, "T"),
+        "top_k": Option("codes to draw from; 0 is all", int, "K"),
+    }
     round_trip_of = "codec"
 
     def __init__(self, decoder: VAuraDecoder, encoder: nn.Module, codec: nn.Module) -> None:
         super().__init__()
         c = decoder.config
-        wanted = {
+        parts = {
             "visual channels": (encoder.dim, c.visual_dim),
             "visual tokens a second": (Fraction(encoder.rate), Fraction(c.visual_rate)),
             "codec frames a second": (Fraction(codec.sample_rate, codec.hop), Fraction(c.frame_rate)),
             "codebooks": (codec.num_codebooks, c.num_codebooks),
             "codes in a codebook": (codec.codebook_size, c.codebook_size),
         }
-        check_fit(wanted, "the decoder")
+        check_fit(parts, "the decoder")
         self.decoder, self.encoder, self.codec = decoder, encoder, codec
 
     @property
+    def config(self) -> VAuraConfig:
+        """The decoder's sizes and switches."""
+        return self.decoder.config
+
+    @property
     def sample_rate(self) -> int:
-        """Of the sounds that are made, Hz."""
+        """Of the generated sounds, Hz."""
         return self.codec.sample_rate
 
     @property
@@ -69,8 +78,58 @@ class VAura(Coded):
         """Where the decoder is."""
         return self.decoder.heads.weight.device
 
+    # --- generation ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(
+        self,
+        clip: Clip | Sequence[Clip],
+        *,
+        seed: int | Sequence[int] = 0,
+        guidance: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Progress = None,
+    ) -> Sound | list[Sound]:
+        """A soundtrack exactly as long as the clip (or as the part of it that is named).
+
+        Args:
+            clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
+            seed: the same seed gives the same samples on one machine. For several clips, one each.
+            guidance, temperature, top_k: left out, the preset's best.
+            start, duration: a part of the clip, seconds.
+            progress: called with 1 for each decoding step.
+
+        Returns:
+            a sound, mono, at the codec's rate; a list of them for several clips.
+
+        Raises:
+            UsageError: under 0.3 s, or a part outside of the clip.
+        """
+        clips, seeds, samples = self._batch(clip, seed, start, duration)
+        how = replace(self.config.sampling, **given(guidance=guidance, temperature=temperature, top_k=top_k))
+        how.check()
+        with evaluating(self):
+            # 1. Encode the video: tokens, each of which knows its moment
+            visual = self.encode_videos(clips)  # [B, Tv, visual_dim]
+
+            # 2. Make the condition. Nothing is to be made of the tokens here: the decoder takes the one of the current
+            #    moment at every step, and for guidance its null beside it (VAuraDecoder.condition, null_condition)
+
+            # 3. Sample codes, the delay pattern step by step; what is longer than a training clip in windows
+            frames = -(-samples // self.codec.hop)
+            codes = generate_long(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
+
+            # 4. Decode the codes [B, K, frames]
+            waves = self.codec.decode(codes, samples)  # [B, samples]
+
+        # 5. Fit to the clip
+        return self._sounds(waves, samples, clip)
+
     def encode_video(self, clip: Clip) -> Tensor:
-        """Visual tokens [1, Tv, visual_dim] of a clip; its sound is not looked at."""
+        """Visual tokens [1, Tv, visual_dim] of a clip; its sound is not used."""
         with torch.no_grad(), evaluating(self):
             return self.encoder.features(clip)[None].to(self.device)
 
@@ -80,51 +139,18 @@ class VAura(Coded):
         with evaluating(self):
             return self.codec.encode(wave.to(self.device))
 
-    def generate(
-        self,
-        clip: Clip,
-        *,
-        seed: int = 0,
-        guidance: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        start: float = 0.0,
-        duration: float | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Sound:
-        """A soundtrack exactly as long as the clip (or as the part of it that is named).
+    @torch.no_grad()
+    def round_trip(self, sound: Sound) -> Sound:
+        """A sound after the codec alone, as long as before: the best that this system could give."""
+        with evaluating(self):
+            waves = self.codec.decode(self.encode_sound(sound), round(sound.duration * self.sample_rate))
+        return Sound(waves[0].cpu().numpy(), self.sample_rate)
 
-        Args:
-            clip: any size, frame rate and length from 0.3 s; its own sound is not looked at.
-            seed: the same seed gives the same samples on one machine.
-            guidance, temperature, top_k: left out, the preset's best.
-            start, duration: a part of the clip, seconds.
-            progress: called with 1 for each decoding step.
-
-        Returns:
-            mono, at the codec's rate.
-
-        Raises:
-            UsageError: under 0.3 s, or a part outside of the clip.
-        """
-        return self.generate_batch(
-            [clip], seeds=[seed], guidance=guidance, temperature=temperature, top_k=top_k, start=start,
-            duration=duration, progress=progress,
-        )[0]  # fmt: skip
-
-    def _make(self, clips: list[Clip], samples: int, seeds: Sequence[int], progress: Progress, **options) -> Tensor:
-        how = replace(self.decoder.config.sampling, **options)
-        how.check()
-        visual, frames = self.encode_videos(clips), -(-samples // self.codec.hop)
-        codes = generate_long(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
-        return self._decode(codes, samples)
-
-    def _decode(self, made: Tensor, samples: int) -> Tensor:
-        return self.codec.decode(made, samples)
-
-    def _steps(self, samples: int, **options) -> int:
-        c = self.decoder.config
+    def _steps(self, samples: int, **options: object) -> int:
+        c = self.config
         return steps_of(-(-samples // self.codec.hop), c.context_frames, None, c.num_codebooks)
+
+    # --- looking inside -----------------------------------------------------------------------------
 
     def log_likelihood(self, clip: Clip | Tensor, codes: Tensor, *, null: bool = False) -> Tensor:
         """log p of given codes under the video, or under the null: [K, T], nats, differentiable.
@@ -142,11 +168,6 @@ class VAura(Coded):
         return logits.log_softmax(-1).gather(-1, codes[..., None])[0, ..., 0]
 
     # --- weights ------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> VAuraConfig:
-        """The decoder's sizes and switches."""
-        return self.decoder.config
 
     def _network(self) -> nn.Module:
         return self.decoder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +13,14 @@ from torch import Tensor, nn
 from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.audio.stft_image import StftImage
 from v2a_nb.clip import Sound
-from v2a_nb.data.features import Features, FeatureStore, once_per_machine
+from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, true_onsets, true_sounds
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import as_shipped, find_weights, tag_of
+from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import log10_mel, pooled_f1
+from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.parallel import once_per_machine
 from v2a_nb.training.loop import OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, TrainConfig, scaling
 
@@ -186,33 +186,13 @@ def compute_latents(store: FeatureStore, images: Features, autoencoder: ImageAut
     return store.map(images, "latents", function, ["images"], revision, BATCH)
 
 
-# --- folders -------------------------------------------------------------------------------------------
-
-
-def encoder_folder(name: str) -> Path:
-    """The folder of a frozen video encoder, which is named itself or by a V-AURA that has it.
-
-    Raises:
-        WeightsError: there are no such weights.
-    """
-    folder = find_weights(name)
-    return folder / "vision" if (folder / "vision").is_dir() else folder
-
-
-def keep_encoder(folder: Path, out: Path) -> Path:
-    """Copy the encoder into the run's folder, for its weights and those of its ablations to refer to."""
+def keep_encoder(encoder: StrikeVision, out: Path) -> Path:
+    """Write the frozen encoder into a run's folder, where its weights and those of its ablations refer to it."""
     kept = out / "vaura" / "vision"
-    if not (kept / "config.json").exists():
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
-    return kept
+    return kept if (kept / "config.json").exists() else encoder.save_pretrained(kept)
 
 
 def references(weights: Path, **parts: Path | str) -> dict[str, str]:
     """Parts as a folder of weights refers to them: folders as seen from there, names as they are."""
     relative = {k: Path(os.path.relpath(v, weights)).as_posix() for k, v in parts.items() if isinstance(v, Path)}
     return {**parts, **relative}
-
-
-def score_of(out: Path) -> dict[str, float]:
-    """The score of a run's autoencoder (:func:`round_trip`)."""
-    return json.loads((out / "autoencoder" / "weights" / "config.json").read_text())["round_trip"]

@@ -47,15 +47,23 @@ class ClipTrainConfig(TrainConfig):
 
 
 class ClipRecipe(Recipe):
-    """A recipe on the features of clips."""
+    """A recipe on the features of clips.
+
+    Attributes:
+        clips: how many were trained on, once that is known.
+    """
 
     config: ClipTrainConfig
     source = f"strike:seed={TRAIN_SEED}"
+    clips: int = 0
 
     def settings(self) -> dict[str, object]:
         """The tags of the frozen networks."""
         codec = TinyCodec.from_pretrained(self.config.codec)
         return {"encoder": tag_of(load_encoder(self.config.encoder), "vision"), "codec": tag_of(codec, "codec")}
+
+    def card(self, model: Any) -> dict[str, object]:
+        return {"clips": self.clips}
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,22 @@
-"""The published weights that Action2Sound's ``paper`` preset starts from."""
+"""Action2Sound on the published weights that its training starts from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from v2a_nb.errors import WeightsError
+from v2a_nb.hub import reason
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.vocoder import Vocoder
 from v2a_nb.systems.action2sound.model import PRESETS, Action2SoundConfig
-
-if TYPE_CHECKING:
-    from v2a_nb.systems.action2sound.system import Action2Sound
+from v2a_nb.systems.action2sound.system import Action2Sound
 
 STABLE_DIFFUSION = "CompVis/stable-diffusion-v1-4"
 
 
-def published(
-    cls: type[Action2Sound],
+def from_published(
     stable_diffusion: str | Path | None = None,
     *,
     encoder: nn.Module | None = None,
@@ -43,11 +40,11 @@ def published(
     from diffusers import UNet2DConditionModel
 
     name = str(stable_diffusion or STABLE_DIFFUSION)
-    system = cls(config or PRESETS["paper"], encoder, ImageAutoencoder.from_diffusers(name), vocoder).eval()
+    system = Action2Sound(config or PRESETS["paper"], encoder, ImageAutoencoder.from_diffusers(name), vocoder).eval()
     try:
         unet = UNet2DConditionModel.from_pretrained(name, subfolder="unet", use_safetensors=True)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{name}: no UNet there: {str(error).strip().splitlines()[0]}") from error
+        raise WeightsError(f"{name}: no UNet there: {reason(error)}") from error
     theirs, own = unet.state_dict(), system.unet.state_dict()
     wrong = [k for k in theirs if k not in own or own[k].shape != theirs[k].shape]
     missing = [k for k in own if k not in theirs and ".processor." not in k]  # the time bias is ours

