@@ -319,11 +319,11 @@ def _folder(folder: Path) -> tuple[list[Entry], list[str]]:
     entries, problems, truth = [], [], folder / "truth.json"
     if truth.is_file():
         try:
-            entries = list(json.loads(truth.read_text(encoding="utf-8"))["clips"])
+            clips = list(json.loads(truth.read_text(encoding="utf-8"))["clips"])
         except DAMAGED as error:
-            entries = []
+            clips = []
             problems.append(f"{truth} cannot be read ({type(error).__name__}); clips are shown without it")
-        for number, one in enumerate(entries, 1):
+        for number, one in enumerate(clips, 1):
             try:
                 video = (folder / one["video"]).resolve()
                 if not video.is_relative_to(folder.resolve()):
