@@ -387,7 +387,7 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UsageError, match=r"neither a folder nor a \.csv"):
         read_source(tmp_path / "notes.txt")
-    with pytest.raises(UsageError, match="a int is no collection"):
+    with pytest.raises(UsageError, match="a int is no source"):
         read_source(3)
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb import hub
 from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.clip import Clip
-from v2a_nb.models.video_encoders.strike import StrikeVision
+
+if TYPE_CHECKING:
+    from v2a_nb.models.video_encoders.strike import StrikeVision
 
 ClipScore = Callable[[Clip], float]
 """A function from a clip with its sound to a score: higher fits better, NaN where nothing can be said."""
@@ -66,4 +69,6 @@ def correspondence(clip: Clip) -> float:
 
 @lru_cache(maxsize=1)
 def _encoder() -> StrikeVision:
+    from v2a_nb.models.video_encoders.strike import StrikeVision
+
     return StrikeVision.from_pretrained(hub.SHIPPED / "vaura" / "vision")

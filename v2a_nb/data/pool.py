@@ -75,8 +75,8 @@ class Pool(Pretrained):
     """Vectors and sounds; row i of everything is sound i.
 
     Args:
-        heard: vectors of the sounds [N, D].
-        seen: vectors of the clips they come from [N, D].
+        audio: vectors of the sounds [N, D].
+        video: vectors of the clips they come from [N, D].
         sources: where each can be had again.
         quiet: level of each one's quietest half second, dBFS [N].
         sample_rate: of the sounds, Hz.
@@ -92,8 +92,8 @@ class Pool(Pretrained):
 
     def __init__(
         self,
-        heard: np.ndarray,
-        seen: np.ndarray,
+        audio: np.ndarray,
+        video: np.ndarray,
         sources: Sequence[Source],
         quiet: np.ndarray,
         sample_rate: int = 16000,
@@ -105,9 +105,9 @@ class Pool(Pretrained):
         n = len(sources)
         if not n:
             raise UsageError("a pool needs at least one sound")
-        if not (np.shape(heard) == np.shape(seen) and len(heard) == len(quiet) == n) or np.ndim(heard) != 2:
+        if not (np.shape(audio) == np.shape(video) and len(audio) == len(quiet) == n) or np.ndim(audio) != 2:
             raise UsageError(
-                f"vectors {np.shape(heard)} and {np.shape(seen)}, {len(quiet)} levels and {n} sources are no pool"
+                f"vectors {np.shape(audio)} and {np.shape(video)}, {len(quiet)} levels and {n} sources are no pool"
             )
         homeless = [i for i, s in enumerate(sources) if s.world_seed is None and s.path is None]
         if homeless and waves is None:
@@ -115,7 +115,7 @@ class Pool(Pretrained):
         if waves is not None and len(waves) != n:
             raise UsageError(f"samples of {len(waves)} sounds for a pool of {n}")
         kind = np.float16 if half else np.float32
-        self._vectors = {"sound": _unit(heard).astype(kind), "look": _unit(seen).astype(kind)}
+        self._vectors = {"sound": _unit(audio).astype(kind), "look": _unit(video).astype(kind)}
         self.sources, self.sample_rate, self.tag = tuple(sources), int(sample_rate), tag
         self.quiet = np.array(quiet, np.float32)
         self.waves = None if waves is None else tuple(np.asarray(w, np.int16) for w in waves)
@@ -136,12 +136,12 @@ class Pool(Pretrained):
         return self._vectors["sound"].shape[1]
 
     @property
-    def heard(self) -> np.ndarray:
+    def audio(self) -> np.ndarray:
         """Vectors of the sounds [N, D]."""
         return self._vectors["sound"]
 
     @property
-    def seen(self) -> np.ndarray:
+    def video(self) -> np.ndarray:
         """Vectors of their clips [N, D]."""
         return self._vectors["look"]
 
@@ -275,13 +275,13 @@ class Pool(Pretrained):
         Raises:
             UsageError: a clip without sound, or no clips.
         """
-        heard, seen, sources, quiet, waves = [], [], [], [], []
+        audio, video, sources, quiet, waves = [], [], [], [], []
         for clip, source in clips:
             if clip.sound is None:
                 raise UsageError(f"{clip.name}: has no sound, which a pool is made of")
             sound = clip.sound.mono().resample(sample_rate)
-            heard.append(model.listen(sound))
-            seen.append(model.look(clip))
+            audio.append(model.listen(sound))
+            video.append(model.look(clip))
             sources.append(source)
             quiet.append(quiet_dbfs(sound.samples[0], sample_rate))
             held = source.world_seed is None and source.path is None
@@ -290,7 +290,7 @@ class Pool(Pretrained):
             raise UsageError("a pool needs at least one sound")
         kept = waves if any(len(w) for w in waves) else None
         return cls(
-            np.stack(heard), np.stack(seen), sources, np.array(quiet), sample_rate, waves=kept, tag=tag_of(model),
+            np.stack(audio), np.stack(video), sources, np.array(quiet), sample_rate, waves=kept, tag=tag_of(model),
             half=half,
         )  # fmt: skip
 
@@ -327,8 +327,8 @@ class Pool(Pretrained):
         times = [(round(1e6 * s.start_s), round(1e6 * s.duration_s)) for s in self.sources]
         micro = [(number[r], *t) for r, t in zip(of, times, strict=True)]
         state = {
-            "heard": torch.from_numpy(self.heard.copy()),
-            "seen": torch.from_numpy(self.seen.copy()),
+            "heard": torch.from_numpy(self.audio.copy()),
+            "seen": torch.from_numpy(self.video.copy()),
             "quiet": torch.from_numpy(self.quiet),
             "places": torch.tensor(micro, dtype=torch.int64),
         }
@@ -338,14 +338,14 @@ class Pool(Pretrained):
         return state, {"tag": self.tag, "sample_rate": self.sample_rate, "recordings": list(number)}
 
     @classmethod
-    def from_tensors(cls, state: dict, told: dict, half: bool = False) -> Pool:
+    def from_tensors(cls, state: dict, config: dict, half: bool = False) -> Pool:
         """The pool that :meth:`tensors` took apart.
 
         Raises:
             WeightsError: something is missing or does not fit.
         """
         try:
-            names = told["recordings"]
+            names = config["recordings"]
             sources = [
                 Source(names[r][0], start / 1e6, length / 1e6, *names[r][1:])
                 for r, start, length in state["places"].tolist()
@@ -354,10 +354,9 @@ class Pool(Pretrained):
             if "waves" in state:
                 ends = np.cumsum(state["lengths"].numpy())
                 waves = np.split(state["waves"].numpy(), ends[:-1])
-            arrays = (state[name].float().numpy() for name in ("heard", "seen", "quiet"))
-            heard, seen, quiet = arrays
-            rate = told["sample_rate"]
-            return cls(heard, seen, sources, quiet, rate, waves=waves, tag=told.get("tag", ""), half=half)
+            audio, video, quiet = (state[name].float().numpy() for name in ("heard", "seen", "quiet"))
+            rate = config["sample_rate"]
+            return cls(audio, video, sources, quiet, rate, waves=waves, tag=config.get("tag", ""), half=half)
         except (KeyError, IndexError, TypeError, ValueError, UsageError) as error:
             raise WeightsError(f"what was read is no pool of sounds: {error}") from error
 

@@ -143,4 +143,4 @@ def part_of(pool: Pool, count: int) -> Pool:
     """A pool of ``count`` of another one's sounds, drawn at random."""
     rows = np.sort(np.random.default_rng(0).permutation(pool.searched)[:count])
     sources = [pool.sources[i] for i in rows]
-    return Pool(pool.heard[rows], pool.seen[rows], sources, pool.quiet[rows], pool.sample_rate, tag=pool.tag)
+    return Pool(pool.audio[rows], pool.video[rows], sources, pool.quiet[rows], pool.sample_rate, tag=pool.tag)

@@ -85,7 +85,7 @@ def score(
         raise UsageError("real needs a folder of clips; other names take none")
     if keep and name != "real":
         raise UsageError("--keep belongs to real; other scores are kept unless --clips is given")
-    if name == "real" and not weights is clips is run is None:
+    if name == "real" and any(option is not None for option in (weights, clips, run)):
         raise UsageError("real takes neither --weights, nor --clips, nor --run")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
@@ -140,7 +140,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     for name, scored in SCORES.items():
         texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
         fields[name] = Fields(SHIPPED / name)
-    fields["summary"] = summary()
+    fields["overview"] = overview()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)
@@ -158,10 +158,10 @@ def render(root: Path = PACKAGE.parent) -> list[Path]:
 
 SYSTEMS = {"vaura": "V-AURA", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "retrieval"}
 CONTROLS = {"ground truth": "the true sounds", "shuffled video": "V-AURA's sounds of other videos"}
-SUMMARY = ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "cpu_s_per_s")
+OVERVIEW = ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "cpu_s_per_s")
 
 
-def summary() -> str:
+def overview() -> str:
     """The README's table: all systems, and the controls of the first one, by the metrics that say most."""
     results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
     found = {name: some["scores"] for name, some in results.items() if "scores" in some}
@@ -171,8 +171,8 @@ def summary() -> str:
         replace(row, subject=title)
         for table, subject, title in lines
         for row in table.rows
-        if row.subject == subject and row.metric in SUMMARY
+        if row.subject == subject and row.metric in OVERVIEW
     ]
     if not rows:
         return "*Not scored yet.*"
-    return markdown(Table("summary", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))
+    return markdown(Table("overview", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))

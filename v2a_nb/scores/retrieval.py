@@ -39,7 +39,7 @@ def encoders(job: Job) -> list[Table]:
     model = AudioVisualEmbedding.from_pretrained(job.weights).eval()
     pairs = unseen_pairs(job, job.count(CLIPS))
     pool, names = pool_of(model, pairs), [str(r) for r in pairs.recording_ids]
-    found, tag = recall(pool.seen, pool.heard, names), tag_of(model, "av-sim")
+    found, tag = recall(pool.video, pool.audio, names), tag_of(model, "av-sim")
     rows = []
     for direction, subject in DIRECTIONS.items():
         for k in KS:
@@ -72,10 +72,10 @@ def places(system: Retrieval, pairs: AudioVisualPairs) -> list[Row]:
     unsearched = np.tile(quiet, (len(kinds), 1))
     rows = []
     for subject, found in (
-        ("known rooms", ambience_found(known, known.seen, kinds, kinds, names, itself)),
-        ("unseen rooms", ambience_found(shipped, known.seen, kinds, of_pool, names, unsearched)),
+        ("known rooms", ambience_found(known, known.video, kinds, kinds, names, itself)),
+        ("unseen rooms", ambience_found(shipped, known.video, kinds, of_pool, names, unsearched)),
     ):
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
-    nearest = known.search(known.seen, 1, by="look", forbidden=itself)[1][:, 0]
+    nearest = known.search(known.video, 1, by="look", forbidden=itself)[1][:, 0]
     same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
     return [*rows, Row.of("known rooms", mean_with_interval(same, names), "same_recording_found")]

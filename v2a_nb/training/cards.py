@@ -3,7 +3,7 @@
 A template is Markdown with fields of :meth:`str.format`, for example ``{tables[scores]}``:
 
 ``config[KEY]``
-    what ``config.json`` of the weights says; ``config[budget][steps]`` goes deeper, ``{config[steps]:,}`` formats;
+    what ``config.json`` says; ``config[train_config][clips]`` goes deeper, ``{config[steps]:,}`` formats;
 ``tables[NAME]``
     a table of the results; ``tables[ONE OTHER]`` joins two;
 ``cells[TABLE][METRIC]`` or ``cells[TABLE][METRIC][SUBJECT]``

@@ -23,9 +23,9 @@ RATE = 16000
 
 def random_pool(n: int = 200, dim: int = 16, seed: int = 0, **options) -> Pool:
     rng = np.random.default_rng(seed)
-    heard, seen = rng.standard_normal((2, n, dim))
+    audio, video = rng.standard_normal((2, n, dim))
     sources = [Source(f"r{i // 4:05d}", 3.0 * (i % 4), 3.0, world_seed=5) for i in range(n)]
-    return Pool(heard, seen, sources, rng.uniform(-70, -30, n), **options)
+    return Pool(audio, video, sources, rng.uniform(-70, -30, n), **options)
 
 
 def by_sorting(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_search_equals_sorting_everything(by, at_once, monkeypatch):
     pool = random_pool()
     queries = RNG.standard_normal((9, 16))
     scores, rows = pool.search(queries, 7, by=by)
-    vectors = pool.heard if by == "sound" else pool.seen
+    vectors = pool.audio if by == "sound" else pool.video
     assert np.array_equal(rows, by_sorting(vectors, queries, 7))
     assert rows.shape == scores.shape == (9, 7) and rows.dtype == np.int64 and scores.dtype == np.float32
     assert (np.diff(scores, axis=1) <= 0).all()
@@ -69,7 +69,7 @@ def test_search_equals_sorting_everything(by, at_once, monkeypatch):
 
 def test_a_sound_finds_itself_and_length_does_not_count():
     pool = random_pool()
-    scores, rows = pool.search(10 * pool.heard[[3, 77]])
+    scores, rows = pool.search(10 * pool.audio[[3, 77]])
     assert rows[:, 0].tolist() == [3, 77] and np.allclose(scores, 1, atol=1e-5)
 
 
@@ -82,14 +82,14 @@ def test_of_equals_the_first_comes_first():
 def test_half_precision_finds_the_same_but_for_near_ties():
     full, half = random_pool(), random_pool(half=True)
     queries = RNG.standard_normal((20, 16))
-    assert half.heard.dtype == np.float16
+    assert half.audio.dtype == np.float16
     assert np.allclose(full.search(queries, 5)[0], half.search(queries, 5)[0], atol=2e-3)
     assert (full.search(queries)[1] == half.search(queries)[1]).mean() >= 0.95
 
 
 def test_what_is_forbidden_is_never_found():
     pool = random_pool()
-    queries = pool.heard[[0, 5, 9]]
+    queries = pool.audio[[0, 5, 9]]
     own = np.stack([pool.same_recording(pool.sources[i]) for i in (0, 5, 9)])
     assert own.sum(1).tolist() == [4, 4, 4]
     rows = pool.search(queries, 196, forbidden=own)[1]  # all that is left
@@ -135,13 +135,13 @@ def test_bad_searches_are_refused(queries, options, message):
 
 def test_bad_pools_are_refused():
     pool = random_pool(8)
-    good = {"heard": pool.heard, "seen": pool.seen, "sources": pool.sources, "quiet": pool.quiet}
+    good = {"audio": pool.audio, "video": pool.video, "sources": pool.sources, "quiet": pool.quiet}
     homeless = [Source("x", 0, 1)] * 8
     for wrong, message in (
         ({"sources": []}, "at least one"),
-        ({"seen": pool.seen[:7]}, "are no pool"),
+        ({"video": pool.video[:7]}, "are no pool"),
         ({"quiet": [-50.0]}, "are no pool"),
-        ({"heard": np.zeros((8, 16))}, "point nowhere"),
+        ({"audio": np.zeros((8, 16))}, "point nowhere"),
         ({"sources": homeless}, "neither a world nor a file"),
         ({"waves": [np.zeros(3)]}, "samples of 1 sounds"),
     ):
@@ -191,9 +191,9 @@ def test_sounds_of_a_world_are_rendered_again():
 
 def test_quiet_rooms_are_there_for_their_level_and_no_search_finds_them():
     model, n = small_model(), 8
-    heard, seen = np.random.default_rng(3).standard_normal((2, n, model.config.dim))
+    audio, video = np.random.default_rng(3).standard_normal((2, n, model.config.dim))
     sources = [Source(f"r{i:05d}", 1.0, 1.5, world_seed=5) for i in range(n)]
-    plain = Pool(heard, seen, sources, np.full(n, -50.0))
+    plain = Pool(audio, video, sources, np.full(n, -50.0))
     pool = with_quiet_rooms(plain, model, 2, -80.0)
     assert len(pool) == 10 and pool.searched.tolist() == list(range(8)) and plain.searched.tolist() == list(range(8))
     assert [s.ambience_dbfs for s in pool.sources] == [None] * 8 + [-80.0] * 2
@@ -202,15 +202,15 @@ def test_quiet_rooms_are_there_for_their_level_and_no_search_finds_them():
         louder, softer = pool.sound(own).samples[0], pool.sound(row).samples[0]
         assert quiet_dbfs(softer, RATE) == pytest.approx(pool.quiet[row], abs=1e-3) and pool.quiet[row] < -70
         assert np.corrcoef(louder, softer)[0, 1] > 0.5 or np.abs(louder).max() < 0.01
-        assert np.allclose(pool.heard[row], model.listen(pool.sound(row)), atol=1e-5)
+        assert np.allclose(pool.audio[row], model.listen(pool.sound(row)), atol=1e-5)
     assert pool.quietest() in (8, 9)
     for by in ("sound", "look"):
-        query = pool.heard[8] if by == "sound" else pool.seen[8]
+        query = pool.audio[8] if by == "sound" else pool.video[8]
         assert sorted(pool.search(query, 8, by=by)[1]) == list(range(8))
         masked = pool.search(query, 3, by=by, forbidden=np.arange(10) < 4)[1]
         assert set(masked) < {4, 5, 6, 7}
     with pytest.raises(UsageError, match="8 of 10 are allowed"):
-        pool.search(pool.heard[0], 9)
+        pool.search(pool.audio[0], 9)
     again = Pool.from_tensors(*pool.tensors())
     assert again.sources == pool.sources and again.quietest() == pool.quietest()
     for count in (-1, 9):
@@ -253,7 +253,7 @@ def test_a_pool_comes_back(tmp_path, system):
         pool.save_pretrained(tmp_path / name)
         again = Pool.from_pretrained(tmp_path / name)
         assert again.sources == pool.sources and again.tag == pool.tag and again.sample_rate == pool.sample_rate
-        assert np.allclose(again.heard, pool.heard, atol=1e-3) and np.allclose(again.seen, pool.seen, atol=1e-3)
+        assert np.allclose(again.audio, pool.audio, atol=1e-3) and np.allclose(again.video, pool.video, atol=1e-3)
         assert np.allclose(again.quiet, pool.quiet, atol=0.05)
     assert np.array_equal(Pool.from_pretrained(tmp_path / "own").sound(3).samples, system.pool.sound(3).samples)
     config = json.loads((tmp_path / "world" / "config.json").read_text())
@@ -270,7 +270,7 @@ def test_a_pool_comes_back(tmp_path, system):
 def test_the_most_similar_sound_is_what_is_given(system, by):
     clip = noise_clip(seed=4, level=0.1)
     scores, rows = system.find(clip.silent(), 6, by=by)
-    vectors = system.pool.heard if by == "sound" else system.pool.seen
+    vectors = system.pool.audio if by == "sound" else system.pool.video
     assert rows.tolist() == np.argsort(-(vectors @ system.model.look(clip)), kind="stable").tolist()
     assert (np.diff(scores) <= 0).all()
     sound = system.generate(clip.silent(), by=by)

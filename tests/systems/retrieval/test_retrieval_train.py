@@ -104,7 +104,7 @@ def test_ambience_of_what_is_found(trained):
     pool, kinds = pool_of(model, unseen), bands_of(unseen)
     itself = np.eye(len(unseen), dtype=bool)
     names = [str(r) for r in unseen.recording_ids]
-    found = ambience_found(pool, pool.seen, kinds, kinds, names, itself)
+    found = ambience_found(pool, pool.video, kinds, kinds, names, itself)
     # here a room's look tells its kind; a random sound has the right one as often as there are such
     same = (kinds[:, None] == kinds[None]) & ~itself
     assert found["random"]["value"] == pytest.approx((same.sum(1) / (len(unseen) - 1)).mean())

@@ -261,16 +261,16 @@ def with_quiet_rooms(
     if any(pool.sources[i].world_seed is None for i in rows):
         raise UsageError("only the rooms of Strike World can be made quiet")
 
-    def with_rows(heard: np.ndarray, quiet: np.ndarray) -> Pool:
+    def with_rows(audio: np.ndarray, quiet: np.ndarray) -> Pool:
         sources = (*pool.sources, *(replace(pool.sources[i], ambience_dbfs=float(dbfs)) for i in rows))
-        heard, quiet = np.concatenate([pool.heard, heard]), np.concatenate([pool.quiet, quiet])
-        return Pool(heard, np.concatenate([pool.seen, pool.seen[rows]]), sources, quiet, rate, tag=pool.tag)
+        audio, quiet = np.concatenate([pool.audio, audio]), np.concatenate([pool.quiet, quiet])
+        return Pool(audio, np.concatenate([pool.video, pool.video[rows]]), sources, quiet, rate, tag=pool.tag)
 
     rate = pool.sample_rate
-    silent = with_rows(pool.heard[rows], pool.quiet[rows])  # renders; its vectors are not yet those of its sounds
+    silent = with_rows(pool.audio[rows], pool.quiet[rows])  # renders; its vectors are not yet those of its sounds
     sounds = [silent.sound(len(pool) + i) for i in range(count)]
-    heard = [model.listen(sound) for sound in sounds]
-    return with_rows(np.reshape(heard, (-1, pool.dim)), np.array([quiet_dbfs(s.samples[0], rate) for s in sounds]))
+    audio = [model.listen(sound) for sound in sounds]
+    return with_rows(np.reshape(audio, (-1, pool.dim)), np.array([quiet_dbfs(s.samples[0], rate) for s in sounds]))
 
 
 # --- scores -----------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def known_rooms(model: AudioVisualEmbedding, pairs: AudioVisualPairs) -> dict:
     """
     pool, kinds = pool_of(model, pairs), pairs.ambiences()
     names = [str(r) for r in pairs.recording_ids]
-    return ambience_found(pool, pool.seen, kinds, kinds, names, overlaps(pool))
+    return ambience_found(pool, pool.video, kinds, kinds, names, overlaps(pool))
 
 
 def overlaps(pool: Pool) -> np.ndarray:
