@@ -23,7 +23,6 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, config_from_json, load_weights, read_tensors, reason
 
-
 LEAST = 1e-9
 """A vector shorter than this has no direction."""
 
