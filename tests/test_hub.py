@@ -301,6 +301,8 @@ def test_a_tag_is_of_values_and_not_of_names():
 def test_parts_that_are_not_there(tmp_path):
     with pytest.raises(UsageError, match=r"no wheel to save: .*wheel=.* make a toy with one"):
         Toy().save_pretrained(tmp_path / "toy")
+    with pytest.raises(UsageError, match="a Linear cannot be saved: say where it is with wheel="):
+        Toy(wheel=torch.nn.Linear(1, 1)).save_pretrained(tmp_path / "toy")
     assert not any(tmp_path.iterdir())
     wheel = Wheel().save_pretrained(tmp_path / "wheel")
     folder = Toy().save_pretrained(tmp_path / "toy", wheel="../wheel", horn=str(wheel))

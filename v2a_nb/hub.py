@@ -359,15 +359,14 @@ class Pretrained:
         for name, part in parts.items():
             if name in references or isinstance(part, str):
                 named[name] = references.get(name, part)
-            elif part is not None:
+            elif isinstance(part, Pretrained):
                 named[name] = name
-            elif name not in self.optional_parts:
-                raise UsageError(
-                    f"there is no {name} to save: say where it is with {name}=..., or make {self.title} with one"
-                )
-        for name in named.keys() - references.keys():
-            if isinstance(parts[name], Pretrained):
-                parts[name].save_pretrained(folder / name)
+            elif part is not None or name not in self.optional_parts:
+                what = f"there is no {name} to save" if part is None else f"a {type(part).__name__} cannot be saved"
+                raise UsageError(f"{what}: say where it is with {name}=..., or make {self.title} with one")
+        for name, part in parts.items():
+            if named.get(name) == name and name not in references and isinstance(part, Pretrained):
+                part.save_pretrained(folder / name)
         where = {"parts": named} if named else {}
         saved = {"kind": self.kind, **config, **where, **card, **self._told()}
         return save_weights(folder, self._tensors(), saved, self.half)

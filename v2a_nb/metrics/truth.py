@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from v2a_nb.audio.onsets import detect_onsets, match_onsets, onset_scores
+from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
@@ -244,9 +244,3 @@ def summarize(scores: Sequence[ClipScore]) -> list[dict]:
     """All truth metrics as rows of a report, with intervals over recordings."""
     metrics, recordings = (OnsetMetrics(), MaterialAccuracy(), AmbienceError()), [s.recording for s in scores]
     return [row for metric in metrics for row in metric.results(scores, recordings)]
-
-
-@check_types
-def f1_of(sound: Sound, times: np.ndarray, window: float = 0.05) -> float:
-    """Onset F1 of one sound against times (s)."""
-    return onset_scores(np.asarray(times), detect_onsets(sound), window)[2]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +22,6 @@ from torch import Tensor, nn
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, config_from_json, load_weights, read_tensors, reason
-
-
-class TextEncoder(Protocol):
-    """A text encoder, as summarization uses it."""
-
-    @property
-    def dim(self) -> int:
-        """Channels of an embedding."""
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors float32 [N, dim]."""
-
 
 LEAST = 1e-9
 """A vector shorter than this has no direction."""

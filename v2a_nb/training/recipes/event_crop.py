@@ -54,12 +54,15 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
         change = still - torch.cat([still[:, :1], still[:, :-1]], dim=1)
         influence = (slope.abs() * change.abs()).mean(2)  # [B, T, 64, 64]
         maps = influence[peaks[:, :1], crops.frames_of(peaks, pictures.shape[1])].sum(1)
-        smooth = F.avg_pool2d(maps[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
+        moving = maps.flatten(1).sum(1) > 0  # in a still picture there is no place to be found
+        if not moving.any():
+            continue
+        smooth = F.avg_pool2d(maps[moving][:, None], 9, 1, 4, count_include_pad=False)[:, 0]
         found.append(centroids(smooth))
-        near = crops.at_peaks(attention.detach(), peaks)
+        near = crops.at_peaks(attention.detach(), peaks)[moving]
         heads.append(torch.stack([centroids(near[:, h]) for h in range(near.shape[1])], dim=1))
     if not found:
-        raise V2AError("the motion stream expects a sound nowhere: train it for longer")
+        raise V2AError("the motion stream expects a sound nowhere that something moves: train it for longer")
     away = torch.cat(found)[:, None] - torch.cat(heads)  # [N, heads, 2]
     shift = away.median(0).values
     spread = (away - shift).abs().median(0).values.sum(-1)
