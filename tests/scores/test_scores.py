@@ -132,7 +132,8 @@ def test_a_look_writes_nothing_beside_the_weights(toy, tmp_path, capsys):
     assert main(["score", "material", "--clips", "2", "--json", str(tmp_path / "look.json")]) == 0
     assert "clean stems" in capsys.readouterr().out
     assert not (toy / FILE).exists() and (toy / "README.md").read_text() == before
-    assert '"clips": 2' in (tmp_path / "look.json").read_text()
+    text = (tmp_path / "look.json").read_text()
+    assert '"clips": 2' in text and '"weights": "a look at 2 clips"' in text
 
 
 def test_a_score_writes_results_and_card_and_keeps_what_it_cannot_measure(toy, monkeypatch):

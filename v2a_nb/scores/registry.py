@@ -105,7 +105,8 @@ def _score_weights(job: Job, shipped: bool) -> Results:
             job.say(str(table))
             tables.append(table)
     before = Results.read(folder) if (folder / FILE).exists() else Results(job.name, "", ())
-    results = replace(before, weights=digest_of(folder)).updated(tables)
+    scored = digest_of(folder) if job.clips is None else f"a look at {job.clips} clips"  # never taken for a score
+    results = replace(before, weights=scored).updated(tables)
     if job.clips is None:
         results.write(folder)
         if shipped:
@@ -156,9 +157,19 @@ def render(root: Path = PACKAGE.parent) -> list[Path]:
     return changed
 
 
-SYSTEMS = {"vaura": "V-AURA", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "retrieval"}
+SYSTEMS = {
+    "vaura": "[V-AURA](https://arxiv.org/abs/2409.13689)",
+    "egosonics": "[EgoSonics](https://arxiv.org/abs/2407.20592)",
+    "action2sound": "[Action2Sound](https://arxiv.org/abs/2406.09272)",
+    "retrieval": "retrieval, their baseline",
+}
 CONTROLS = {"ground truth": "the true sounds", "shuffled video": "V-AURA's sounds of other videos"}
-OVERVIEW = ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "cpu_s_per_s")
+COLUMNS = {
+    "onset_f1_50ms": "onset F1 within 50 ms",
+    "material_accuracy": "right material",
+    "near_miss_silent": "silent at near misses",
+    "cpu_s_per_s": "seconds for a second",
+}
 
 
 def overview() -> str:
@@ -169,10 +180,14 @@ def overview() -> str:
     lines += [(table, subject, title) for table in [*found.values()][:1] for subject, title in CONTROLS.items()]
     rows = [
         replace(row, subject=title)
+        for metric in COLUMNS
         for table, subject, title in lines
         for row in table.rows
-        if row.subject == subject and row.metric in OVERVIEW
+        if row.subject == subject and row.metric == metric
     ]
     if not rows:
         return "*Not scored yet.*"
-    return markdown(Table("overview", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))
+    text = markdown(Table("overview", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))
+    for metric, words in COLUMNS.items():
+        text = text.replace(f"`{metric}`", words)
+    return text

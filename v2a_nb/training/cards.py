@@ -24,7 +24,9 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from v2a_nb.errors import V2AError, WeightsError
@@ -109,7 +111,7 @@ def render_card(folder: str | Path, template: str | Path, results: Results | Non
     """A model card as Markdown.
 
     Paragraphs that cannot be filled in are left out, and so are headings with nothing below them. Where nothing was
-    measured, the section "Scores" says so.
+    measured, the section "Scores" says so. Prose is wrapped at 120 characters.
 
     Args:
         folder: of weights, with ``config.json`` and perhaps ``results.json``.
@@ -130,12 +132,16 @@ def render_card(folder: str | Path, template: str | Path, results: Results | Non
                 kept.append(block)
             continue
         try:
-            kept.append(block.format_map(vars(fields)))
+            filled = block.format_map(vars(fields))
+            kept.append(filled if filled.startswith("|") else _wrap(filled))
         except (KeyError, IndexError, WeightsError):
             continue  # not measured, or not said
         except (AttributeError, ValueError, TypeError) as error:
             raise V2AError(f"{template} cannot be rendered: {type(error).__name__}: {error}") from error
     return "\n\n".join(reversed(kept)) + "\n"
+
+
+_wrap = partial(textwrap.fill, width=120, break_long_words=False, break_on_hyphens=False)
 
 
 def _level(heading: str) -> int:

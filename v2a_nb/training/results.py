@@ -134,10 +134,6 @@ class Table:
                 return row
         raise KeyError(f"{self.name} has no {metric} of {subject or 'anything'}")
 
-    def only(self, *metrics: str) -> Table:
-        """The table with these metrics alone, in this order."""
-        return replace(self, rows=tuple(row for metric in metrics for row in self.rows if row.metric == metric))
-
     def __str__(self) -> str:
         return f"{self.command} ({self.version}): {self.name}\n\n{markdown(self)}\n"
 
