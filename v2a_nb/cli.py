@@ -245,9 +245,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run, help: str, example: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help, epilog=f"example: {example}")
-        made.set_defaults(run=run)
-        return made
+        subparser = commands.add_parser(name, help=help, description=help, epilog=f"example: {example}")
+        subparser.set_defaults(run=run)
+        return subparser
 
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")

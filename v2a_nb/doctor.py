@@ -1,4 +1,4 @@
-"""The environment doctor: what this machine has, what is missing, and what to do about it."""
+"""The environment check: what this machine has, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from pathlib import Path
 
 @dataclass
 class Finding:
-    """One line of the report. ``state`` is ``ok``, ``note`` or ``problem``."""
+    """One line of the report.
+
+    Attributes:
+        state: ``ok``, ``note`` or ``problem``.
+        what: the finding in words.
+        remedy: what to do about it.
+    """
 
     state: str
     what: str
@@ -25,13 +31,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """All findings; prints as a table."""
+    """All findings; its ``repr`` is a table."""
 
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is broken (notes do not count)."""
+        """Whether no finding is a problem."""
         return all(f.state != "problem" for f in self.findings)
 
     def __repr__(self) -> str:
@@ -43,14 +49,14 @@ class Report:
         return "\n".join(lines)
 
     def add(self, state: str, what: str, remedy: str = "") -> None:
-        """One more finding."""
+        """Append a finding."""
         self.findings.append(Finding(state, what, remedy))
 
 
 def check_environment() -> Report:
-    """Look at Python, dependencies, codecs, weights, memory, the folder and the notebook platform.
+    """Check Python, dependencies, codecs, weights, memory, the current folder and the notebook platform.
 
-    Nothing is raised: what is broken is a finding of its own, with what to do about it.
+    Nothing is raised: what is broken becomes a finding.
     """
     report = Report()
     add = report.add
@@ -78,7 +84,7 @@ def check_environment() -> Report:
 
 
 def requirements() -> list[tuple[str, str]]:
-    """Runtime dependencies of this package and their floors; empty where nothing says what they are."""
+    """Return the names of this package's runtime dependencies and their lowest versions; empty if unknown."""
     try:
         lines = importlib.metadata.requires("v2a-nb") or []
     except importlib.metadata.PackageNotFoundError:  # run from a checkout

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """Inside, a path to write to: at the end it gets the name ``path``; where something is raised, it is gone.
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a hidden path beside ``path`` to write to, and rename it to ``path`` at the end.
 
-    Folders are made.
+    If something is raised, the file is removed. Missing folders are made.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write text as UTF-8; see :func:`whole`."""
-    with whole(path) as partial:
+    """Write text as UTF-8, atomically."""
+    with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return Path(path)

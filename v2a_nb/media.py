@@ -6,7 +6,6 @@ placed on the same clock: a sound that starts late or ends early stays where it 
 
 from __future__ import annotations
 
-import os
 import wave as wave_file
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from v2a_nb import mp4
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, check_types
+from v2a_nb.files import atomic
 
 
 @dataclass(frozen=True)
@@ -241,18 +241,14 @@ def save_wav(sound: Sound, path: str | Path) -> Path:
     """
     path = Path(path)
     pcm = np.clip(np.round(sound.samples.T * 32767.0), -32768, 32767).astype("<i2")
-    partial = mp4.partial_of(path)
     try:
-        with wave_file.open(str(partial), "wb") as file:
+        with atomic(path) as partial, wave_file.open(str(partial), "wb") as file:
             file.setnchannels(sound.channels)
             file.setsampwidth(2)
             file.setframerate(sound.sample_rate)
             file.writeframes(pcm.tobytes())
-        os.replace(partial, path)
     except OSError as error:
         raise MediaError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError
+from v2a_nb.files import atomic
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 TICKS = 90000  # of the video stream's clock, per second
@@ -45,7 +45,6 @@ def write(
     from av.error import FFmpegError
 
     path = Path(path)
-    partial = partial_of(path)
     coming = iter(pictures)
     try:
         first = next(coming, None)
@@ -54,7 +53,7 @@ def write(
         height, width = (v // 2 * 2 for v in first[0].shape[:2])
         if height == 0 or width == 0:
             raise MediaError(f"{path}: a picture of {first[0].shape[1]}x{first[0].shape[0]} is too small for H.264")
-        with av.open(str(partial), "w", format="mp4") as container:
+        with atomic(path) as partial, av.open(str(partial), "w", format="mp4") as container:
             video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001 * 60))
             video.width, video.height, video.pix_fmt = width, height, "yuv420p"
             # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
@@ -70,19 +69,9 @@ def write(
             _encode_video(container, video, first, coming)
             if sound is not None:
                 _encode_audio(container, audio, sound)
-        os.replace(partial, path)
     except (OSError, FFmpegError) as error:
         raise MediaError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
-
-
-def partial_of(path: Path) -> Path:
-    """The hidden file beside ``path`` that is written first and renamed when it is complete."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.part")
 
 
 def _for_aac(sound: Sound) -> Sound:

@@ -1,1 +1,1 @@
-"""Sound as numbers: spectrograms, onsets, codecs."""
+"""Signal processing without networks: spectrograms, Griffin-Lim, onsets, loudness."""

@@ -1,4 +1,4 @@
-"""Griffin-Lim: a wave whose STFT has given magnitudes, when nobody kept the phases.
+"""Griffin-Lim: find a wave whose STFT has given magnitudes, without knowing its phases.
 
 The fast variant with momentum of Perraudin, Balazs and Sondergaard (WASPAA 2013), step for step as
 ``librosa.griffinlim`` does it, but batched and on any torch device.
@@ -55,18 +55,18 @@ def griffin_lim(
     num_samples: int | None = None,
     pad_mode: str = "constant",
 ) -> Tensor:
-    """Waves whose STFT magnitudes come near the given ones.
+    """Find waves whose STFT magnitudes are close to the given ones.
 
     Args:
         magnitude: [B, F, T], not negative, F = n_fft / 2 + 1.
         hop: samples between frames.
-        iterations: 0 uses the first phases as they are.
-        momentum: 0 is the algorithm of 1984; 0.99 reaches the same error several times sooner.
-        seed: of the first phases; None starts from zero phase, as librosa's ``init=None``. All items
+        iterations: number of iterations; 0 uses the initial phases as they are.
+        momentum: 0 is the algorithm of 1984; 0.99 needs several times fewer iterations for the same error.
+        seed: of the initial phases; None starts from zero phase, as librosa's ``init=None``. All items
             of a batch start from the same phases, so the result of an item does not depend on the
             batch it is in.
         num_samples: length of the result; left out, hop * (T - 1).
-        pad_mode: of the STFT that made the magnitudes.
+        pad_mode: padding of the STFT that the magnitudes come from.
 
     Returns:
         [B, num_samples], in the type and on the device of ``magnitude``.
@@ -84,17 +84,17 @@ def griffin_lim(
     frames = hop * (magnitude.shape[-1] - 1)  # the length that has exactly T frames
     tiny = torch.finfo(magnitude.dtype).tiny
     phases = _first_phases(magnitude, seed)
-    before: Tensor | None = None
+    previous: Tensor | None = None
     for _ in range(iterations):
-        made = stft(istft(magnitude * phases, hop, frames), n_fft, hop, pad_mode)  # [B, F, T]
-        ahead = made if before is None else made - momentum / (1 + momentum) * before
+        spectrum = stft(istft(magnitude * phases, hop, frames), n_fft, hop, pad_mode)  # [B, F, T]
+        ahead = spectrum if previous is None else spectrum - momentum / (1 + momentum) * previous
         phases = ahead / (ahead.abs() + tiny)
-        before = made
+        previous = spectrum
     return istft(magnitude * phases, hop, frames if num_samples is None else num_samples)
 
 
 def spectral_convergence(wave: Tensor, magnitude: Tensor, hop: int, pad_mode: str = "constant") -> Tensor:
-    """How far a wave's magnitudes are from the wanted ones: [B], 0 is perfect, 1 is silence.
+    """Distance of a wave's STFT magnitudes from given ones, [B]: 0 is equal, 1 is the distance of silence.
 
     The Frobenius norm of the difference over that of ``magnitude`` (Sturmel and Daudet, DAFx 2011).
 
@@ -109,7 +109,7 @@ def spectral_convergence(wave: Tensor, magnitude: Tensor, hop: int, pad_mode: st
 
 
 def _first_phases(magnitude: Tensor, seed: int | None) -> Tensor:
-    """Unit complex numbers [1, F, T], drawn on the CPU so that every device starts alike."""
+    """Initial phases as unit complex numbers [1, F, T], drawn on the CPU so that every device starts alike."""
     shape = (1, *magnitude.shape[1:])
     if seed is None:
         turns = torch.zeros(shape, dtype=magnitude.dtype)

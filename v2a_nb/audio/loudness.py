@@ -1,4 +1,4 @@
-"""Which parts of a long recording are loud enough to learn from (EgoSonics, section 3.1 and supplement D)."""
+"""Selection of the parts of a recording that are loud enough to learn from (EgoSonics, section 3.1, supplement D)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def loud_parts(
     at_most: int | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Starts of parts that do not overlap and whose RMS lies above a threshold.
+    """Find parts that do not overlap and whose RMS exceeds a threshold.
 
-    The wave is cut into parts side by side, from an offset that is drawn, so that no part of a recording is
-    favoured; the paper's threshold was set by hand and is not given.
+    The wave is cut into adjacent parts from a random offset on, so that no place in a recording is favoured. The paper
+    does not give its threshold, which was set by hand.
 
     Args:
         wave: [n], in [-1, 1].
         sample_rate: Hz.
-        seconds: of a part.
-        threshold_dbfs: parts at or under it are left out.
-        at_most: so many of them, drawn; left out, all.
-        seed: of offset and choice.
+        seconds: length of a part.
+        threshold_dbfs: parts at or below it are left out.
+        at_most: maximum number of parts, chosen at random; left out, all.
+        seed: of the offset and the choice.
 
     Returns:
-        int64 [k], samples, increasing; empty where nothing is loud enough or the wave is shorter than a part.
+        starts of the parts, samples, int64 [k], increasing; empty where no part is loud enough.
 
     Raises:
         UsageError: parts without length, or more than one channel.

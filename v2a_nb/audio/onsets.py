@@ -1,9 +1,8 @@
-"""Onsets: when something starts to sound, and how two lists of onsets compare.
+"""Onsets: detection of when something starts to sound, and comparison of two lists of onsets.
 
-The detector takes the mean rise of a log-mel spectrogram over 10 ms and an absolute threshold. Absolute,
-because normalising a clip's rises to their own maximum finds a dozen onsets in steady noise. The
-threshold and the latency were calibrated on Strike World's true sounds, whose scores in ``docs/results.md`` are the
-ceiling.
+The detector finds peaks of the mean rise of a log-mel spectrogram over 10 ms that exceed an absolute threshold. The
+threshold is absolute because one relative to a clip's own maximum finds a dozen onsets in steady noise. Threshold and
+latency were calibrated on the true sounds of Strike World, whose scores in ``docs/results.md`` are the ceiling.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ WINDOW = 256  # 16 ms
 BANDS = 40
 FLOOR = 1e-5
 THRESHOLD = 1.15
-"""Nepers, mean over the bands: what separates hits from the fluctuation of any ambience."""
+"""Threshold of the rise, nepers, mean over the bands: above the fluctuation of every ambience."""
 LATENCY_S = 0.0004
-"""Median lag of the rise's peak behind the true onset, subtracted from every detection."""
+"""Median delay of the rise's peak after the true onset, subtracted from every detection."""
 MIN_GAP_S = 0.06
 
 
@@ -39,7 +38,7 @@ def _window() -> np.ndarray:
 
 
 def log_mel(wave: np.ndarray) -> np.ndarray:
-    """Natural log of mel power of a 16 kHz wave [n]: float32 [40, 1 + n // 80], frame k at k * 5 ms."""
+    """Natural log of the mel power of a 16 kHz wave [n]: float32 [40, 1 + n // 80], frame k at k * 5 ms."""
     padded = np.pad(np.asarray(wave, np.float32), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     spectrum = np.fft.rfft(frames * _window(), n=512, axis=1)
@@ -48,21 +47,21 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
 
 
 def onset_strength(wave: np.ndarray) -> np.ndarray:
-    """Mean rise over 10 ms, nepers: float32 [1 + n // 80] at 200 values a second."""
+    """Rise of the log-mel spectrogram over 10 ms, nepers, mean over bands: float32 [1 + n // 80], 200 per second."""
     mel = log_mel(wave)
     before = np.concatenate([mel[:, :1], mel[:, :1], mel[:, :-2]], axis=1)
     rise = np.clip(mel - before, 0, None).mean(axis=0)
-    rise[:4] = 0.0  # windows over the cut at the start, and what is compared with them, tell nothing
-    rise[(len(wave) - WINDOW // 2) // HOP + 1 :] = 0.0  # nor do those over the cut at the end
+    rise[:4] = 0.0  # windows across the cut at the start, and those compared with them
+    rise[(len(wave) - WINDOW // 2) // HOP + 1 :] = 0.0  # and windows across the cut at the end
     return rise
 
 
 def detect_onsets(sound: Sound | np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
-    """Times of onsets, seconds, increasing.
+    """Detect the onsets of a sound: their times, seconds, increasing.
 
     Args:
         sound: a :class:`~v2a_nb.clip.Sound`, or a wave [n] at 16 kHz.
-        threshold: nepers.
+        threshold: of the rise, nepers.
 
     Examples:
         >>> click = np.zeros(16000, np.float32)
@@ -92,7 +91,7 @@ def detect_onsets(sound: Sound | np.ndarray, threshold: float = THRESHOLD) -> np
 
 
 def match_onsets(reference: np.ndarray, estimate: np.ndarray, window: float) -> list[tuple[int, int]]:
-    """A largest one-to-one matching of onsets at most ``window`` seconds apart: pairs of indices.
+    """Match onsets one to one, as many as possible, at most ``window`` seconds apart: pairs of indices.
 
     For sorted times and one window, taking the earliest free partner is a maximum matching (the same
     size as mir_eval's bipartite one).
@@ -110,7 +109,7 @@ def match_onsets(reference: np.ndarray, estimate: np.ndarray, window: float) -> 
 def onset_scores(reference: np.ndarray, estimate: np.ndarray, window: float) -> tuple[float, float, float]:
     """Precision, recall and F1 of ``estimate`` within ``window`` seconds (inclusive).
 
-    Both empty is NaN, to be counted apart; one empty is 0.
+    The scores are NaN where both lists are empty, and 0 where one is.
 
     Examples:
         >>> onset_scores(np.array([.5, 1, 1.5, 2]), np.array([.53, 1.06, 1.49, 2, 2.5]), 0.05)

@@ -1,6 +1,6 @@
 """The spectrogram front ends of the three diffusion papers, each with its way back to a wave.
 
-| name | paper | what the generator sees |
+| name | paper | input of the generator |
 |---|---|---|
 | ``action2sound`` | Action2Sound (AV-LDM), ``ldm/datasets/utils.py`` | 128 mels at 16 kHz, 100 dB to [0, 1] |
 | ``vta_ldm`` | VTA-LDM, which takes AudioLDM's ``audio/stft.py`` | 64 mels at 16 kHz, natural log |
@@ -44,7 +44,7 @@ class DecibelScale:
 
     @property
     def silence(self) -> float:
-        """What digital silence becomes."""
+        """The scaled value of digital silence."""
         return 0.0
 
     def __call__(self, magnitude: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class DecibelScale:
         return ((level - self.top_db + self.range_db) / self.range_db).clamp(0, 1)
 
     def undo(self, scaled: Tensor) -> Tensor:
-        """Back to magnitudes. 0 becomes the bottom of the range, not silence."""
+        """Convert back to magnitudes; 0 becomes the bottom of the range, not silence."""
         return 10 ** ((scaled * self.range_db - self.range_db + self.top_db) / 20)
 
 
@@ -66,23 +66,23 @@ class LogScale:
 
     @property
     def silence(self) -> float:
-        """What digital silence becomes."""
+        """The scaled value of digital silence."""
         return log(self.floor)
 
     def __call__(self, magnitude: Tensor) -> Tensor:
         return torch.log(magnitude.clamp(min=self.floor))
 
     def undo(self, scaled: Tensor) -> Tensor:
-        """Back to magnitudes. The floor stays the floor."""
+        """Convert back to magnitudes; the floor stays the floor."""
         return torch.exp(scaled)
 
 
 @dataclass(frozen=True)
 class PictureLayout:
-    """How a scaled spectrogram is laid out for an image autoencoder.
+    """The layout of a scaled spectrogram as a picture for an image autoencoder.
 
     Attributes:
-        channels: the spectrogram is repeated this often; the way back reads the first.
+        channels: number of copies of the spectrogram; the way back reads the first.
         frames: cut, or filled with silence on the right, to so many frames first; None keeps all.
         size: then resized to (height, width), bicubic with antialiasing; None keeps the size.
         signed: then [0, 1] becomes [-1, 1].
@@ -100,21 +100,21 @@ class PictureLayout:
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Settings of one paper's spectrogram; change single ones with ``dataclasses.replace``.
+    """The settings of one paper's spectrogram; ``dataclasses.replace`` changes single ones.
 
     Attributes:
-        name: for messages.
+        name: mentioned in messages.
         sample_rate: Hz.
-        seconds: length the paper trains on.
+        seconds: length of the paper's training clips.
         n_fft: window and transform length, samples (Hann).
         hop: samples between frames.
-        pad_mode: how the STFT goes past the ends of the wave.
+        pad_mode: padding of the STFT at the ends of the wave.
         mels: bands of a Slaney mel basis; None keeps the linear bins.
         fmin: Hz, lower edge of the mel basis.
         fmax: Hz, upper edge.
-        scale: from magnitudes to what the generator sees.
+        scale: from magnitudes to the generator's input.
         picture: layout for the autoencoder.
-        clip_wave: samples beyond -1 and 1 are cut first.
+        clip_wave: whether samples beyond -1 and 1 are clipped first.
         peak: the released loader removes the mean and scales to this peak (see
             :meth:`Spectrogram.prepare`); None leaves the wave alone.
     """
@@ -163,7 +163,7 @@ FRONT_ENDS = {front.name: front for front in (ACTION2SOUND, VTA_LDM, EGOSONICS)}
 
 
 class Spectrogram:
-    """One front end: waves to what a generator sees, and back.
+    """One front end: converts waves to the generator's input, and back.
 
     Args:
         front_end: ``"action2sound"``, ``"vta_ldm"``, ``"egosonics"``, or settings of your own.
@@ -193,15 +193,15 @@ class Spectrogram:
 
     @property
     def bands(self) -> int:
-        """F: rows of the spectrogram."""
+        """Number of frequency bands F, the rows of the spectrogram."""
         return self.front_end.mels or self.front_end.n_fft // 2 + 1
 
     def frames(self, num_samples: int) -> int:
-        """T for so many samples."""
+        """Number of frames T of ``num_samples`` samples."""
         return 1 + num_samples // self.front_end.hop
 
     def prepare(self, wave: Tensor) -> Tensor:
-        """What the released loader does to a training wave [B, n] before its spectrogram.
+        """Normalise training waves [B, n] as the released loader does.
 
         VTA-LDM removes the mean and scales each wave to a peak of 0.5 (``tools/torch_tools.py``), which
         forgets how loud it was; the others leave it alone. Silence stays silence, where the released
@@ -213,7 +213,7 @@ class Spectrogram:
         return wave * (self.front_end.peak / wave.abs().amax(-1, keepdim=True).clamp(min=1e-8))
 
     def magnitude(self, wave: Tensor | Sound) -> Tensor:
-        """Linear STFT magnitudes.
+        """Compute linear STFT magnitudes.
 
         Args:
             wave: [B, n] or [n] at the front end's rate; or a Sound, mixed to mono and resampled.
@@ -240,7 +240,7 @@ class Spectrogram:
         return stft(wave, f.n_fft, f.hop, f.pad_mode).abs()
 
     def __call__(self, wave: Tensor | Sound) -> Tensor:
-        """Scaled spectrogram [B, F, T] of [B, n]; see :meth:`magnitude` for inputs and errors.
+        """Compute the scaled spectrogram [B, F, T] of waves [B, n]; see :meth:`magnitude` for inputs and errors.
 
         Range: [0, 1] for ``action2sound`` and ``egosonics``, log(1e-5) = -11.5 and up for ``vta_ldm``.
         """
@@ -260,7 +260,7 @@ class Spectrogram:
         return _basis(self.front_end, like.dtype, like.device)
 
     def inverse(self, spectrogram: Tensor, method: str = "nnls", iterations: int = 60) -> Tensor:
-        """Scaled spectrogram [B, F, T] back to linear magnitudes [B, n_fft / 2 + 1, T].
+        """Convert a scaled spectrogram [B, F, T] to linear magnitudes [B, n_fft / 2 + 1, T].
 
         Args:
             spectrogram: in the range of :meth:`__call__`; values outside (a network made them) are
@@ -268,7 +268,7 @@ class Spectrogram:
             method: how mels become bins. ``"nnls"`` finds magnitudes that are not negative and give the
                 same mels, near the pseudo-inverse (as ``librosa.feature.inverse.mel_to_stft``);
                 ``"pinv"`` is the pseudo-inverse with negative values cut, faster and rougher.
-            iterations: of ``"nnls"``.
+            iterations: number of iterations of ``"nnls"``.
 
         Raises:
             UsageError: the wrong number of bands, or an unknown method.
@@ -299,18 +299,18 @@ class Spectrogram:
         seed: int | None = 0,
         method: str = "nnls",
     ) -> Tensor:
-        """Scaled spectrogram [B, F, T] to waves [B, num_samples] by :meth:`inverse` and Griffin-Lim.
+        """Convert a scaled spectrogram [B, F, T] to waves [B, num_samples] by :meth:`inverse` and Griffin-Lim.
+
+        Mels do not say where in a band a tone lies, so ringing sounds come back 1 to 2 dB softer and rougher; the
+        papers use vocoders instead.
 
         Args:
             spectrogram: see :meth:`inverse`.
-            num_samples: left out, hop * (T - 1).
+            num_samples: length of the waves; left out, hop * (T - 1).
             iterations: of Griffin-Lim; see :func:`~v2a_nb.audio.griffin_lim.griffin_lim`.
-            momentum: the same.
-            seed: of the first phases; same seed, same bytes.
+            momentum: of Griffin-Lim.
+            seed: of the initial phases; the same seed gives the same bytes.
             method: see :meth:`inverse`.
-
-        Mels do not say where in a band a tone lies, so ringing sounds come back 1 to 2 dB softer and
-        rougher; that is what the papers' vocoders are for.
         """
         f = self.front_end
         return griffin_lim(
@@ -319,7 +319,7 @@ class Spectrogram:
         )  # fmt: skip
 
     def to_picture(self, spectrogram: Tensor) -> Tensor:
-        """Scaled spectrogram [B, F, T] as the autoencoder's input.
+        """Lay out a scaled spectrogram [B, F, T] as the autoencoder's input.
 
         Returns:
             [B, 3, 128, 196] in [0, 1] for ``action2sound``, [B, 1, 1024, 64] for ``vta_ldm``,
@@ -341,9 +341,9 @@ class Spectrogram:
         return picture.expand(-1, layout.channels, -1, -1).clone()
 
     def from_picture(self, picture: Tensor, frames: int) -> Tensor:
-        """The autoencoder's output [B, C, H, W] back to a scaled spectrogram [B, F, frames].
+        """Convert the autoencoder's output [B, C, H, W] to a scaled spectrogram [B, F, frames].
 
-        Reads the first channel. A picture wider than ``frames`` is cut (Action2Sound's autoencoder gives 192
+        The first channel is read. A picture wider than ``frames`` is cut (Action2Sound's autoencoder gives 192
         columns, 188 of them sound); one that was resized is resized back.
 
         Raises:

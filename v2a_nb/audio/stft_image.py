@@ -1,8 +1,8 @@
-"""Sound as a picture that an image autoencoder can read, of any length, and back.
+"""Conversion of sounds of any length to pictures for an image autoencoder, and back.
 
 EgoSonics resizes the STFT of 10 s to 512 x 512 (section 3.1, supplement C). Here a second always has the same
-number of columns, so a longer sound is a wider picture. ``tiny`` keeps the idea and takes mel bands: 64 rows
-that need no resizing, and Griffin-Lim finds every onset again.
+number of columns, so that a longer sound is a wider picture. ``tiny`` uses mel bands instead: 64 rows that need no
+resizing, from which Griffin-Lim recovers every onset.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PAPER_44K = replace(EGOSONICS, sample_rate=44100, hop=512, fmax=22050.0)
 
 @dataclass(frozen=True)
 class StftImage:
-    """One front end with its width in time.
+    """A front end whose pictures have a fixed number of columns per second.
 
     Attributes:
         front_end: the spectrogram, its scale and its layout.
-        columns_per_s: of the picture; equal to the frame rate means that nothing is resized.
-        align: columns come in multiples of it: what the autoencoder and the UNet divide by.
+        columns_per_s: columns per second; where it equals the frame rate nothing is resized.
+        align: the number of columns is a multiple of it, as the autoencoder and the UNet need.
         iterations: of Griffin-Lim.
-        method: from mels to bins, see :meth:`~v2a_nb.audio.spectrogram.Spectrogram.inverse`.
+        method: of the way from mels to bins, see :meth:`~v2a_nb.audio.spectrogram.Spectrogram.inverse`.
 
     Examples:
         >>> image = STFT_IMAGES["tiny"]
@@ -64,12 +64,12 @@ class StftImage:
 
     @property
     def channels(self) -> int:
-        """Of the picture."""
+        """Number of channels of the picture."""
         return self.front_end.picture.channels
 
     @property
     def resized(self) -> bool:
-        """Whether a column is not a frame."""
+        """Whether pictures are resized, so that a column is not a frame of the spectrogram."""
         return self.front_end.picture.size is not None
 
     @property
@@ -79,24 +79,24 @@ class StftImage:
         return size[0] if size else Spectrogram(self.front_end).bands
 
     def columns(self, num_samples: int) -> int:
-        """Columns of a picture that holds so many samples."""
+        """Number of columns of the picture of ``num_samples`` samples."""
         # as a fraction: floats would round 35840 samples, exactly 224 columns of a 100th of a second, up to 225
         exact = Fraction(int(num_samples), self.sample_rate) * Fraction(str(self.columns_per_s))
         return max(1, math.ceil(exact / self.align)) * self.align
 
     def samples(self, columns: int) -> int:
-        """Samples that so many columns stand for."""
+        """Number of samples that ``columns`` columns stand for."""
         return round(columns / self.columns_per_s * self.sample_rate)
 
     def _layout(self, columns: int) -> Spectrogram:
-        """The spectrogram that is laid out over so many columns."""
+        """The front end whose pictures have ``columns`` columns."""
         layout = self.front_end.picture
         if self.resized:
             layout = replace(layout, size=(self.height, columns))
         return Spectrogram(replace(self.front_end, picture=layout))
 
     def to_image(self, wave: Tensor | Sound, fill: int | None = None) -> Tensor:
-        """Pictures [B, c, height, columns(n)] in [-1, 1] of waves [B, n]; silence fills the last columns.
+        """Convert waves [B, n] to pictures [B, c, height, columns(n)] in [-1, 1]; silence fills the last columns.
 
         Args:
             fill: columns of the picture, to which the wave's own spectrogram is filled up. Left out, silence is added
@@ -121,12 +121,13 @@ class StftImage:
         return front.to_picture(spectrogram if self.resized else spectrogram[..., :columns])
 
     def to_spectrogram(self, picture: Tensor, super_resolution=None, *, clamp: bool = True) -> Tensor:
-        """The scaled spectrogram [B, F, T] in [0, 1] of a picture.
+        """Convert pictures to scaled spectrograms [B, F, T] in [0, 1].
 
         Args:
-            clamp: values outside of [0, 1] are cut.
-            super_resolution: EgoSonics' :class:`~v2a_nb.systems.egosonics.model.SuperResolution`, which does the
-                resizing instead of bicubic interpolation.
+            picture: [B, c, height, columns] in [-1, 1].
+            clamp: whether values outside of [0, 1] are clipped.
+            super_resolution: EgoSonics' :class:`~v2a_nb.systems.egosonics.model.SuperResolution`, which
+                resizes in place of bicubic interpolation.
         """
         columns = picture.shape[-1]
         front = self._layout(columns)
@@ -141,11 +142,12 @@ class StftImage:
     def to_wave(
         self, picture: Tensor, num_samples: int | None = None, *, seed: int | None = 0, super_resolution=None
     ) -> Tensor:
-        """Waves [B, num_samples] of pictures [B, c, height, columns] by Griffin-Lim.
+        """Convert pictures [B, c, height, columns] to waves [B, num_samples] by Griffin-Lim.
 
         Args:
-            num_samples: left out, all that the columns stand for.
-            seed: of the first phases.
+            picture: in [-1, 1].
+            num_samples: length of the waves; left out, what the columns stand for.
+            seed: of the initial phases.
             super_resolution: see :meth:`to_spectrogram`.
 
         Raises:
@@ -153,29 +155,29 @@ class StftImage:
         """
         if picture.ndim != 4 or picture.shape[2] != self.height:
             raise UsageError(f"pictures must be [B, c, {self.height}, columns], not {tuple(picture.shape)}")
-        whole = self.to_spectrogram(picture, super_resolution)
+        spectrogram = self.to_spectrogram(picture, super_resolution)
         front, hop = Spectrogram(self.front_end), self.front_end.hop
         full = self.samples(picture.shape[-1])
         num_samples = full if num_samples is None else num_samples
         how = {"iterations": self.iterations, "seed": seed, "method": self.method}
         # one frame more, so that the last samples lie between frames
-        whole = torch.cat([whole, whole[..., -1:]], dim=-1)
+        spectrogram = torch.cat([spectrogram, spectrogram[..., -1:]], dim=-1)
         piece = int(PIECE_S * self.sample_rate / hop)
         fade = max(1, int(CROSSFADE_S * self.sample_rate / hop))  # frames
-        made: Tensor | None = None
-        for a in range(0, max(1, whole.shape[-1] - fade - 1), piece):
-            part = whole[..., max(0, a - fade) : a + piece + 1]
+        joined: Tensor | None = None
+        for a in range(0, max(1, spectrogram.shape[-1] - fade - 1), piece):
+            part = spectrogram[..., max(0, a - fade) : a + piece + 1]
             wave = front.to_wave(part, **how)
-            if made is None:
-                made = wave
+            if joined is None:
+                joined = wave
                 continue
             n = fade * hop
             ramp = torch.linspace(0, 1, n, device=wave.device)
-            # the phases of two pieces have nothing to do with each other: their powers add up, not they
-            mixed = made[:, -n:] * (1 - ramp).sqrt() + wave[:, :n] * ramp.sqrt()
-            made = torch.cat([made[:, :-n], mixed, wave[:, n:]], dim=-1)
-        more = num_samples - made.shape[-1]
-        return torch.nn.functional.pad(made, (0, more))
+            # the phases of two pieces are unrelated, so their powers add up
+            mixed = joined[:, -n:] * (1 - ramp).sqrt() + wave[:, :n] * ramp.sqrt()
+            joined = torch.cat([joined[:, :-n], mixed, wave[:, n:]], dim=-1)
+        more = num_samples - joined.shape[-1]
+        return torch.nn.functional.pad(joined, (0, more))
 
 
 # the released spectrogram as our own autoencoder reads it: one channel, in [-1, 1], low bands at the bottom

@@ -1,6 +1,6 @@
-"""What the vision encoder is asked to predict: measurements of the recording's own sound.
+"""The targets of the video encoder's pre-training, measured from the recording's own sound.
 
-All are taken from a log-mel spectrogram with 5 ms hop, so that a 50 Hz token can say in which quarter of
+All are computed from a log-mel spectrogram with a hop of 5 ms, so that a 50 Hz token can predict in which quarter of
 its 20 ms something started.
 """
 
@@ -38,13 +38,13 @@ def log_mel(wave: Tensor) -> Tensor:
 
 
 def rises(mel: Tensor) -> Tensor:
-    """Per band, how much the level rose over the last 10 ms, nepers: [B, 40, n]; falls are zero."""
+    """Rise of each band's level over the last 10 ms, nepers, [B, 40, n]; falls are 0."""
     before = F.pad(mel, (2, 0), mode="replicate")[..., :-2]
     return (mel - before).clamp(min=0)
 
 
 def flux_target(mel: Tensor) -> tuple[Tensor, Tensor]:
-    """How strongly something starts, at 5 ms and in eight bands at 20 ms.
+    """Onset strength, every 5 ms, and in eight bands every 20 ms.
 
     Returns:
         sharp: [B, n/4, 4], 0 to 1: four moments per token, blurred by about 7 ms.
@@ -63,7 +63,7 @@ def flux_target(mel: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def colour_target(mel: Tensor) -> tuple[Tensor, Tensor]:
-    """Which spectrum follows each token, and how much that matters there.
+    """The spectrum that follows each token, and its weight in the loss.
 
     Returns:
         colour: [B, n/4, 80]: log-mel rise over the level before, in the 10 to 50 ms and in the 60 to

@@ -28,7 +28,7 @@ import numpy as np
 
 from v2a_nb.data.recordings import Recording, Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.files import whole, write_text
+from v2a_nb.files import atomic, write_text
 from v2a_nb.parallel import once_per_machine, parallel_map
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _is_there(folder: Path, shard: int) -> bool:
 def _write(folder: Path, shard: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a shard's arrays, and then the file that says that they are all there."""
     for name, array in arrays.items():
-        with whole(folder / f"{shard:05d}.{name}.npy") as partial, open(partial, "wb") as file:
+        with atomic(folder / f"{shard:05d}.{name}.npy") as partial, open(partial, "wb") as file:
             np.save(file, array)
     write_text(_shard(folder, shard), json.dumps(sorted(arrays)) + "\n")
 

@@ -53,9 +53,10 @@ def evaluate(
         UsageError: arguments of other kinds, no clips, an unknown metric, or a list of another length.
 
     Examples:
-        >>> report = evaluate(world.test, system, metrics=["onset_f1_50ms", "fad"])        # doctest: +SKIP
-        >>> report["fad"]                                                                  # doctest: +SKIP
-        2.31
+        >>> from v2a_nb import load
+        >>> report = evaluate([item], load("retrieval"), metrics=["onset_f1_50ms", "near_miss_silent"])
+        >>> 0 <= report["onset_f1_50ms"] <= 1
+        True
     """
     clips = _world_clips(clips)
     if isinstance(system, str) or not hasattr(system, "generate"):

@@ -1,10 +1,10 @@
 """Plots: every function takes ``ax=None``, has seconds and hertz on its axes, and returns a figure with alt text.
 
-The figures are matplotlib's, made without pyplot, so nothing is shown twice and nothing stays open. Each has an
-``alt`` attribute that says what was drawn and shows itself in a notebook with it; ``show(fig, alt=...)`` says it
-better, because only the caller knows what there is to notice.
+The figures are matplotlib's, created without pyplot, so that none is shown twice or stays open. Each has an ``alt``
+attribute that describes it and is shown with it in a notebook. ``show(fig, alt=...)`` replaces the description by a
+better one, since only the caller knows what there is to notice.
 
-Where pointing and zooming help there are two of plotly: :func:`spectrogram_zoom` and :func:`scores_zoom`. They
+Two plots are plotly's, for pointing and zooming: :func:`spectrogram_zoom` and :func:`scores_zoom`. They
 are plain ``plotly.graph_objects.Figure`` with their alt text in ``fig.layout.meta["alt"]``, and never a
 ``FigureWidget``. Put them into a notebook with :func:`show`, which writes their numbers and a still picture: some
 of plotly's own renderers write its script as well, 4.9 MB into every notebook, or fetch it from the network.

@@ -1,4 +1,4 @@
-"""What happens when: true events, onsets, frames."""
+"""Plots over time: true events, onsets, frames."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def mark_events(events: Sequence[Mapping], ax: Axes | None = None) -> Canvas:
-    """Lines at true events over another plot: solid where they sound, dotted at near misses.
+    """Draw lines at true events over another plot: solid where they sound, dotted at near misses.
 
-    Labels say kind and material; where events are close, their names take turns on two lines. Without ``ax``
-    the lines stand alone.
+    Labels name kind and material; labels of close events alternate between two rows. Without ``ax`` the lines get a
+    plot of their own.
     """
     if ax is None:
         ax = axes(None, (9, 1.1))[1]
         ax.set(xlabel="time (s)", yticks=[], xlim=(0, 1.05 * max((e["time_s"] for e in events), default=1)))
     ordered = sorted(events, key=lambda e: e["time_s"])
-    told: list[str] = []
+    marked: list[str] = []
     for k, event in enumerate(ordered):
         sounding = event.get("sounding", True)
         material = str(event.get("material", ""))
         colour = COLOURS.get(material, "black") if sounding else MISS
         ax.axvline(event["time_s"], color=colour, lw=1.6, ls="-" if sounding else ":")
         words = f"{event.get('kind', '')} {material}".strip() if sounding else "miss"
-        told.append(f"{words} at {event['time_s']:.2f} s")
+        marked.append(f"{words} at {event['time_s']:.2f} s")
         ax.annotate(
             words.replace("$", r"\$"),
             (event["time_s"], 1),
@@ -46,7 +46,7 @@ def mark_events(events: Sequence[Mapping], ax: Axes | None = None) -> Canvas:
         )
     if ordered and ax.get_title():
         ax.set_title(ax.get_title(), pad=28)
-    return tell(ax.figure, f"Marked: {', '.join(told) or 'no event'}.")
+    return tell(ax.figure, f"Marked: {', '.join(marked) or 'no event'}.")
 
 
 def timeline(
@@ -57,14 +57,16 @@ def timeline(
     events: Sequence[Mapping] = (),
     tolerance: float = 0.05,
 ) -> Canvas:
-    """Onsets of several sounds, one row each, over the true events.
+    """Draw the onsets of several sounds, one row each, over the true events.
 
     Args:
         rows: name to onset times, seconds.
-        events: a bar of ``tolerance`` to both sides of each: an onset inside it is a hit at that window.
+        duration: seconds of the time axis.
+        events: true events, drawn as bars.
+        tolerance: half of a bar's width, seconds: an onset inside of a bar is a hit at that window.
     """
     fig, ax = axes(ax, (9, 0.5 * len(rows) + 1.2))
-    seen: dict[str, object] = {}
+    handles: dict[str, object] = {}
     for event in events:
         sounding = event.get("sounding", True)
         material = str(event.get("material", "")) or "event"
@@ -72,15 +74,16 @@ def timeline(
         colour = COLOURS.get(material, "black") if sounding else MISS
         style = {"color": colour, "alpha": 0.3} if sounding else {"fill": False, "hatch": "////", "ec": MISS, "lw": 0}
         bar = ax.axvspan(event["time_s"] - tolerance, event["time_s"] + tolerance, **style)
-        seen.setdefault(name, bar)
+        handles.setdefault(name, bar)
     for k, times in enumerate(rows.values()):
         ax.plot(times, np.full(len(times), k), "|", ms=18, mew=2, color="black")
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xlabel="time (s)", xlim=(0, duration), ylim=(len(rows) - 0.3, -0.7))
-    if seen:
+    if handles:
         title = f"bars: true events ± {tolerance * 1000:g} ms"
         ax.legend(
-            list(seen.values()), list(seen), title=title, loc="upper left", bbox_to_anchor=(1.01, 1.05), fontsize=8,
+            list(handles.values()), list(handles), title=title, loc="upper left", fontsize=8,
+            bbox_to_anchor=(1.01, 1.05),
             title_fontsize=8, frameon=False,
         )  # fmt: skip
     counts = ", ".join(f"{name} {len(times)}" for name, times in rows.items())
@@ -89,7 +92,7 @@ def timeline(
 
 
 def strip(clip: Clip, times: Sequence[float], ax: Axes | None = None) -> Canvas:
-    """The frames that are showing at the given times (s), side by side.
+    """Draw the frames that are visible at the given times (s) side by side.
 
     Raises:
         UsageError: no times.

@@ -1,4 +1,4 @@
-"""What every plot is drawn on, and how it is shown: a picture with its alt text."""
+"""The figures that plots are drawn on, and how they are shown: as a picture with alt text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 import html
 import io
 import json
-import os
 import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError
+from v2a_nb.files import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
 COLOURS = {"wood": "#9a4f0e", "metal": "#3f6384", "glass": "#0f7d74", "ceramic": "#4046c8", "drum": "#b3261e"}
-"""By material; the player uses the same."""
+"""Colours by material; the player uses the same."""
 MISS = "#6a6a6a"
 WAVE = "#2457c5"
 
@@ -43,16 +43,14 @@ class Figure:
         return f"Figure({self.alt})"
 
     def save(self, path: str | Path) -> Path:
-        """Write the PNG, whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_bytes(self.png)
-        os.replace(partial, path)
-        return path
+        """Write the PNG; the file gets its name when it is complete."""
+        with atomic(path) as partial:
+            partial.write_bytes(self.png)
+        return Path(path)
 
 
 class Zoomable(Figure):
-    """A plotly figure for notebooks: alive where plotly's mime type is known, else a still with its alt text."""
+    """A plotly figure for notebooks: interactive where its mime type is known, else a still picture with alt text."""
 
     def __init__(self, figure: PlotlyFigure, png: bytes, alt: str) -> None:
         super().__init__(png, alt)
@@ -65,12 +63,13 @@ class Zoomable(Figure):
 
 
 def show(fig: Canvas | PlotlyFigure, alt: str | None = None, *, dpi: int = 100, still: Canvas | None = None) -> Figure:
-    """Render a figure for a notebook; on white, so that it reads on a dark page too.
+    """Render a figure for a notebook, on white, so that it is readable on a dark page.
 
     Args:
-        fig: matplotlib's, or plotly's.
-        alt: what the figure shows, in a sentence; also its caption. Left out, the figure's own.
-        still: with a plotly figure, a matplotlib one for where plotly cannot be shown.
+        fig: a figure of matplotlib or plotly.
+        alt: a sentence that describes the figure, also its caption; left out, the figure's own.
+        dpi: resolution of the picture.
+        still: for a plotly figure, a figure of matplotlib that is shown where plotly cannot be.
 
     Raises:
         UsageError: there is no alt text.
@@ -115,7 +114,7 @@ def axes(ax: Axes | None, size: tuple[float, float] = (9, 2.4)) -> tuple[Canvas,
 
 
 def tell(fig: Canvas, words: str) -> Canvas:
-    """The figure with one more sentence in its alt text: several panels are told one after the other."""
+    """Append a sentence to the figure's alt text, so that several panels are described one after the other."""
     fig.alt = f"{getattr(fig, 'alt', '')} {words}".strip()
     return fig
 

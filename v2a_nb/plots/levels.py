@@ -1,4 +1,4 @@
-"""Levels: what was asked for against what was made."""
+"""Plot of ambient levels: generated over requested ones."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def levels(
     label: str | None = None,
     title: str = "",
 ) -> Canvas:
-    """The level of what was made over the level that was asked for (Action2Sound, figure 7a).
+    """Plot the ambient level of generated sounds over the requested level (Action2Sound, figure 7a).
 
-    The dotted line is where both are the same. Points of one level are joined by their means.
+    On the dotted line both are the same. A line joins the means of the points of each requested level.
 
     Args:
-        asked_dbfs, made_dbfs: dBFS, one pair for each sound.
-        lines: levels by name that do not depend on what was asked, such as that of the true sound.
-        here: which point is marked.
-        label: of the points, for the legend.
+        asked_dbfs, made_dbfs: requested and generated levels, dBFS, one pair for each sound.
+        lines: names and levels that do not depend on the request, such as that of the true sound.
+        here: index of the point that is marked.
+        label: name of the points in the legend.
 
     Raises:
         UsageError: not as many of each, none, or levels that are no numbers.

@@ -1,4 +1,4 @@
-"""Numbers: curves, training logs, scores with their intervals."""
+"""Plots of numbers: curves, training logs, scores with their intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def curve(x, y, ax: Axes | None = None, *, xlabel: str, ylabel: str, label: str | None = None) -> Canvas:
-    """A line; with points where there are few."""
+    """Draw a line, with markers where there are few points."""
     fig, ax = axes(ax, (9, 2.6))
     ax.plot(x, y, marker="o" if len(x) < 30 else None, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel)
@@ -32,7 +32,7 @@ def curve(x, y, ax: Axes | None = None, *, xlabel: str, ylabel: str, label: str 
 
 
 def training(log: str | Path | Sequence[Mapping], ax: Axes | None = None, *, keys: Sequence[str] = ("loss",)) -> Canvas:
-    """Losses over steps, from a ``log.jsonl`` (its path) or its lines.
+    """Plot losses over training steps, from the path of a ``log.jsonl`` or its lines.
 
     Raises:
         UsageError: no such log, a damaged line, or none of the keys in it.
@@ -43,18 +43,20 @@ def training(log: str | Path | Sequence[Mapping], ax: Axes | None = None, *, key
             log = [json.loads(line) for line in Path(log).read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise UsageError(f"{log}: not a training log: {error}") from error
-    told = []
+    sentences = []
     for key in keys:
         points = [(line["step"], line[key]) for line in log if key in line]
         if not points:
             known = sorted({k for line in log for k in line})
             raise UsageError(f"the log has no {key!r}; it has {', '.join(known) or 'no lines'}")
         ax.plot(*zip(*points, strict=True), label=key, marker="o" if len(points) < 30 else None)
-        told.append(f"{key} {points[0][1]:.3g} at step {points[0][0]}, {points[-1][1]:.3g} at step {points[-1][0]}")
+        sentences.append(
+            f"{key} {points[0][1]:.3g} at step {points[0][0]}, {points[-1][1]:.3g} at step {points[-1][0]}"
+        )
     ax.set(xlabel="step", ylabel="loss (nats)")
     ax.grid(alpha=0.3)
     ax.legend()
-    return tell(fig, f"Training: {'; '.join(told)}.")
+    return tell(fig, f"Training: {'; '.join(sentences)}.")
 
 
 def intervals(
@@ -66,13 +68,13 @@ def intervals(
     baseline: float | None = None,
     shift: float = 0.0,
 ) -> Canvas:
-    """Scores with their intervals, one line each, the first at the top.
+    """Plot scores with their intervals, one row each, the first at the top.
 
     Args:
         rows: name to a number, or to ``{"value": ..., "low": ..., "high": ...}``; NaN is left out.
-        label: of all rows, for the legend.
-        baseline: where a thin line stands.
-        shift: rows are moved down by this much, so that two calls on the same axes can be read side by side.
+        label: name of these rows in the legend.
+        baseline: value at which a thin line is drawn.
+        shift: offset of the rows downwards, so that two calls on the same axes can be read side by side.
 
     Raises:
         UsageError: no rows, or an interval that does not hold its value.
@@ -101,10 +103,10 @@ def intervals(
 def scores(
     rows: Sequence[Mapping], ax: Axes | None = None, *, x: str = "onset_offset_abs_ms", y: str = "onset_f1_50ms"
 ) -> Canvas:
-    """Two scores of every clip against each other.
+    """Plot two scores of every clip against each other.
 
     Args:
-        rows: ``report.per_clip``; clips without one of the two (nothing to count) are counted in the alt text.
+        rows: ``report.per_clip``; the alt text counts the clips that lack one of the two.
         x, y: names of scores.
 
     Raises:
@@ -119,7 +121,7 @@ def scores(
 
 
 def scores_zoom(rows: Sequence[Mapping], *, x: str = "onset_offset_abs_ms", y: str = "onset_f1_50ms") -> PlotlyFigure:
-    """:func:`scores` to point at: every point says which clip it is."""
+    """Plot :func:`scores` interactively: every point shows the name of its clip."""
     import plotly.graph_objects as go
 
     names, across, up, words = _pairs(rows, x, y)

@@ -1,4 +1,4 @@
-"""Pictures whose columns are time: spectrograms as a model has them, stacked frame vectors, attention."""
+"""Plots of matrices over time: spectrograms as a model has them, stacked frame vectors, attention."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def picture(
     title: str = "",
     colours: str = "magma",
 ) -> Canvas:
-    """A picture [h, w] whose columns share out ``seconds``; its first row is at the top, as a model sees it.
+    """Draw a matrix [h, w] over time, its first row at the top.
 
     Args:
-        ylabel: what the rows are.
+        values: the matrix.
+        seconds: duration of all columns together.
+        ylabel: meaning of the rows.
         limits: values of the darkest and the brightest colour; left out, the least and the greatest. Give the
             same to pictures that are compared.
-        events: true ones, marked above the picture, so that no line hides what stands under it: filled where they
+        events: true events, marked above the picture, so that no line hides a part of it: filled where they
             sound, hollow at near misses.
-        colours: a colour map of matplotlib's.
+        colours: name of a colour map of matplotlib.
 
     Raises:
         UsageError: not [h, w], or no time.
@@ -65,13 +67,13 @@ def attention(
     events: Sequence[Mapping] = (),
     title: str = "",
 ) -> Canvas:
-    """Which moment of the video each moment of the sound reads: the diagonal is its own.
+    """Draw which moment of the video each moment of the sound attends to; the diagonal is the same moment.
 
     Args:
         shares: attention [columns, tokens], each row summing to 1. Rows are drawn upwards, so that time grows
             along both axes.
-        column_s, token_s: seconds of a column and of a token.
-        events: true ones, ticks outside of both axes: filled where they sound, hollow at near misses.
+        column_s, token_s: duration of a column and of a token, seconds.
+        events: true events, as ticks outside of both axes: filled where they sound, hollow at near misses.
 
     Raises:
         UsageError: not [columns, tokens].
@@ -96,7 +98,7 @@ def attention(
 
 
 def _mark(ax: Axes, events: Sequence[Mapping], upright: bool = False, named: bool = False) -> None:
-    """Triangles outside of the axes at the times of events, over the top or to the right; with names over the top."""
+    """Draw triangles at the times of events above the axes, optionally with names, or to the right of them."""
     for k, event in enumerate(sorted(events, key=lambda e: e["time_s"])):
         sounding, material = event.get("sounding", True), str(event.get("material", ""))
         colour = COLOURS.get(material, "black") if sounding else MISS
@@ -112,7 +114,7 @@ def _mark(ax: Axes, events: Sequence[Mapping], upright: bool = False, named: boo
 
 
 def _away(shares: np.ndarray, column_s: float, token_s: float) -> float:
-    """Mean distance, seconds, of what is read from the reader's own time: shares [columns, tokens]."""
+    """Mean distance in time between a column and the tokens that it attends to, seconds; shares [columns, tokens]."""
     columns, tokens = ((np.arange(n) + 0.5) * s for n, s in zip(shares.shape, (column_s, token_s), strict=True))
     weights = shares / shares.sum(1, keepdims=True).clip(1e-12)
     return float((weights * np.abs(tokens[None] - columns[:, None])).sum(1).mean())

@@ -1,4 +1,4 @@
-"""Sounds: their wave, their spectrogram, their tokens."""
+"""Plots of sounds: waveform, spectrogram, codec tokens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def waveform(sound: Sound, ax: Axes | None = None, *, label: str | None = None, full: float = 1.0) -> Canvas:
-    """Lowest and highest sample over seconds.
+    """Plot the lowest and highest samples over time.
 
     Args:
-        full: where the amplitude axis ends; the same for sounds that are compared.
+        full: end of the amplitude axis; give the same for sounds that are compared.
     """
     fig, ax = axes(ax)
     wave = sound.mono().samples[0] if sound.n else np.zeros(1, np.float32)
@@ -44,7 +44,7 @@ def spectrogram(
     scale: str = "linear",
     title: str = "",
 ) -> Canvas:
-    """Magnitude over seconds and hertz, in dB under a full-scale sine; colours never depend on the sound.
+    """Plot the magnitude over time and frequency, in dB relative to a full-scale sine, on a fixed colour scale.
 
     Args:
         n_fft, hop: samples; frame k is centred at ``k * hop``.
@@ -72,10 +72,10 @@ def spectrogram(
 def spectrogram_zoom(
     sound: Sound, *, n_fft: int = 512, hop: int = 128, floor_db: float = -80, title: str = ""
 ) -> PlotlyFigure:
-    """:func:`spectrogram` to point at and to zoom into: time, frequency and level under the pointer.
+    """Plot :func:`spectrogram` interactively, with time, frequency and level under the pointer.
 
-    At most 257 by 640 cells of 8 bits, whole dB (under 0.3 MB; 0.8 MB with plotly 5). Where cells are merged the
-    loudest wins, so that a click is never lost; zoom further with ``sound.slice(start, end)``.
+    The figure has at most 257 by 640 cells of 8 bits (0.3 MB; 0.8 MB with plotly 5). Merged cells show the loudest one,
+    so that no click is lost; zoom further with ``sound.slice(start, end)``.
 
     Raises:
         UsageError: impossible sizes.
@@ -98,7 +98,7 @@ def spectrogram_zoom(
 
 
 def codes(array: np.ndarray, frame_rate: float, ax: Axes | None = None) -> Canvas:
-    """Codec tokens [K, T] as colours over seconds; neighbouring colours mean nothing, equal ones are equal.
+    """Plot codec tokens [K, T] as colours over time; only equality of colours has a meaning.
 
     Raises:
         UsageError: not [K, T].
@@ -116,7 +116,7 @@ def codes(array: np.ndarray, frame_rate: float, ax: Axes | None = None) -> Canva
 
 
 def _levels(sound: Sound, n_fft: int, hop: int) -> np.ndarray:
-    """dB under a full-scale sine, float32 [n_fft // 2 + 1, 1 + n // hop], at least -140."""
+    """Levels in dB relative to a full-scale sine, float32 [n_fft // 2 + 1, 1 + n // hop], at least -140."""
     if n_fft < 2 or hop < 1:
         raise UsageError(f"n_fft {n_fft} and hop {hop} make no spectrogram")
     wave = np.pad(sound.mono().samples[0], (n_fft // 2, n_fft - n_fft // 2))

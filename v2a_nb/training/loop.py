@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import V2AError
-from v2a_nb.files import whole, write_text
+from v2a_nb.files import atomic, write_text
 from v2a_nb.parallel import on_processors
 
 BatchOf = Callable[[int], dict[str, Tensor]]
@@ -265,7 +265,7 @@ def _save(path: Path, module: nn.Module, optimizer, ema, step: int, seconds: flo
     saved = {"module": module.state_dict(), "optimizer": inner.state_dict(), "step": step, "seconds": seconds}
     if ema is not None:
         saved["ema"] = ema.state_dict()
-    with whole(path) as partial:
+    with atomic(path) as partial:
         torch.save(saved, partial)
 
 

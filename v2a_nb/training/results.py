@@ -5,9 +5,10 @@ extractor. Rows of one command are a :class:`Table`; the tables of one folder of
 Model cards and ``docs/results.md`` are rendered from these files (:mod:`v2a_nb.training.cards`): nobody types a number.
 
 Examples:
-    >>> results = Results.read(SHIPPED / "vaura")                                          # doctest: +SKIP
-    >>> results["scores"].row("onset_f1_50ms").value                                       # doctest: +SKIP
-    0.894
+    >>> from v2a_nb.hub import SHIPPED
+    >>> row = Results.read(SHIPPED / "vaura")["scores"].row("onset_f1_50ms")
+    >>> row.low < row.value < row.high
+    True
 """
 
 from __future__ import annotations

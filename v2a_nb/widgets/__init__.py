@@ -1,4 +1,4 @@
-"""The player: :func:`play` one soundtrack, :func:`compare` several; :class:`PlayerWidget` ties it to Python."""
+"""The player: :func:`play` for one soundtrack, :func:`compare` for several; :class:`PlayerWidget` for a kernel."""
 
 from importlib import import_module
 
@@ -8,7 +8,7 @@ __all__ = ["Player", "PlayerWidget", "compare", "play"]
 
 
 def __getattr__(name: str):
-    # widgets are loaded when asked for: the player itself needs no ipywidgets
+    # imported on demand, because the player itself needs no ipywidgets
     if name != "PlayerWidget":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module("v2a_nb.widgets.widget").PlayerWidget

@@ -1,8 +1,8 @@
-"""The clip browser: posters with their truth, filtered without a kernel, each a click away from its player.
+"""The clip browser: a grid of posters with their truth, filters that need no kernel, and a player for each clip.
 
-``browse(world.test)`` or ``browse("folder")`` shows a self-contained page fragment: the filters are plain script, and
-as many clips carry a player as fit into :data:`BUDGET_BYTES`. Without scripts the whole grid is simply there.
-``browse(...).live()`` is the same with a kernel behind it: every clip, page by page, each with its full player.
+``browse(world.test)`` or ``browse("folder")`` shows self-contained HTML: the filters are plain script, and as many
+clips have a player as fit into :data:`BUDGET_BYTES`. Where scripts are off the whole grid is visible.
+``browse(...).live()`` needs a kernel and shows every clip, page by page, with its full player.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from v2a_nb.widgets.payload import as_text
 from v2a_nb.widgets.player import play
 
 BUDGET_BYTES = 2_000_000
-"""What the static display is fitted to: posters first, then players in order until it is spent."""
+"""Target size of the static display: posters come first, then as many players as fit."""
 CARDS = 60
 """Most clips in the static display; ``live()`` pages through all of them."""
-PAGE = 12  # clips of a page of it
+PAGE = 12  # clips of a page of ``live()``
 PREVIEW_S, PREVIEW_RATE, PREVIEW_SIDE = 4.0, 16000, 200  # of a static player: seconds, Hz (mono), pixels
 LIVE_S, LIVE_SIDE, POSTER = 30.0, 320, 176  # of a live player: seconds, pixels; a poster's longer side, pixels
 MISS, NOTHING = "near miss", "no event"
@@ -42,7 +42,7 @@ DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Recur
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A clip that can be opened, and what is known about it. Its texts come from anywhere and are never HTML."""
+    """A clip that can be opened, and what is known about it; its texts are never read as HTML."""
 
     name: str
     open: Callable[[float, int], Clip]  # the first so many seconds, shrunk to a short side of so many pixels
@@ -55,24 +55,24 @@ class Entry:
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
-        """(material, kind) of every event, once each; one that makes no sound is of the kind ``near miss``."""
+        """The distinct (material, kind) of all events; an event without sound is of the kind ``near miss``."""
         kinds = ((e, e.get("kind", "") if e.get("sounding", True) else MISS) for e in self.events or ())
         return sorted({(as_text(e.get("material", "")), as_text(kind)) for e, kind in kinds})
 
     @cached_property
     def tags(self) -> list[str]:
-        """Materials that sound, kinds of events, ambience and the rest."""
+        """Materials that sound, kinds of events, ambience and further tags."""
         words = [m for m, k in self.pairs if k != MISS] + [k for _, k in self.pairs] + [self.ambience, *self.extra]
         return [*([NOTHING] if self.events == () else []), *dict.fromkeys(filter(None, words))]
 
     @cached_property
     def words(self) -> str:
-        """What the text filter looks in, lower case."""
+        """The text that the text filter searches, in lower case."""
         return " ".join([self.name, self.narration, *self.tags]).lower()
 
     @cached_property
     def card(self) -> str:
-        """The picture at the first event, or in the middle, and its words, as HTML; V2AError where there is none."""
+        """HTML of the poster, at the first event or in the middle, and the tags; raises V2AError without a picture."""
         from PIL import Image
 
         first = min((e["time_s"] for e in self.events or ()), default=None)
@@ -93,12 +93,12 @@ class Entry:
 
 
 def select(items: Iterable, *, material: str = "", ambience: str = "", event: str = "", text: str = "") -> list:
-    """The items that fit all of the filters, in their order; an empty filter lets everything through.
+    """Select the items that pass all filters, in their order; an empty filter passes everything.
 
     Args:
         items: clips of a world, ``Clip``, video paths, or a browser's entries.
-        material: something must sound on it; with ``event``, one event must fit both.
-        ambience: its kind.
+        material: some event must sound on this material; with ``event``, one event must match both.
+        ambience: kind of the ambience.
         event: a kind (``strike``, ``scrape``, ``bounce``), ``near miss``, or ``no event``.
         text: words that must all occur in the name, narration or tags; case does not matter.
 
@@ -118,15 +118,15 @@ def select(items: Iterable, *, material: str = "", ambience: str = "", event: st
 
 
 def browse(source: object) -> Browser:
-    """A browser of clips; shows itself in a notebook, with or without a kernel.
+    """Show a browser of clips, which works with or without a kernel.
 
     Args:
         source: a ``StrikeWorld`` or one of its splits; any list of its clips, of ``Clip`` or of video paths; or a
             folder of videos. A folder that ``v2a-nb world`` wrote is shown with its truth.
 
     Raises:
-        UsageError: nothing to show, or something that is no clip.
-        MediaError: no such folder, or no videos in it. (One file that cannot be read is named in the display.)
+        UsageError: there is nothing to show, or an item is no clip.
+        MediaError: there is no such folder, or it has no videos. A single unreadable file is named in the display.
 
     Example:
         ``browse(select(world.test, material="metal", event="strike"))``
@@ -143,7 +143,7 @@ def browse(source: object) -> Browser:
 
 @dataclass(eq=False)
 class Browser:
-    """What :func:`browse` returns: ``entries`` in order, and ``problems``, a line for what could not be used."""
+    """The result of :func:`browse`: ``entries`` in order, and ``problems``, a line for each unusable file."""
 
     entries: list[Entry]
     problems: list[str]
@@ -156,7 +156,7 @@ class Browser:
 
     @cached_property
     def html(self) -> str:
-        """The fragment: the whole grid first, then the script that adds filters and players."""
+        """The HTML: the whole grid, then the script that adds filters and players."""
         shown, problems, room = [], list(self.problems), BUDGET_BYTES - 20_000
         for entry in self.entries:
             if len(shown) == CARDS or room < 0.2 * BUDGET_BYTES:
@@ -168,7 +168,7 @@ class Browser:
                 problems.append(str(error))
         players = _players(shown, room, problems)
         facts = [{"text": e.words, "ambience": e.ambience, "pairs": e.pairs, "empty": e.events == ()} for e in shown]
-        # every player ends in the same script up to its own name: it is written once
+        # the players' scripts are the same up to their names, so one copy is written
         shared = os.path.commonprefix([s for p in players.values() for s in SCRIPTS.findall(p)])  # noqa: RUF071
         pages = {k: page.split(shared) if shared else [page] for k, page in players.items()}
         data = json_text({"shared": shared, "clips": facts, "players": pages})
@@ -192,8 +192,8 @@ class Browser:
         )
 
     def live(self):
-        """The same as an ipywidgets panel: all clips, page by page, each with its full player. Needs a kernel."""
-        # widgets are made once and refilled: a kernel keeps every widget it ever made
+        """Return an ipywidgets panel with all clips, page by page, each with its full player; it needs a kernel."""
+        # widgets are created once and refilled, because a kernel never frees one
         import ipywidgets as w
 
         from v2a_nb.widgets.upload import put
@@ -245,7 +245,7 @@ class Browser:
 
 
 def options(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """What can be chosen for material, ambience and event."""
+    """The choices for material, ambience and event."""
     pairs = [pair for entry in entries for pair in entry.pairs]
     kinds = sorted({k for _, k in pairs if k}) + [NOTHING] * any(entry.events == () for entry in entries)
     ambiences = sorted({entry.ambience for entry in entries if entry.ambience})
@@ -253,7 +253,7 @@ def options(entries: Sequence[Entry]) -> dict[str, list[str]]:
 
 
 def _entry(item: object) -> Entry:
-    """Any kind of item as an :class:`Entry`."""
+    """Convert any kind of item to an :class:`Entry`."""
     if isinstance(item, Entry):
         return item
     if isinstance(item, Clip):
@@ -275,7 +275,7 @@ def _of_clip(clip: Clip) -> Entry:
 
 
 def _of_world(item) -> Entry:
-    """A clip of Strike World; its poster is one rendered picture, not the whole clip."""
+    """The entry of a clip of Strike World; only one picture is rendered for its poster."""
     from v2a_nb.world.picture import frames
 
     def peek(time: float | None) -> np.ndarray:
@@ -297,33 +297,33 @@ def _of_file(path: Path) -> Entry:
     return Entry(as_text(path.name), lambda seconds, side: media.open(path, duration=seconds, size=side), peek)
 
 
-def _of_truth(told: Mapping, opened: Callable, peek: Callable) -> Entry:
-    """What an entry of ``truth.json`` says; one of ``DAMAGED`` where it does not say it."""
-    events = tuple({**e, "time_s": float(e["time_s"])} for e in told.get("events", ()))
+def _of_truth(entry: Mapping, opened: Callable, peek: Callable) -> Entry:
+    """Convert an entry of ``truth.json``; raises one of ``DAMAGED`` where it is damaged."""
+    events = tuple({**e, "time_s": float(e["time_s"])} for e in entry.get("events", ()))
     if not all(0 <= e["time_s"] < 1e6 for e in events):
         raise ValueError("an event outside of all time")
-    extra = ["mismatched sound"] * bool(told.get("mismatched"))
-    extra += [as_text(f"pair: {told['pair']['factor']}")] if told.get("pair") else []
-    ambience, narration = dict(told.get("ambient") or {}).get("kind", ""), told.get("narration", "")
-    seconds = float(told["duration_s"]) if "duration_s" in told else None
+    extra = ["mismatched sound"] * bool(entry.get("mismatched"))
+    extra += [as_text(f"pair: {entry['pair']['factor']}")] if entry.get("pair") else []
+    ambience, narration = dict(entry.get("ambient") or {}).get("kind", ""), entry.get("narration", "")
+    seconds = float(entry["duration_s"]) if "duration_s" in entry else None
     return Entry(
-        as_text(told["id"]), opened, peek, as_text(narration), as_text(ambience), events, tuple(extra), seconds
+        as_text(entry["id"]), opened, peek, as_text(narration), as_text(ambience), events, tuple(extra), seconds
     )
 
 
 def _folder(folder: Path) -> tuple[list[Entry], list[str]]:
-    """Entries and problems of a folder, with its ``truth.json`` where there is one."""
+    """Read entries and problems of a folder, with its ``truth.json`` if there is one."""
     if not folder.is_dir():
         what = "a file, not a folder; play it with v2a.play(v2a.open(path))" if folder.exists() else "no such folder"
         raise MediaError(f"{folder}: {what}")
     entries, problems, truth = [], [], folder / "truth.json"
     if truth.is_file():
         try:
-            told = list(json.loads(truth.read_text(encoding="utf-8"))["clips"])
+            clips = list(json.loads(truth.read_text(encoding="utf-8"))["clips"])
         except DAMAGED as error:
-            told = []
+            clips = []
             problems.append(f"{truth} cannot be read ({type(error).__name__}); clips are shown without it")
-        for number, one in enumerate(told, 1):
+        for number, one in enumerate(clips, 1):
             try:
                 video = (folder / one["video"]).resolve()
                 if not video.is_relative_to(folder.resolve()):
@@ -341,8 +341,8 @@ def _folder(folder: Path) -> tuple[list[Entry], list[str]]:
 
 
 def _players(shown: Sequence[Entry], room: float, problems: list[str]) -> dict[str, str]:
-    """Players by the card's number, in order, until one does not fit; what cannot be played is a problem."""
-    made: dict[str, str] = {}
+    """The HTML of players by the number of the card, until one does not fit; unplayable clips become problems."""
+    players: dict[str, str] = {}
     for k, entry in enumerate(shown):
         try:
             clip = entry.open(PREVIEW_S, PREVIEW_SIDE)
@@ -352,22 +352,22 @@ def _players(shown: Sequence[Entry], room: float, problems: list[str]) -> dict[s
         except V2AError as error:
             problems.append(str(error))
             continue
-        room -= 1.05 * len(SCRIPTS.sub("", page) if made else page)  # JSON escapes its quotes
+        room -= 1.05 * len(SCRIPTS.sub("", page) if players else page)  # JSON escapes its quotes
         if room < 0:
             break
-        made[str(k)] = page
-    return made
+        players[str(k)] = page
+    return players
 
 
 def _controls(choices: Mapping[str, Sequence[str]]) -> str:
-    """The filters, hidden until a script can work them."""
-    made = ""
+    """The HTML of the filters, hidden until the script runs."""
+    menus = ""
     for name, values in choices.items():
         listed = "".join(f'<option value="{escape(v)}">{escape(v)}</option>' for v in values)
         if values:
-            made += f'<label>{name} <select name="{name}"><option value="">any</option>{listed}</select></label>'
+            menus += f'<label>{name} <select name="{name}"><option value="">any</option>{listed}</select></label>'
     return (
-        f'<form class="bar" role="search" aria-label="Filter clips" hidden>{made}<label>text <input type="search" '
+        f'<form class="bar" role="search" aria-label="Filter clips" hidden>{menus}<label>text <input type="search" '
         'name="text" size="14"></label><button type="reset">clear</button> <output aria-live="polite"></output></form>'
     )
 

@@ -1,4 +1,4 @@
-"""The ambience explorer: one clip made for conditions of several levels, under a slider that needs no kernel."""
+"""The ambience explorer: sounds of one clip for conditions of several levels, behind a slider that needs no kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEVELS_DBFS = (-70.0, -65.0, -60.0, -55.0, -50.0, -45.0, -40.0)
 LEAST_DBFS, MOST_DBFS = -120.0, 0.0
-MOST = 24  # sounds under a slider
+MOST = 24  # sounds behind a slider
 ASKED, MADE, OVER = "asked (dBFS)", "made (dBFS)", "hits over it (dB)"
 
 
@@ -33,7 +33,7 @@ class AmbienceExplorer(frame.Explorer):
     """What :func:`explore_ambience` returns.
 
     Attributes:
-        system, clip, condition, events: as given; the clip's own sound is never an input.
+        system, clip, condition, events: the arguments; the clip's own sound is never an input.
     """
 
     lead = (
@@ -92,25 +92,25 @@ class AmbienceExplorer(frame.Explorer):
         return frame.Variant(label, settings, sound, partial(self._picture, dict(settings)), numbers)
 
     def _picture(self, settings: dict) -> plots.Figure:
-        """The curve of what has been made so far with this one marked, and this one's spectrogram."""
+        """The curve of all levels so far, with this one marked, and its spectrogram."""
         from matplotlib.figure import Figure
 
-        made = [v for v in self._made.values() if v.settings["seed"] == settings["seed"]]
-        made = sorted(made, key=lambda v: v.settings["level"])
-        here = next(k for k, v in enumerate(made) if v.settings == settings)
+        variants = [v for v in self._made.values() if v.settings["seed"] == settings["seed"]]
+        variants = sorted(variants, key=lambda v: v.settings["level"])
+        here = next(k for k, v in enumerate(variants) if v.settings == settings)
         fig = Figure(figsize=(9, 2.9), layout="constrained")
         left, right = fig.subplots(1, 2, width_ratios=(1, 2))
-        asked, got = ([v.numbers[name] for v in made] for name in (ASKED, MADE))
+        asked, got = ([v.numbers[name] for v in variants] for name in (ASKED, MADE))
         plots.levels(asked, got, left, here=here)
         left.set(xlabel="asked (dBFS)", ylabel="made (dBFS)")
-        plots.spectrogram(made[here].sound, right, title=f"condition at {made[here].label}")
+        plots.spectrogram(variants[here].sound, right, title=f"condition at {variants[here].label}")
         for time in () if self.times is None else self.times:
             right.axvline(time, color="white", lw=1, ls="--", alpha=0.8)
         return plots.show(fig, dpi=80)
 
     @property
     def curve(self) -> LevelCurve:
-        """The straight line through the page's points (:func:`v2a_nb.metrics.ambience.metric.level_curve`)."""
+        """The straight line through the points of the page (:func:`v2a_nb.metrics.ambience.metric.level_curve`)."""
         from v2a_nb.metrics.ambience.metric import level_curve
 
         numbers = [v.numbers for v in self.variants]
@@ -162,25 +162,26 @@ def explore_ambience(
     title: str = "",
     **options: object,
 ) -> AmbienceExplorer:
-    """One clip, made for conditions of several levels: a table, and a slider over curve, spectrogram and sound.
+    """Generate one clip's sound for conditions of several levels, and compare them.
 
-    The page's slider needs no kernel: its sounds are made beforehand. Where scripts are off, all of them stand below
-    each other. ``.live()`` makes any other level (needs a kernel), ``.at(level=-52)`` is one of them as a value,
-    ``.curve`` the straight line through what was made (Action2Sound, figure 7a), ``.save(path)`` writes the page.
+    The page has a table and a slider over curve, spectrogram and sound. The slider needs no kernel, because the sounds
+    are generated beforehand; where scripts are off, all cards are visible. ``.live()`` generates any other level and
+    needs a kernel, ``.at(level=-52)`` returns one of them, ``.curve`` is the straight line through the generated levels
+    (Action2Sound, figure 7a), and ``.save(path)`` writes the page.
 
     Args:
-        system: with an ``ambient``, such as ``v2a.load("action2sound")``.
-        clip: its own sound is not looked at.
-        levels: of the condition, dBFS, from -120 to 0.
-        condition: a sound that is made so loud; left out, the one that the system retrieves.
-        seed: of all of them.
+        system: one with the option ``ambient``, such as ``v2a.load("action2sound")``.
+        clip: the video; its own sound is not used.
+        levels: levels of the condition, dBFS, from -120 to 0.
+        condition: a sound that is scaled to these levels; left out, the one that the system retrieves.
+        seed: of all sounds.
         truth: true events: an entry of ``truth.json``, its events, or times in s. With them there is an onset F1, and
             the ambience is measured away from them.
-        title: shown above.
-        options: more for ``system.generate``, such as ``guidance``.
+        title: heading of the page.
+        options: further options of ``system.generate``, such as ``guidance``.
 
     Raises:
-        UsageError: not a clip, a system that is told no ambience, or levels that cannot be meant.
+        UsageError: an argument of a wrong type, a system without ambience, or impossible levels.
 
     Examples:
         >>> from v2a_nb import load

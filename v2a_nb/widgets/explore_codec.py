@@ -1,4 +1,4 @@
-"""The codec explorer: how many codebooks, what they cost and what they bring."""
+"""The codec explorer: what each further codebook costs and brings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from v2a_nb.models.codec import Codec
 
-SHOWN = 5  # cards of a page, where the codec has more codebooks
+SHOWN = 5  # most cards of a page
 
 
 class CodecExplorer(frame.Explorer):
@@ -64,7 +64,7 @@ class CodecExplorer(frame.Explorer):
 
     @property
     def codes(self) -> Tensor:
-        """int64 [1, K, T], encoded once."""
+        """The sound's codes, int64 [1, K, T]; encoded once."""
         if self._codes is None:
             self._codes = encode(self.sound, self.codec)
         return self._codes
@@ -102,22 +102,22 @@ def explore_codec(
     events: Mapping | Sequence | None = None,
     title: str = "",
 ) -> CodecExplorer:
-    """Hear a sound through the first 1, 2 ... K codebooks of a codec.
+    """Decode a sound from the first 1, 2 ... K codebooks of a codec, and compare.
 
-    Displays a static page that needs no kernel; ``.live()`` has a slider (needs one), ``.at(codebooks=2)`` is one
-    choice as a value, ``.table`` the numbers, ``.save(path)`` writes the page.
+    The result is displayed as a static page that needs no kernel. ``.live()`` has a slider and needs one,
+    ``.at(codebooks=2)`` returns one choice, ``.table`` has the numbers, and ``.save(path)`` writes the page.
 
     Args:
-        sound: any rate; it is mixed to mono and resampled to the codec's.
+        sound: of any rate; it is mixed to mono and resampled to the codec's.
         codec: a :class:`~v2a_nb.models.codec.Codec`, or what :func:`~v2a_nb.models.codec.load_codec` takes; left
             out, the shipped one.
-        codebooks: how many to keep, one card each; left out, up to five steps from 1 to all.
+        codebooks: numbers of codebooks to keep, one card each; left out, up to five steps from 1 to all.
         events: true events (of ``truth.json``) or their times, s; with them the onset F1 is against the truth.
-        title: shown above.
+        title: heading of the page.
 
     Raises:
-        UsageError: not a sound or an empty one, not a codec, or more codebooks than it has.
-        WeightsError: no such weights.
+        UsageError: an argument of a wrong type, an empty sound, or more codebooks than the codec has.
+        WeightsError: there are no such weights.
 
     Examples:
         >>> explorer = explore_codec(sound)
@@ -135,23 +135,23 @@ def explore_codec(
 
 def check(codec: Codec, codebooks: int) -> None:
     """Raise :class:`UsageError` unless the codec has so many codebooks."""
-    whole = isinstance(codebooks, int | np.integer) and not isinstance(codebooks, bool)
-    if not whole or not 1 <= codebooks <= codec.num_codebooks:
+    integral = isinstance(codebooks, int | np.integer) and not isinstance(codebooks, bool)
+    if not integral or not 1 <= codebooks <= codec.num_codebooks:
         raise UsageError(f"codebooks {codebooks!r}: from 1 to {codec.num_codebooks} are needed")
 
 
 def bitrate(codec: Codec, codebooks: int) -> float:
-    """Bits a second of so many codebooks: frames a second times log2 of the codebook's size, for each.
+    """Bits per second of ``codebooks`` codebooks: frames per second times log2 of the codebook size, for each.
 
     Raises:
-        UsageError: the codec has not so many.
+        UsageError: the codec has fewer codebooks.
     """
     check(codec, codebooks)
     return codebooks * math.log2(codec.codebook_size) * codec.frame_rate
 
 
 def encode(sound: Sound, codec: Codec) -> Tensor:
-    """Codes int64 [1, K, T] of a mono sound at the codec's rate."""
+    """Encode a mono sound at the codec's rate: codes int64 [1, K, T]."""
     import torch
 
     wave = torch.from_numpy(sound.samples.copy())  # [1, n]
@@ -164,30 +164,30 @@ def encode(sound: Sound, codec: Codec) -> Tensor:
 def decoded_at(
     sound: Sound, codec: Codec, codes: Tensor, codebooks: int, *, times: np.ndarray | None = None
 ) -> frame.Variant:
-    """One choice: the first ``codebooks`` of ``codes`` [1, K, T], decoded and measured.
+    """Decode the first ``codebooks`` of ``codes`` [1, K, T], and measure the result.
 
     Returns:
         a variant whose numbers are ``kbit/s``, ``log-mel distance (dB)`` to the original, ``level (dBFS)`` and an
         onset F1.
 
     Raises:
-        UsageError: the codec has not so many codebooks.
+        UsageError: the codec has fewer codebooks.
     """
     check(codec, codebooks)
     kept = codes[:, :codebooks]
-    made = Sound(codec.decode(kept, sound.n).float().cpu().numpy(), codec.sample_rate)
+    decoded = Sound(codec.decode(kept, sound.n).float().cpu().numpy(), codec.sample_rate)
     numbers = {
         "kbit/s": bitrate(codec, codebooks) / 1000,
-        "log-mel distance (dB)": frame.distance_db(sound, made),
-        "level (dBFS)": made.rms_dbfs,
-        **frame.onset_f1(made, times, sound),
+        "log-mel distance (dB)": frame.distance_db(sound, decoded),
+        "level (dBFS)": decoded.rms_dbfs,
+        **frame.onset_f1(decoded, times, sound),
     }
     label = f"{codebooks} of {codec.num_codebooks} codebooks"
-    draw = partial(_picture, made, kept[0].cpu().numpy(), codec, label)
-    return frame.Variant(label, {"codebooks": codebooks}, made, draw, numbers)
+    draw = partial(_picture, decoded, kept[0].cpu().numpy(), codec, label)
+    return frame.Variant(label, {"codebooks": codebooks}, decoded, draw, numbers)
 
 
-def _picture(made: Sound, codes: np.ndarray, codec: Codec, label: str) -> plots.Figure:
+def _picture(decoded: Sound, codes: np.ndarray, codec: Codec, label: str) -> plots.Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(4.6, 3.4), layout="constrained")
@@ -197,6 +197,6 @@ def _picture(made: Sound, codes: np.ndarray, codec: Codec, label: str) -> plots.
     above.set(xlabel="", ylim=(codec.num_codebooks - 0.5, -0.5))  # rows that are left out stay empty
     above.set_yticks([0, codec.num_codebooks - 1] if codec.num_codebooks > 1 else [0])
     above.set_yticklabels([str(int(row) + 1) for row in above.get_yticks()])
-    plots.spectrogram(made, below)
-    below.set(ylabel="Hz", xlim=(0, made.duration))
-    return plots.show(fig, f"{label}: codes above, spectrogram of what they decode to below, {made.duration:.2f} s.")
+    plots.spectrogram(decoded, below)
+    below.set(ylabel="Hz", xlim=(0, decoded.duration))
+    return plots.show(fig, f"{label}: codes above, spectrogram of what they decode to below, {decoded.duration:.2f} s.")

@@ -1,4 +1,4 @@
-"""The guidance explorer: a grid of guidance values and seeds, generated once, scored, and heard with the picture."""
+"""The guidance explorer: sounds of one clip for a grid of guidance values and seeds, scored and played."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from v2a_nb.widgets import explorer_frame as frame
 from v2a_nb.widgets.player import Player, compare
 
 MOST = 36  # sounds in a grid
-TRACKS = 6  # of the page's player, where nobody chose
+TRACKS = 6  # most tracks of the page's player by default
 
 
 class GuidanceExplorer(frame.Explorer):
     """What :func:`explore_guidance` returns.
 
     Attributes:
-        system, clip, events: as given; the clip's own sound is the reference and never an input.
+        system, clip, events: the arguments; the clip's own sound is the reference and never an input.
         chosen: ``(guidance, seed)`` of the sounds in the page's player.
     """
 
@@ -96,7 +96,7 @@ class GuidanceExplorer(frame.Explorer):
         return frame.Variant(label, settings, sound, partial(_picture, sound, label, self.times), numbers)
 
     def _first(self) -> list[frame.Variant]:
-        """The clip's own sound, where it has one: what the detector makes of the truth is the ceiling."""
+        """The clip's own sound, if it has one: its scores are the ceiling."""
         own = self.clip.sound
         if own is None or not own.n:
             return []
@@ -107,7 +107,7 @@ class GuidanceExplorer(frame.Explorer):
 
     @property
     def variants(self) -> list[frame.Variant]:
-        """What the page shows, generated when first asked for, with a bar where that takes long."""
+        """The sounds of the page, generated at the first access, with a progress bar where that takes long."""
         from tqdm import tqdm
 
         bar = tqdm(self.static, desc=self.clip.name[:24], unit="sound", leave=False, delay=3.0, file=sys.stderr)
@@ -115,9 +115,9 @@ class GuidanceExplorer(frame.Explorer):
 
     @property
     def summary(self) -> list[dict]:
-        """A dictionary per guidance: ``guidance``, and over its seeds mean, least and most of the onset F1.
+        """For each guidance a dictionary: ``guidance``, and mean, least and most of the onset F1 over the seeds.
 
-        Without a truth there is nothing to sum up: an empty list.
+        The list is empty where no truth is known.
         """
         if self.times is None:
             return []
@@ -129,18 +129,18 @@ class GuidanceExplorer(frame.Explorer):
         return rows
 
     def player(self, chosen: Sequence[tuple[float, int]] | None = None) -> Player:
-        """The clip with some of its sounds, switched in place, beside its own sound.
+        """Return a player of the clip with some of the sounds and its own one.
 
         Args:
             chosen: ``(guidance, seed)`` each; left out, those of the page.
 
         Raises:
-            UsageError: values that cannot be meant.
+            UsageError: impossible values.
         """
         tracks = {}
         for guidance, seed in self.chosen if chosen is None else self._pairs(chosen):
-            made = self.at(guidance=guidance, seed=seed)
-            tracks[made.label] = made.sound
+            variant = self.at(guidance=guidance, seed=seed)
+            tracks[variant.label] = variant.sound
         if self.clip.sound is not None:
             tracks["the clip's own"] = self.clip.sound
         return compare(self.clip, tracks, events=self.events, title=f"Heard with the picture: {self.clip.name}")
@@ -192,27 +192,27 @@ def explore_guidance(
     title: str = "",
     **options: object,
 ) -> GuidanceExplorer:
-    """A grid of guidance values and seeds: scores, onsets, and a player of some of them.
+    """Generate one clip's sound for a grid of guidance values and seeds, and compare scores, onsets and sounds.
 
-    Displays a static page that needs no kernel; ``.live()`` has a guidance slider, a seed box and a temperature
-    (needs one), ``.at(guidance=3.0, seed=5)`` is one sound as a value, ``.table`` and ``.summary`` the numbers,
-    ``.player([(1.0, 0), (6.0, 0)])`` plays others, ``.save(path)`` writes the page. Each sound is generated once,
-    alone, and is what ``system.generate(clip.silent(), guidance=..., seed=...)`` gives.
+    The result is displayed as a static page that needs no kernel. ``.live()`` has a guidance slider, a seed box and a
+    temperature, and needs one. ``.at(guidance=3.0, seed=5)`` returns one sound, ``.table`` and ``.summary`` have the
+    numbers, ``.player([(1.0, 0), (6.0, 0)])`` plays others, and ``.save(path)`` writes the page. Each sound is
+    generated once, alone, and is what ``system.generate(clip.silent(), guidance=..., seed=...)`` returns.
 
     Args:
         system: what :func:`v2a_nb.load` returns.
-        clip: its own sound is only compared with.
-        guidances: 0 to 100; 1 is none.
-        seeds: 0 and up.
+        clip: the video; its own sound is a reference only.
+        guidances: values of classifier-free guidance, 0 to 100; 1 is none.
+        seeds: 0 or more each.
         temperature: left out, the preset's.
         truth: true events: an entry of ``truth.json``, its events, or times in s. With them there is an onset F1.
         chosen: ``(guidance, seed)`` of the sounds in the page's player; left out, all where they are six or
             fewer, else the first seed of each guidance.
-        title: shown above.
-        options: more for ``system.generate``, such as ``top_k``.
+        title: heading of the page.
+        options: further options of ``system.generate``, such as ``top_k``.
 
     Raises:
-        UsageError: not a clip, a system without guidance, or values that cannot be meant.
+        UsageError: an argument of a wrong type, a system without guidance, or impossible values.
 
     Examples:
         >>> from v2a_nb import load
@@ -236,7 +236,7 @@ def check(guidance: float, seed: int, temperature: float | None) -> None:
 
 
 def _accepts(system, names: Sequence[str]) -> None:
-    """Refuse what is no system, and a system whose ``generate`` has no such option."""
+    """Raise :class:`UsageError` where ``system`` is none, or its ``generate`` lacks one of the options."""
     generate = getattr(system, "generate", None)
     if not callable(generate):
         raise UsageError(f"explore_guidance: system must be what v2a.load returns, not {type(system).__name__}")

@@ -1,4 +1,4 @@
-"""The spectrogram explorer: window, hop, mel bands and Griffin-Lim iterations, seen and heard."""
+"""The spectrogram explorer: the effect of window, hop, mel bands and Griffin-Lim iterations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_BY_ONE = (
     {"iterations": 4},
     {"iterations": 0},
 )
-"""What the page shows: the defaults, and then one thing changed."""
+"""Settings of the page: the defaults, then one setting changed at a time."""
 N_FFT = (16, 16384)  # least and most
 RANGE_DB = 80  # of the colours
 CELLS = (200, 500)  # of a picture: rows and columns at most
@@ -84,21 +84,21 @@ def explore_spectrogram(
     seed: int = 0,
     title: str = "",
 ) -> SpectrogramExplorer:
-    """Change window, hop, bands and Griffin-Lim iterations, and see and hear what that does.
+    """Convert a sound to spectrograms of several settings and back by Griffin-Lim, and compare.
 
-    Displays a static page that needs no kernel; ``.live()`` has sliders (needs one), ``.at(n_fft=1024)`` is one
-    choice as a value, ``.table`` the numbers, ``.save(path)`` writes the page.
+    The result is displayed as a static page that needs no kernel. ``.live()`` has sliders and needs one,
+    ``.at(n_fft=1024)`` returns one choice, ``.table`` has the numbers, and ``.save(path)`` writes the page.
 
     Args:
-        sound: any rate; more channels are mixed to mono. Best a few seconds: the page holds about 2 MB.
-        settings: what the page shows, a dictionary each of what differs from n_fft 512, hop 128, all bins
-            (``mels`` None) and 32 ``iterations``. Left out, :data:`ONE_BY_ONE`.
+        sound: of any rate, best a few seconds, since the page holds about 2 MB; channels are mixed to mono.
+        settings: of each card, a dictionary of what differs from ``n_fft`` 512, ``hop`` 128, all bins (``mels``
+            None) and 32 ``iterations``; left out, :data:`ONE_BY_ONE`.
         events: true events (of ``truth.json``) or their times, s; with them the onset F1 is against the truth.
-        seed: of Griffin-Lim's first phases.
-        title: shown above.
+        seed: of Griffin-Lim's initial phases.
+        title: heading of the page.
 
     Raises:
-        UsageError: not a sound, an empty or too short one, or settings that cannot be meant; see :func:`check`.
+        UsageError: an argument of a wrong type, an empty or too short sound, or impossible settings; see :func:`check`.
 
     Examples:
         >>> explorer = explore_spectrogram(sound, [{}, {"mels": 16}])
@@ -110,15 +110,15 @@ def explore_spectrogram(
 
 
 def check(sound: Sound, n_fft: int, hop: int, mels: int | None, iterations: int) -> None:
-    """Refuse settings from which no sound can come back.
+    """Check that a sound can be recovered with these settings.
 
     Raises:
-        UsageError: sizes that are no whole numbers or odd windows; a hop over half a window (Hann windows further
-            apart lose what lies between them); no bands, or more than bins; a sound shorter than a hop.
+        UsageError: sizes that are no whole numbers; odd windows; a hop over half a window, where Hann windows lose
+            samples between them; no bands, or more than bins; a sound shorter than a hop.
     """
     for name, value in (("n_fft", n_fft), ("hop", hop), ("mels", mels), ("iterations", iterations)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole and not (name == "mels" and value is None):
+        integral = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not integral and not (name == "mels" and value is None):
             raise UsageError(f"{name} must be a whole number, not {value!r}")
     if not N_FFT[0] <= n_fft <= N_FFT[1] or n_fft % 2:
         raise UsageError(f"n_fft {n_fft}: an even number of samples from {N_FFT[0]} to {N_FFT[1]} is needed")
@@ -143,15 +143,15 @@ def spectrogram_at(
     times: np.ndarray | None = None,
     seed: int = 0,
 ) -> frame.Variant:
-    """One choice: the representation as a picture, the sound that comes back, and what was lost.
+    """Compute one choice: the spectrogram as a picture, the recovered sound, and measures of the loss.
 
     Args:
         sound: mono.
         n_fft, hop: samples (Hann window).
         mels: bands of a Slaney basis over the whole range; None keeps the linear bins.
         iterations: of Griffin-Lim; 0 takes random phases as they are.
-        times: of the true onsets, s.
-        seed: of the first phases.
+        times: of the true onsets, seconds.
+        seed: of the initial phases.
 
     Returns:
         a variant whose numbers are ``values per sample`` (what the representation needs; a wave is 1),
@@ -174,15 +174,15 @@ def spectrogram_at(
         kept = front(torch.from_numpy(sound.samples.copy()))  # [1, F, T]
         magnitude = front.inverse(kept)  # [1, n_fft / 2 + 1, T]
         wave = griffin_lim(magnitude, hop, iterations=iterations, seed=seed, num_samples=sound.n)
-        made = Sound(wave.numpy(), sound.sample_rate)
+        rebuilt = Sound(wave.numpy(), sound.sample_rate)
         again = front(wave)
     numbers = {
         "values per sample": kept.numel() / sound.n,
         "bin (Hz)": sound.sample_rate / n_fft,
         "window (ms)": 1000 * n_fft / sound.sample_rate,
         "spectral convergence": float(spectral_convergence(wave, magnitude, hop)),
-        "log-mel distance (dB)": frame.distance_db(sound, made),
-        **frame.onset_f1(made, times, sound),
+        "log-mel distance (dB)": frame.distance_db(sound, rebuilt),
+        **frame.onset_f1(rebuilt, times, sound),
     }
     bands = "all bins" if mels is None else f"{mels} mels"
     label = f"n_fft {n_fft}, hop {hop}, {bands}, {iterations} iterations"
@@ -191,7 +191,7 @@ def spectrogram_at(
     remarks = (f"{empty} bands hold no bin",) if empty else ()
     panels = [_decibels(values[0].numpy(), sound.sample_rate, n_fft, mels) for values in (kept, again)]
     draw = partial(_picture, sound, settings, panels, label)
-    return frame.Variant(label, settings, made, draw, numbers, remarks)
+    return frame.Variant(label, settings, rebuilt, draw, numbers, remarks)
 
 
 def _front_end(sample_rate: int, n_fft: int, hop: int, mels: int | None):

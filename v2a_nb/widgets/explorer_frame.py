@@ -1,10 +1,10 @@
-"""What the explorers share: a set of settings as a page without a kernel, and the same behind sliders.
+"""The base of the explorers: a static page for a set of settings, and a live panel with sliders.
 
 An explorer displays a **static page** by default: a table of numbers, and a picture and a sound for each of a few
-settings, computed once. It has no script, no widget and nothing from the network, so a saved notebook shows it
-everywhere, an untrusted one too. ``explorer.live()`` is the other way: an ipywidgets panel whose sliders compute
-anew. A notebook that was saved with such a panel shows "model not found" where no kernel runs, so call it by hand
-and leave it out of notebooks that are published with their outputs.
+settings, computed once. It has no script, no widget and nothing from the network, so that a saved notebook shows it
+everywhere, even an untrusted one. ``explorer.live()`` returns an ipywidgets panel whose sliders compute anew. A
+notebook that was saved with such a panel shows "model not found" where no kernel runs: leave it out of notebooks that
+are published with their outputs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from v2a_nb.widgets.payload import notes_of
 from v2a_nb.widgets.player import sound_html
 
 TARGET_BYTES = 2_000_000
-"""What a static page is fitted to: the sample rate of its sounds gives way, then their length."""
-KEPT = 32  # computed settings that an explorer remembers beside those of its page
+"""Target size of a static page: the sample rate of its sounds is reduced, then their length."""
+KEPT = 32  # computed settings that an explorer caches beside those of its page
 RATES = (48000, 32000, 24000, 16000)  # Hz, tried in this order
 F1 = "onset F1 (50 ms)"
 NOT_THERE = "–"
@@ -36,15 +36,15 @@ NOT_THERE = "–"
 
 @dataclass(frozen=True)
 class Variant:
-    """What one choice of settings gives.
+    """The result of one choice of settings.
 
     Attributes:
         label: the settings in words.
         settings: by name.
-        sound: never rescaled.
-        draw: makes the picture; None for a sound alone.
-        numbers: by name with unit; NaN where there was nothing to count.
-        remarks: what else must be known, in words.
+        sound: the resulting sound, at its own level.
+        draw: draws the picture; None for a sound alone.
+        numbers: measures by name with unit; NaN where there was nothing to count.
+        remarks: further information in words.
     """
 
     label: str
@@ -56,26 +56,26 @@ class Variant:
 
     @cached_property
     def picture(self) -> plots.Figure | None:
-        """With alt text; drawn when first looked at."""
+        """The picture with alt text, drawn at the first access."""
         return None if self.draw is None else self.draw()
 
     @property
     def notes(self) -> list[str]:
-        """The remarks, and ``silent`` or ``clipped`` where the sound is that."""
+        """The remarks, and ``silent`` or ``clipped`` if the sound is."""
         return [*self.remarks, *notes_of(self.sound, self.sound.duration)]
 
 
 class Explorer:
-    """A static page by default, :meth:`live` for sliders. The base of the three explorers.
+    """The base of the explorers: displays a static page; :meth:`live` has sliders.
 
     Attributes:
-        title: shown above; any text, never read as HTML.
+        title: heading of the page, any text.
         static: the settings of the page, one dictionary each.
-        defaults: where the sliders start, and what a setting left out of :meth:`at` is.
+        defaults: initial values of the sliders, and of settings that are left out of :meth:`at`.
     """
 
     lead = ""
-    """What to look and listen for."""
+    """What to look and listen for, shown on the page."""
 
     def __init__(self, title: str, static: Sequence[Mapping], defaults: Mapping) -> None:
         self.title, self.defaults = str(title), dict(defaults)
@@ -86,25 +86,25 @@ class Explorer:
             raise UsageError("an explorer needs at least one choice of settings")
         self._made: dict[tuple, Variant] = {}
 
-    # --- for the three to fill in ---------------------------------------------------------------
+    # --- for an explorer to fill in ---------------------------------------------------------------
 
     def _check(self, settings: dict) -> None:
-        """Raise :class:`UsageError` for settings that cannot be meant."""
+        """Raise :class:`UsageError` for impossible settings."""
         raise UsageError(f"{type(self).__name__} has no settings")  # pragma: no cover
 
     def _compute(self, settings: dict) -> Variant:
         raise UsageError(f"{type(self).__name__} computes nothing")  # pragma: no cover
 
     def _controls(self, w) -> dict:
-        """Widgets of the module ``w`` (ipywidgets) by the name of their setting."""
+        """Create the widgets of the module ``w`` (ipywidgets), by the name of their setting."""
         return {}  # pragma: no cover
 
     def _read(self, name: str, value: object) -> object:
-        """The setting that a widget's value stands for."""
+        """Convert a widget's value to the value of the setting."""
         return value
 
     def _first(self) -> list[Variant]:
-        """What stands before the settings: the original."""
+        """The originals, shown before the settings."""
         return []
 
     # --- values ---------------------------------------------------------------------------------
@@ -113,32 +113,32 @@ class Explorer:
         unknown = set(settings) - set(self.defaults)
         if unknown:
             raise UsageError(f"no setting {sorted(unknown)[0]!r}; there is {', '.join(self.defaults)}")
-        made = {**self.defaults, **settings}
-        self._check(made)
-        return made
+        complete = {**self.defaults, **settings}
+        self._check(complete)
+        return complete
 
     def at(self, **settings) -> Variant:
-        """What these settings give; computed once.
+        """Return the result of these settings; it is computed once.
 
         Raises:
-            UsageError: an unknown setting, or one that cannot be meant.
+            UsageError: an unknown or impossible setting.
         """
-        made = self._settings(settings)
-        key = tuple(made.items())
+        complete = self._settings(settings)
+        key = tuple(complete.items())
         if key not in self._made:
             if len(self._made) >= KEPT + len(self.static):
                 self._made.pop(next(iter(self._made)))
-            self._made[key] = self._compute(made)
+            self._made[key] = self._compute(complete)
         return self._made[key]
 
     @property
     def variants(self) -> list[Variant]:
-        """What the page shows, computed when first asked for."""
+        """The results on the page, computed at the first access."""
         return [self.at(**settings) for settings in self.static]
 
     @property
     def table(self) -> list[dict]:
-        """A dictionary per row of the page's table: ``label``, the numbers by name, ``notes``."""
+        """The rows of the page's table as dictionaries: ``label``, the numbers by name, ``notes``."""
         return [{"label": v.label, **v.numbers, "notes": ", ".join(v.notes)} for v in self._first() + self.variants]
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ class Explorer:
 
     @cached_property
     def html(self) -> str:
-        """The static page: no script, no widget, no address outside of it."""
+        """The HTML of the static page, which has no script, no widget and no external address."""
         return (
             '<figure style="margin:8px 0;max-width:1000px;font-family:system-ui,sans-serif">'
             f'<figcaption dir="auto" style="font-weight:600;margin:0 0 4px;text-align:start">{escape(self.title)}'
@@ -177,21 +177,21 @@ class Explorer:
             return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
 
     def save(self, path: str | Path) -> Path:
-        """Write the static page, whole or not at all.
+        """Write the static page; the file gets its name when it is complete.
 
         Raises:
-            MediaError: it cannot be written there.
+            MediaError: the page cannot be written.
         """
         return save_page(path, page_of(self.title, self.html))
 
     # --- sliders --------------------------------------------------------------------------------
 
     def live(self):
-        """A panel that computes anew when a setting changes; needs a kernel.
+        """Return a panel that computes anew when a setting changes; it needs a kernel.
 
-        Sliders answer when they are released or a key is pressed (``continuous_update=False``): every answer is a
-        computation. Settings that cannot be meant are said in the panel, and the last good answer stays. The
-        original stays below, to compare with.
+        Sliders react when they are released or a key is pressed (``continuous_update=False``), because every change is
+        a computation. Impossible settings become a message in the panel, and the last result stays. The original is
+        shown below for comparison.
 
         Returns:
             an ``ipywidgets.VBox``; its ``controls`` are the widgets by name of their setting, ``status`` and
@@ -209,15 +209,15 @@ class Explorer:
         def update(_change=None) -> None:
             status.value = '<p role="status">computing …</p>'
             try:
-                made = self.at(**{name: self._read(name, control.value) for name, control in controls.items()})
-                output.value = variant_html(made)
+                variant = self.at(**{name: self._read(name, control.value) for name, control in controls.items()})
+                output.value = variant_html(variant)
             except V2AError as error:
                 status.value = f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
             except Exception as error:
                 status.value = f'<p role="alert"><b>Failed:</b> {escape(error)}</p>'
                 raise  # a fault of ours: the log has where
             else:
-                status.value = f'<p role="status">{escape(made.label)}</p>'
+                status.value = f'<p role="status">{escape(variant.label)}</p>'
 
         for control in controls.values():
             control.observe(update, names="value")
@@ -226,7 +226,7 @@ class Explorer:
 
 
 def control_style(w, **more) -> dict:
-    """Options of every control: its whole description, room for the slider, and an answer when released."""
+    """Layout options of every control."""
     layout = w.Layout(width="360px", max_width="100%", margin="2px 16px 2px 0")
     return {"style": {"description_width": "initial"}, "layout": layout, **more}
 
@@ -235,7 +235,7 @@ def control_style(w, **more) -> dict:
 
 
 def number_text(value: object) -> str:
-    """Three digits; a dash where there is nothing."""
+    """Format a number with three digits; a missing one is a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return NOT_THERE
     if isinstance(value, int | np.integer | str):
@@ -245,7 +245,7 @@ def number_text(value: object) -> str:
 
 
 def table_html(rows: Sequence[Mapping]) -> str:
-    """Rows with ``label`` first; columns that are empty throughout are left out."""
+    """Format rows as an HTML table, ``label`` first, without columns that are empty."""
     # the last row has all the numbers, the original's fewer
     ordered = dict.fromkeys(k for row in (*rows[-1:], *rows) for k in row if k not in ("label", "notes"))
     names = [n for n in ("label", *ordered, "notes") if any(row.get(n) not in (None, "") for row in rows)]
@@ -272,7 +272,7 @@ def table_html(rows: Sequence[Mapping]) -> str:
 
 
 def spectrogram_of(sound: Sound) -> plots.Figure:
-    """The sound itself, as large as a card."""
+    """Draw the spectrogram of a sound in the size of a card."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(4.6, 2.4), layout="constrained")
@@ -280,7 +280,7 @@ def spectrogram_of(sound: Sound) -> plots.Figure:
 
 
 def image_html(picture: plots.Figure | None) -> str:
-    """The picture with its alt text, or nothing."""
+    """The HTML of a picture with its alt text, or nothing."""
     if picture is None:
         return ""
     address = data_uri("image/png", small_png(picture.png))
@@ -288,13 +288,13 @@ def image_html(picture: plots.Figure | None) -> str:
 
 
 def variant_html(variant: Variant) -> str:
-    """One choice of settings: numbers, picture, sound."""
+    """The HTML of one result: numbers, picture, sound."""
     words = [f"{name}: {number_text(value)}" for name, value in variant.numbers.items()] + list(variant.notes)
     return f"<p>{escape('; '.join(words))}</p>{image_html(variant.picture)}{sound_html(variant.sound)}"
 
 
 def small_png(png: bytes) -> bytes:
-    """The same picture in 256 colours: less than half the size, and no difference to see in a spectrogram."""
+    """Reduce a PNG to 256 colours, which halves its size without a visible difference in spectrograms."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -318,7 +318,7 @@ def checked(sound: Sound, what: str) -> Sound:
 
 
 def fit_sounds(sounds: Sequence[Sound], room: float) -> tuple[list[Sound], str]:
-    """Mono sounds that fit ``room`` bytes as base64 WAV, and a remark where something gave way; levels stay."""
+    """Reduce mono sounds to ``room`` bytes of base64 WAV, at their own level; returns a remark on what was reduced."""
     longest = max((s.duration for s in sounds), default=0.0)
     for rate in RATES:
         a_second = sum(min(s.sample_rate, rate) for s in sounds) * 8 / 3  # 16 bits, base64
@@ -327,20 +327,20 @@ def fit_sounds(sounds: Sequence[Sound], room: float) -> tuple[list[Sound], str]:
     seconds = min(longest, max(room / max(a_second, 1), 0.1))
     lost = [f"at {rate / 1000:g} kHz"] if any(s.sample_rate > rate for s in sounds) else []
     lost += [f"the first {seconds:.2f} of {longest:.2f} s"] if seconds < longest else []
-    made = [s.slice(0, seconds) if s.duration > seconds else s for s in sounds]
-    made = [s.resample(min(rate, s.sample_rate)) for s in made]
-    return made, f"Played {', '.join(lost)}, to keep this output small; the numbers are of the whole." if lost else ""
+    fitted = [s.slice(0, seconds) if s.duration > seconds else s for s in sounds]
+    fitted = [s.resample(min(rate, s.sample_rate)) for s in fitted]
+    return fitted, f"Played {', '.join(lost)}, to keep this output small; the numbers are of the whole." if lost else ""
 
 
 def onset_f1(sound: Sound, times: np.ndarray | None, original: Sound) -> dict[str, float]:
-    """F1 of a sound's onsets against true times (s) or, where none are known, against the original's onsets."""
+    """F1 of a sound's onsets against true times (s), or against the original's onsets where none are known."""
     if times is not None:
         return {F1: onset_scores(times, detect_onsets(sound), 0.05)[2]}
     return {"onsets kept (F1, 50 ms)": onset_scores(detect_onsets(original), detect_onsets(sound), 0.05)[2]}
 
 
 def times_of(events: Mapping | Sequence | None) -> np.ndarray | None:
-    """Times of the events that sound, s, sorted; of an entry of ``truth.json``, its events, or times.
+    """Sorted times (s) of the sounding events of an entry of ``truth.json``, a list of events, or a list of times.
 
     Raises:
         UsageError: an event without a time.
@@ -359,7 +359,7 @@ def times_of(events: Mapping | Sequence | None) -> np.ndarray | None:
     return np.sort(times)
 
 
-def distance_db(original: Sound, made: Sound) -> float:
+def distance_db(original: Sound, other: Sound) -> float:
     """Mean distance of two sounds' log-mel spectrograms, dB (80 bands, floor -100 dB; see ``codec_report``)."""
     import warnings
 
@@ -367,8 +367,8 @@ def distance_db(original: Sound, made: Sound) -> float:
 
     from v2a_nb.models.codec_report import log10_mel
 
-    made = made.resample(original.sample_rate).fit(n=original.n)
-    pair = torch.from_numpy(np.concatenate([original.samples, made.samples]))
+    other = other.resample(original.sample_rate).fit(n=original.n)
+    pair = torch.from_numpy(np.concatenate([original.samples, other.samples]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of librosa, over low bands that hold no bin at high rates
         mel = log10_mel(pair, original.sample_rate)

@@ -1,4 +1,4 @@
-"""Explorers: one call in a notebook shows what settings do, in numbers, pictures and sounds.
+"""Explorers show the effect of settings in numbers, pictures and sounds.
 
 | call | explores |
 |---|---|
@@ -8,7 +8,7 @@
 | :func:`explore_ambience` | the level of the condition |
 
 Each returns an explorer that displays a static page (no kernel, no widget, about 2 MB at most) and whose
-``live()`` is a panel with sliders; see :mod:`v2a_nb.widgets.explorer_frame` for which to use when.
+``live()`` is a panel with sliders; :mod:`v2a_nb.widgets.explorer_frame` says when to use which.
 
 Examples:
     >>> explorer = explore_spectrogram(sound)

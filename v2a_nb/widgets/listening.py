@@ -1,8 +1,8 @@
 """A blind listening test: in a notebook with a kernel, or as a page that runs alone.
 
-The designs are those of the papers, see :mod:`v2a_nb.metrics.listening_plan`. What a listener gets are letters: names
-of systems, clips and files are neither shown nor sent to the browser, and all sounds have one rate, length and number
-of channels. Nothing is drawn of the sounds and their levels are neither shown nor touched: ears are to answer.
+The designs are those of the papers, see :mod:`v2a_nb.metrics.listening_plan`. A listener sees letters: names of
+systems, clips and files are neither shown nor sent to the browser, and all sounds have the same rate, length and number
+of channels. Waveforms and levels are not shown, and levels are not changed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from v2a_nb.widgets.page import escape, json_text, save_page
 from v2a_nb.widgets.payload import encode, film_of, pcm_of, poster_of
 
 PAGE_BYTES = 24_000_000
-"""What one saved page may hold; a longer test is split between trials into several."""
+"""Largest saved page; a longer test is split into several."""
 LIMIT_PAGES = 20
-FILM_BYTES = 400_000  # of one picture in base64; its quality gives way, the sounds' never does
+FILM_BYTES = 400_000  # of one film in base64; its quality is reduced, that of the sounds is not
 TOP_RATE = 48000  # Hz
-HEAR = 0.8  # of a sound, or of its first three seconds, must have been played before an answer counts
+HEAR = 0.8  # share of a sound, or of its first three seconds, that must be played before an answer counts
 _TITLES = {
     "plausible": "Most plausible", "ambient": "Least ambient noise", "overall": "Overall", "audio": "Audio quality",
     "semantic": "Semantic alignment", "temporal": "Temporal alignment",
@@ -48,19 +48,19 @@ def listening_test(
     controls: int | None = None,
     repeats: int | None = None,
 ) -> ListeningTest:
-    """A blind test of systems on clips.
+    """Create a blind listening test that compares systems on clips.
 
     Args:
         trials: by clip id, the clip and the sound of each system; the same systems for every clip.
         kind: ``choose``: the most plausible and the least ambient one (Action2Sound, section 5.4); ``rate``: 1 to
             100 for overall and audio quality, semantic and temporal alignment (VTA-LDM, section 4.3).
-        out: where answers are appended as they are given; may hold several listeners of the same test. Its key,
-            ``OUT.key.json`` beside it, says which letter was which system.
-        listener, seed: the order of trials and letters follows from both.
+        out: file to which answers are appended as they are given; several listeners of one test may share it. The key
+            ``OUT.key.json`` beside it says which letter was which system.
+        listener, seed: determine the order of trials and letters.
         several, true, shuffled, controls, repeats: see :class:`~v2a_nb.metrics.listening_plan.Plan`.
 
     Returns:
-        the test. Shown in a notebook it runs there; with the same arguments it goes on where it stopped.
+        the test, which runs where a notebook shows it. With the same arguments it resumes where it stopped.
 
     Raises:
         UsageError: trials that do not belong together, or an ``out`` of another test.
@@ -76,13 +76,13 @@ def listening_test(
 
 
 class ListeningTest:
-    """What :func:`listening_test` returns.
+    """The result of :func:`listening_test`.
 
     Attributes:
         plan: the test; ``plan.trials(listener)`` has the order, with names.
         out, key: paths of answers and key.
-        listener: the name, on one line.
-        notice: what was mended in ``out``, or "".
+        listener: name of the listener, on one line.
+        notice: what was repaired in ``out``, or "".
     """
 
     def __init__(self, trials: Mapping, kind: str, out: str | Path, listener: str, seed: int, **options) -> None:
@@ -110,7 +110,7 @@ class ListeningTest:
 
     @property
     def minutes(self) -> int:
-        """A guess at the whole test: every sound twice, and 10 seconds a choice or 4 a rating."""
+        """Estimated duration of the test: every sound twice, and 10 seconds for a choice or 4 for a rating."""
         each = {"choose": 10, "rate": 4}[self.plan.kind]
         seconds = sum(
             2 * len(t.candidates) * self._given[t.clip][0].duration + each * len(self.plan.expected(t))
@@ -119,17 +119,17 @@ class ListeningTest:
         return max(1, round(seconds / 60))
 
     def record(self, number: int, answers: Sequence[Sequence], seconds: float = 0.0) -> None:
-        """Keep the answers of the next trial, on the disk before this returns.
+        """Write the answers of the next trial to disk.
 
         Args:
-            number: of the trial.
-            answers: (question, candidate, answer): ``[("plausible", "", "C"), ("ambient", "", "A")]`` in ``choose``,
-                ``[("overall", "A", 75), ...]`` in ``rate``.
-            seconds: how long it took.
+            number: number of the trial.
+            answers: tuples (question, candidate, answer), such as ``("plausible", "", "C")`` in ``choose`` and
+                ``("overall", "A", 75)`` in ``rate``.
+            seconds: duration of the trial.
 
         Raises:
             UsageError: another trial is next, or an answer is missing or impossible; nothing was written.
-            MediaError: it cannot be written; former answers are untouched.
+            MediaError: the file cannot be written; former answers are untouched.
         """
         trial = self.next
         if trial is None or number != trial.number:
@@ -140,7 +140,7 @@ class ListeningTest:
         self._done.add(number)
 
     def analyse(self, **options) -> Analysis:
-        """The results so far: :func:`~v2a_nb.metrics.listening.analyse` of ``out``, all its listeners."""
+        """Analyse the answers of all listeners in ``out`` with :func:`~v2a_nb.metrics.listening.analyse`."""
         return analyse(self.out, self.key, **options)
 
     # --- what a browser gets ------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class ListeningTest:
         }  # fmt: skip
 
     def _film(self, clip: str) -> tuple[bytes, bytes]:
-        """Silent MP4 and JPEG of a clip."""
+        """The pictures of a clip as MP4, and a poster as JPEG."""
         if clip not in self._films:
             self._films[clip] = (film_of(self._given[clip][0], FILM_BYTES), poster_of(self._given[clip][0]))
         return self._films[clip]
@@ -162,7 +162,7 @@ class ListeningTest:
         return round(HEAR * min(3.0, self._given[trial.clip][0].duration), 3)
 
     def _media(self, trial: Trial) -> list[bytes]:
-        """Picture, poster and the sounds in the order of the letters."""
+        """Film, poster and the sounds in the order of the letters."""
         clip = self._given[trial.clip][0]
         size = 2 * self._channels * self._rate * clip.duration * len(trial.candidates)
         if size > PAGE_BYTES * 3 / 4:
@@ -174,9 +174,9 @@ class ListeningTest:
         return [*self._film(trial.clip), *(_wav(s, clip.duration, self._channels, self._rate) for s in sounds)]
 
     def widget(self):
-        """The live panel (anywidget): keyboard-driven, answers go to ``out`` at once.
+        """Return the live panel (anywidget), which is operated by keyboard and writes answers to ``out`` at once.
 
-        Enter counts only when every sound was played for 0.8 of its length (at most 2.4 s).
+        Enter is accepted only after every sound was played for 0.8 of its length (at most 2.4 s).
 
         Raises:
             UsageError: a trial that is too large.
@@ -186,9 +186,9 @@ class ListeningTest:
     def save(self, path: str | Path) -> list[Path]:
         """Write a page that runs the test in any browser, and its key ``NAME.key.json``.
 
-        The page has no names of systems and asks no network. It keeps answers in the browser as they are given and
-        offers them as CSV for ``analyse(csv, key="NAME.key.json")``. Send the page; keep the key. It has the order of
-        this listener: save one page for each.
+        The page contains no names of systems and needs no network. It stores answers in the browser and offers them as
+        CSV for ``analyse(csv, key="NAME.key.json")``. Send the page and keep the key. Save one page for each listener,
+        because their orders differ.
 
         Returns:
             the page; several ``NAME.1.html``, ``NAME.2.html`` ... where one would be over 24 MB.
@@ -198,7 +198,7 @@ class ListeningTest:
             MediaError: a page cannot be written.
         """
         path = Path(path)
-        media: dict[str, str] = {}  # id -> base64; ids are counted in the order of use and say nothing
+        media: dict[str, str] = {}  # id -> base64; ids are numbers in the order of use
         ids: dict[bytes, str] = {}
         parts: list[list[tuple[dict, list[str]]]] = [[]]
         room = PAGE_BYTES - 200_000
@@ -222,7 +222,7 @@ class ListeningTest:
             left, on_page = left - cost, on_page | set(used)
             parts[-1].append((entry | {"sounds": used[2:]}, used))
         self.plan.save_key(path.with_suffix(".key.json"))
-        made = []
+        written = []
         for number, part in enumerate(parts, 1):
             target = path if len(parts) == 1 else path.with_suffix(f".{number}{path.suffix}")
             wanted = sorted({name for _, used in part for name in used}, key=lambda name: int(name[1:]))
@@ -232,8 +232,8 @@ class ListeningTest:
                 "suffix": f"-{number}" if len(parts) > 1 else "",
             }
             save_page(target, _page(spec, [entry for entry, _ in part], {name: media[name] for name in wanted}))
-            made.append(target)
-        return made
+            written.append(target)
+        return written
 
     # --- in words -----------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class ListeningTest:
 def _check(trials: Mapping) -> dict[str, tuple[Clip, dict[str, Sound]]]:
     if not trials:
         raise UsageError("a listening test needs {clip id: (clip, {system: sound})} with at least one clip")
-    made: dict[str, tuple[Clip, dict[str, Sound]]] = {}
+    checked: dict[str, tuple[Clip, dict[str, Sound]]] = {}
     for name, pair in trials.items():
         if not (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], Clip)):
             raise UsageError(f"{name!r}: a trial is (clip, {{system: sound}}), not {type(pair).__name__}")
@@ -282,13 +282,13 @@ def _check(trials: Mapping) -> dict[str, tuple[Clip, dict[str, Sound]]]:
         for system, sound in sounds.items():
             if not isinstance(sound, Sound) or not sound.n:
                 raise UsageError(f"{name!r}: {system!r} has no sound ({type(sound).__name__})")
-        made[_text(name)] = (pair[0], {_text(system): sound for system, sound in sounds.items()})
-    wanted = list(next(iter(made.values()))[1])
-    for name, (_, sounds) in made.items():
+        checked[_text(name)] = (pair[0], {_text(system): sound for system, sound in sounds.items()})
+    wanted = list(next(iter(checked.values()))[1])
+    for name, (_, sounds) in checked.items():
         if set(sounds) != set(wanted):
             odd = sorted(set(sounds) ^ set(wanted))[0]
             raise UsageError(f"{name!r}: every clip needs the same systems; {odd!r} is not in all of them")
-    return made
+    return checked
 
 
 def _text(value: object) -> str:
@@ -296,19 +296,19 @@ def _text(value: object) -> str:
 
 
 def _digest(trials: dict[str, tuple[Clip, dict[str, Sound]]]) -> str:
-    """Changes with any picture or sound: answers about others are not mixed in."""
-    made = hashlib.sha256()
+    """A digest of all pictures and sounds, by which answers about others are recognised."""
+    digest = hashlib.sha256()
     for clip, sounds in trials.values():
-        made.update(np.ascontiguousarray(clip.frames).tobytes())
-        made.update(clip.times.tobytes())
+        digest.update(np.ascontiguousarray(clip.frames).tobytes())
+        digest.update(clip.times.tobytes())
         for name in sorted(sounds):
-            made.update(f"{sounds[name].sample_rate} {sounds[name].samples.shape}".encode())
-            made.update(sounds[name].samples.tobytes())
-    return made.hexdigest()[:16]
+            digest.update(f"{sounds[name].sample_rate} {sounds[name].samples.shape}".encode())
+            digest.update(sounds[name].samples.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _wav(sound: Sound, seconds: float, channels: int, rate: int) -> bytes:
-    """16-bit PCM at the sound's own level, as long as the clip."""
+    """Encode a sound as 16-bit PCM at its own level, as long as the clip."""
     return pcm_of((sound.mono() if channels == 1 else sound.stereo()).resample(rate).fit(seconds))
 
 
@@ -344,7 +344,7 @@ def _page(spec: dict, trials: list[dict], media: Mapping[str, str]) -> str:
 
 @lru_cache(maxsize=1)
 def _panel() -> type:
-    """The widget class, made when asked for: pages and analysis need no ipywidgets."""
+    """The widget class, created on demand, because pages and analysis need no ipywidgets."""
     import anywidget
     from traitlets import Bytes, Dict, List, Unicode
 

@@ -1,7 +1,7 @@
-"""The training monitor: how far a run is, how its loss falls, when it will be done, and what it last sounded like.
+"""The training monitor: progress, loss curve, time left and newest sample of a training run.
 
 It only reads what the run has written (``log.jsonl``, ``plan.json``, ``samples/STEP.wav``), so it can watch a run of
-another process and never disturbs one. ``monitor("runs/vaura")`` shows what is there now; ``.live()`` refreshes in a
+another process and does not disturb it. ``monitor("runs/vaura")`` shows what is there now; ``.live()`` refreshes in a
 notebook; ``follow("runs/vaura")`` is the same as text in a terminal.
 """
 
@@ -31,7 +31,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
-    """Values as a row of bars, lowest to highest; a mean of neighbours where there are more than ``width``."""
+    """Draw values as a row of text bars; neighbours are averaged where there are more than ``width``."""
     count = min(width, len(values))
     edges = [round(k * len(values) / count) for k in range(count + 1)] if count else []
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
@@ -41,7 +41,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 
 @lru_cache(maxsize=4)
 def curves(key: str, points: tuple[tuple[float, float], ...], rates: tuple[tuple[float, float], ...]) -> str:
-    """Raw and smoothed values over steps, and the learning rate below, as an image with alt text."""
+    """Plot raw and smoothed values over steps, and the learning rate below: an HTML image with alt text."""
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(7.5, 3.6), layout="constrained")
@@ -61,42 +61,42 @@ def curves(key: str, points: tuple[tuple[float, float], ...], rates: tuple[tuple
     return plots.show(fig, f"{said}; below it the learning rate.", dpi=90)._repr_html_()
 
 
-def status_html(seen: Progress, key: str) -> str:
-    """State, times, values and curves, without the sample."""
-    head, *rest = (escape(line) for line in seen.words())
-    share = seen.step / seen.total if seen.total else 0
-    bar = f'<progress aria-label="steps done" value="{share}" style="width:100%"></progress>' if seen.total else ""
-    drawn = f"<p>There is no {escape(key)} in the log, or no finite one.</p>" if seen.lines else ""
-    if points := tuple(seen.series(key)):
-        drawn = curves(key, points, tuple(seen.series("rate")))
+def status_html(progress: Progress, key: str) -> str:
+    """The HTML of state, times, values and curves, without the sample."""
+    head, *rest = (escape(line) for line in progress.words())
+    share = progress.step / progress.total if progress.total else 0
+    bar = f'<progress aria-label="steps done" value="{share}" style="width:100%"></progress>' if progress.total else ""
+    plot = f"<p>There is no {escape(key)} in the log, or no finite one.</p>" if progress.lines else ""
+    if points := tuple(progress.series(key)):
+        plot = curves(key, points, tuple(progress.series("rate")))
     return (
         '<div style="font-size:14px;line-height:1.45;max-width:720px">'
         f'<p dir="auto" style="margin:4px 0;font-weight:600">{head}</p>{bar}'
-        f'<p dir="auto" style="margin:4px 0">{"<br>".join(rest)}</p>{drawn}</div>'
+        f'<p dir="auto" style="margin:4px 0">{"<br>".join(rest)}</p>{plot}</div>'
     )
 
 
-def sample_html(seen: Progress) -> str:
-    """The newest sample with the browser's controls, or why there is none."""
-    if seen.sample is None:
+def sample_html(progress: Progress) -> str:
+    """The HTML of the newest sample with the browser's controls, or the reason why there is none."""
+    if progress.sample is None:
         return "<p><small>no sound sample yet (samples/STEP.wav)</small></p>"
     try:
-        sound = media.open_sound(seen.sample[0])
+        sound = media.open_sound(progress.sample[0])
         cut = f", its first {SAMPLE_S:g} s" if sound.duration > SAMPLE_S else ""
-        heard = sound_html(sound.slice(0, SAMPLE_S) if cut else sound)
+        player = sound_html(sound.slice(0, SAMPLE_S) if cut else sound)
     except V2AError as error:
         return f'<p dir="auto"><small>{escape(error)}</small></p>'
-    return f'<p style="margin:8px 0 2px">newest sample: <bdi>{escape(seen.sample[0].name)}</bdi>{cut}</p>{heard}'
+    return f'<p style="margin:8px 0 2px">newest sample: <bdi>{escape(progress.sample[0].name)}</bdi>{cut}</p>{player}'
 
 
 def printable(text: object) -> str:
-    """Text that cannot steer a terminal: every control and direction mark is replaced."""
+    """Replace every control and direction mark of a text, so that it cannot steer a terminal."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(text).encode("utf-8", "replace").decode())
 
 
 @dataclass
 class Monitor:
-    """What :func:`monitor` returns; reads the run anew whenever it is shown."""
+    """The result of :func:`monitor`, which reads the run anew whenever it is shown."""
 
     folder: Path
     key: str = "loss"
@@ -104,7 +104,7 @@ class Monitor:
     log: Path | None = None
 
     def look(self) -> Progress:
-        """Where the run stands now."""
+        """Read the current state of the run."""
         self.log = find_log(self.folder, self.log)
         return look(self.folder, steps=self.steps, log=self.log)
 
@@ -112,25 +112,25 @@ class Monitor:
         return f"Monitor({printable(self.look().words()[0])})"
 
     def _repr_html_(self) -> str:
-        seen = self.look()
-        note = [escape(seen.sample_age), f"read at {time.strftime('%H:%M:%S')}", ".live() keeps it fresh"]
+        progress = self.look()
+        note = [escape(progress.sample_age), f"read at {time.strftime('%H:%M:%S')}", ".live() keeps it fresh"]
         under = "; ".join(filter(None, note))
         return (
             '<section aria-label="Training monitor" style="font-family:system-ui,sans-serif">'
-            f"{status_html(seen, self.key)}{sample_html(seen)}<p><small>{under}</small></p></section>"
+            f"{status_html(progress, self.key)}{sample_html(progress)}<p><small>{under}</small></p></section>"
         )
 
     def text(self, width: int = 80) -> str:
         """One screen of plain text, no line longer than ``width``."""
-        seen = self.look()
-        soft, lines = smooth([v for _, v in seen.series(self.key)]), [str(self.folder), *seen.words()]
-        if seen.total:
-            done = round(seen.step / seen.total * (width - 2))
+        progress = self.look()
+        soft, lines = smooth([v for _, v in progress.series(self.key)]), [str(self.folder), *progress.words()]
+        if progress.total:
+            done = round(progress.step / progress.total * (width - 2))
             lines.insert(2, f"[{'#' * done}{'.' * (width - 2 - done)}]")
         if len(soft) > 1:
             room = max(8, width - 26 - len(self.key))
             lines.append(f"{self.key} {soft[0]:.4g} {sparkline(soft, room)} {soft[-1]:.4g}")
-        lines += [f"newest sample: samples/{seen.sample_age}"] if seen.sample else []
+        lines += [f"newest sample: samples/{progress.sample_age}"] if progress.sample else []
         return "\n".join(part for line in lines for part in textwrap.wrap(printable(line), width))
 
     def live(self, every: float = 2.0) -> Live:
@@ -143,9 +143,9 @@ def monitor(folder: str | Path, *, key: str = "loss", steps: int | None = None) 
     """Watch a training run: curves, rate, time left and the newest sound.
 
     Args:
-        folder: what ``v2a-nb train --out`` was given; it may not exist yet. Of several stages, the one that writes.
-        key: which value's curve is drawn.
-        steps: planned steps, where the run has not written them into ``plan.json``.
+        folder: the ``--out`` of ``v2a-nb train``; it may not exist yet. Of several stages the active one is shown.
+        key: name of the logged value whose curve is drawn.
+        steps: planned number of steps, if the run has not written it into ``plan.json``.
 
     Raises:
         UsageError: impossible ``steps``.
@@ -161,7 +161,7 @@ def monitor(folder: str | Path, *, key: str = "loss", steps: int | None = None) 
 def follow(
     folder: str | Path, out: TextIO | None = None, every: float = 2.0, *, steps: int | None = None, once: bool = False
 ) -> None:
-    """The monitor in a terminal: one screen that is drawn anew; elsewhere (a pipe), one block for each change.
+    """Watch a training run in a terminal, on one screen that is redrawn; into a pipe, print a block for each change.
 
     Ends when the run ends, after an hour without news, with Ctrl-C, or after one screen (``once``).
 
@@ -192,8 +192,8 @@ def follow(
 class Live:
     """A monitor that refreshes itself in a notebook, from a thread that ends with the run.
 
-    One folder has one of them: a second one stops the first. It also stops when it is forgotten or its ``panel``
-    (an ipywidgets box, to be put where you like) is closed.
+    A folder has one at a time: a second one stops the first. It also stops when it is garbage-collected, or when its
+    ``panel``, an ipywidgets box, is closed.
     """
 
     def __init__(self, watched: Monitor, every: float) -> None:
@@ -222,13 +222,13 @@ class Live:
             self.thread.start()
 
     def update(self) -> bool:
-        """Read the run once and show it; False where nothing more is to come."""
-        seen = self.watched.look()
-        self._status.value = status_html(seen, self.watched.key)
-        if not self._sound.value or seen.sample != self._heard:  # else a new element would cut off what is playing
-            self._sound.value, self._heard = sample_html(seen), seen.sample
-        ended = over(seen, self.watched.folder)
-        note = [escape(seen.sample_age), "no longer watched" if ended else f"read at {time.strftime('%H:%M:%S')}"]
+        """Read the run once and show it; returns False when the run has ended."""
+        progress = self.watched.look()
+        self._status.value = status_html(progress, self.watched.key)
+        if not self._sound.value or progress.sample != self._heard:  # else a new element would cut off what is playing
+            self._sound.value, self._heard = sample_html(progress), progress.sample
+        ended = over(progress, self.watched.folder)
+        note = [escape(progress.sample_age), "no longer watched" if ended else f"read at {time.strftime('%H:%M:%S')}"]
         self._age.value = f"<small>{'; '.join(filter(None, note))}</small>"
         return not ended
 
@@ -246,7 +246,7 @@ _RUNNING: weakref.WeakValueDictionary[str, Live] = weakref.WeakValueDictionary()
 
 
 def _refresh(reference: Callable[[], Live | None], end: threading.Event, every: float) -> None:
-    """What the thread does. It holds the panel only while it refreshes, so that a forgotten one can go."""
+    """The work of the thread; it refers to the panel only while it refreshes, so that the panel can be collected."""
     while not end.wait(every):
         shown = reference()
         if shown is None or (shown._connected and shown.panel.comm is None):

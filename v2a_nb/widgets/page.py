@@ -1,4 +1,4 @@
-"""HTML for what has no kernel: text that is never read as tags, data inside of a page, pages that stand alone."""
+"""HTML helpers: escaped text, embedded data, self-contained pages."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from v2a_nb.widgets.payload import as_text, encode
 
 
 def escape(text: object) -> str:
-    """Any value as text for HTML and its attributes."""
+    """Escape any value as text for HTML and its attributes."""
     return html.escape(as_text(text), quote=True)
 
 
 def json_text(value: object) -> str:
-    """JSON for a script element, which a ``<`` in it would end early, whatever a name says."""
+    """JSON for a script element, without ``<``, which could end the element early."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def data_uri(kind: str, data: bytes | np.ndarray) -> str:
-    """Data as an address, ``kind`` being such as ``image/png``."""
+    """Encode data as a ``data:`` URI of a mime type such as ``image/png``."""
     return f"data:{kind};base64,{encode(data)}"
 
 
 def page_of(title: str, body: str) -> str:
-    """A whole page around the HTML ``body``; the title is text."""
+    """A complete HTML page around ``body``; the title is escaped."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -39,10 +39,10 @@ def page_of(title: str, body: str) -> str:
 
 
 def save_page(path: str | Path, page: str) -> Path:
-    """Write a page, whole or not at all.
+    """Write a page; the file gets its name when it is complete.
 
     Raises:
-        MediaError: it cannot be written there.
+        MediaError: the page cannot be written.
     """
     try:
         return write_text(path, page)

@@ -1,4 +1,4 @@
-"""What the player's script reads: numbers, sound, picture and saliency, small enough to live in a notebook."""
+"""The data that the player's script reads: numbers, sound, picture and saliency, small enough for a notebook."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 
 TARGET_BYTES = 2_000_000
-"""What the HTML is fitted to: sample rate, channels and picture quality give way, in this order."""
+"""Target size of the HTML: sample rate, channels and picture quality are reduced to it, in this order."""
 SIDE = 320  # pixels of the picture's longer side, at most
 BANDS, COLUMNS, BLOCKS = 64, 512, 800  # mel bands, most spectrogram columns, envelope blocks
 RANGE_DB = (-90, 0)  # of the spectrogram's colours; 0 is a full-scale sine
-SCALES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # what the amplitude axis may reach; one for all tracks
+SCALES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # possible ends of the amplitude axis; one for all tracks
 RATES = (48000, 32000, 24000, 16000)  # Hz, tried in this order
 QUALITIES = ((30, 26), (30, 31), (15, 31), (15, 36), (10, 41))  # (frames per second, H.264 crf), likewise
 MAP_BYTES, MAP_FRAMES = 90_000, 600  # of a saliency map: at most so many numbers in so many frames
@@ -30,20 +30,24 @@ NOT_A_NUMBER = -128  # in an envelope, where 127 is the most that a sound reache
 
 
 def as_text(value: object) -> str:
-    """Any value as text that UTF-8 can hold."""
+    """Convert any value to text that UTF-8 can encode."""
     return str(value).encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 def encode(data: bytes | np.ndarray) -> str:
-    """Base64."""
+    """Encode bytes or an array as base64 text."""
     return base64.b64encode(data if isinstance(data, bytes) else np.ascontiguousarray(data).tobytes()).decode()
 
 
 def take_of(label: str, given: object) -> tuple[Sound, np.ndarray]:
-    """A track as a sound, and which of its samples (bool [n]) were NaN or infinite and are zero here.
+    """Convert a track to a sound, and find its samples that are NaN or infinite.
 
     Args:
-        given: a :class:`Sound`, or ``(samples, sample_rate)`` as a model made it, whatever it holds.
+        label: of the track, for the message.
+        given: a :class:`Sound`, or ``(samples, sample_rate)`` as a model returned it.
+
+    Returns:
+        the sound, in which such samples are 0, and where they are, bool [n].
 
     Raises:
         UsageError: anything else.
@@ -58,10 +62,10 @@ def take_of(label: str, given: object) -> tuple[Sound, np.ndarray]:
 
 
 def as_array(given: object, what: str) -> np.ndarray:
-    """A list, array or tensor as float32.
+    """Convert a list, array or tensor to float32.
 
     Raises:
-        UsageError: it is none.
+        UsageError: another type.
     """
     try:
         given = given.detach().cpu() if hasattr(given, "detach") else given
@@ -71,7 +75,7 @@ def as_array(given: object, what: str) -> np.ndarray:
 
 
 def event_of(event: Mapping | float) -> dict:
-    """An event of ``truth.json``, or a time, as the script reads it.
+    """Convert an event of ``truth.json``, or a time, to what the script reads.
 
     Raises:
         UsageError: no time, or one that is not finite.
@@ -90,13 +94,13 @@ def event_of(event: Mapping | float) -> dict:
 
 
 def saliency_of(given: object, duration: float) -> dict:
-    """Where a model looked, as the script reads it.
+    """Convert a saliency map to what the script reads.
 
     Args:
-        given: anything with ``map`` (float [T, h, w], not negative) and ``fps``, as attributes or keys, and
+        given: an object with ``map`` (float [T, h, w], not negative) and ``fps``, as attributes or keys, and
             perhaps ``window`` (start and end in seconds of the sound that it explains); or ``(map, fps)``; or a
             map alone, which then spans the clip.
-        duration: the clip's, seconds.
+        duration: of the clip, seconds.
 
     Returns:
         ``map`` uint8 [frames, height, width] and ``curve`` uint8 [frames] (the mean over the picture), base64,
@@ -141,7 +145,7 @@ def _has(given: object, key: str) -> bool:
 
 
 def _shrink(found: np.ndarray, curve: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """A map of at most MAP_BYTES: frames are merged by their maximum, places by their mean."""
+    """Reduce a map to at most MAP_BYTES: frames are merged by their maximum, pixels by their mean."""
     merge = -(-len(found) // MAP_FRAMES)
     if merge > 1:
         starts = np.arange(0, len(found), merge)
@@ -160,13 +164,13 @@ def _shrink(found: np.ndarray, curve: np.ndarray, fps: float) -> tuple[np.ndarra
 
 
 def clipped(sound: Sound) -> bool:
-    """Beyond full scale anywhere, or flat at full scale for three samples: the ceiling was hit."""
+    """Whether a sound is clipped: beyond full scale, or at full scale for three samples in a row."""
     loud = np.abs(sound.samples) >= 0.999
     return sound.peak > 1.0001 or bool((loud[:, 2:] & loud[:, 1:-1] & loud[:, :-2]).any())
 
 
 def notes_of(sound: Sound, duration: float, bad: int = 0) -> list[str]:
-    """What a listener must know about a track, in words; ``bad`` is the number of samples that are no numbers."""
+    """Remarks on a track for the listener; ``bad`` is the number of samples that are NaN or infinite."""
     notes = [f"{bad} NaN samples"] if bad else []
     if sound.peak < 0.5 / 32767:  # all zeros in 16 bits
         notes.append("silent")
@@ -180,7 +184,7 @@ def notes_of(sound: Sound, duration: float, bad: int = 0) -> list[str]:
 
 
 def fit_sound(duration: float, sounds: Sequence[Sound], room: float) -> tuple[int, int, str]:
-    """Channels and highest rate whose base64 fits ``room`` bytes, and a remark where something gave way."""
+    """Number of channels and highest rate whose base64 fits ``room`` bytes, and a remark if they were reduced."""
     wanted = (max((min(s.channels, 2) for s in sounds), default=1), RATES[0])
     choice = (1, RATES[-1])
     for rate in RATES:
@@ -199,14 +203,14 @@ def _sound_bytes(duration: float, sounds: Sequence[Sound], channels: int, rate: 
 
 
 def wav_of(sound: Sound, channels: int, rate: int) -> bytes:
-    """16-bit PCM at the sound's own level: a fixed gain of one, cut at full scale."""
+    """Encode a sound as 16-bit PCM at its own level, clipped at full scale."""
     if sound.channels > channels:
         sound = sound.mono() if channels == 1 else sound.stereo()
     return pcm_of(sound.resample(min(rate, sound.sample_rate)))
 
 
 def pcm_of(sound: Sound) -> bytes:
-    """A WAV file of 16 bits, cut at full scale."""
+    """The bytes of a 16-bit WAV file, clipped at full scale."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(sound.channels)
@@ -217,15 +221,17 @@ def pcm_of(sound: Sound) -> bytes:
 
 
 def track_of(label: str, sound: Sound, bad: np.ndarray, duration: float, full: float, top: float) -> dict:
-    """One track's numbers.
+    """Compute the data of one track.
 
     Args:
+        label, sound: of the track.
         bad: bool [n], the samples that were NaN or infinite.
-        full: what 127 stands for in the envelope.
-        top: Hz at the upper edge of the spectrogram.
+        duration: of the clip, seconds.
+        full: amplitude that 127 stands for in the envelope.
+        top: upper edge of the spectrogram, Hz.
 
     Returns:
-        ``envelope`` int8 [blocks, 2] (lowest and highest sample; -128 where a sample was no number) and ``mel``
+        ``envelope`` int8 [blocks, 2] (lowest and highest sample; -128 where one was NaN) and ``mel``
         uint8 [bands, columns], base64; ``rms`` in dBFS, None where there is no sound.
     """
     mono = sound.mono().fit(duration)
@@ -255,7 +261,7 @@ def track_of(label: str, sound: Sound, bad: np.ndarray, duration: float, full: f
 
 
 def mel_picture(wave_form: np.ndarray, sample_rate: int, top: float) -> tuple[np.ndarray, float, float]:
-    """A mel spectrogram small enough to draw, on an absolute scale.
+    """Compute a mel spectrogram that is small enough to draw, on an absolute scale.
 
     Args:
         wave_form: float [n], full scale -1 to 1.
@@ -263,8 +269,8 @@ def mel_picture(wave_form: np.ndarray, sample_rate: int, top: float) -> tuple[np
 
     Returns:
         uint8 [64, columns], 0 at -90 dB and 255 at 0 dB, where 0 dB is a full-scale sine; the left edge of
-        the first column and the width of a column, seconds. Where columns had to be merged, the loudest wins,
-        so that a click is never lost.
+        the first column and the width of a column, seconds. Merged columns keep the
+        loudest value, so that no click is lost.
     """
     size = 2 ** max(6, round(math.log2(0.032 * sample_rate)))
     hop, fft = size // 4, 2 * size
@@ -300,26 +306,26 @@ def _mel_basis(sample_rate: int, fft: int, top: float) -> np.ndarray:
 
 
 def small(clip: Clip) -> Clip:
-    """At most SIDE pixels wide or high, in even numbers."""
+    """Shrink a clip to at most SIDE pixels of width and height, both even."""
     scale = min(1.0, SIDE / max(clip.height, clip.width))
     height, width = (max(2, round(v * scale) // 2 * 2) for v in (clip.height, clip.width))
     return clip.resize(height, width)
 
 
 def film_of(clip: Clip, room: float) -> bytes:
-    """Silent H.264 in the best quality whose base64 fits ``room`` bytes, else in the smallest."""
-    shown, made = small(clip.silent()), b""
+    """Encode the pictures as H.264 in the best quality whose base64 fits ``room`` bytes, or in the lowest."""
+    shown, film = small(clip.silent()), b""
     with tempfile.TemporaryDirectory() as folder:
         for fps, crf in QUALITIES:
             timed = shown if shown.fps <= fps * 1.02 else shown.at_fps(fps)
-            made = media.save_mp4(timed, None, Path(folder) / "picture.mp4", crf=crf).read_bytes()
-            if len(made) * 4 / 3 <= room:
+            film = media.save_mp4(timed, None, Path(folder) / "picture.mp4", crf=crf).read_bytes()
+            if len(film) * 4 / 3 <= room:
                 break
-    return made
+    return film
 
 
 def poster_of(clip: Clip) -> bytes:
-    """The picture in the middle, JPEG: what is left where nothing can be played."""
+    """The middle picture as JPEG, for where nothing can be played."""
     from PIL import Image
 
     middle = int(np.clip(np.searchsorted(clip.times, clip.duration / 2, side="right") - 1, 0, clip.n - 1))

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from v2a_nb.widgets.widget import PlayerWidget
 
 LIMIT_BYTES = 8_000_000
-"""Above this a player is refused: it would make a notebook too slow to open."""
+"""Largest player; a larger one would make a notebook slow to open."""
 
 
 class Player:
-    """What :func:`play` and :func:`compare` return: shows itself in a notebook, saves itself as a page.
+    """The result of :func:`play` and :func:`compare`, which shows itself in a notebook and can be saved as a page.
 
     Attributes:
-        clip, tracks, events, saliency, title: as given; tracks by label, in the order of the keys 1 to 9.
+        clip, tracks, events, saliency, title: the arguments; tracks by label, in the order of the keys 1 to 9.
 
     Raises:
         UsageError: a track that is no sound, an event without a time, a saliency map of the wrong shape.
@@ -64,14 +64,14 @@ class Player:
 
     @cached_property
     def _fit(self) -> tuple[int, int, str]:
-        """Channels, highest rate in Hz and a remark, so that all fits the target."""
+        """Number of channels and highest rate (Hz) with which all fits the target size, and a remark."""
         extra = 0 if self.saliency is None else len(self.saliency["map"]) + len(self.saliency["curve"])
         room = make.TARGET_BYTES - 370_000 - 70_000 * len(self.tracks) - extra
         return make.fit_sound(self.clip.duration, list(self.tracks.values()), room)
 
     @cached_property
     def payload(self) -> dict:
-        """What the script reads, JSON: seconds and hertz; per track int8 envelope and uint8 mel, base64."""
+        """The data of the script as JSON types: seconds and hertz; per track int8 envelope and uint8 mels, base64."""
         peak = max((s.peak for s in self.tracks.values()), default=1.0)
         full = next((scale for scale in make.SCALES if scale >= peak), 1.0)
         top = min(max((s.sample_rate for s in self.tracks.values()), default=16000) / 2, 16000)
@@ -97,7 +97,7 @@ class Player:
 
     @cached_property
     def media(self) -> list[bytes]:
-        """Picture (silent MP4), poster (JPEG) and one WAV for each track, as fitted to the target size."""
+        """Picture (silent MP4), poster (JPEG) and one WAV for each track, reduced to the target size."""
         channels, rate, _ = self._fit
         sounds = [make.wav_of(s.fit(self.clip.duration), channels, rate) for s in self.tracks.values()]
         poster = make.poster_of(self.clip)
@@ -107,14 +107,14 @@ class Player:
 
     @cached_property
     def alt(self) -> str:
-        """What there is, in a sentence, for those who do not see it."""
+        """A sentence that describes the player, for screen readers."""
         names = ", ".join(self.tracks) or "none"
         looked = self._looked().replace(", p", " P") + "." if self.saliency else ""
         return f"Picture from {self.title}, {self.clip.duration:.2f} seconds long. Soundtracks: {names}.{looked}"
 
     @cached_property
     def html(self) -> str:
-        """The whole output: plain controls first, then the script that replaces them."""
+        """The HTML: the browser's own controls, and the script that replaces them."""
         payload = json_text(self.payload)
         film, poster, *waves = self.media
         poster = data_uri("image/jpeg", poster)
@@ -132,7 +132,7 @@ class Player:
         plain = "Scripts are off here: picture and sound start separately." if sounds else "No sound."
         plain += f" Peak saliency at {self.saliency['peak']:.2f} s." if self.saliency else ""
         alt = escape(self.alt)
-        made = (
+        page = (
             f'<figure class="{token}" style="margin:8px 0;max-width:1000px;font-family:system-ui,sans-serif">'
             f'<figcaption dir="auto" style="font-weight:600;margin:0 0 8px;text-align:start">'
             f"{escape(self.title)}</figcaption>"
@@ -147,24 +147,24 @@ class Player:
             " mount(root, JSON.parse(root.querySelector(\"script[type='application/json']\").textContent));\n"
             "})();</script></figure>"
         )
-        if len(made) > LIMIT_BYTES:
+        if len(page) > LIMIT_BYTES:
             raise UsageError(
-                f"{self.title}: this player would have {len(made) / 1e6:.1f} MB, over {LIMIT_BYTES / 1e6:.0f}; "
+                f"{self.title}: this player would have {len(page) / 1e6:.1f} MB, over {LIMIT_BYTES / 1e6:.0f}; "
                 "show a part with clip.slice(start, end) or fewer tracks"
             )
-        return made
+        return page
 
     def _repr_html_(self) -> str:
         return self.html
 
     def widget(self) -> PlayerWidget:
-        """The same player tied to this kernel: position, selection, track and playing can be read and set."""
+        """Return the player as a widget, whose position, selection, track and playing can be read and set."""
         from v2a_nb.widgets.widget import PlayerWidget
 
         return PlayerWidget(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write a page that opens in any browser, whole or not at all.
+        """Write a page that opens in any browser; the file gets its name when it is complete.
 
         Raises:
             MediaError: the page cannot be written there.
@@ -181,13 +181,14 @@ def play(
     title: str = "",
     saliency: object = None,
 ) -> Player:
-    """A player of one clip with one soundtrack (left out, the clip's own).
+    """Show a player of one clip with one soundtrack.
 
     Args:
-        sound: or ``(samples, sample_rate)`` of anything, NaN included: shown as what it is.
-        events: as in ``truth.json`` (``time_s``, ``kind``, ``material``, ``sounding``), or times in seconds.
-        title: shown above; any text, never read as HTML. Left out, the clip's name.
-        saliency: where a model looked: an object or dict with ``map`` (float [T, h, w], not negative), ``fps`` and
+        clip: the video.
+        sound: a sound, or ``(samples, sample_rate)``, which may hold NaN; left out, the clip's own sound.
+        events: true events as in ``truth.json`` (``time_s``, ``kind``, ``material``, ``sounding``), or times (s).
+        title: heading, any text; left out, the clip's name.
+        saliency: where a model looked, an object or dict with ``map`` (float [T, h, w], not negative), ``fps`` and
             perhaps ``window`` (seconds), or ``(map, fps)``; drawn over the picture, with its curve over time.
 
     Raises:
@@ -206,11 +207,12 @@ def compare(
     title: str = "",
     saliency: object = None,
 ) -> Player:
-    """A player of one clip with several soundtracks that switch in place.
+    """Show a player of one clip with several soundtracks that switch at the same position.
 
     Args:
-        tracks: label to sound. No level is touched. A ``None`` (the sound of a silent clip) is named as absent.
-        events, title, saliency: as in :func:`play`.
+        clip: the video.
+        tracks: sounds by label, played at their own level; None, the sound of a silent clip, is shown as absent.
+        events, title, saliency: as for :func:`play`.
 
     Raises:
         UsageError: as :class:`Player`.
@@ -219,7 +221,7 @@ def compare(
 
 
 def sound_html(sound: Sound) -> str:
-    """A sound alone, with the browser's controls; unlike IPython's, not scaled to full level."""
+    """HTML of a sound with the browser's controls; unlike IPython's, it is not scaled to full level."""
     words = escape(", ".join([repr(sound), *make.notes_of(sound, sound.duration)]))
     data = data_uri("audio/wav", make.wav_of(sound, min(2, sound.channels), sound.sample_rate))
     return (
@@ -229,7 +231,7 @@ def sound_html(sound: Sound) -> str:
 
 
 def html_of(value: Clip | Sound) -> str:
-    """How a clip or a sound shows itself in a notebook."""
+    """The HTML with which a clip or a sound shows itself in a notebook."""
     return sound_html(value) if isinstance(value, Sound) else play(value)._repr_html_()
 
 

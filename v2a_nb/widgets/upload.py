@@ -1,6 +1,6 @@
-"""Your own video: choose a file, press a button, hear its new soundtrack beside its own.
+"""A panel for your own video: choose a file, press a button, and compare its new soundtrack with its own.
 
-``your_video()`` shows the panel; :func:`soundtrack` is the work behind its button, for code.
+``your_video()`` shows the panel; :func:`soundtrack` does the work of its button.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
 UPLOAD_BYTES = 50_000_000
-"""Most that an upload may have. Notebook servers often drop more than 10 MB on the way; a path has no such limit."""
+"""Largest upload. Notebook servers often drop more than 10 MB; a path has no such limit."""
 LINK_BYTES = 4_000_000
-"""Largest file that is put into the panel as a download; a larger one is named by its path."""
-SECONDS, MOST_S = 8.0, 30.0  # of the video: used if nothing is said, and at most
+"""Largest file that the panel offers as a download; of a larger one it shows the path."""
+SECONDS, MOST_S = 8.0, 30.0  # of the video: by default, and at most
 SIDE = 360  # pixels of the picture's shorter side, at most: half a minute of it fits into 2 GB
 CODE = (
     'clip = v2a.open("my_video.mp4", duration=8); '
@@ -41,7 +41,7 @@ CODE = (
 
 @dataclass(frozen=True)
 class Made:
-    """What :func:`soundtrack` returns: the clip as read, its new sound, a player of both, and the files."""
+    """The result of :func:`soundtrack`: the clip, its new sound, a player of both, and the files."""
 
     clip: Clip
     sound: Sound
@@ -50,7 +50,7 @@ class Made:
     mp4: Path
 
     def links(self) -> str:
-        """Download links as HTML; a file over :data:`LINK_BYTES` is named by its path."""
+        """HTML of download links; a file over :data:`LINK_BYTES` is named by its path."""
         parts = []
         for path, kind in ((self.wav, "audio/wav"), (self.mp4, "video/mp4")):
             name = escape(path.name)
@@ -80,16 +80,16 @@ def soundtrack(
     """Read a part of a video, make its soundtrack, and write ``STEM.wav`` and ``STEM.mp4``.
 
     Args:
-        video: a file's path, or its bytes as they were uploaded.
-        name: what the bytes were called; its stem names the results, any text is safe.
-        system: a name for :func:`v2a_nb.load` or a loaded system.
+        video: path of a file, or the bytes of an upload.
+        name: file name of the upload, any text; its stem names the results.
+        system: a name for :func:`v2a_nb.load`, or a loaded system.
         label: of its track in the player; left out, the system's name.
-        weights: of it; left out, the shipped ones.
+        weights: of the system; left out, the shipped ones.
         seed: the same seed gives the same sound on one machine.
         guidance: left out, the preset's best.
         start, seconds: the part that is used, 30 s at most; pictures are shrunk to a short side of 360 pixels.
-        out: folder; nothing in it is written over, a second ``a.wav`` becomes ``a.2.wav``.
-        report: receives what is going on, a line at a time.
+        out: folder for the results; nothing in it is overwritten, a second ``a.wav`` becomes ``a.2.wav``.
+        report: receives messages on the progress.
 
     Raises:
         MediaError: the video cannot be read, or the folder cannot be written.
@@ -111,14 +111,14 @@ def soundtrack(
 
         report("loading the system ...")
         system = load(system, weights)
-    told, done, began = 0.0, 0, time.monotonic()
+    reported, done, began = 0.0, 0, time.monotonic()
 
     def progress(steps: int) -> None:
-        nonlocal told, done
+        nonlocal reported, done
         done += steps
-        if time.monotonic() - told > 0.25:  # a notebook cannot show more
-            told = time.monotonic()
-            report(f"making {clip.duration:.1f} s of sound: step {done}, {told - began:.0f} s so far")
+        if time.monotonic() - reported > 0.25:  # a notebook cannot show more
+            reported = time.monotonic()
+            report(f"making {clip.duration:.1f} s of sound: step {done}, {reported - began:.0f} s so far")
 
     report(f"making {clip.duration:.1f} s of sound ...")
     sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
@@ -155,7 +155,7 @@ def _read(video: str | Path | bytes, name: str, start: float, seconds: float) ->
 
 
 def safe_stem(name: str) -> str:
-    """A file's name without its ending and without anything that a file system or a shell would mind.
+    """Return the stem of a file name, without characters that are special to a file system or a shell.
 
     >>> safe_stem("../my clip;rm.mp4")
     'my clip_rm'
@@ -166,7 +166,7 @@ def safe_stem(name: str) -> str:
 
 
 def _free(out: Path, stem: str) -> tuple[Path, Path]:
-    """Paths for a wav and an mp4 that do not exist yet, in a folder that does."""
+    """Make the folder, and return paths in it for a wav and an mp4 that do not exist yet."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,10 +181,9 @@ def _free(out: Path, stem: str) -> tuple[Path, Path]:
 
 
 def uploaded(value: Mapping | Sequence) -> tuple[str, bytes] | None:
-    """Name and bytes of the last file in ``FileUpload.value``: a dictionary in ipywidgets 7, a tuple in 8.
+    """Return name and bytes of the last file in ``FileUpload.value``, or None where nothing was chosen.
 
-    Returns:
-        None where nothing was chosen.
+    The value is a dictionary in ipywidgets 7 and a tuple in ipywidgets 8.
     """
     if not value:
         return None
@@ -202,12 +201,12 @@ def your_video(
     out: str | Path = "your_video",
     seconds: float = SECONDS,
 ) -> YourVideo:
-    """A panel that makes a soundtrack for a video of yours and plays it beside its own.
+    """Return a panel that generates a soundtrack for your own video and plays it beside the video's own.
 
     Args:
         system: a name for :func:`v2a_nb.load`, loaded at the first press, or a loaded system.
         weights, out: as in :func:`soundtrack`.
-        seconds: what the panel offers to use of the video.
+        seconds: default length of the part that is used.
 
     Raises:
         UsageError: impossible ``seconds``.
@@ -222,11 +221,11 @@ def your_video(
 
 
 class YourVideo:
-    """What :func:`your_video` returns.
+    """The result of :func:`your_video`.
 
     Attributes:
         made: the newest result, or None.
-        panel: the ipywidgets box, made when it is first asked for.
+        panel: an ipywidgets box, created at the first access.
     """
 
     def __init__(self, system: str | System, weights: str | None, out: str | Path, seconds: float) -> None:
@@ -239,7 +238,7 @@ class YourVideo:
         return f"YourVideo({self.label})"
 
     def _repr_html_(self) -> str:
-        """What stays where no kernel runs."""
+        """HTML for where no kernel runs."""
         return f"<p><small>Without a running kernel, or in your own code: <code>{escape(CODE)}</code></small></p>"
 
     def _ipython_display_(self) -> None:
@@ -251,7 +250,7 @@ class YourVideo:
 
     @cached_property
     def panel(self):
-        """The controls, from the file down to the result."""
+        """The panel's controls."""
         import ipywidgets as w
 
         self.upload = w.FileUpload(accept="video/*", multiple=False, description="Choose a video")
@@ -276,7 +275,7 @@ class YourVideo:
         return w.VBox([boxes[0], w.HTML(limits), *boxes[1:], self.player, self.links])
 
     def run(self) -> None:
-        """What the button does; whatever goes wrong becomes one line in the panel."""
+        """The work of the button; an error becomes one line in the panel."""
         _ = self.panel
         self.button.disabled, self.links.value, self.player.outputs = True, "", ()
         try:
@@ -313,7 +312,7 @@ class YourVideo:
 
 
 def _number(text: str) -> float | None:
-    """What stands in the box for guidance; None where it is empty."""
+    """The number in the guidance box; None where it is empty."""
     if not text.strip():
         return None
     try:
@@ -326,6 +325,6 @@ def _number(text: str) -> float | None:
 
 
 def put(output, html: str, plain: str) -> None:
-    """Show HTML with its scripts in an ``ipywidgets.Output``: by its trait, which any thread and front end takes."""
+    """Show HTML with scripts in an ``ipywidgets.Output``, through its trait, which works from any thread."""
     shown = {"text/html": html, "text/plain": as_text(plain)}
     output.outputs = ({"output_type": "display_data", "data": shown, "metadata": {}},)

@@ -1,4 +1,4 @@
-"""The player as a widget: the same script, tied to a kernel in both directions."""
+"""The player as a widget: the same script, synchronised with a kernel in both directions."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class PlayerWidget(anywidget.AnyWidget):
     """A :class:`~v2a_nb.widgets.player.Player` whose state is in Python; ``v2a.play(clip, sound).widget()`` makes one.
 
     It needs a running kernel, so the plain player is what a notebook should show; this is for code that reacts:
-    ``widget.observe(function, "selection")``. While playing, Python is told at most five times a second.
+    ``widget.observe(function, "selection")``. While playing, Python is notified at most five times per second.
 
     Attributes:
         current_time: seconds, 0 to the clip's duration. Set it to seek.
         selection: ``(start, end)`` in seconds, or None. Set it to select.
-        track: label of the soundtrack that is heard; a number is taken as its place, from 0. "" without sound.
+        track: label of the soundtrack that is heard; a number is taken as its index. It is "" without sound.
         playing: set it to start or stop. A browser may refuse to start before the page was clicked on; then it
             becomes False again.
         player: the :class:`~v2a_nb.widgets.player.Player` that is shown.
 
     Raises:
-        UsageError: a value that cannot be (a time outside of the clip, an unknown track).
+        UsageError: an impossible value, such as a time outside of the clip or an unknown track.
     """
 
     _esm = Path(__file__).with_name("player.js")

@@ -1,4 +1,4 @@
-"""Strike World: a small, seeded world with pictures, sounds and the answers.
+"""Strike World: a small, seeded, rendered world of which pictures, sounds and the truth about both are known.
 
 :func:`strike_world` makes clips in memory, :func:`write_world` writes them with ``truth.json``,
 :mod:`v2a_nb.world.counterfactual` renders a clip again with one factor changed.

@@ -1,4 +1,4 @@
-"""Many clips as plain arrays, for training: no truth, no Python object per clip."""
+"""Many clips of Strike World as plain arrays, for training; without their truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from v2a_nb.world.recording import draw
 
 
 def sounds(seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000, per_recording: int = 6) -> np.ndarray:
-    """``n`` mixes of random windows, float32 [n, samples] in (-1, 1), without pictures."""
+    """Render the sounds of ``n`` random windows, without pictures.
+
+    Args:
+        seed: of the world.
+        n: number of windows.
+        seconds: length of a window.
+        sample_rate: Hz.
+        per_recording: windows that are cut from one recording.
+
+    Returns:
+        the mixes, float32 [n, samples] in (-1, 1).
+    """
     size = int(round(seconds * sample_rate))
     out = np.empty((n, size), np.float32)
     for i in range(n):
@@ -36,11 +47,18 @@ def arrays(
     style: str = "camera",
     out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and sounds of ``n`` random windows of the recordings from ``first`` on, drawn in ``style``.
+    """Render pictures and sounds of ``n`` random windows.
+
+    Args:
+        seed: of the world.
+        n: number of windows.
+        first: number of the first recording that is used.
+        seconds, size, fps, sample_rate, style: as for :func:`~v2a_nb.world.dataset.strike_world`.
+        per_recording: windows that are cut from one recording.
+        out: two arrays to write into, which may be memory-mapped; left out, new ones.
 
     Returns:
-        frames uint8 [n, T, size, size, 3] and sounds float32 [n, samples]; written into ``out`` (two
-        arrays, memory-mapped ones too) where given.
+        frames uint8 [n, T, size, size, 3] and sounds float32 [n, samples].
     """
     samples, count = int(round(seconds * sample_rate)), int(round(seconds * fps))
     if out is None:

@@ -1,7 +1,7 @@
-"""A clip rendered again with one factor changed and everything else the same, to the byte.
+"""Counterfactual pairs: a clip is rendered again with one factor changed and everything else the same to the byte.
 
-The truth of the pair says what the sound should then do. Benchmarks of 2026 record such pairs by hand
-(single-factor pairs and trend tests: FlatSounds, arXiv 2605.30339); a renderer gives them exactly.
+What the sound should then do follows from the pair's truth. Single-factor pairs and trend tests are also what
+FlatSounds (arXiv 2605.30339) records by hand.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ FACTORS = ("material", "size", "speed", "distance", "damping", "shift", "removal
 
 
 def counterfactual(item: WorldClip, factor: str) -> tuple[WorldClip, WorldClip] | None:
-    """The pair ``(a, b)``: ``a`` is the clip, ``b`` the same with ``factor`` changed.
+    """Return a pair ``(a, b)``: ``a`` is the clip, and ``b`` is the clip with ``factor`` changed.
 
     Args:
         item: a clip of Strike World.
         factor: one of :data:`FACTORS`.
 
     Returns:
-        Two clips with ids ``ID.a`` and ``ID.b``, both rendered with one common gain; ``None`` where
-        the clip has nothing to change (no sounding event, or no free strike to shift or remove).
+        two clips with ids ``ID.a`` and ``ID.b``, both rendered with one common gain; None where the clip has
+        nothing to change (no sounding event, or no strike that can be shifted or removed).
 
     Raises:
         UsageError: the factor is unknown.
     """
     if factor not in FACTORS:
         raise UsageError(f"factor {factor!r} is unknown; choose one of {', '.join(FACTORS)}")
-    made = _change(item, factor)
-    if made is None:
+    change = _change(item, factor)
+    if change is None:
         return None
-    recording, before, after, expect = made
+    recording, before, after, expect = change
     settings = item.take.settings
     takes = [Take(item.recording, settings), Take(recording, settings)]
     gain = min(take.gain for take in takes)
@@ -50,11 +50,11 @@ def counterfactual(item: WorldClip, factor: str) -> tuple[WorldClip, WorldClip] 
 
 def _change(item: WorldClip, factor: str) -> tuple[Recording, object, object, dict] | None:
     recording = item.recording
-    heard = [e for e in item.events if e.sounding]
-    if not heard:
+    sounding = [e for e in item.events if e.sounding]
+    if not sounding:
         return None
     rng = recording.rng("counterfactual-" + factor, int(item.start_s * 1000))
-    main = heard[int(np.argmax([e.speed for e in heard]))]
+    main = sounding[int(np.argmax([e.speed for e in sounding]))]
     thing = recording.things[main.thing]
 
     def with_thing(**fields: object) -> Recording:
@@ -81,10 +81,10 @@ def _change(item: WorldClip, factor: str) -> tuple[Recording, object, object, di
             {"level_db": round(-20 * float(np.log10(1.5)), 2)},
         )
     if factor == "speed":
-        return _slower(recording, item, heard)
-    if any(e.kind == "bounce" for e in heard):
+        return _slower(recording, item, sounding)
+    if any(e.kind == "bounce" for e in sounding):
         return None  # a bounce follows from the one before it and cannot move alone
-    strikes = [e for e in heard if e.kind == "strike"]
+    strikes = [e for e in sounding if e.kind == "strike"]
     if not strikes:
         return None
     event = strikes[int(rng.integers(len(strikes)))]
@@ -95,15 +95,17 @@ def _change(item: WorldClip, factor: str) -> tuple[Recording, object, object, di
     return _shifted(recording, item, event, rng)
 
 
-def _slower(recording: Recording, item: WorldClip, heard: list[Event]) -> tuple[Recording, object, object, dict] | None:
-    """Every strike of the clip at half its speed: 6 dB softer."""
-    if any(e.kind == "bounce" for e in heard):
+def _slower(
+    recording: Recording, item: WorldClip, sounding: list[Event]
+) -> tuple[Recording, object, object, dict] | None:
+    """Halve the speed of every strike of the clip, which makes it 6 dB softer."""
+    if any(e.kind == "bounce" for e in sounding):
         return None
-    serials = {e.serial for e in heard}
+    serials = {e.serial for e in sounding}
     events = tuple(
         replace(e, speed=e.speed / 2, lift=e.lift / 2) if e.serial in serials else e for e in recording.events
     )
-    fastest = max(e.speed for e in heard)
+    fastest = max(e.speed for e in sounding)
     expect = {"level_db": round(-20 * float(np.log10(2)), 2)}
     return recording.changed(events=events), round(fastest, 3), round(fastest / 2, 3), expect
 
@@ -111,7 +113,7 @@ def _slower(recording: Recording, item: WorldClip, heard: list[Event]) -> tuple[
 def _shifted(
     recording: Recording, item: WorldClip, event: Event, rng: np.random.Generator
 ) -> tuple[Recording, object, object, dict] | None:
-    """One strike earlier or later by 60 to 140 ms, where its neighbours leave room."""
+    """Move one strike by 60 to 140 ms, if the events around it leave room."""
     others = [e for e in recording.events if e.serial != event.serial]
     before = max((e.time_s + e.duration_s for e in others if e.time_s < event.time_s), default=0.0)
     after = min((e.time_s for e in others if e.time_s > event.time_s), default=recording.duration_s)
@@ -131,6 +133,6 @@ def _shifted(
 
 
 def level_difference(a: WorldClip, b: WorldClip) -> float:
-    """How much louder ``b``'s action stem peaks than ``a``'s, dB."""
+    """Peak level of the action stem of ``b`` minus that of ``a``, dB."""
     peak = [float(np.abs(c.stems["action"].samples).max()) + 1e-9 for c in (a, b)]
     return float(20 * np.log10(peak[1] / peak[0]))

@@ -20,7 +20,14 @@ SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 @dataclass(frozen=True)
 class Settings:
-    """How clips are cut and rendered."""
+    """How clips are rendered.
+
+    Attributes:
+        seconds: length of a clip.
+        size: pixels of a picture's side.
+        fps: frames per second.
+        sample_rate: Hz.
+    """
 
     seconds: float = 2.56
     size: int = 112
@@ -28,7 +35,7 @@ class Settings:
     sample_rate: int = 16000
 
     def check(self) -> None:
-        """Raise :class:`UsageError` for settings that no clip can have."""
+        """Raise :class:`UsageError` for settings that are out of range."""
         for name, low, high in (
             ("seconds", 0.2, 28.0), ("size", 16, 512), ("fps", 1, 120), ("sample_rate", 8000, 96000),
         ):  # fmt: skip
@@ -39,36 +46,51 @@ class Settings:
 
 @dataclass(frozen=True)
 class Take:
-    """A recording with its rendered stems (float32 [n] each), from which clips are cut."""
+    """A recording with its rendered sound, from which clips are cut.
+
+    Attributes:
+        recording: the description of what happens.
+        settings: how clips of it are rendered.
+        level: a gain to use instead of the recording's own; the two clips of a pair share one.
+        gain: the gain in use.
+        stems: float32 [n] of the whole recording each: ``action``, ``ambient``, ``offscreen`` and ``mix``.
+    """
 
     recording: Recording
     settings: Settings
-    level: float | None = None  # a gain to use instead of the recording's own (pairs share one)
+    level: float | None = None
     gain: float = field(init=False)
     stems: dict[str, np.ndarray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        heard = self.recording
-        if heard.mismatched:  # the sound of an unrelated recording
-            heard = draw(heard.seed + 7919, heard.index, variety="wide")
-        raw = world_sound.synthesize(heard, self.settings.sample_rate)
+        source = self.recording
+        if source.mismatched:  # the sound of an unrelated recording
+            source = draw(source.seed + 7919, source.index, variety="wide")
+        raw = world_sound.synthesize(source, self.settings.sample_rate)
         gain = world_sound.gain_of(raw) if self.level is None else self.level
         object.__setattr__(self, "gain", gain)
         object.__setattr__(self, "stems", world_sound.mixed(raw, gain))
 
     def with_gain(self, gain: float) -> Take:
-        """The same take at another gain."""
+        """Return the same with another gain."""
         return Take(self.recording, self.settings, gain)
 
     def clip(self, start_s: float, name: str) -> WorldClip:
-        """The clip that starts at ``start_s`` (rounded to a sample)."""
+        """Return the clip that starts at ``start_s``, seconds, rounded to a sample."""
         start = int(round(start_s * self.settings.sample_rate))
         return WorldClip(name, self, start / self.settings.sample_rate)
 
 
 @dataclass(frozen=True)
 class WorldClip:
-    """A clip of a recording. Pictures are rendered when asked for, and kept."""
+    """A clip of a recording, with its truth. Pictures are rendered when they are first asked for, and kept.
+
+    Attributes:
+        id: unique in its world.
+        take: the rendered recording that the clip is cut from.
+        start_s: where in the recording the clip starts, seconds.
+        pair: of a counterfactual clip, what was changed: ``{"of", "factor", "from", "to"}``.
+    """
 
     id: str
     take: Take
@@ -77,11 +99,12 @@ class WorldClip:
 
     @property
     def recording(self) -> Recording:
+        """The recording that the clip is cut from."""
         return self.take.recording
 
     @cached_property
     def clip(self) -> Clip:
-        """The pictures, uint8 [T, size, size, 3], with the mix as sound."""
+        """The pictures, uint8 [T, size, size, 3], with the mix of all stems as sound."""
         s = self.take.settings
         n = int(round(s.seconds * s.fps))
         times = np.arange(n) / s.fps
@@ -90,7 +113,7 @@ class WorldClip:
 
     @cached_property
     def stems(self) -> dict[str, Sound]:
-        """``action``, ``ambient``, ``offscreen`` and their exact sum ``mix``."""
+        """The sounds ``action``, ``ambient``, ``offscreen`` and their exact sum ``mix``."""
         s = self.take.settings
         start = int(round(self.start_s * s.sample_rate))
         stop = start + int(round(s.seconds * s.sample_rate))
@@ -98,7 +121,7 @@ class WorldClip:
 
     @cached_property
     def truth(self) -> dict:
-        """This clip's entry in ``truth.json``: a plain dictionary, ready for JSON."""
+        """The clip's entry in ``truth.json``, a dictionary of JSON types."""
         s = self.take.settings
         entry = {
             "id": self.id,
@@ -121,13 +144,13 @@ class WorldClip:
 
     @property
     def events(self) -> list[Event]:
-        """The recording's events whose time lies in this clip."""
+        """The events that take place in this clip."""
         stop = self.start_s + self.take.settings.seconds
         return [e for e in self.recording.events if self.start_s <= e.time_s < stop]
 
     @property
     def narration(self) -> str:
-        """One line that says who does what to which object."""
+        """One line that says what is done to which object."""
         from v2a_nb.world.narration import narrate
 
         return narrate(self.recording, self.events)
@@ -148,7 +171,7 @@ class WorldClip:
         return entry
 
     def box(self, event: Event) -> list[float]:
-        """The struck object in pixels at the event's frame: ``[x0, y0, x1, y1]``."""
+        """Return the box of the struck object at the event's frame, pixels: ``[x0, y0, x1, y1]``."""
         s = self.take.settings
         thing = self.recording.things[event.thing]
         half = thing.width / 2
@@ -166,9 +189,9 @@ class WorldClip:
 
     @cached_property
     def masks(self) -> np.ndarray:
-        """Where the sound comes from, bool [T, size, size].
+        """The sounding region of each frame, bool [T, size, size].
 
-        The struck object's pixels from its contact until 0.2 s later (a scrape: as long as it lasts);
+        It holds the struck object's pixels from the contact until 0.2 s later, or as long as a scrape lasts. It is
         empty in frames in which nothing sounds.
         """
         s = self.take.settings
@@ -190,7 +213,13 @@ class WorldClip:
 
 @dataclass(frozen=True)
 class StrikeWorld:
-    """Clips of one seed. ``train``, ``val`` and ``test`` never share a recording."""
+    """The clips of one seed; ``train``, ``val`` and ``test`` never share a recording.
+
+    Attributes:
+        seed: of the world.
+        settings: how the clips are rendered.
+        clips: all of them, in order.
+    """
 
     seed: int
     settings: Settings
@@ -198,18 +227,22 @@ class StrikeWorld:
 
     @property
     def train(self) -> list[WorldClip]:
+        """The clips for training: 80 % of the recordings."""
         return self._split("train")
 
     @property
     def val(self) -> list[WorldClip]:
+        """The clips for validation: 10 % of the recordings."""
         return self._split("val")
 
     @property
     def test(self) -> list[WorldClip]:
+        """The clips for tests: 10 % of the recordings."""
         return self._split("test")
 
     @property
     def recordings(self) -> list[Recording]:
+        """The recordings that the clips are cut from."""
         return list({clip.recording.id: clip.recording for clip in self.clips}.values())
 
     def _split(self, name: str) -> list[WorldClip]:
@@ -242,10 +275,11 @@ class StrikeWorld:
         )
 
     def as_dataset(self):
-        """The clips as a ``datasets.Dataset``: id, recording, narration, frames, audio and truth.
+        """Render all clips into a ``datasets.Dataset``.
 
-        ``frames`` is uint8 [T, H, W, 3], ``audio`` float32 [n]; ``truth`` is JSON text, because its
-        nested lists have different lengths.
+        Its columns are ``id``, ``recording``, ``narration``, ``sample_rate``, ``fps``, ``frames`` (uint8
+        [T, H, W, 3]), ``audio`` (float32 [n]) and ``truth``, which is JSON text because the lists in it have
+        different lengths.
         """
         import json
 
@@ -296,16 +330,16 @@ def strike_world(
     per_recording: int = 4,
     style: str = "camera",
 ) -> StrikeWorld:
-    """A seeded world of ``clips`` clips; the same seed gives the same bytes.
+    """Make a world of ``clips`` clips in memory; the same seed gives the same bytes.
 
     Args:
         seed: the world's seed; other seeds share no recording with it.
-        clips: how many clips.
+        clips: number of clips.
         seconds: length of each, 0.2 to 28.
         size: pictures are ``size`` by ``size`` pixels.
         fps: frames per second.
         sample_rate: Hz.
-        variety: ``"wide"`` or ``"plain"``.
+        variety: ``"wide"``, or ``"plain"``: one table, a mallet, no distractors.
         mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.
         per_recording: at most this many clips are cut from one recording; they do not overlap.
         style: ``"camera"``, or ``"game"``: the same clips, sounds and truth drawn as flat game graphics.
@@ -326,22 +360,22 @@ def strike_world(
         raise UsageError(f"variety={variety!r} is neither 'wide' nor 'plain'")
     if not 0 <= mismatched <= 1:
         raise UsageError(f"mismatched={mismatched} is not a share between 0 and 1")
-    made: list[WorldClip] = []
+    cut: list[WorldClip] = []
     index = 0
-    while len(made) < clips:
+    while len(cut) < clips:
         recording = draw(seed, index, variety=variety, style=style)
         if recording.rng("mismatched").random() < mismatched:
             recording = recording.changed(mismatched=True)
         take = Take(recording, settings)
         starts = cut_points(recording, settings, per_recording)
-        for start in starts[: clips - len(made)]:
-            made.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
+        for start in starts[: clips - len(cut)]:
+            cut.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
         index += 1
-    return StrikeWorld(seed, settings, tuple(made))
+    return StrikeWorld(seed, settings, tuple(cut))
 
 
 def cut_points(recording: Recording, settings: Settings, at_most: int) -> np.ndarray:
-    """Random starts (s, on the sample grid) of clips that do not overlap."""
+    """Draw the starts of at most ``at_most`` clips that do not overlap, seconds on the grid of samples."""
     rng = recording.rng("cuts")
     room = recording.duration_s - settings.seconds
     count = min(at_most, int(recording.duration_s / (settings.seconds * 1.3)))

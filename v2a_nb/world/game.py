@@ -1,9 +1,9 @@
-"""Strike World in another style: flat game graphics, ``style="game"``.
+"""Strike World as flat game graphics, ``style="game"``: the same recordings with other pictures.
 
-The same recordings with other pictures: the same objects, places, motion and camera, drawn in flat saturated colours
-with outlines on a background of two tones, under a head-up display; without texture, shadow, soft light, motion blur
-or noise of a sensor. Nothing is trained on it: it stands for the game that Action2Sound was tried on after learning
-from real kitchens (section 5.6).
+Objects, places, motion and camera are the same. They are drawn in flat saturated colours with outlines on a background
+of two tones, under a head-up display, without texture, shadow, soft light, motion blur or sensor noise. Nothing is
+trained on this style. It takes the place of the game that Action2Sound was tried on after learning from real kitchens
+(section 5.6).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from v2a_nb.world.recording import Recording, Thing
 from v2a_nb.world.scenery import cover_of, view_of
 
 INK = np.array([0.09, 0.08, 0.13], np.float32)
-"""Of every outline."""
+"""Colour of every outline."""
 BACKGROUNDS = (
     ((0.45, 0.76, 0.94), (0.98, 0.83, 0.52)), ((0.60, 0.52, 0.88), (0.96, 0.72, 0.78)),
     ((0.98, 0.80, 0.45), (0.42, 0.66, 0.42)), ((0.40, 0.80, 0.74), (0.95, 0.92, 0.78)),
     ((0.98, 0.66, 0.58), (0.52, 0.45, 0.62)), ((0.72, 0.88, 0.56), (0.80, 0.60, 0.42)),
 )  # fmt: skip
-"""Wall and table."""
+"""Pairs of colours of wall and table."""
 PAINTS = (
     (0.91, 0.16, 0.20), (0.13, 0.36, 0.90), (0.99, 0.85, 0.10), (0.10, 0.70, 0.30), (0.85, 0.20, 0.75),
     (0.98, 0.50, 0.08), (0.05, 0.72, 0.85), (0.45, 0.20, 0.75),
 )  # fmt: skip
-"""Of what moves, and of drums."""
+"""Colours of moving things and of drums."""
 SKIN = (0.99, 0.77, 0.58)
 
 
@@ -42,7 +42,7 @@ def background(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paint(recording: Recording, word: str, more: int = 0) -> np.ndarray:
-    """A colour, float [3], that stands out from wall and table."""
+    """Draw a colour, float [3], that stands out from wall and table."""
     surroundings = np.stack(background(recording))
     paints = np.array(PAINTS, np.float32)
     away = np.abs(paints[:, None] - surroundings).mean(axis=2).min(axis=1)
@@ -51,7 +51,7 @@ def paint(recording: Recording, word: str, more: int = 0) -> np.ndarray:
 
 
 def still(recording: Recording, size: int, margin: int) -> np.ndarray:
-    """Background, table and objects, float32 [size + 2 margin, size + 2 margin, 3], as the camera's :func:`still`."""
+    """Draw background, table and objects: float32 [size + 2 margin, size + 2 margin, 3] in [0, 1]."""
     from scipy.ndimage import binary_dilation
 
     view = view_of(recording, size)
@@ -77,7 +77,7 @@ def still(recording: Recording, size: int, margin: int) -> np.ndarray:
 
 
 def _fill(recording: Recording, thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """An object's flat colours, [h, w, 3]: two or three tones that say what it is made of."""
+    """Return an object's flat colours [h, w, 3]: two or three tones for each material."""
     half, height = thing.width / 2, thing.base - thing.top
     u, v = (x - thing.x) / half, (y - thing.top) / height  # v: 0 at the top, 1 at the base
     rng = recording.rng("game-thing", thing.index)
@@ -97,7 +97,7 @@ def _fill(recording: Recording, thing: Thing, x: np.ndarray, y: np.ndarray) -> n
 
 
 def head_up(recording: Recording, out: np.ndarray) -> None:
-    """Draw the display over frames [T, size, size, 3], 0 to 255: a bar of lives, counters. It tells nothing true."""
+    """Draw a head-up display over frames [T, size, size, 3], 0 to 255; what it shows has no meaning."""
     size = out.shape[1]
     rng = recording.rng("game-display")
     tall, gap = max(3, round(0.055 * size)), max(1, round(0.02 * size))

@@ -1,4 +1,4 @@
-"""Where the actor's striking point is at any time, as a function of a recording's events.
+"""The path of the actor's striking point, as a function of a recording's events.
 
 The path is piecewise: moves between places are minimum-jerk (as human reaches are: Flash and Hogan,
 1985), downswings accelerate evenly until contact, rebounds and drops are ballistic. A near miss
@@ -15,11 +15,11 @@ from v2a_nb.world.recording import METRES, REBOUND_S, Event, Recording, swing_ti
 
 Piece = tuple[float, float, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]
 
-HOVER = 0.14  # how high the actor waits over an object, world lengths
+HOVER = 0.14  # height at which the actor waits above an object, world lengths
 
 
 def actor_path(recording: Recording) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A function from times (s, any shape) to the striking point ``(x, y)`` in world lengths."""
+    """Return a function from times (s, any shape) to the striking point ``(x, y)`` in world lengths."""
     pieces = _ball(recording) if recording.actor == "ball" else _tool(recording)
     starts = np.array([piece[0] for piece in pieces])
 
@@ -46,7 +46,7 @@ def _ease(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) 
 
 
 def _swing(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) -> Piece:
-    """From rest at ``a`` with even acceleration to ``b``."""
+    """Move from rest at ``a`` to ``b`` with constant acceleration."""
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         s = ((t - t0) / max(t1 - t0, 1e-6)) ** 2
@@ -56,7 +56,7 @@ def _swing(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float])
 
 
 def _throw(t0: float, t1: float, a: tuple[float, float], up: float, gravity: float) -> Piece:
-    """From ``a`` upwards at ``up`` lengths a second under ``gravity``."""
+    """Fly from ``a`` upwards at ``up`` lengths per second under ``gravity``."""
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         s = t - t0
@@ -66,7 +66,7 @@ def _throw(t0: float, t1: float, a: tuple[float, float], up: float, gravity: flo
 
 
 def _rub(event: Event, width: float) -> Piece:
-    """To and fro over the surface while a scrape lasts."""
+    """Move to and fro on the surface for as long as a scrape lasts."""
     t0, t1 = event.time_s, event.time_s + event.duration_s
     reach = 0.3 * width * (1 if event.x <= 0 else -1)
 
@@ -89,7 +89,7 @@ def _tool(recording: Recording) -> list[Piece]:
         if event.kind == "scrape":
             fall = max(0.12, min(fall, 0.3))
         raised = (target[0], target[1] - event.lift)
-        begin = max(now + 0.04, event.time_s - fall)  # a slow scrape may have less room than wished
+        begin = max(now + 0.04, event.time_s - fall)  # there may be less time before a slow scrape
         pieces.append(_ease(now, begin, here, raised))
         settle = _ease if event.kind == "scrape" else _swing
         pieces.append(settle(begin, event.time_s, raised, target))
@@ -113,7 +113,7 @@ def _tool(recording: Recording) -> list[Piece]:
 
 
 def _slow(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) -> Piece:
-    """From ``a`` at speed, slowed evenly to rest at ``b``."""
+    """Move from ``a`` at speed, slowed evenly, to rest at ``b``."""
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         s = 1 - (1 - (t - t0) / max(t1 - t0, 1e-6)) ** 2

@@ -1,4 +1,4 @@
-"""One line that says what happens in a clip, in the style of Ego4D narrations."""
+"""One-line descriptions of clips, in the style of Ego4D narrations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TIMES = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five tim
 
 
 def narrate(recording: Recording, events: list[Event]) -> str:
-    """The clip's events as one sentence without a full stop.
+    """Describe a clip's events in one sentence without a full stop.
 
     Examples:
         >>> from v2a_nb.world.recording import draw
@@ -18,11 +18,11 @@ def narrate(recording: Recording, events: list[Event]) -> str:
     """
     actor = f"a {recording.actor}"
     phrases: list[str] = []
-    seen: dict[tuple[str, int], int] = {}
+    counts: dict[tuple[str, int], int] = {}
     for event in events:
         key = (event.kind, event.thing)
-        seen[key] = seen.get(key, 0) + 1
-    for (kind, thing), count in seen.items():
+        counts[key] = counts.get(key, 0) + 1
+    for (kind, thing), count in counts.items():
         material = recording.things[thing].material
         noun = "the drum" if material == "drum" else f"the {material} {_NOUN[material]}"
         times = _TIMES.get(count, f"{count} times")

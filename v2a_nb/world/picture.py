@@ -1,4 +1,4 @@
-"""Frames of a recording: the still scenery, a swaying camera, the actor, distractors, motion blur."""
+"""Rendering of a recording's frames: still scenery, swaying camera, moving actor and distractors, motion blur."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _FINE = 4  # the camera's sway is resolved to 1 / _FINE of a pixel
 
 
 def frames(recording: Recording, times: np.ndarray, size: int, fps: float) -> np.ndarray:
-    """Pictures at ``times`` (s from the recording's start), uint8 [T, size, size, 3].
+    """Render the pictures at ``times`` (s from the recording's start), uint8 [T, size, size, 3].
 
-    A frame is exposed symmetrically around its time for a share of ``1 / fps``; a game's shows one moment.
+    A frame is exposed symmetrically around its time for a share of ``1 / fps``. In the style of a game it shows one
+    moment.
     """
     times = np.asarray(times, np.float64)
     shake = sway(recording, times, size)
@@ -47,12 +48,12 @@ def frames(recording: Recording, times: np.ndarray, size: int, fps: float) -> np
 
 
 def margin_of(recording: Recording, size: int) -> int:
-    """Pixels around the picture that the sway can reach."""
+    """Pixels by which the scenery exceeds the picture on each side, enough for the camera's sway."""
     return int(np.ceil(4 * recording.sway * size)) + 2
 
 
 def sway(recording: Recording, times: np.ndarray, size: int) -> np.ndarray:
-    """Camera shift in pixels, float [T, 2] as (x, y): slow hand sway, sometimes a jolt at contacts."""
+    """Shift of the camera, pixels, float [T, 2] as (x, y): slow hand sway, in some recordings jolts at contacts."""
     rng = recording.rng("sway")
     shift = np.zeros((len(times), 2))
     for axis in (0, 1):
@@ -72,7 +73,7 @@ def sway(recording: Recording, times: np.ndarray, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _canvases(recording: Recording, size: int) -> np.ndarray:
-    """The scenery shifted by every fraction of a pixel: float32 [_FINE, _FINE, N, N, 3], 0..255."""
+    """The scenery shifted by all fractions of a pixel: float32 [_FINE, _FINE, N, N, 3], 0 to 255."""
     drawn = game.still if recording.style == "game" else still
     canvas = drawn(recording, size, margin_of(recording, size)) * 255
     n = canvas.shape[0] - 1
@@ -101,7 +102,10 @@ def _scenery(recording: Recording, size: int, shake: np.ndarray) -> np.ndarray:
 
 
 def _movers(recording: Recording, size: int) -> list:
-    """``(colour, opacity, shape)``; ``shape(times) -> (ax, ay, bx, by, radius)`` in pixels."""
+    """All moving things, as ``(colour, opacity, shape)``.
+
+    ``shape(times)`` returns ``(ax, ay, bx, by, radius)`` of a capsule, pixels.
+    """
     view = view_of(recording, size)
     rng = recording.rng("actor-look")
     wide = recording.variety == "wide"
@@ -110,7 +114,7 @@ def _movers(recording: Recording, size: int) -> list:
     parts = []
 
     def part(along: float, across: float, to: float, to_across: float, radius: float, below: float):
-        """A capsule from ``along`` to ``to`` on the tool's axis, the striking point at ``below``."""
+        """The shape of a capsule from ``along`` to ``to`` on the tool's axis, with the striking point at ``below``."""
 
         def shape(times: np.ndarray) -> tuple[np.ndarray, ...]:
             x, y = path(times)
@@ -163,7 +167,7 @@ def _movers(recording: Recording, size: int) -> list:
 
 
 def _shadow(recording: Recording, path, view):
-    """A shadow on the struck surface that tightens as the actor comes near."""
+    """The shape of a shadow on the struck surface, which shrinks as the actor comes near."""
 
     def shape(times: np.ndarray) -> tuple[np.ndarray, ...]:
         x, y = path(times)
@@ -179,7 +183,7 @@ def _shadow(recording: Recording, path, view):
 
 
 def _distractors(recording: Recording, view, size: int) -> list:
-    """Silent movers: they swing, slide or wave at their own pace, behind the actor."""
+    """Moving things that make no sound: they swing, slide or wave behind the actor."""
     rng = recording.rng("distractors")
     if recording.variety != "wide":
         return []
@@ -235,10 +239,10 @@ def _composite(
         for m in range(a[0].shape[1]):
             alpha += _capsule(gx, gy, *(v[:, m] for v in a), radius)
         alpha *= opacity / a[0].shape[1]
-        whole = slice(None) if len(rows) == len(out) else rows
-        region = out[whole, y0:y1, x0:x1]
+        which = slice(None) if len(rows) == len(out) else rows
+        region = out[which, y0:y1, x0:x1]
         region = region + alpha[..., None] * (colour.astype(np.float32) - region)
-        out[whole, y0:y1, x0:x1] = region
+        out[which, y0:y1, x0:x1] = region
 
 
 def _outlined(out: np.ndarray, shape, times: np.ndarray, size: int, colour: np.ndarray, shake: np.ndarray) -> None:
@@ -249,7 +253,7 @@ def _outlined(out: np.ndarray, shape, times: np.ndarray, size: int, colour: np.n
     ends = [(v + shake[:, axis]).astype(np.float32) for v, axis in ((ax, 0), (ay, 1), (bx, 0), (by, 1))]
     low = [np.minimum(ends[axis], ends[axis + 2]) - radius - 1 for axis in (0, 1)]
     high = [np.maximum(ends[axis], ends[axis + 2]) + radius + 2 for axis in (0, 1)]
-    for rows in np.array_split(np.arange(len(times)), max(1, len(times) // 4)):  # what is near in time is near in place
+    for rows in np.array_split(np.arange(len(times)), max(1, len(times) // 4)):  # near in time is near in place
         x0, y0 = (int(max(0, v[rows].min())) for v in low)
         x1, y1 = (int(min(size, v[rows].max())) for v in high)
         if x1 <= x0 or y1 <= y0:
@@ -271,7 +275,7 @@ def _capsule(gx, gy, ax, ay, bx, by, radius) -> np.ndarray:
 
 
 def _depth(gx, gy, ax, ay, bx, by, radius) -> np.ndarray:
-    """How deep in capsules pixels lie, half a pixel added: [T, h, w]; under 0 is outside."""
+    """Depth of pixels inside capsules, plus half a pixel, [T, h, w]; negative outside."""
     px, py = gx[None, :] - ax[:, None], gy[None, :] - ay[:, None]  # [T, w], [T, h]
     dx, dy = bx - ax, by - ay
     length2 = dx * dx + dy * dy

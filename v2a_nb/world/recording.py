@@ -1,4 +1,4 @@
-"""What happens in a Strike World recording: its objects, its actor, its events and its camera.
+"""The description of a Strike World recording: its objects, actor, events, camera and ambience.
 
 A :class:`Recording` is a plain, immutable description of one long take. Sound and pictures are both
 rendered from it (:mod:`v2a_nb.world.sound`, :mod:`v2a_nb.world.picture`), so a clip's truth is
@@ -22,28 +22,28 @@ import numpy as np
 from v2a_nb.errors import UsageError
 
 METRES = 0.5
-"""One picture height at distance 1, in metres: what turns speeds on the screen into m/s."""
+"""Metres of one picture height at distance 1, which turns speeds in the picture into m/s."""
 
 MATERIALS = ("wood", "metal", "glass", "ceramic", "drum")
 ACTORS = ("stick", "mallet", "hand", "hammer", "knife", "ball", "foot")
 AMBIENCES = ("hum", "hiss", "rain", "traffic")
 STYLES = ("camera", "game")
-"""How a recording is drawn: as a camera sees it, or as flat game graphics. Nothing else depends on it."""
+"""How a recording is drawn: as by a camera, or as flat game graphics. Sounds and truth do not depend on it."""
 
 HARDNESS = {
     "stick": 0.8, "mallet": 0.45, "hand": 0.25, "hammer": 1.0, "knife": 1.0, "ball": 0.6, "foot": 0.3,
 }  # fmt: skip
-"""How much of the high modes an actor excites, 0 (soft) to 1 (hard)."""
+"""Hardness of each actor, 0 to 1: how strongly it excites the high modes."""
 
 
 def stream(seed: int, recording: int, word: str, *more: int) -> np.random.Generator:
-    """The random stream of one factor of one recording."""
+    """Return the random generator of one factor of one recording."""
     return np.random.default_rng([seed, recording, zlib.crc32(word.encode()), *more])
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object on the table. ``x, top, base`` place it; ``width`` scales its picture and pitch."""
+    """An object on the table: ``x``, ``top`` and ``base`` place it, and ``width`` scales its picture and pitch."""
 
     index: int
     material: str
@@ -52,15 +52,15 @@ class Thing:
     base: float
     width: float
     pitch: float = 1.0
-    """Multiplies every mode's frequency; 1 / relative size."""
+    """Factor of every mode's frequency: 1 / relative size."""
     decay: float = 1.0
-    """Multiplies every mode's decay time; under 1 where a hand rests on the object."""
+    """Factor of every mode's decay time; below 1 where a hand rests on the object."""
     damped_by_hand: bool = False
 
 
 @dataclass(frozen=True)
 class Event:
-    """One contact (or one that almost was). ``serial`` names its own random stream."""
+    """One contact, or a near miss; ``serial`` names its own random stream."""
 
     serial: int
     time_s: float
@@ -71,15 +71,15 @@ class Event:
     y: float
     sounding: bool = True
     duration_s: float = 0.0  # of a scrape
-    lift: float = 0.2  # how high the actor winds up before it, world lengths
-    gap: float = 0.0  # how far over the surface a near miss turns, world lengths
-    side: float = 0.0  # how far beside the object a near miss goes, world lengths
+    lift: float = 0.2  # height of the wind-up, world lengths
+    gap: float = 0.0  # height above the surface at which a near miss turns, world lengths
+    side: float = 0.0  # distance beside the object of a near miss, world lengths
     drop: int = -1  # bounces of one drop share this serial
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One take. ``seed`` and ``index`` name its random streams; the rest is drawn by :func:`draw`."""
+    """One recording; ``seed`` and ``index`` name its random streams, and :func:`draw` draws the rest."""
 
     seed: int
     index: int
@@ -105,11 +105,11 @@ class Recording:
         return f"r{self.index:05d}"
 
     def rng(self, word: str, *more: int) -> np.random.Generator:
-        """The random stream named ``word`` of this recording."""
+        """Return this recording's random generator of the factor ``word``."""
         return stream(self.seed, self.index, word, *more)
 
     def changed(self, **fields: object) -> Recording:
-        """The same recording with some fields replaced."""
+        """Return the same recording with some fields replaced."""
         return replace(self, **fields)
 
 
@@ -187,7 +187,7 @@ def _draw_things(rng: np.random.Generator, wide: bool) -> tuple[Thing, ...]:
 
 
 def _swings(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float) -> list[Event]:
-    """Strikes, near misses and scrapes at irregular times; quick repeats stay on one object."""
+    """Draw strikes, near misses and scrapes at irregular times; quick repeats stay on one object."""
     events: list[Event] = []
     time, thing, free = float(rng.uniform(0.3, 0.9)), things[int(rng.integers(len(things)))], 0.0
     at = things[0].x
@@ -232,7 +232,7 @@ def _swings(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: flo
 
 
 def _drops(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: float, gravity: float) -> list[Event]:
-    """Drops that bounce: each contact is an event, and intervals shrink by the restitution."""
+    """Draw drops that bounce: each contact is an event, and the intervals shrink by the restitution."""
     events: list[Event] = []
     time = float(rng.uniform(0.4, 0.9))
     drop = 0
@@ -276,11 +276,11 @@ def _drops(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: floa
 
 
 REBOUND_S = 0.09
-"""How long an actor rises after a contact before it can go elsewhere."""
+"""Seconds for which an actor rises after a contact, before it can go elsewhere."""
 
 
 def travel_time(way: float) -> float:
-    """The least time (s) in which an actor goes ``way`` world lengths to the side."""
+    """The least time in which an actor goes ``way`` world lengths to the side, seconds."""
     return 0.06 + 0.3 * abs(way)
 
 

@@ -1,7 +1,7 @@
 """The still part of a Strike World picture: background, table and objects.
 
-Drawn once per recording on a canvas with a margin, so that the camera's sway is a shift of it.
-Colours are linear in [0, 1].
+It is drawn once per recording on a canvas with a margin, so that the camera's sway is a shift of the canvas. Colours
+are linear in [0, 1].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from v2a_nb.world.recording import Recording, Thing
 
 @dataclass(frozen=True)
 class View:
-    """From world lengths to pixels: ``pixel = scale * R(roll) (world - centre) + middle``."""
+    """The map from world lengths to pixels: ``pixel = scale * R(roll) (world - centre) + middle``."""
 
     size: int
     scale: float
@@ -40,7 +40,7 @@ def view_of(recording: Recording, size: int) -> View:
 
 
 def still(recording: Recording, size: int, margin: int) -> np.ndarray:
-    """Background, table and objects, float32 [size + 2 margin, size + 2 margin, 3]."""
+    """Draw background, table and objects: float32 [size + 2 margin, size + 2 margin, 3]."""
     view = view_of(recording, size)
     over = 2 if size < 160 else 1  # drawn finer and averaged: straight edges stay straight
     n = (size + 2 * margin) * over
@@ -60,7 +60,7 @@ def still(recording: Recording, size: int, margin: int) -> np.ndarray:
 
 
 def silhouette(recording: Recording, thing: Thing, size: int) -> np.ndarray:
-    """The object's pixels, bool [size, size], camera at rest."""
+    """The object's pixels while the camera is at rest, bool [size, size]."""
     view = view_of(recording, size)
     grid = np.arange(size, dtype=np.float32) + 0.5
     x, y = view.to_world(grid[None, :], grid[:, None])
@@ -82,7 +82,7 @@ def texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, cells: float
 
 
 def palette(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of wall and table, float [3] each; most are muted, as most rooms are."""
+    """Draw the colours of wall and table, float [3] each; most are muted."""
     rng = recording.rng("palette")
     wall, table = (rng.uniform(0.1, 0.9) + rng.beta(1, 2) * rng.uniform(-0.5, 0.5, 3) for _ in range(2))
     if rng.random() < 0.25:
@@ -91,7 +91,7 @@ def palette(recording: Recording) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dye(recording: Recording) -> np.ndarray:
-    """The actor's colour, float [3]: drawn until it stands out from wall and table."""
+    """Draw the actor's colour, float [3], until it stands out from wall and table."""
     rng = recording.rng("dye")
     surroundings = np.stack(palette(recording))
     best, contrast = np.zeros(3), -1.0

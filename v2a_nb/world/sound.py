@@ -1,4 +1,4 @@
-"""Sound of a recording: modal synthesis of contacts, scrapes, ambience and off-screen sounds.
+"""Synthesis of a recording's sound: contacts and scrapes, ambience, off-screen sounds.
 
 A struck object is a sum of damped sinusoids whose frequencies and decays depend on its material and
 size (modal synthesis, as in van den Doel et al., FoleyAutomatic, 2001). Stems are ``action``,
@@ -59,7 +59,7 @@ def modes(recording: Recording, thing: Thing, sample_rate: int) -> tuple[np.ndar
 
 
 def ring(recording: Recording, thing: Thing, sample_rate: int) -> np.ndarray:
-    """The object's impulse response in three bands of modes: float32 [3, n], -60 dB at the end."""
+    """The object's impulse response in three bands of modes, float32 [3, n], down to -60 dB."""
     frequency, decay, amplitude = modes(recording, thing, sample_rate)
     n = int(min(1.6, max(0.12, decay.max() * 1.05)) * sample_rate)
     t = np.arange(n, dtype=np.float32) / sample_rate
@@ -94,7 +94,7 @@ def _strike(recording: Recording, event: Event, thing: Thing, bands: np.ndarray,
 
 
 def level_of(speed: float, distance: float, damped: bool = False) -> float:
-    """Sample peak of a contact: proportional to speed, inversely to distance; a hand takes 3 dB."""
+    """Sample peak of a contact: proportional to speed / distance; a resting hand takes 3 dB."""
     return _PEAK_AT_3_MS * speed / 3.0 / distance * (0.71 if damped else 1.0)
 
 
@@ -118,7 +118,7 @@ def _scrape(recording: Recording, event: Event, thing: Thing, bands: np.ndarray,
 
 
 def ambience(recording: Recording, n: int, sample_rate: int) -> np.ndarray:
-    """The room's steady sound, float32 [n], at the recording's level (dBFS RMS)."""
+    """The steady ambience of the room, float32 [n], at the recording's level (RMS, dBFS)."""
     from scipy.signal import lfilter
 
     rng = recording.rng("ambient-sound")
@@ -160,25 +160,24 @@ def _offscreen(recording: Recording, serial: int, sample_rate: int) -> np.ndarra
 
 
 def render(recording: Recording, sample_rate: int = 16000) -> dict[str, np.ndarray]:
-    """All stems of a whole recording.
+    """Render the sound of a whole recording.
 
     Returns:
-        ``{"action", "ambient", "offscreen", "mix"}``, float32 [n] each, ``mix`` their sum, in
-        (-1, 1).
+        the stems ``action``, ``ambient`` and ``offscreen`` and their sum ``mix``, float32 [n] in (-1, 1) each.
     """
     raw = synthesize(recording, sample_rate)
     return mixed(raw, gain_of(raw))
 
 
 def mixed(raw: dict[str, np.ndarray], gain: float) -> dict[str, np.ndarray]:
-    """The stems at ``gain``, and ``mix``, their exact float32 sum."""
+    """Return the stems at ``gain`` and ``mix``, their exact float32 sum."""
     stems = {name: raw[name] * np.float32(gain) for name in STEMS}
     stems["mix"] = stems["action"] + stems["ambient"] + stems["offscreen"]
     return stems
 
 
 def synthesize(recording: Recording, sample_rate: int) -> dict[str, np.ndarray]:
-    """The stems of a whole recording before the common gain, float32 [n] each."""
+    """Synthesize the stems of a whole recording, before the common gain, float32 [n] each."""
     n = int(round(recording.duration_s * sample_rate))
     action, off = np.zeros(n, np.float32), np.zeros(n, np.float32)
     rings = {thing.index: ring(recording, thing, sample_rate) for thing in recording.things}
@@ -200,6 +199,6 @@ def synthesize(recording: Recording, sample_rate: int) -> dict[str, np.ndarray]:
 
 
 def gain_of(stems: dict[str, np.ndarray]) -> float:
-    """The gain (at most 1) that keeps the sum of the stems within the ceiling."""
+    """The gain, at most 1, that keeps the sum of the stems below full scale."""
     peak = float(np.abs(stems["action"] + stems["ambient"] + stems["offscreen"]).max())
     return 1.0 if peak <= _CEILING else _CEILING / peak

@@ -1,13 +1,13 @@
-"""Strike World on disk: ``clips/*.mp4``, ``stems/*.wav`` and ``truth.json``."""
+"""Writing Strike World to disk: ``clips/*.mp4``, ``stems/*.wav`` and ``truth.json``."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.files import write_text
 from v2a_nb.world.counterfactual import FACTORS, counterfactual
 from v2a_nb.world.dataset import StrikeWorld, WorldClip, strike_world
 
@@ -27,17 +27,21 @@ def write_world(
     style: str = "camera",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Render clips and write them with their truth; returns the path of ``truth.json``.
+    """Render clips and write them with their truth.
+
+    ``truth.json`` gets its name when it is complete, after all clips: a folder that has one is complete.
 
     Args:
-        out: the folder to make; it must not already hold a ``truth.json``.
-        clips: how many clips, or how many pairs where ``pairs`` is given.
+        out: the folder to make; it must not hold a ``truth.json`` yet.
+        clips: number of clips, or of pairs where ``pairs`` is given.
+        seconds, seed, size, fps, sample_rate, mismatched, variety: as for :func:`~v2a_nb.world.dataset.strike_world`.
         pairs: a factor of :data:`~v2a_nb.world.counterfactual.FACTORS`: every clip is written twice,
-            as ``ID.a`` and ``ID.b`` with that one factor changed.
-        style: how it is drawn; ``truth.json`` names it where it is not ``"camera"``.
+            as ``ID.a`` and ``ID.b``, with this factor changed.
+        style: as for :func:`~v2a_nb.world.dataset.strike_world`; ``truth.json`` names it if it is not ``"camera"``.
         progress: called with (done, total) after each clip.
 
-    ``truth.json`` is written last, under its final name at once, so a folder that has one is whole.
+    Returns:
+        the path of ``truth.json``.
 
     Raises:
         UsageError: an argument is out of range.
@@ -69,11 +73,7 @@ def write_world(
         "size": size, "variety": variety,
         **({} if style == "camera" else {"style": style}), "clips": entries,
     }  # fmt: skip
-    path = out / "truth.json"
-    partial = path.with_suffix(".json.part")
-    partial.write_text(json.dumps(truth, indent=1))
-    os.replace(partial, path)
-    return path
+    return write_text(out / "truth.json", json.dumps(truth, indent=1))
 
 
 def _pairs(world: StrikeWorld, factor: str, wanted: int) -> list[WorldClip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,11 @@ from v2a_nb.training.recipes.video_encoder import Pretraining
 from v2a_nb.training.registry import train
 from v2a_nb.world import arrays
 
-FEW = replace(VAuraTrainConfig().scaled(0.0), clips=16, event_crop_clips=16, decoder_clips=16)
+CYCLES = tuple(replace(VAuraTrainConfig().codec_cycles[i], steps=4) for i in (0, -1))
+FEW = VAuraTrainConfig(
+    steps=4, clips=16, event_crop_clips=16, decoder_clips=16, vision_steps=3, event_crop_steps=3, codec_cycles=CYCLES,
+    batch_size=4,
+)  # fmt: skip
 
 
 def test_every_pretraining_parameter_but_the_event_crops_gets_a_gradient():
@@ -188,28 +193,42 @@ class Killed(Exception):
     """The process was ended."""
 
 
-@pytest.mark.parametrize("stage", ["codec/cycle2", "vision", "vision/glimpse", ""])
-def test_a_run_that_was_killed_goes_on_as_if_it_was_not(tmp_path, tmp_path_factory, monkeypatch, stage):
-    cache = tmp_path_factory.getbasetemp() / "vaura-features"  # rendered once for all of these
-    source = "strike:seed=1000,clips=16"
+STAGES = ["codec/cycle1", "codec/cycle2", "vision", "vision/glimpse", ""]
+SOURCE = "strike:seed=1000,clips=16"
 
-    def weights_of(path):
-        return {k: v.clone() for k, v in VAura.from_pretrained(path).state_dict().items()}
 
-    whole = tmp_path_factory.getbasetemp() / "vaura-whole"
-    if not (whole / "weights" / "config.json").exists():
-        run_recipe(VAuraRecipe(FEW), whole, source=source, cache=cache)
-    expected = weights_of(whole / "weights")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("vaura")
+    run_recipe(VAuraRecipe(FEW), out, source=SOURCE)
+    return out
 
-    def fit_until_killed(module, batch_of, optim, out, **how):
-        if out == (tmp_path / stage if stage else tmp_path):
-            fit(module, batch_of, optim, out, until=2, **{**how, "eval_fn": None})
+
+def weights_of(run) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in VAura.from_pretrained(run / "weights").state_dict().items()}
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_run_that_was_killed_goes_on_as_if_it_was_not(whole, tmp_path, monkeypatch, stage):
+    """Killed in the middle of any stage, with those before it done."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    for later in STAGES[STAGES.index(stage) :]:
+        for path in [out / later] if later else [out / name for name in ("state", "weights", "samples")]:
+            shutil.rmtree(path, ignore_errors=True)
+    (out / "log.jsonl").unlink()
+
+    def fit_until_killed(module, batch_of, optim, folder, **how):
+        if folder == out / stage:
+            fit(module, batch_of, optim, folder, until=2, **{**how, "eval_fn": None})
             raise Killed
-        return fit(module, batch_of, optim, out, **how)
+        return fit(module, batch_of, optim, folder, **how)
 
     monkeypatch.setattr(runner, "fit", fit_until_killed)
     with pytest.raises(Killed):
-        run_recipe(VAuraRecipe(FEW), tmp_path, source=source, cache=cache)
+        run_recipe(VAuraRecipe(FEW), out, source=SOURCE, resume=True)
     monkeypatch.setattr(runner, "fit", fit)
-    made = weights_of(run_recipe(VAuraRecipe(FEW), tmp_path, source=source, cache=cache, resume=True))
-    assert made.keys() == expected.keys() and all(torch.equal(made[k], v) for k, v in expected.items())
+    run_recipe(VAuraRecipe(FEW), out, source=SOURCE, resume=True)
+    expected, found = weights_of(whole), weights_of(out)
+    assert found.keys() == expected.keys() and all(torch.equal(found[k], v) for k, v in expected.items())

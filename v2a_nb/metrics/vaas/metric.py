@@ -83,10 +83,11 @@ class Vaas(Pretrained):
     """A trained classifier with its encoder, ready to score clips.
 
     Examples:
-        >>> vaas = Vaas.from_pretrained("vaas")                       # doctest: +SKIP
-        >>> vaas.score(clip.silent(), sound)                          # doctest: +SKIP
-        0.93
-        >>> conventions([vaas.score(c, s) for c, s in pairs])         # doctest: +SKIP
+        >>> vaas = Vaas.from_pretrained("vaas")
+        >>> vaas.score(clip.silent(), sound) > 0.5
+        True
+        >>> sorted(conventions([vaas.score(clip, sound)]))
+        ['vaas_acc', 'vaas_score']
     """
 
     kind, title, config_class, default = "vaas", "a VAAS classifier", VaasConfig, "vaas"

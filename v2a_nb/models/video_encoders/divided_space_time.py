@@ -168,8 +168,9 @@ class DividedSpaceTimeViT(nn.Module):
         UsageError: sizes that fit no encoder.
 
     Examples:
-        >>> DividedSpaceTimeViT()(torch.rand(2, 16, 3, 224, 224)).shape         # doctest: +SKIP
-        torch.Size([2, 768])
+        >>> small = DividedSpaceTimeConfig(size=32, dim=64, depth=2, heads=4, mlp=128)
+        >>> DividedSpaceTimeViT(small)(torch.rand(2, 16, 3, 32, 32)).shape
+        torch.Size([2, 64])
     """
 
     def __init__(self, config: DividedSpaceTimeConfig | None = None) -> None:
