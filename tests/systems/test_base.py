@@ -16,7 +16,7 @@ from vaura_parts import fake_system
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.files import whole, write_text
+from v2a_nb.files import atomic, write_text
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.base import Option, System, check_fit, count, evaluating, given, part_of, seeded, switched
 from v2a_nb.systems.egosonics.system import EgoSonics
@@ -231,7 +231,7 @@ def test_parts_that_do_not_fit():
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = write_text(tmp_path / "new" / "a.json", json.dumps({"ä": 1}, ensure_ascii=False))
     assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
-    with pytest.raises(ZeroDivisionError), whole(path) as partial:
+    with pytest.raises(ZeroDivisionError), atomic(path) as partial:
         partial.write_text("half")
         assert path.read_text(encoding="utf-8") != "half"
         _ = 1 / 0

@@ -20,7 +20,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.dataset import Cut, cut_clips
 from v2a_nb.data.features import Extractor, Features, FeatureStore
 from v2a_nb.data.recordings import Recording, Recordings
-from v2a_nb.files import write_text
+from v2a_nb.files import atomic, write_text
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
@@ -163,15 +163,16 @@ def gather_examples(encoder: StrikeVision, frames, mels, folder: Path) -> dict[s
     aimed, path = folder / "aim.json", folder / "examples.npz"
 
     def work() -> None:
+        if aimed.exists():
+            return
         config = calibrate(encoder, frames)
         set_decision(encoder, config)
         examples = gather(encoder, frames, mels, 0, len(frames))
-        with open(path, "wb") as file:
+        with atomic(path) as partial, open(partial, "wb") as file:
             np.savez(file, **examples)
         write_text(aimed, json.dumps(asdict(config)) + "\n")
 
-    if not aimed.exists():
-        once_per_machine(work)
+    once_per_machine(work)
     set_decision(encoder, EventCropConfig(**json.loads(aimed.read_text())))
     return dict(np.load(path))
 
