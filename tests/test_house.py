@@ -15,7 +15,7 @@ from paths import PACKAGE, ROOT
 FLOORS = (
     ("errors", "files", "clip", "parallel"),
     ("audio", "hub"),
-    ("mp4", "media"),
+    ("media",),
     ("world",),
     ("models",),
     ("sampling",),
@@ -102,8 +102,10 @@ def test_type_checkers_see_the_public_names_that_there_are():
     imported = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     assert {a.asname: node.module for node in imported for a in node.names if a.name == a.asname} == v2a_nb._WHERE
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
-    checked = {ROOT / name for name in config["pyright"]["include"]}
-    assert {file_of(module) for module in v2a_nb._WHERE.values()} <= checked and all(p.exists() for p in checked)
+    paths = [ROOT / name for name in config["pyright"]["include"]]
+    assert all(path.exists() for path in paths)
+    checked = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
+    assert {file_of(module) for module in v2a_nb._WHERE.values()} <= checked
     assert (PACKAGE / "py.typed").exists() and {"py.typed", "*.pyi"} <= set(
         config["setuptools"]["package-data"]["v2a_nb"]
     )

@@ -8,9 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from v2a_nb import media, mp4
+from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media import mp4
 
 
 def clicks(seconds: float, rate: int, times) -> Sound:

@@ -14,6 +14,7 @@ from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media import decoding
 
 
 class Tone:
@@ -241,13 +242,13 @@ class Counting:
 @pytest.fixture
 def reads(monkeypatch) -> Counter:
     """How often files were opened, and how many frames of each type were decoded."""
-    counts, container = Counter(), media._container
+    counts, container = Counter(), decoding.container
 
     def opened(path):
         counts["open"] += 1
         return Counting(container(path), counts)
 
-    monkeypatch.setattr(media, "_container", opened)
+    monkeypatch.setattr(decoding, "container", opened)
     return counts
 
 

@@ -13,6 +13,7 @@ import pytest
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media import decoding
 from v2a_nb.widgets import upload as room
 from v2a_nb.widgets.upload import safe_stem, soundtrack, uploaded, your_video
 
@@ -58,8 +59,8 @@ def test_a_path_becomes_a_soundtrack_beside_its_own(video, tmp_path):
 
 
 def test_a_video_is_opened_once_for_its_pictures_and_once_for_its_sound(video, tmp_path, monkeypatch):
-    opened, container = [], media._container
-    monkeypatch.setattr(media, "_container", lambda path: opened.append(path) or container(path))
+    opened, container = [], decoding.container
+    monkeypatch.setattr(decoding, "container", lambda path: opened.append(path) or container(path))
     soundtrack(video, system=Beeper(), seconds=1, out=tmp_path / "o")
     assert opened == [video, video]
 

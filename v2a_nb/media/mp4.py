@@ -1,4 +1,4 @@
-"""The MP4 writer of :mod:`v2a_nb.media`: H.264 and AAC, encoded picture by picture."""
+"""The MP4 writer: H.264 and AAC, encoded picture by picture."""
 
 from __future__ import annotations
 
