@@ -30,7 +30,8 @@ def main() -> int:
     args = parser.parse_args()
     system = load(args.system)
     print(
-        f"{args.system}, {args.clips} clips of seed {args.seed}\n{'fps':>8} {'F1@25ms':>8} {'F1@50ms':>8} {'median late':>12}"
+        f"{args.system}, {args.clips} clips of seed {args.seed}\n"
+        f"{'fps':>8} {'F1@25ms':>8} {'F1@50ms':>8} {'median late':>12}"
     )
     for fps in RATES:
         items = list(strike_world(seed=args.seed, clips=args.clips, fps=fps))

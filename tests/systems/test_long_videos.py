@@ -51,7 +51,7 @@ def test_pieces_are_as_long_as_the_video_and_in_time(seconds, block, rate):
     joined = np.concatenate([piece.samples for piece in pieces], axis=1)[0]
     assert len(joined) == round(clip.duration * rate)
     true = system.generate(clip, seed=0).samples[0]
-    # where blocks meet, the same sound is there twice, and constant power makes 3 dB more of it: a system's noise differs
+    # where blocks meet, the same sound is there twice, of which constant power makes 3 dB more; noise would differ
     steps = np.flatnonzero(np.abs(np.diff(true)) > 1e-4)
     found = np.flatnonzero(np.abs(np.diff(joined)) > 1e-3)
     assert all(np.abs(found - step).min() <= 1 for step in steps)

@@ -29,7 +29,7 @@ def soundtrack(
     """The sound of a long video, in pieces that follow each other.
 
     Args:
-        system: any; :meth:`~v2a_nb.systems.base.System.options_of_next_block` says what later blocks are conditioned on.
+        system: any; its ``options_of_next_block`` says what later blocks are conditioned on.
         blocks: the video's consecutive parts, such as those of :func:`v2a_nb.media.windows` of :data:`BLOCK_S`
             seconds; one of them at a time is kept. Their own sounds are not used.
         seed: of the first block; the others' follow from it.
