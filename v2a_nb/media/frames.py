@@ -17,6 +17,7 @@ AHEAD = 4.0  # seconds up to which reading on is preferred to a seek
 JUMP = 10.0  # seconds by which a broadcast's clock may run ahead before it counts as set anew
 BACK = 1.0  # seconds by which a clock may run backwards before it counts as set anew
 BROADCAST = {"mpegts", "mpeg"}  # containers whose clock may be set anew in the middle
+SPARSE = {"mpeg": 2.0}  # seconds that FFmpeg needs to find the times again, where not every packet has one
 
 
 class Picture(NamedTuple):
@@ -152,17 +153,19 @@ class Pictures:
         """Seek to a key picture at or before ``start`` (s): further and further back, and at last to the beginning."""
         from av.error import FFmpegError
 
+        margin = SPARSE.get(self.container.format.name, 0.0)
         for step in STEPS if self._seekable else ():
-            if start - step <= 0 or self.zero is None:
+            target = start - 2 * margin - step
+            if target <= 0 or self.zero is None:
                 break
             try:
-                offset = int((self.zero + start - step) / self._base)
+                offset = int((self.zero + target) / self._base)
                 self.container.seek(offset, stream=self.stream, backward=True)
             except (FFmpegError, OSError):
                 continue
             self._start_over(after_seek=True)
             first = self._next()
-            if first is not None and first.time <= start + SAME:
+            if first is not None and first.time <= start - margin + SAME:
                 self._unread.appendleft(first)
                 return
         self._open()
