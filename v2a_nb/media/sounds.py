@@ -86,7 +86,7 @@ class Sounds:
         self.rate, self.layout, self.channels = 0, None, 1
         self._av_layout: Any = None
         self._grid: tuple[int, int] | None = None  # where the second frame begins, and the length of all others
-        self._seekable, self._decodes = True, False
+        self._seekable = True
         self._container: Any = None
         self._open()
         first = [chunk for _ in range(2) if (chunk := self._next()) is not None]
@@ -141,6 +141,7 @@ class Sounds:
             self._container.close()
             raise MediaError(f"{self.path}: its sound is of a kind that cannot be decoded")
         self._base = float(self._stream.time_base or 1)
+        self._exact = self._stream.codec_context.name.startswith("pcm")  # whose numbers are the file's own
         self._start_over(after_seek=False)
 
     def _start_over(self, after_seek: bool) -> None:
@@ -188,6 +189,9 @@ class Sounds:
                     self._lose(packet, shift)
             for frame in frames:
                 pieces = self._floats(frame)
+                if not self._exact and not all(np.isfinite(p.sum()) for p in pieces):  # what damage can decode to
+                    self._lose(packet, shift)
+                    pieces = [np.nan_to_num(p, nan=0.0, posinf=0.0, neginf=0.0) for p in pieces]
                 if frame.pts is None:
                     if after_seek and clock is None:
                         self._seekable = False
@@ -260,7 +264,7 @@ class Sounds:
             self._resampler = av.AudioResampler(format="fltp", layout=self._av_layout, rate=self.rate)
             self._kind = kind
         pieces += [piece.to_ndarray().astype(np.float32, copy=False) for piece in self._resampler.resample(frame)]
-        return [np.nan_to_num(piece, nan=0.0, posinf=1.0, neginf=-1.0) for piece in pieces]
+        return pieces
 
     def _flushed(self) -> list[np.ndarray]:
         """What is left in the resampler."""
