@@ -143,13 +143,14 @@ def curate(
     stages = make_filters(filters)
     source = read_source(source)
     made = Report(str(source.path or source.kind), len(source), problems=list(source.problems))
-    kept = list(source.entries)
+    kept, known = list(source.entries), len(source.problems)
     for number, stage in enumerate(stages):
         if progress and number:
             progress(number * len(source), len(stages) * len(source))
         kept = _stage(kept, stage, source, made, progress, number * len(source), len(stages) * len(source))
     if progress and len(source):
         progress(len(stages) * len(source), len(stages) * len(source))
+    made.problems += source.problems[known:]  # damaged files, which were found by the filters
     return kept, made
 
 

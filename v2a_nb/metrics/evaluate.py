@@ -320,11 +320,11 @@ def _read_texts(path: Path, ids: Sequence[str], problems: list[dict]) -> dict[st
 
 
 def _opener(path: Path | None, open_video: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:
-    """How to open a clip's video; None, and a problem, where it cannot be read."""
+    """How to open a clip's video; None where it cannot be read. That, and damage to it, are problems."""
     if path is None:
         return None  # already among the problems
     try:
-        open_video(path)
+        problems += [{"id": name, "what": f"{path}: {line}"} for line in open_video(path).problems]
     except V2AError as error:
         problems.append({"id": name, "what": str(error)})
         return None
