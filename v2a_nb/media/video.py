@@ -6,7 +6,7 @@ placed on the same clock: a sound that starts late or ends early stays where it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -17,7 +17,7 @@ import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, check_types
-from v2a_nb.media import decoding, mp4
+from v2a_nb.media import decoding, remuxing
 from v2a_nb.media.pictures import upright
 from v2a_nb.media.sounds import read_sound
 
@@ -123,11 +123,34 @@ class Video:
         return Clip(np.stack(frames), np.array(times), self.info.fps, end - start, track, Path(self.path).stem)
 
     def dub(
-        self, sound: Sound, path: str | Path, *, start: float = 0.0, duration: float | None = None, crf: int = 20
+        self,
+        sound: Sound | Iterable[Sound],
+        path: str | Path,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        keep_original: bool = False,
+        mix: float | None = None,
+        crf: int = remuxing.CRF,
+        report: Callable[[str], None] | None = None,
     ) -> Path:
         """Write the pictures, or a part of them, with another soundtrack; the arguments are those of :func:`dub`."""
-        part = _Part(self, start, duration)
-        return mp4.write(_lasting(part), sound, path, fps=self.info.fps, crf=crf)
+        with Video(self.path) as pictures:  # the sound may be made of this one's, while it is written
+            return remuxing.dub(
+                self.path,
+                path,
+                sound,
+                _lasting(_Part(pictures, start, duration)),
+                zero=self._zero,
+                fps=self.info.fps,
+                start=start,
+                duration=duration,
+                track=None,
+                keep_original=keep_original,
+                mix=mix,
+                crf=crf,
+                report=report,
+            )
 
     def _decode(self, start: float) -> Iterator:
         """Frames from the key frame before ``start`` (s) on; the file is rewound where it must be."""
@@ -212,38 +235,62 @@ def windows(path: str | Path, seconds: float, **options: Any) -> Iterator[Clip]:
 @check_types
 def dub(
     video: str | Path,
-    sound: Sound,
+    sound: Sound | Iterator[Sound] | list[Sound],
     path: str | Path,
     *,
     start: float = 0.0,
     duration: float | None = None,
-    crf: int = 20,
+    keep_original: bool = False,
+    mix: float | None = None,
+    crf: int = remuxing.CRF,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the pictures of a file, in full size, with another soundtrack; one picture at a time is in memory.
+    """Write the pictures of a file with another soundtrack, into an mp4.
+
+    The whole file's pictures are copied bit for bit where an mp4 can hold them. A part of them, another codec, or
+    pictures without usable times are encoded again: visually lossless, in full size, one at a time in memory. Title,
+    date, chapters, subtitles, colour tags, rotation, mirroring and the shape of the pixels stay.
 
     Args:
         video: the file whose pictures are taken.
-        sound: the new soundtrack.
-        path: the mp4 file to write, as :func:`save_mp4` does.
+        sound: the new soundtrack, or an iterator of consecutive pieces of it, which are written as they come; it is
+            cut or filled with silence to the pictures' length.
+        path: the mp4 file to write.
         start, duration: the part of the video that is taken, seconds, as in :func:`open`.
-        crf: as in :func:`save_mp4`.
+        keep_original: the file's own sound becomes a second track.
+        mix: a level in dB at which the new sound is mixed with the file's own, instead of replacing it. Where the sum
+            goes beyond full scale, a limiter turns both down, smoothly over 50 ms on either side of the peak.
+        crf: constant rate factor for pictures that are encoded again, 0 (lossless) to 51.
+        report: receives one line for each thing that an mp4 cannot hold, such as subtitles that are pictures.
+
+    Returns:
+        ``path``.
 
     Raises:
-        MediaError, UsageError: as :func:`open` and :func:`save_mp4`.
+        MediaError, UsageError: as :func:`open` and :func:`save_mp4`; and ``path`` is the video itself.
     """
     with Video(video) as file:
-        return file.dub(sound, path, start=start, duration=duration, crf=crf)
+        return file.dub(
+            sound,
+            path,
+            start=start,
+            duration=duration,
+            keep_original=keep_original,
+            mix=mix,
+            crf=crf,
+            report=report,
+        )
 
 
-def _lasting(part: _Part) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Pictures with the times at which they appear and disappear, seconds."""
+def _lasting(part: _Part) -> Iterator[tuple]:
+    """Decoded frames with the times at which they appear and disappear, seconds."""
     before = None
     for frame, time in part:
         if before is not None:
-            yield upright(before[0], None), before[1], time
+            yield *before, time
         before = frame, time
     if before is not None:
-        yield upright(before[0], None), before[1], max(part.end - part.start, before[1] + 1e-3)
+        yield *before, max(part.end - part.start, before[1] + 1e-3)
 
 
 class _Part:
