@@ -115,10 +115,10 @@ def add_sound(container, sound: Soundtrack, seconds: Callable[[], float | None] 
     stream = container.add_stream("aac", rate=sound.sample_rate)
     stream.layout = sound.layout
     stream.bit_rate = {1: 128000, 2: 192000}.get(sound.channels, 64000 * sound.channels)
-    return stream, _encode_sound(stream, sound)
+    return stream, _encode_audio(stream, sound)
 
 
-def _encode_sound(stream, sound: Soundtrack) -> Packets:
+def _encode_audio(stream, sound: Soundtrack) -> Packets:
     import av
 
     clock, n = Fraction(1, sound.sample_rate), 0

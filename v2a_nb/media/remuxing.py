@@ -19,8 +19,8 @@ from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.media import decoding, mp4, soundtracks
 from v2a_nb.media.soundtracks import Soundtrack
 
-CRF = 12
-"""Constant rate factor with which pictures are encoded again: 45 dB or more against the decoded original."""
+CRF = 6
+"""Constant rate factor with which pictures are encoded again: 45 dB or more against the decoded original, in RGB."""
 SOUNDS = ("aac", "ac3", "alac", "eac3", "flac", "mp3", "opus")
 """Codecs of sound that are copied; players find others in an mp4 hard to read."""
 PLAIN = ("subrip", "text", "webvtt")
@@ -82,7 +82,8 @@ def dub(
         copy = _template(container, video) if timing else None
         clock = _Clock(timing.zero, timing.end) if timing and copy else _Clock(zero + start, None)
         if copy:
-            copy.sample_aspect_ratio = video.sample_aspect_ratio
+            if video.sample_aspect_ratio:
+                copy.sample_aspect_ratio = video.sample_aspect_ratio
             if video.codec_context.codec.canonical_name == "hevc" and video.codec_context.codec_tag != "hev1":
                 copy.codec_tag = "hvc1"  # which Apple's players need
             streams, sources, pictures = {video.index: copy}, [], copy
@@ -115,7 +116,9 @@ def dub(
                 original = soundtracks.of_file(path, own.index, clock.zero)
                 second, packets = mp4.add_sound(container, original, clock.seconds, surround=True)
                 sources.append(packets)
-            second.metadata.update({"title": "Original sound", "handler_name": "Original sound"} | _tags(own.metadata))
+            tags = _tags(own.metadata)
+            name = tags.get("title") or tags.get("handler_name") or "Original sound"
+            second.metadata.update(tags | {"title": name, "handler_name": name})  # players show one or the other
             second.disposition = 0
         streams |= _subtitles(container, source, path, report)
         container.metadata.update(_tags(source.metadata))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -97,20 +97,19 @@ class Soundtrack:
             seconds: returns the length, or None while it is unknown but longer than what was read so far.
         """
 
+        most = self.sample_rate // 8 + 1  # samples that are read ahead
+
         def blocks() -> Iterator[np.ndarray]:
             n = 0
-            for block in self.blocks:
+            parts = (block[:, k : k + most] for block in self.blocks for k in range(0, block.shape[1], most))
+            silence = repeat(np.zeros((self.channels, most), np.float32))
+            for part in chain(parts, silence):
                 end = seconds()
-                left = block.shape[1] if end is None else max(0, round(end * self.sample_rate) - n)
-                yield block[:, :left]
-                n += block.shape[1]
-                if left < block.shape[1]:
+                left = most if end is None else max(0, round(end * self.sample_rate) - n)
+                yield part[:, :left]
+                n += part.shape[1]
+                if end is not None and n >= round(end * self.sample_rate):
                     return
-            while (end := seconds()) is None or round(end * self.sample_rate) > n:
-                left = self.sample_rate if end is None else round(end * self.sample_rate) - n
-                block = np.zeros((self.channels, min(left, self.sample_rate // 8 + 1)), np.float32)
-                yield block
-                n += block.shape[1]
 
         return replace(self, blocks=blocks())
 

@@ -135,22 +135,21 @@ class Video:
         report: Callable[[str], None] | None = None,
     ) -> Path:
         """Write the pictures, or a part of them, with another soundtrack; the arguments are those of :func:`dub`."""
-        with Video(self.path) as pictures:  # the sound may be made of this one's, while it is written
-            return remuxing.dub(
-                self.path,
-                path,
-                sound,
-                _lasting(_Part(pictures, start, duration)),
-                zero=self._zero,
-                fps=self.info.fps,
-                start=start,
-                duration=duration,
-                track=None,
-                keep_original=keep_original,
-                mix=mix,
-                crf=crf,
-                report=report,
-            )
+        return remuxing.dub(
+            self.path,
+            path,
+            sound,
+            _lasting(self.path, start, duration),
+            zero=self._zero,
+            fps=self.info.fps,
+            start=start,
+            duration=duration,
+            track=None,
+            keep_original=keep_original,
+            mix=mix,
+            crf=crf,
+            report=report,
+        )
 
     def _decode(self, start: float) -> Iterator:
         """Frames from the key frame before ``start`` (s) on; the file is rewound where it must be."""
@@ -282,15 +281,19 @@ def dub(
         )
 
 
-def _lasting(part: _Part) -> Iterator[tuple]:
-    """Decoded frames with the times at which they appear and disappear, seconds."""
-    before = None
-    for frame, time in part:
+def _lasting(path: str | Path, start: float, duration: float | None) -> Iterator[tuple]:
+    """Decode a part of a video: frames with the times at which they appear and disappear, seconds from ``start``.
+
+    The file is opened anew, since the sound of its pictures may be made, from another part, at the same time.
+    """
+    with Video(path) as video:
+        part, before = _Part(video, start, duration), None
+        for frame, time in part:
+            if before is not None:
+                yield *before, time
+            before = frame, time
         if before is not None:
-            yield *before, time
-        before = frame, time
-    if before is not None:
-        yield *before, max(part.end - part.start, before[1] + 1e-3)
+            yield *before, max(part.end - part.start, before[1] + 1e-3)
 
 
 class _Part:
