@@ -257,7 +257,7 @@ class Clip:
 
     @check_types
     def at_fps(self, fps: float) -> Clip:
-        """Return evenly spaced frames at ``fps``: at each time, the frame that is visible then.
+        """Return evenly spaced frames at ``fps``: at each time, the nearest frame.
 
         Raises:
             UsageError: a frame rate of 0 or less.
@@ -266,7 +266,7 @@ class Clip:
             raise UsageError(f"{fps} frames per second are impossible")
         wanted = max(1, int(np.ceil(self.duration * fps - 1e-6)))
         times = np.arange(wanted) / fps
-        pick = np.clip(np.searchsorted(self.times, times + 1e-4, side="right") - 1, 0, self.n - 1)
+        pick = np.searchsorted((self.times[1:] + self.times[:-1]) / 2, times - 1e-4)  # of two as near, the earlier
         return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
 
     @check_types

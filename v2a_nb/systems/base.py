@@ -88,6 +88,13 @@ class System(Pretrained, nn.Module, ABC):
     def _steps(self, samples: int, **options: object) -> int:
         """How often ``generate`` calls ``progress`` for a sound of so many samples."""
 
+    def options_of_next_block(self, clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of ``generate`` for the rest of a long video, of which ``clip`` was the first block.
+
+        A system that looks for its condition in the video finds it once, so that it stays the same to the end.
+        """
+        return options
+
     # --- the same for all ---------------------------------------------------------------------------
 
     def generate_batch(self, clips: Sequence[Clip], *, seeds: Sequence[int], **options: object) -> list[Sound]:

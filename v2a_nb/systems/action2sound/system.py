@@ -177,6 +177,12 @@ class Action2Sound(System):
         # 5. Fit to the clip
         return self._sounds(waves, samples, clip)
 
+    def options_of_next_block(self, clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
+        """The first block's ambience for all: a retrieved one could change in the middle of a long video."""
+        if not self.config.neighbour:
+            return options
+        return {**options, "ambient": (self.ambients or Ambients()).sounds(options.get("ambient"), [clip])[0]}
+
     def encode_video(self, clip: Clip) -> Tensor:
         """Frame vectors [1, T, video_dim] of a clip; its sound is not used.
 
