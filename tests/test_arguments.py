@@ -91,8 +91,10 @@ def test_a_wrong_type_is_named(name, parameter):
         (lambda: v2a.save_mp4(CLIP, SOUND, None), "path must be text or a path, not None"),
         (
             lambda: v2a.save_wav("a.wav", SOUND),
-            "Sound, such as v2a.open_sound(path) returns, not a str",
+            "sound must be a Sound, such as v2a.open_sound(path) returns or an iterator",
         ),
+        (lambda: v2a.save_wav(iter([CLIP]), "a.wav"), "sound must be a Sound"),
+        (lambda: v2a.save_wav([], "a.wav"), "at least one Sound"),
         (lambda: v2a.save_wav(CLIP, "a.wav"), "not a Clip"),
         (lambda: v2a.open(CLIP), "path must be text or a path, not a Clip"),
         (lambda: v2a.open("a.mp4", duration="2"), "duration must be a number or None, not a str"),

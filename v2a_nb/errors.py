@@ -39,8 +39,9 @@ class UsageError(V2AError):
 
 _WORDS = {
     "Callable": "a function", "Clip": "a Clip, such as v2a.open(path) returns", "Integral": "a whole number",
-    "Iterable": "a list", "Mapping": "a dictionary", "NoneType": "None", "Path": "a path", "Real": "a number",
-    "Sound": "a Sound, such as v2a.open_sound(path) returns", "bool": "True or False", "str": "text",
+    "Iterable": "a list", "Iterator": "an iterator", "Mapping": "a dictionary", "NoneType": "None", "Path": "a path",
+    "Real": "a number", "Sound": "a Sound, such as v2a.open_sound(path) returns", "bool": "True or False",
+    "str": "text",
 }  # fmt: skip
 _WIDER = {int: Integral, float: Real, Sequence: Iterable, None: NoneType}
 

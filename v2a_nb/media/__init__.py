@@ -1,4 +1,4 @@
-"""Reading and writing media files with PyAV: any container and codec that its FFmpeg reads; H.264 and AAC are written.
+"""Reading and writing media files with PyAV: any container and codec that its FFmpeg reads; mp4, wav, flac are written.
 
 | file | what it does |
 |---|---|
@@ -6,11 +6,13 @@
 | `sounds.py` | the sound of a file |
 | `decoding.py` | containers, streams, packets |
 | `pictures.py` | a decoded frame as players show it |
+| `soundtracks.py` | sounds of any length, block by block, on their way into a file |
 | `writing.py`, `mp4.py` | sounds and videos into files |
+| `remuxing.py` | a video with another sound; its pictures are copied where they can be |
 """
 
 from v2a_nb.media.sounds import open_sound
 from v2a_nb.media.video import MediaInfo, Video, dub, info, open, windows
-from v2a_nb.media.writing import save_mp4, save_wav
+from v2a_nb.media.writing import save_mp4, save_sound, save_wav
 
-__all__ = ["MediaInfo", "Video", "dub", "info", "open", "open_sound", "save_mp4", "save_wav", "windows"]
+__all__ = ["MediaInfo", "Video", "dub", "info", "open", "open_sound", "save_mp4", "save_sound", "save_wav", "windows"]
