@@ -21,8 +21,8 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 TICKS = 90000  # of the video stream's clock, per second
 LAG = 0.5  # seconds by which sound is written behind the pictures, whose end it must know
-HD = 720  # rows from which on pictures without colour tags are taken for BT.709, as players do
-BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6  # a matrix, primaries or a transfer function, ITU-T H.273
+SD = 1280, 577  # columns and rows from which on pictures without colour tags are BT.709, as players take it
+BT709, UNSPECIFIED, SMPTE170M, BT2020 = 1, 2, 6, 9  # a matrix, primaries or a transfer function, ITU-T H.273
 RGB, LIMITED, FULL = 0, 1, 2  # a matrix; ranges, as FFmpeg numbers them
 HDR = (16, 18)  # transfer functions: PQ and HLG
 
@@ -145,8 +145,8 @@ def add_pictures(
     """Add a stream of H.264, or of HEVC for HDR pictures.
 
     Decoded pictures keep their pixel format where the encoder has it, their colour tags, rotation and mirroring.
-    Where they have no tags, they get those that players assume: BT.709 from 720 rows on, BT.601 below. RGB becomes
-    4:2:0 of these. Pictures of odd width or height lose their last column or row.
+    Where they have no tags, they get those that players assume: BT.709 for more than 1279 columns or 576 rows, BT.601
+    for less. RGB becomes 4:2:0 of these. Pictures of odd width or height lose their last column or row.
 
     Args:
         frames: tuples (``av.VideoFrame``, from, until), times in seconds.
@@ -237,15 +237,16 @@ class _Form:
         """Choose the form that keeps most of a decoded picture."""
         import av
 
-        hdr = frame.color_trc in HDR and "libx265" in av.codecs_available
-        encoder = "libx265" if hdr else "libx264"
+        hdr = frame.color_trc in HDR
+        encoder = "libx265" if hdr and "libx265" in av.codecs_available else "libx264"
         pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats])
         kind = av.VideoFormat(pixels, 16, 16)
         wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
-        usual = BT709 if frame.height >= HD else SMPTE170M
+        usual = BT709 if frame.width >= SD[0] or frame.height >= SD[1] else SMPTE170M
+        usual = BT2020 if hdr else usual
         tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
         matrix = frame.colorspace if tagged else usual
-        rest = (matrix if matrix in (BT709, SMPTE170M) else UNSPECIFIED) if not tagged else UNSPECIFIED
+        rest = UNSPECIFIED if tagged else usual
         return cls(
             encoder,
             pixels,

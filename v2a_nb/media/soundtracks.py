@@ -1,6 +1,6 @@
 """Sounds of any length on their way into a file: one block at a time is in memory.
 
-A soundtrack is a :class:`~v2a_nb.clip.Sound`, or an iterator of consecutive ones. Its samples come out the same
+A soundtrack is a :class:`~v2a_nb.clip.Sound`, or an iterable of consecutive ones. Its samples come out the same
 whichever way it is cut: rates are converted across the seams.
 """
 
@@ -43,14 +43,14 @@ class Soundtrack:
         """Take a sound or consecutive ones.
 
         Args:
-            sound: one sound, or an iterator of sounds with the same rate and number of channels.
+            sound: one sound, or an iterable of sounds with the same rate and number of channels.
             function: the caller's name, for errors.
 
         Raises:
             UsageError: there is no sound, or something that is none; while reading, a sound of another rate or
                 number of channels than the first one's.
         """
-        check_value(function, "sound", sound, Sound, Iterator, list, tuple)
+        check_value(function, "sound", sound, Sound, Iterable)
         pieces = iter([sound] if isinstance(sound, Sound) else sound)
         first = next(pieces, None)
         if first is None:
@@ -227,6 +227,8 @@ def of_file(path: str | Path, index: int, start: float) -> Soundtrack:
     with decoding.container(path) as container:
         context = container.streams[index].codec_context
         rate, channels, layout = context.sample_rate, context.channels, context.layout.name
+    if layout.endswith("channels"):  # whose places the file does not say
+        layout = LAYOUTS.get(channels, layout)
 
     def blocks() -> Iterator[np.ndarray]:
         resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)

@@ -234,7 +234,7 @@ def windows(path: str | Path, seconds: float, **options: Any) -> Iterator[Clip]:
 @check_types
 def dub(
     video: str | Path,
-    sound: Sound | Iterator[Sound] | list[Sound],
+    sound: Sound | Iterable[Sound],
     path: str | Path,
     *,
     start: float = 0.0,
@@ -252,7 +252,7 @@ def dub(
 
     Args:
         video: the file whose pictures are taken.
-        sound: the new soundtrack, or an iterator of consecutive pieces of it, which are written as they come; it is
+        sound: the new soundtrack, or an iterable of consecutive pieces of it, which are written as they come; it is
             cut or filled with silence to the pictures' length.
         path: the mp4 file to write.
         start, duration: the part of the video that is taken, seconds, as in :func:`open`.
