@@ -4,6 +4,7 @@
 |---|---|
 | `video.py` | a video file: its pictures with their times, whole, in parts or in windows |
 | `sounds.py` | the sound of a file |
+| `frames.py` | decoded pictures in order, from any moment on |
 | `decoding.py` | containers, streams, packets |
 | `pictures.py` | a decoded frame as players show it |
 | `spooled.py` | a sound that is too long for memory, on disk |
