@@ -4,8 +4,10 @@
 |---|---|
 | `video.py` | a video file: its pictures with their times, whole, in parts or in windows |
 | `sounds.py` | the sound of a file |
+| `frames.py` | decoded pictures in order, from any moment on |
 | `decoding.py` | containers, streams, packets |
 | `pictures.py` | a decoded frame as players show it |
+| `spooled.py` | a sound that is too long for memory, on disk |
 | `soundtracks.py` | sounds of any length, block by block, on their way into a file |
 | `writing.py`, `mp4.py` | sounds and videos into files |
 | `remuxing.py` | a video with another sound; its pictures are copied where they can be |

@@ -15,16 +15,14 @@ import numpy as np
 
 from v2a_nb.errors import MediaError
 from v2a_nb.files import atomic
+from v2a_nb.media.pictures import BT709, HLG, PQ, UNSPECIFIED, assumed_matrix
 from v2a_nb.media.soundtracks import Soundtrack
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 TICKS = 90000  # of the video stream's clock, per second
 LAG = 0.5  # seconds by which sound is written behind the pictures, whose end it must know
-HD = 720  # rows from which on pictures without colour tags are taken for BT.709, as players do
-BT709, UNSPECIFIED, SMPTE170M = 1, 2, 6  # a matrix, primaries or a transfer function, ITU-T H.273
 RGB, LIMITED, FULL = 0, 1, 2  # a matrix; ranges, as FFmpeg numbers them
-HDR = (16, 18)  # transfer functions: PQ and HLG
 
 Packets = Iterator[tuple[float, Sequence]]
 """Lists of encoded packets with the times, seconds, by which they are sorted into the file."""
@@ -107,13 +105,13 @@ def add_sound(container, sound: Soundtrack, seconds: Callable[[], float | None] 
     Returns:
         the stream, and its packets, which are encoded as they are asked for.
     """
-    if sound.channels > 2 and not (surround and sound.layout in AAC_LAYOUTS):
+    if sound.channels > 2 and not (surround and sound.places in AAC_LAYOUTS):
         sound = sound.with_channels(2)
     higher = [r for r in AAC_RATES if r >= sound.sample_rate]
     sound = sound.resampled(higher[0] if higher else AAC_RATES[-1])
     sound = sound.fitted(seconds) if seconds else sound
     stream = container.add_stream("aac", rate=sound.sample_rate)
-    stream.layout = sound.layout
+    stream.layout = sound.places
     stream.bit_rate = {1: 128000, 2: 192000}.get(sound.channels, 64000 * sound.channels)
     return stream, _encode_audio(stream, sound)
 
@@ -125,7 +123,7 @@ def _encode_audio(stream, sound: Soundtrack) -> Packets:
     yield LAG, ()  # so long nothing is read of the sound
     for block in sound.cut(stream.codec_context.frame_size or 1024):
         block = np.clip(block, -1.0, 1.0, dtype=np.float32)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=sound.layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=sound.places)
         frame.sample_rate, frame.pts, frame.time_base = sound.sample_rate, n, clock
         n += block.shape[1]
         yield float(n * clock) + LAG, stream.encode(frame)
@@ -145,8 +143,8 @@ def add_pictures(
     """Add a stream of H.264, or of HEVC for HDR pictures.
 
     Decoded pictures keep their pixel format where the encoder has it, their colour tags, rotation and mirroring.
-    Where they have no tags, they get those that players assume: BT.709 from 720 rows on, BT.601 below. RGB becomes
-    4:2:0 of these. Pictures of odd width or height lose their last column or row.
+    Where they have no tags, they get those that players assume: BT.709 for more than 1279 columns or 576 rows, BT.601
+    for less. RGB becomes 4:2:0 of these. Pictures of odd width or height lose their last column or row.
 
     Args:
         frames: tuples (``av.VideoFrame``, from, until), times in seconds.
@@ -237,15 +235,14 @@ class _Form:
         """Choose the form that keeps most of a decoded picture."""
         import av
 
-        hdr = frame.color_trc in HDR and "libx265" in av.codecs_available
+        hdr = frame.color_trc in (PQ, HLG) and "libx265" in av.codecs_available
         encoder = "libx265" if hdr else "libx264"
         pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats])
         kind = av.VideoFormat(pixels, 16, 16)
         wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
-        usual = BT709 if frame.height >= HD else SMPTE170M
         tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
-        matrix = frame.colorspace if tagged else usual
-        rest = (matrix if matrix in (BT709, SMPTE170M) else UNSPECIFIED) if not tagged else UNSPECIFIED
+        matrix = frame.colorspace if tagged else assumed_matrix(frame)
+        rest = UNSPECIFIED if tagged else matrix
         return cls(
             encoder,
             pixels,

@@ -17,6 +17,7 @@ import numpy as np
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.media import decoding, mp4, soundtracks
+from v2a_nb.media.frames import BROADCAST, JUMP
 from v2a_nb.media.soundtracks import Soundtrack
 
 CRF = 6
@@ -99,11 +100,12 @@ def dub(
             )
             streams, sources = {}, [packets]
         pictures.metadata.update(_tags(video.metadata))
-        own = _own_sound(source, path, track) if keep_original or mix is not None else None
+        own = decoding.audio_stream(source, path, track) if keep_original or mix is not None else None
+        own = None if own is None or own.codec_context is None else own
         if own is None and (keep_original or mix is not None) and report:
             report(f"{path}: has no sound of its own that could be kept or mixed")
         if own is not None and mix is not None:
-            made = soundtracks.mix(made, soundtracks.of_file(path, own.index, clock.zero), mix)
+            made = soundtracks.mix(made, soundtracks.of_file(path, track, clock.zero - start, start), mix)
         first, packets = mp4.add_sound(container, made, clock.seconds)
         first.disposition = 1  # the default
         sources.append(packets)
@@ -113,7 +115,7 @@ def dub(
             if second:
                 streams[own.index] = second
             else:
-                original = soundtracks.of_file(path, own.index, clock.zero)
+                original = soundtracks.of_file(path, track, clock.zero - start, start)
                 second, packets = mp4.add_sound(container, original, clock.seconds, surround=True)
                 sources.append(packets)
             tags = _tags(own.metadata)
@@ -185,18 +187,21 @@ def _timing(path: str | Path, zero: float, fps: float, duration: float | None) -
             dts.append(NONE if packet.dts is None else packet.dts)
             pts.append(NONE if packet.pts is None else packet.pts)
             ends = max(ends, pts[-1] + (packet.duration or step))
-        simple = source.format.name == "avi"  # which knows only when packets are decoded
+        kind = source.format.name
     decoded, shown = np.array(dts), np.array(pts)
     n = len(shown)
     if n and (decoded == NONE).all() and (shown == NONE).all() and not reordered:  # a bare stream, such as .h264
         decoded = shown = np.round(np.arange(n) / (fps * float(base))).astype(np.int64)
         zero, ends = 0.0, round(n / (fps * float(base)))
-    if not n or (shown == NONE).any() or (simple and (reordered or (decoded != shown).any())):
+    # AVI knows only when packets are decoded
+    if not n or (shown == NONE).any() or (kind == "avi" and (reordered or (decoded != shown).any())):
         return None
     known = decoded != NONE
     late = int(known.argmax()) if known.any() else 0
     decoded[:late] = decoded[late] - step * np.arange(late, 0, -1)  # Matroska leaves the first ones out
     if (decoded == NONE).any() or (np.diff(decoded) <= 0).any() or (shown < decoded).any():
+        return None
+    if kind in BROADCAST and np.diff(decoded).max(initial=0) * base > JUMP:  # its clock was set anew
         return None
     end = float(ends * base) - zero
     if end <= 0 or (duration is not None and duration < end - 1e-3):
@@ -205,13 +210,8 @@ def _timing(path: str | Path, zero: float, fps: float, duration: float | None) -
 
 
 def _packets(source, streams: list) -> Iterator:
-    """Read packets; an error of the file is its end, as for players."""
-    from av.error import FFmpegError
-
-    try:
-        yield from (packet for packet in source.demux(streams) if packet.size)
-    except FFmpegError:
-        return
+    """Read packets; what cannot be read is stepped over."""
+    return (packet for packet in decoding.packets(source, streams) if packet is not None and packet.size)
 
 
 def _key_frame_on(packets: Iterator, index: int) -> Iterator:
@@ -229,17 +229,6 @@ def _template(container, stream):
         return container.add_stream_from_template(stream, opaque=True)
     except ValueError:
         return None
-
-
-def _own_sound(source, path: str | Path, track: int | None):
-    """The sound stream that was chosen, or that players take; None in a file without sound."""
-    streams = source.streams.audio
-    if track is not None and not 0 <= track < max(1, len(streams)):
-        raise UsageError(f"{path}: has no sound number {track}, only {len(streams)}, counted from 0")
-    if not streams:
-        return None
-    default = next((s for s in streams if s.disposition & 1), streams[0])
-    return default if track is None else streams[track]
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:

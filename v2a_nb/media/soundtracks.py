@@ -1,6 +1,6 @@
 """Sounds of any length on their way into a file: one block at a time is in memory.
 
-A soundtrack is a :class:`~v2a_nb.clip.Sound`, or an iterator of consecutive ones. Its samples come out the same
+A soundtrack is a :class:`~v2a_nb.clip.Sound`, or an iterable of consecutive ones. Its samples come out the same
 whichever way it is cut: rates are converted across the seams.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,8 @@ import numpy as np
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, check_value
 from v2a_nb.media import decoding
+from v2a_nb.media.sounds import Sounds
 
-HOLE = 0.02  # seconds by which a frame's timestamp must jump to be taken for missing samples
 LOOKAHEAD = 0.05  # seconds in which the limiter turns the level down before a peak, and up again behind it
 
 
@@ -30,27 +30,27 @@ class Soundtrack:
         blocks: arrays float32 [channels, n] of any lengths, one after the other.
         sample_rate: Hz.
         channels: of every block.
-        layout: FFmpeg's name of the channels' places, such as ``"5.1"``.
+        layout: of its sounds; None: unknown.
     """
 
     blocks: Iterator[np.ndarray]
     sample_rate: int
     channels: int
-    layout: str
+    layout: str | None
 
     @classmethod
     def of(cls, sound: Sound | Iterable[Sound], function: str) -> Soundtrack:
         """Take a sound or consecutive ones.
 
         Args:
-            sound: one sound, or an iterator of sounds with the same rate and number of channels.
+            sound: one sound, or an iterable of sounds with the same rate and number of channels.
             function: the caller's name, for errors.
 
         Raises:
             UsageError: there is no sound, or something that is none; while reading, a sound of another rate or
                 number of channels than the first one's.
         """
-        check_value(function, "sound", sound, Sound, Iterator, list, tuple)
+        check_value(function, "sound", sound, Sound, Iterable)
         pieces = iter([sound] if isinstance(sound, Sound) else sound)
         first = next(pieces, None)
         if first is None:
@@ -67,20 +67,20 @@ class Soundtrack:
                     )
                 yield piece.samples
 
-        return cls(blocks(), first.sample_rate, first.channels, layout_of(first))
+        return cls(blocks(), first.sample_rate, first.channels, first.layout)
 
-    def mapped(self, function: Callable[[Sound], Sound], channels: int) -> Soundtrack:
-        """Return each block as ``function`` changes it; it neither knows nor changes the blocks beside it."""
-        if channels == self.channels:
-            return self
-        blocks = (function(Sound(block, self.sample_rate)).samples for block in self.blocks)
-        return replace(self, blocks=blocks, channels=channels, layout=LAYOUTS[channels])
+    @property
+    def places(self) -> str:
+        """FFmpeg's name of the layout; the usual one where it is unknown."""
+        return self.layout or LAYOUTS.get(self.channels, f"{self.channels} channels")
 
     def with_channels(self, channels: int | None) -> Soundtrack:
         """Return one or two channels, as :meth:`Sound.mono` and :meth:`Sound.stereo` mix them; None changes nothing."""
-        if channels is None:
+        if channels in (None, self.channels):
             return self
-        return self.mapped(Sound.mono if channels == 1 else Sound.stereo, channels)
+        mixed = Sound.mono if channels == 1 else Sound.stereo
+        blocks = (mixed(Sound(block, self.sample_rate, self.layout)).samples for block in self.blocks)
+        return replace(self, blocks=blocks, channels=channels, layout=LAYOUTS[channels])
 
     def resampled(self, sample_rate: int) -> Soundtrack:
         """Convert to another rate, with the values that :meth:`Sound.resample` gives for the whole of it."""
@@ -129,11 +129,6 @@ class Soundtrack:
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """The usual places of so many channels."""
-
-
-def layout_of(sound: Sound) -> str:
-    """FFmpeg's name of the channels' places."""
-    return LAYOUTS.get(sound.channels, f"{sound.channels} channels")
 
 
 def mix(first: Soundtrack, second: Soundtrack, db: float) -> Soundtrack:
@@ -212,60 +207,22 @@ def _limit(blocks: Iterator[np.ndarray], reach: int) -> Iterator[np.ndarray]:
         held, before = held[:, before + n - keep :], keep
 
 
-def of_file(path: str | Path, index: int, start: float) -> Soundtrack:
-    """Read one sound stream of a file from ``start`` (s, on the file's clock) on, decoding as it is asked for.
-
-    What is missing, at the beginning, in a hole, or in a damaged packet, is silence.
+def of_file(path: str | Path, track: int | None, zero: float, start: float) -> Soundtrack:
+    """Read a file's own sound without end: behind its end, and where it cannot be decoded, there is silence.
 
     Args:
         path: the file.
-        index: of the stream in the file.
-        start: time of the first sample.
+        track: which of several sounds; None takes the default one.
+        zero: time of the first picture on the file's clock, seconds.
+        start: seconds from the first picture.
     """
-    import av
-
-    with decoding.container(path) as container:
-        context = container.streams[index].codec_context
-        rate, channels, layout = context.sample_rate, context.channels, context.layout.name
+    sounds = Sounds(path, track, decoding.Damage(), zero)
 
     def blocks() -> Iterator[np.ndarray]:
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        at = 0  # samples that were given away
-        with decoding.container(path) as container:
-            stream = container.streams[index]
-            if start > 1.0:  # a little early: frames before the wanted one prime the decoder
-                container.seek(int((start - 0.5) / float(stream.time_base)), stream=stream, backward=True)
-            for frame in _frames(container, stream):
-                time = None if frame.pts is None else float(frame.pts * frame.time_base) - start
-                for piece in resampler.resample(frame):
-                    block = piece.to_ndarray()
-                    missing = 0 if time is None else round(time * rate) - at
-                    time = None
-                    if at == 0 or abs(missing) > HOLE * rate:
-                        while missing > 0:
-                            silence = np.zeros((channels, min(missing, rate)), np.float32)
-                            yield silence
-                            at, missing = at + silence.shape[1], missing - silence.shape[1]
-                        block = block[:, -missing:] if missing else block
-                    at += block.shape[1]
-                    yield block
-
-    return Soundtrack(blocks(), rate, channels, layout)
-
-
-def _frames(container, stream) -> Iterator:
-    """Decode a stream; packets that cannot be decoded are left out, and an error of the file is its end."""
-    from av.error import FFmpegError
-
-    packets = container.demux(stream)
-    while True:
         try:
-            packet = next(packets, None)
-        except FFmpegError:
-            packet = None
-        if packet is None:
-            return
-        try:
-            yield from packet.decode()
-        except FFmpegError:
-            continue
+            for k in count():
+                yield sounds.read(start + k, 1.0).samples
+        finally:
+            sounds.close()
+
+    return Soundtrack(blocks(), sounds.rate, sounds.channels, sounds.layout)

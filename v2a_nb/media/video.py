@@ -170,7 +170,7 @@ class Video:
             path,
             sound,
             _lasting(self.path, start, duration),
-            zero=self._pictures.zero,
+            zero=self._pictures.zero or 0.0,
             fps=self.info.fps,
             start=start,
             duration=duration,
@@ -262,13 +262,14 @@ def windows(path: str | Path, seconds: float, *, audio_track: int | None = None,
 @check_types
 def dub(
     video: str | Path,
-    sound: Sound | Iterator[Sound] | list[Sound],
+    sound: Sound | Iterable[Sound],
     path: str | Path,
     *,
     start: float = 0.0,
     duration: float | None = None,
     keep_original: bool = False,
     mix: float | None = None,
+    audio_track: int | None = None,
     crf: int = remuxing.CRF,
     report: Callable[[str], None] | None = None,
 ) -> Path:
@@ -280,13 +281,14 @@ def dub(
 
     Args:
         video: the file whose pictures are taken.
-        sound: the new soundtrack, or an iterator of consecutive pieces of it, which are written as they come; it is
+        sound: the new soundtrack, or an iterable of consecutive pieces of it, which are written as they come; it is
             cut or filled with silence to the pictures' length.
         path: the mp4 file to write.
         start, duration: the part of the video that is taken, seconds, as in :func:`open`.
         keep_original: the file's own sound becomes a second track.
         mix: a level in dB at which the new sound is mixed with the file's own, instead of replacing it. Where the sum
             goes beyond full scale, a limiter turns both down, smoothly over 50 ms on either side of the peak.
+        audio_track: which of the file's own sounds, counted from 0; left out, the one that it flags as default.
         crf: constant rate factor for pictures that are encoded again, 0 (lossless) to 51.
         report: receives one line for each thing that an mp4 cannot hold, such as subtitles that are pictures.
 
@@ -296,7 +298,7 @@ def dub(
     Raises:
         MediaError, UsageError: as :func:`open` and :func:`save_mp4`; and ``path`` is the video itself.
     """
-    with Video(video) as file:
+    with Video(video, audio_track=audio_track) as file:
         return file.dub(
             sound,
             path,

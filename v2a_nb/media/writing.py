@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -21,13 +21,13 @@ BITS = {".wav": (16, 24, 32), ".flac": (16, 24), ".m4a": (16,)}
 
 
 @check_types
-def save_wav(sound: Sound | Iterator[Sound] | list[Sound], path: str | Path) -> Path:
+def save_wav(sound: Sound | Iterable[Sound], path: str | Path) -> Path:
     """Write a sound as 16-bit PCM; samples beyond full scale are clipped.
 
     The file gets its name when it is complete, so that no half-written file is left behind.
 
     Args:
-        sound: a sound, or an iterator of consecutive ones, which are written as they come.
+        sound: a sound, or an iterable of consecutive ones, which are written as they come.
         path: the file to write.
 
     Returns:
@@ -42,7 +42,7 @@ def save_wav(sound: Sound | Iterator[Sound] | list[Sound], path: str | Path) -> 
 
 @check_types
 def save_sound(
-    sound: Sound | Iterator[Sound] | list[Sound],
+    sound: Sound | Iterable[Sound],
     path: str | Path,
     *,
     sample_rate: int | None = None,
@@ -55,7 +55,7 @@ def save_sound(
     complete.
 
     Args:
-        sound: a sound, or an iterator of consecutive ones, which are written as they come.
+        sound: a sound, or an iterable of consecutive ones, which are written as they come.
         path: the file to write.
         sample_rate: Hz to which the sound is resampled; left out, its own. AAC takes the next higher rate that it has.
         channels: 1 or 2, to which the sound is mixed; left out, its own. AAC has two at most.
@@ -89,7 +89,7 @@ def save_sound(
 @check_types
 def save_mp4(
     clip: Clip,
-    sound: Sound | Iterator[Sound] | list[Sound] | None,
+    sound: Sound | Iterable[Sound] | None,
     path: str | Path,
     *,
     crf: int = 20,
@@ -99,12 +99,12 @@ def save_mp4(
 
     The sound becomes exactly as long as the pictures and starts at zero. The encoder's delay is written as an edit
     list, so that players and :func:`open` put a click back where it was to within 5 ms. Colours are converted with
-    BT.709 from 720 rows on and with BT.601 below, and the file says so. Pictures of odd width or height lose their last
-    column or row, which H.264 in 4:2:0 cannot hold. The file gets its name when it is complete.
+    BT.709 for more than 1279 columns or 576 rows, with BT.601 for less, and the file says so. Pictures of odd width or
+    height lose their last column or row, which H.264 in 4:2:0 cannot hold. The file gets its name when it is complete.
 
     Args:
         clip: gives the pictures and their times.
-        sound: a soundtrack, cut or filled to the clip's length, or an iterator of consecutive pieces of it; None
+        sound: a soundtrack, cut or filled to the clip's length, or an iterable of consecutive pieces of it; None
             writes the clip's own sound, if it has one.
         path: the file to write.
         crf: the encoder's constant rate factor, 0 (best) to 51.
@@ -169,13 +169,13 @@ def _write_flac(track: Soundtrack, path: Path, bits: int) -> Path:
 
     with mp4.create(path, "flac") as container:
         stream = container.add_stream("flac", rate=track.sample_rate)
-        stream.layout = track.layout
+        stream.layout = track.places
         stream.format = "s16" if bits == 16 else "s32"
         n = 0
         for block in track.cut(4096):
             samples = _integers(block, bits).reshape(1, -1)
             samples = samples.astype(np.int16) if bits == 16 else samples << 8
-            frame = av.AudioFrame.from_ndarray(samples, format=stream.format.name, layout=track.layout)
+            frame = av.AudioFrame.from_ndarray(samples, format=stream.format.name, layout=track.places)
             frame.sample_rate, frame.pts, frame.time_base = track.sample_rate, n, Fraction(1, track.sample_rate)
             n += block.shape[1]
             container.mux(stream.encode(frame))
