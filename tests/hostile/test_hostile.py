@@ -20,7 +20,8 @@ def test_input(name, campaign, outcomes):
     outcomes.append(outcome)
     if outcome.skipped:
         pytest.skip(outcome.skipped)
-    assert not outcome.faults, "\n".join(": ".join(filter(None, fault)) for fault in outcome.faults)
+    if outcome.faults:
+        pytest.fail("\n".join(": ".join(filter(None, fault)) for fault in outcome.faults), pytrace=False)
 
 
 def test_there_are_many_and_every_family_is_in_make_test():
