@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 from v2a_nb.errors import MediaError
+from v2a_nb.media.finding import check_file
 
 
 def container(path: str | Path):
     import av
     from av.error import FFmpegError
 
-    path = Path(path)
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if path.is_dir():
-        raise MediaError(f"{path}: a folder, not a file")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty")
+    file = check_file(path)
     try:
-        return av.open(str(path))
+        return av.open(os.path.abspath(file))  # in full: FFmpeg would take "take:1.mp4" for an address
     except (FFmpegError, OSError, ValueError) as error:
         raise MediaError(
             f"{path}: cannot be read as video or sound (damaged, cut off, or another kind of file)"

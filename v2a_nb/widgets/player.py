@@ -163,13 +163,17 @@ class Player:
 
         return PlayerWidget(self)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a page that opens in any browser; the file gets its name when it is complete.
 
+        Args:
+            path: the file; a page of this package is replaced.
+            overwrite: replace any other file as well.
+
         Raises:
-            MediaError: the page cannot be written there.
+            MediaError: the page cannot be written there, or there is another file.
         """
-        return save_page(path, page_of(self.title, self.html))
+        return save_page(path, page_of(self.title, self.html), overwrite)
 
 
 @check_types

@@ -1,0 +1,108 @@
+"""How results are written: the sound as a file of its own, and the video with its new sound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError
+from v2a_nb.media.video import Video
+from v2a_nb.media.writing import save_mp4, save_wav
+
+FORMATS = ("wav", "flac", "m4a")
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the files of a generated soundtrack are like; the defaults are 16-bit wav as the system gives it.
+
+    Attributes:
+        format: of the sound file: one of :data:`FORMATS`.
+        bits: of a sample in wav and flac: 16 or 24.
+        sample_rate: Hz, of the sound file and of the video's sound; None: the system's.
+        channels: 1 or 2; None: the system's.
+        keep_original: the video keeps its own sound as a second track.
+        mix: the generated sound is amplified by so many decibels and added to the video's own sound; None: it stands
+            alone.
+
+    Raises:
+        UsageError: anything else.
+    """
+
+    format: str = "wav"
+    bits: int = 16
+    sample_rate: int | None = None
+    channels: int | None = None
+    keep_original: bool = False
+    mix: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"--format {self.format}: there are {', '.join(FORMATS)}")
+        if self.bits not in (16, 24):
+            raise UsageError(f"--bits {self.bits}: 16 or 24")
+        if self.bits != 16 and self.format == "m4a":
+            raise UsageError("--bits belongs to wav and flac; the samples of m4a have no such size")
+        if self.sample_rate is not None and not 8000 <= self.sample_rate <= 192000:
+            raise UsageError(f"--sample-rate {self.sample_rate}: 8000 to 192000 Hz")
+        if self.format == "m4a" and (self.sample_rate or 0) > 96000:
+            raise UsageError(f"--sample-rate {self.sample_rate}: m4a has 96000 Hz at most")
+        if self.channels not in (None, 1, 2):
+            raise UsageError(f"--channels {self.channels}: 1 or 2")
+        if self.mix is not None and not (math.isfinite(self.mix) and abs(self.mix) <= 100):
+            raise UsageError(f"--mix {self.mix:g}dB: -100 to 100 dB")
+
+    @property
+    def endings(self) -> tuple[str, str]:
+        """Of the sound file and of the video."""
+        return self.format, "mp4"
+
+    def write(
+        self,
+        file: Video | None,
+        clip: Clip,
+        sound: Sound,
+        paths: Sequence[Path],
+        written: Callable[[Path], object] = lambda path: None,
+        **part: Any,
+    ) -> None:
+        """Write the sound, then the video.
+
+        Args:
+            file: where the clip was read from, which gives pictures of full size; None: the clip's pictures are taken.
+            clip, sound: what was read and what was generated.
+            paths: of the sound file and of the video, with these :attr:`endings`.
+            written: called with each file when it is complete.
+            part: ``start`` and ``duration`` with which the clip was read.
+
+        Raises:
+            MediaError: a file cannot be written.
+        """
+        sound = sound if self.sample_rate is None else sound.resample(self.sample_rate)
+        sound = sound if self.channels is None else sound.mono() if self.channels == 1 else sound.stereo()
+        self._save_sound(sound, paths[0])
+        written(paths[0])
+        if file is None or (self._alone and (clip.width, clip.height) == (file.info.width, file.info.height)):
+            save_mp4(clip, sound, paths[1])
+        elif self._alone:
+            file.dub(sound, paths[1], **part)
+        else:
+            file.dub(sound, paths[1], keep_original=self.keep_original, mix=self.mix, **part)
+        written(paths[1])
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the video has the generated sound and no other."""
+        return not self.keep_original and self.mix is None
+
+    def _save_sound(self, sound: Sound, path: Path) -> None:
+        if (self.format, self.bits) == ("wav", 16):
+            save_wav(sound, path)
+        else:
+            from v2a_nb.media.writing import save_sound
+
+            save_sound(sound, path, bits=self.bits)
