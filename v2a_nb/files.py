@@ -6,6 +6,7 @@ what; :func:`keep_others` recognises a report or a page that is about to be repl
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -45,8 +46,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(partial, full)
     except OSError as error:
         with suppress(AttributeError):  # FFmpeg's errors name the file themselves
-            if error.filename is None or str(error.filename) == str(partial):
+            if error.errno is not None and (error.filename is None or str(error.filename) == str(partial)):
                 error.filename, error.filename2 = str(path), None
+        if error.errno is None and error.args:  # numpy's word for a full disk
+            raise OSError(errno.EIO, str(error), str(path)) from error
         raise
     finally:
         with suppress(OSError):
