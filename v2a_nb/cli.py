@@ -217,6 +217,15 @@ def _count(text: str) -> int:
     return value
 
 
+def _rate(text: str) -> float:
+    """A frame rate, perhaps as a fraction."""
+    try:
+        above, _, below = text.partition("/")
+        return float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate") from error
+
+
 def _decibels(text: str) -> float:
     """A level such as ``-6dB``."""
     number = text.strip().lower().removesuffix("db").strip()
@@ -283,8 +292,8 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--clips", type=int, default=16)
     p.add_argument("--seconds", type=float, default=2.56)
     p.add_argument("--seed", type=_seed, default=0)
-    p.add_argument("--size", type=int, default=112, help="pixels, 64 to 224 (default: %(default)s)")
-    p.add_argument("--fps", type=float, default=25.0)
+    p.add_argument("--size", type=int, default=112, help="pixels, an even number (default: %(default)s)")
+    p.add_argument("--fps", type=_rate, default=25.0, help="such as 30, 29.97 or 30000/1001 (default: %(default)s)")
     p.add_argument("--sample-rate", type=int, default=16000)
     p.add_argument("--mismatched", type=float, default=0.0, help="share of recordings with a foreign sound")
     p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
