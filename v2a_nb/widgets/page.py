@@ -54,4 +54,4 @@ def save_page(path: str | Path, page: str, overwrite: bool = False) -> Path:
     try:
         return write_text(path, page)
     except OSError as error:
-        raise MediaError(f"{path}: the page cannot be written: {error}") from error
+        raise MediaError(f"{path}: the page cannot be written: {error.strerror or error}") from error
