@@ -42,15 +42,17 @@ def test_frames_are_picked_by_time_not_by_index():
     frames = np.zeros((5, 4, 4, 3), np.uint8)
     frames[:] = np.arange(5, dtype=np.uint8)[:, None, None, None]
     clip = Clip(frames, times, fps=10, duration=2.0).at_fps(4)
-    assert clip.frames[:, 0, 0, 0].tolist() == [0, 0, 1, 3, 3, 3, 3, 3]
+    assert clip.frames[:, 0, 0, 0].tolist() == [0, 0, 1, 3, 3, 3, 4, 4]
 
 
 @pytest.mark.parametrize(("a", "b"), [(30, 25), (25, 30), (29.97, 25), (15, 50)])
-def test_at_fps_shows_what_was_newest(a, b):
+def test_at_fps_shows_what_was_nearest(a, b):
     clip = ramp(60, a)
     other = clip.at_fps(b)
-    for k, time in enumerate(other.times):
-        assert other.frames[k, 0, 0, 0] == int(np.floor(time * a + 1e-4 * a)) or time > clip.times[-1]
+    away = other.times - clip.times[other.frames[:, 0, 0, 0]]
+    within = other.times <= clip.times[-1]
+    assert np.abs(away[within]).max() <= 0.5 / a + 1e-4 and (np.diff(other.frames[:, 0, 0, 0].astype(int)) >= 0).all()
+    assert abs(away[within].mean()) < 0.15 / a  # neither early nor late
 
 
 @pytest.mark.parametrize(("a", "b"), [(44100, 16000), (8000, 16000), (48000, 44100)])
@@ -109,9 +111,9 @@ def test_a_slower_camera_shows_what_was_there_when_it_looked(rate: float, fps: f
     assert held.n == np.ceil(3 * fps) and held.duration == clip.duration
     shown = held.at_fps(rate).frames[:, 0, 0, 0].astype(int)  # what an encoder at the old rate is given
     true = np.arange(len(shown))
-    assert (shown <= true).all()  # nothing from the future
     assert (np.diff(shown) >= 0).all() and len(np.unique(shown)) == held.n
-    assert (true - shown).max() < rate / fps + 1  # and nothing older than a frame
+    inside = true <= rate * held.times[-1]  # the last frame of the slower camera lasts to the end
+    assert np.abs(true - shown)[inside].max() <= rate / fps / 2 + 0.5  # half a frame of each camera at most
 
 
 def test_half_the_rate_repeats_every_other_frame():

@@ -119,7 +119,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     Report.check_paths(args.json, args.html)
     names = None if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
     report = evaluate_folder(
-        args.generated, args.reference, args.videos, args.truth, names, progress=_bar("clips")
+        args.generated, args.reference, args.videos, args.truth, names, text=args.text, progress=_bar("clips")
     )  # fmt: skip
     print(report)
     if args.json:
@@ -369,6 +369,7 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--reference", metavar="DIR", help="the clips' true sounds")
     p.add_argument("--videos", metavar="DIR", help="the clips' videos")
     p.add_argument("--truth", metavar="F", help="truth.json of a Strike World")
+    p.add_argument("--text", metavar="F", help="a CSV with columns id and text, for metrics that need a narration")
     p.add_argument(
         "--metrics", metavar="A,B", help="names from the list below (default: all whose needs are given)"
     )  # fmt: skip

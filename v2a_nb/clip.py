@@ -6,12 +6,38 @@ notebook can cut and show them before any model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from v2a_nb.errors import MediaError, UsageError, check_types, check_value
+
+CHANNELS = {
+    "mono": "FC",
+    "stereo": "FL+FR",
+    "2.1": "FL+FR+LFE",
+    "3.0": "FL+FR+FC",
+    "3.0(back)": "FL+FR+BC",
+    "3.1": "FL+FR+FC+LFE",
+    "4.0": "FL+FR+FC+BC",
+    "quad": "FL+FR+BL+BR",
+    "quad(side)": "FL+FR+SL+SR",
+    "4.1": "FL+FR+FC+LFE+BC",
+    "5.0": "FL+FR+FC+BL+BR",
+    "5.0(side)": "FL+FR+FC+SL+SR",
+    "5.1": "FL+FR+FC+LFE+BL+BR",
+    "5.1(side)": "FL+FR+FC+LFE+SL+SR",
+    "6.0": "FL+FR+FC+BC+SL+SR",
+    "6.1": "FL+FR+FC+LFE+BC+SL+SR",
+    "7.0": "FL+FR+FC+BL+BR+SL+SR",
+    "7.1": "FL+FR+FC+LFE+BL+BR+SL+SR",
+    "7.1(wide)": "FL+FR+FC+LFE+BL+BR+FLC+FRC",
+}
+"""Channel layouts: front, side and back, left, right and centre, and the low-frequency effects (LFE)."""
+_HALF = 0.5**0.5
+_LEFT = {"FL": 1.0, "FLC": 1.0, "DL": 1.0, "FC": _HALF, "SL": _HALF, "BL": _HALF, "BC": 0.5}
+_RIGHT = {"FR": 1.0, "FRC": 1.0, "DR": 1.0, "FC": _HALF, "SR": _HALF, "BR": _HALF, "BC": 0.5}
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +47,8 @@ class Sound:
     Attributes:
         samples: float32 [channels, n]; full scale is -1 to 1. A 1-D array becomes one channel.
         sample_rate: samples per second, Hz.
+        layout: which loudspeakers the channels belong to: a name such as ``"5.1"`` (:data:`CHANNELS`), or the
+            loudspeakers, ``"FL+FR+FC"``. None: unknown.
 
     Raises:
         MediaError: samples that are no numbers, NaN or infinite, an array of the wrong shape, or an impossible rate.
@@ -36,9 +64,11 @@ class Sound:
 
     samples: np.ndarray
     sample_rate: int
+    layout: str | None = None
 
     def __post_init__(self) -> None:
         check_value("Sound", "sample_rate", self.sample_rate, float)
+        check_value("Sound", "layout", self.layout, str, type(None))
         try:
             samples = np.array(self.samples, np.float32)
         except (TypeError, ValueError) as error:
@@ -49,6 +79,8 @@ class Sound:
             raise MediaError(f"samples must be [channels, n], not {samples.shape}")
         if not self.sample_rate > 0 or self.sample_rate % 1:
             raise MediaError(f"a sample rate of {self.sample_rate} Hz is impossible")
+        if self.layout is not None and len(self._speakers) != samples.shape[0]:
+            raise MediaError(f"a sound of {samples.shape[0]} channels cannot have the layout {self.layout!r}")
         bad = int((~np.isfinite(samples)).sum())
         if bad:
             raise MediaError(f"{bad} of {samples.size} samples are NaN or infinite")
@@ -60,6 +92,11 @@ class Sound:
     def channels(self) -> int:
         """Number of channels."""
         return self.samples.shape[0]
+
+    @property
+    def _speakers(self) -> list[str]:
+        """The loudspeakers of the channels; empty where they are unknown."""
+        return CHANNELS.get(self.layout, self.layout).split("+") if self.layout else []
 
     @property
     def n(self) -> int:
@@ -95,7 +132,7 @@ class Sound:
         if end <= start:
             raise UsageError(f"a slice from {start} s to {end} s is empty")
         a, b = (int(np.clip(round(t * self.sample_rate), 0, self.n)) for t in (start, end))
-        return Sound(self.samples[:, a:b], self.sample_rate)
+        return replace(self, samples=self.samples[:, a:b])
 
     @check_types
     def resample(self, sample_rate: int) -> Sound:
@@ -116,24 +153,36 @@ class Sound:
         up, down = int(sample_rate) // common, self.sample_rate // common
         samples = resample_poly(self.samples.astype(np.float64), up, down, axis=1)
         n = int(round(self.n * sample_rate / self.sample_rate))
-        return Sound(_fit(samples, n), sample_rate)
+        return replace(self, samples=_fit(samples, n), sample_rate=sample_rate)
 
     def mono(self) -> Sound:
-        """Average the channels into one."""
+        """Mix the channels into one: the mean of both where there are two, and of :meth:`stereo` where there are more.
+
+        More than two channels of unknown layout are averaged.
+        """
         if self.channels == 1:
             return self
-        return Sound(self.samples.mean(axis=0, keepdims=True), self.sample_rate)
+        samples = self.stereo().samples if self.channels > 2 and self.layout else self.samples
+        return Sound(samples.mean(axis=0, keepdims=True), self.sample_rate)
 
     def stereo(self) -> Sound:
-        """Return two channels: one is doubled, more than two are averaged first."""
+        """Return two channels: one is doubled, more are mixed by their layout (Recommendation ITU-R BS.775).
+
+        Left becomes ``FL + 0.71 FC + 0.71 SL`` (or ``BL``; and half of a back centre), right likewise; the
+        low-frequency effects are left out. Samples may go beyond full scale. More than two channels of unknown layout
+        are averaged.
+        """
         if self.channels == 2:
             return self
-        return Sound(np.repeat(self.mono().samples, 2, axis=0), self.sample_rate)
+        if self.channels == 1 or not self.layout:
+            return Sound(np.repeat(self.mono().samples, 2, axis=0), self.sample_rate)
+        mix = [[side.get(speaker, 0.0) for speaker in self._speakers] for side in (_LEFT, _RIGHT)]
+        return Sound(np.array(mix, np.float32) @ self.samples, self.sample_rate, "stereo")
 
     @check_types
     def gain(self, db: float) -> Sound:
         """Amplify by ``db`` decibels; samples beyond full scale are not clipped."""
-        return Sound(self.samples * np.float32(10 ** (db / 20)), self.sample_rate)
+        return replace(self, samples=self.samples * np.float32(10 ** (db / 20)))
 
     @check_types
     def fit(self, seconds: float | None = None, *, n: int | None = None) -> Sound:
@@ -148,7 +197,7 @@ class Sound:
             n = int(round(seconds * self.sample_rate))
         if n < 0:
             raise UsageError(f"cannot fit a sound to {n} samples")
-        return Sound(_fit(self.samples, n), self.sample_rate)
+        return replace(self, samples=_fit(self.samples, n))
 
     def __repr__(self) -> str:
         kind = {1: "mono", 2: "stereo"}.get(self.channels, f"{self.channels} channels")
@@ -174,6 +223,7 @@ class Clip:
         duration: seconds; left out, the last frame lasts ``1 / fps``.
         sound: the soundtrack, or None.
         name: a title, which errors mention too.
+        problems: what of its file could not be read, one short line each.
 
     Raises:
         MediaError: frames or times of another type or shape, an impossible frame rate, a sound that is no Sound.
@@ -193,9 +243,10 @@ class Clip:
     duration: float = None  # type: ignore[assignment]
     sound: Sound | None = None
     name: str = "clip"
+    problems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, *kinds in (("fps", float), ("duration", float, type(None)), ("name", str)):
+        for name, *kinds in (("fps", float), ("duration", float, type(None)), ("name", str), ("problems", Sequence)):
             check_value("Clip", name, getattr(self, name), *kinds)
         frames = np.asarray(self.frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
@@ -219,6 +270,7 @@ class Clip:
         object.__setattr__(self, "frames", frames)
         object.__setattr__(self, "times", times)
         object.__setattr__(self, "duration", float(duration))
+        object.__setattr__(self, "problems", tuple(self.problems))
 
     @property
     def n(self) -> int:
@@ -252,12 +304,12 @@ class Clip:
         if self.sound is not None:
             begin = int(round(start * self.sound.sample_rate))
             n = int(round((end - start) * self.sound.sample_rate))
-            sound = Sound(self.sound.samples[:, begin : begin + n], self.sound.sample_rate).fit(n=n)
-        return Clip(self.frames[first:last], times, self.fps, end - start, sound, self.name)
+            sound = replace(self.sound, samples=self.sound.samples[:, begin : begin + n]).fit(n=n)
+        return replace(self, frames=self.frames[first:last], times=times, duration=end - start, sound=sound)
 
     @check_types
     def at_fps(self, fps: float) -> Clip:
-        """Return evenly spaced frames at ``fps``: at each time, the frame that is visible then.
+        """Return evenly spaced frames at ``fps``: at each time, the nearest frame.
 
         Raises:
             UsageError: a frame rate of 0 or less.
@@ -266,8 +318,8 @@ class Clip:
             raise UsageError(f"{fps} frames per second are impossible")
         wanted = max(1, int(np.ceil(self.duration * fps - 1e-6)))
         times = np.arange(wanted) / fps
-        pick = np.clip(np.searchsorted(self.times, times + 1e-4, side="right") - 1, 0, self.n - 1)
-        return Clip(self.frames[pick], times, fps, self.duration, self.sound, self.name)
+        pick = np.searchsorted((self.times[1:] + self.times[:-1]) / 2, times - 1e-4)  # of two as near, the earlier
+        return replace(self, frames=self.frames[pick], times=times, fps=fps)
 
     @check_types
     def at_most_fps(self, fps: float | None) -> Clip:

@@ -104,7 +104,6 @@ def generate_files(
 
     inputs = list(_inputs(videos, report, fail))
     shelf = _Shelf(out, [path for path, _ in inputs], overwrite, by, settings)
-    track = {} if audio_track is None else {"audio_track": audio_track}
     for path, below in tqdm(inputs, desc="videos", unit="video", disable=len(inputs) < 2, file=sys.stderr):
         try:
             files = shelf.place(path, str(below / _short(Path(path).stem)), output.endings)
@@ -112,10 +111,10 @@ def generate_files(
                 done += 1
                 report(f"already made: {files.paths[1]}")
                 continue
-            with media.Video(path, **track) as file:
+            with media.Video(path, audio_track=audio_track) as file:
                 clip, sound = _sound_for(model, file, start=start, duration=duration, seed=seed, **options)
                 output.write(file, clip, sound, files.paths, files.written, start=start, duration=duration)
-            for problem in getattr(clip, "problems", ()):
+            for problem in clip.problems:
                 report(f"{path}: {problem}")
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
@@ -369,7 +368,7 @@ def demo(
             clip, title = read_small(file, start=start, duration=duration), Path(video).name
         sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
         output.write(file, clip, sound, (wav, mp4), files.written, start=start, duration=duration)
-    for problem in getattr(clip, "problems", ()):
+    for problem in clip.problems:
         report(f"{video}: {problem}")
     tracks = {"V-AURA (tiny)": sound}
     if clip.sound is not None:

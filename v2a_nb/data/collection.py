@@ -62,8 +62,11 @@ class Entry:
             clip = clip.resize(*(max(2, round(scale * side)) for side in (clip.height, clip.width)))
         return clip if sample_rate is None else clip.with_sound(clip.sound.resample(sample_rate))
 
-    def hear(self) -> Sound | None:
-        """The sound alone; None where the file has no sound stream.
+    def hear(self, problems: list[str] | None = None) -> Sound | None:
+        """The sound alone, from the first picture on; None where the file has no sound stream.
+
+        Args:
+            problems: receives a line for each kind of damage to the file.
 
         Raises:
             MediaError, UsageError: as :meth:`open`.
@@ -73,8 +76,11 @@ class Entry:
         if media.info(self.video).audio_codec is None:
             return None
         if self.at_s is None:
-            return media.open_sound(self.video)
-        return self.open(size=SMALL).sound
+            return media.open_sound(self.video, problems=problems)
+        clip = self.open(size=SMALL)
+        if problems is not None:
+            problems += clip.problems
+        return clip.sound
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,14 @@ class Collection:
         return len(self.entries)
 
     def levels(self, entry: Entry) -> Levels:
-        """How loud one clip is; each file is decoded once for all who ask.
+        """How loud one clip is; each file is decoded once for all who ask. Damage to it goes into ``problems``.
 
         Raises:
             MediaError, UsageError: as :meth:`Entry.hear`.
         """
         if entry.id not in self._levels:
-            sound = entry.hear()
+            damage: list[str] = []
+            sound = entry.hear(damage)
+            self.problems += [{"id": entry.id, "what": f"{entry.video}: {line}"} for line in damage]
             self._levels[entry.id] = Levels(None, None) if sound is None else Levels(sound.peak, sound.rms_dbfs)
         return self._levels[entry.id]

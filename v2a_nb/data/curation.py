@@ -74,12 +74,12 @@ class Report:
         """Ready for JSON, without the values."""
         stages = []
         for stage in self.stages:
-            told = {k: v for k, v in asdict(stage).items() if k != "mismatched"}
-            told["removed"] = stage.removed
+            row = {k: v for k, v in asdict(stage).items() if k != "mismatched"}
+            row["removed"] = stage.removed
             if stage.mismatched:
-                told["mismatched"] = dict(zip(("before", "removed"), stage.mismatched, strict=True))
-                told |= {"precision": stage.precision, "recall": stage.recall}
-            stages.append(told)
+                row["mismatched"] = dict(zip(("before", "removed"), stage.mismatched, strict=True))
+                row |= {"precision": stage.precision, "recall": stage.recall}
+            stages.append(row)
         return {
             "source": self.source,
             "clips": self.clips,
@@ -143,13 +143,14 @@ def curate(
     stages = make_filters(filters)
     source = read_source(source)
     made = Report(str(source.path or source.kind), len(source), problems=list(source.problems))
-    kept = list(source.entries)
+    kept, known = list(source.entries), len(source.problems)
     for number, stage in enumerate(stages):
         if progress and number:
             progress(number * len(source), len(stages) * len(source))
         kept = _stage(kept, stage, source, made, progress, number * len(source), len(stages) * len(source))
     if progress and len(source):
         progress(len(stages) * len(source), len(stages) * len(source))
+    made.problems += source.problems[known:]  # damaged files, which were found by the filters
     return kept, made
 
 
@@ -214,9 +215,9 @@ def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], repor
     out = _checked(Path(out), source.path)
     if out.suffix.lower() in LISTS:
         root = {} if source.root is None else {"root": _relative(source.root, out.parent)}
-        told = {**source.head, **root, "clips": [], "curation": report.as_dict()}
-        told["clips"] = [_fields(entry, source, report) for entry in kept]
-        text = json.dumps(told, indent=1, allow_nan=False) + "\n"
+        listing = {**source.head, **root, "clips": [], "curation": report.as_dict()}
+        listing["clips"] = [_fields(entry, source, report) for entry in kept]
+        text = json.dumps(listing, indent=1, allow_nan=False) + "\n"
     else:
         published = source.kind == "ego4d-sounds"
         file = io.StringIO(newline="")
@@ -232,9 +233,9 @@ def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], repor
 
 
 def _fields(entry: Entry, source: Collection, report: Report) -> dict:
-    """One kept clip for a list; what a source published stays beside what was made of it."""
+    """One kept clip for a list; what a source published stays beside the fields that all sources have."""
     published = {"published": dict(entry.fields)} if source.kind == "ego4d-sounds" else dict(entry.fields)
-    made = {
+    fields = {
         **published,
         "id": entry.id,
         "recording": entry.recording,
@@ -243,20 +244,20 @@ def _fields(entry: Entry, source: Collection, report: Report) -> dict:
         "narration": entry.narration,
     }
     if entry.video is not None:
-        made["video"] = _relative(entry.video, source.root or Path())
+        fields["video"] = _relative(entry.video, source.root or Path())
     for name in ("at_s", "mismatched"):
         if getattr(entry, name) is not None:
-            made[name] = getattr(entry, name)
+            fields[name] = getattr(entry, name)
     if entry.scenarios is not None:
-        made["scenarios"] = list(entry.scenarios)
+        fields["scenarios"] = list(entry.scenarios)
     if entry.tags:
-        made["tags"] = dict(entry.tags)
+        fields["tags"] = dict(entry.tags)
     measured = {k: round(v, 6) for k, v in report.values.get(entry.id, {}).items()}
-    return {**made, "measured": {**made.get("measured", {}), **measured}}
+    return {**fields, "measured": {**fields.get("measured", {}), **measured}}
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """``path`` as seen from ``folder``: a list and its media can be moved together."""
+    """``path`` relative to ``folder``: a list and its media can be moved together."""
     if path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

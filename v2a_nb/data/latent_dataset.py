@@ -25,6 +25,7 @@ from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import Cut, cut_sounds
 from v2a_nb.data.features import Extractor, Features, ShardedArray
 from v2a_nb.data.recordings import Recording
+from v2a_nb.models.video_encoders.frames import at_rate
 
 SECONDS = 5.12
 """Of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
@@ -90,7 +91,7 @@ class FrameVectors(Extractor):
         times, vectors = np.arange(round(self.seconds * fps)) / fps, []
         for start in starts:
             frames = recording.frames(start / self.sample_rate, times, size, fps)
-            frames = Clip(frames, fps=fps).at_most_fps(self.fps).at_fps(fps).frames.copy()
+            frames = at_rate(Clip(frames, fps=fps).at_most_fps(self.fps), fps).frames.copy()
             pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255  # [1, T, 3, size, size]
             vectors.append(encoder(pixels)[0].numpy().astype(np.float16))
         return {"vectors": np.stack(vectors)}

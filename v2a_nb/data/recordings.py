@@ -6,7 +6,7 @@ else of a source, so that they train on files as they do on Strike World.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import ClassVar, Protocol
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets
-from v2a_nb.clip import Clip, Sound
+from v2a_nb.clip import Sound
 from v2a_nb.data.collection import SMALL, Collection, Entry
 from v2a_nb.data.pool import Source
 from v2a_nb.errors import MediaError, UsageError
-from v2a_nb.models.video_encoders.frames import square
+from v2a_nb.models.video_encoders.frames import at_times, square
 from v2a_nb.world import picture
 from v2a_nb.world import recording as world
 from v2a_nb.world import sound as world_sound
@@ -222,7 +222,7 @@ class FileRecording:
         start = (self.entry.at_s or 0.0) + start_s
         seconds = float(times[-1]) + 1 / fps
         part = media.open(self.entry.video, start=start, duration=seconds, size=size, sound=False)
-        return square(_at(part, times), size)
+        return at_times(replace(part, frames=square(part.frames, size)), times, fps)
 
     def onsets(self, start_s: float, seconds: float) -> np.ndarray:
         end = min(self._sound.duration, start_s + seconds)
@@ -237,12 +237,6 @@ class FileRecording:
     def source(self, start_s: float, seconds: float) -> Source:
         start_s += self.entry.at_s or 0.0
         return Source(self.name, start_s, seconds, path=str(self.entry.video.resolve()))
-
-
-def _at(clip: Clip, times: np.ndarray) -> np.ndarray:
-    """At each time the newest frame, as a system sees it (:meth:`~v2a_nb.clip.Clip.at_fps`)."""
-    newest = np.searchsorted(clip.times, times + 1e-4, side="right") - 1
-    return clip.frames[np.clip(newest, 0, clip.n - 1)]
 
 
 def of_collection(collection: Collection, seed: int = 0, limit: int | None = None) -> FileRecordings:

@@ -8,32 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import chain
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import MediaError, UsageError, check_types
+from v2a_nb.errors import UsageError, check_types
 from v2a_nb.media import decoding, mp4
-from v2a_nb.media.pictures import upright
-from v2a_nb.media.sounds import read_sound
+from v2a_nb.media.finding import check_file
+from v2a_nb.media.frames import Pictures
+from v2a_nb.media.pictures import orientation_of, pixel_shape, shown_size, upright
+from v2a_nb.media.sounds import Sounds
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the headers of a video file say, and the size and rotation of its first picture.
+    """What the headers of a video file say, and the size and orientation of its first picture.
 
     Attributes:
         path: the file.
-        duration: seconds, as the header says; 0 where it says nothing.
-        width, height: pixels of the upright picture.
+        duration: seconds, as the header says. Where it says nothing, the packets of the file are counted without
+            being decoded; 0 where that fails too, or the file is larger than 2 GB.
+        width, height: pixels of the picture as players show it, upright and with square pixels.
         fps: average frames per second.
         rotation: degrees by which the stored pictures are turned for display: 0, 90, 180 or 270.
         video_codec: name of the codec, such as ``"h264"``.
-        audio_codec, sample_rate, channels: of the first audio stream; None in a file without sound.
+        audio_codec, sample_rate, channels: of the audio stream that is read; None in a file without sound.
+        audio_tracks: how many audio streams the file has.
+        sar: width over height of the stored pixels, which ``width`` has absorbed.
+        mirrored: whether the stored pictures are mirror images of the shown ones.
+        color: primaries, transfer, matrix (numbers of ITU-T H.273; 2: not said) and range (1: limited, 2: full, 0: not
+            said) of the stored pictures.
     """
 
     path: str
@@ -46,13 +53,22 @@ class MediaInfo:
     audio_codec: str | None
     sample_rate: int | None
     channels: int | None
+    audio_tracks: int = 0
+    sar: float = 1.0
+    mirrored: bool = False
+    color: tuple[int, int, int, int] = (2, 2, 2, 0)
 
 
 class Video:
     """A video file that is opened once; its pictures can be read in parts.
 
     Use it in a ``with`` block, which closes the file. :func:`open`, :func:`info`, :func:`windows` and :func:`dub`
-    read through it; use it directly where several of them are wanted of one file.
+    read through it; use it directly where several of them are wanted of one file. Consecutive parts are decoded once,
+    without going back.
+
+    Args:
+        path: any container and codec that FFmpeg reads.
+        audio_track: which of several sounds, counted from 0; left out, the one that the file flags as default.
 
     Attributes:
         path: the file.
@@ -60,45 +76,58 @@ class Video:
 
     Raises:
         MediaError: the file cannot be read or has no pictures.
+        UsageError: there is no such audio track.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, audio_track: int | None = None) -> None:
         self.path = path
-        self._container = decoding.container(path)
+        self._track = audio_track
+        self._pictures = Pictures(path)
+        self._sounds: Sounds | None = None
         try:
-            self._stream = decoding.video_stream(self._container, path)
-            decoder = self._container.decode(self._stream)
-            first = decoding.first_frame(decoder, path)
-            self.info = self._info(first)
+            self.info = self._info()
         except BaseException:
-            self._container.close()
+            self._pictures.close()
             raise
-        self._base = self._stream.time_base or Fraction(1)
-        self._zero = 0.0 if first.pts is None else float(first.pts * self._base)
-        self._unread = chain([first], decoder)
 
     def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
+        self._pictures.close()
+        if self._sounds is not None:
+            self._sounds.close()
 
-    def _info(self, first) -> MediaInfo:
-        streams, video = self._container.streams, self._stream
-        sound = streams.audio[0] if streams.audio else None
-        rotation = int(round(first.rotation)) % 360
-        width, height = (first.height, first.width) if rotation in (90, 270) else (first.width, first.height)
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be decoded in the parts that were read so far, one short line each."""
+        return self._pictures.damage.lines()
+
+    def _info(self) -> MediaInfo:
+        pictures = self._pictures
+        container, video, first = pictures.container, pictures.stream, pictures.peek()
+        sound = decoding.audio_stream(container, self.path, self._track)
+        codec = sound.codec_context if sound is not None else None
+        duration = pictures.duration
+        if not duration and check_file(self.path).stat().st_size <= decoding.SCAN_BYTES:
+            duration = decoding.scan(self.path)
+        sar = pixel_shape(video)
+        width, height = shown_size(first, sar)
         return MediaInfo(
             path=str(self.path),
-            duration=decoding.duration_of(self._container, video),
+            duration=duration,
             width=width,
             height=height,
-            fps=decoding.fps_of(video),
-            rotation=rotation,
+            fps=pictures.fps,
+            rotation=int(round(first.rotation)) % 360,
             video_codec=video.codec_context.name,
-            audio_codec=sound.codec_context.name if sound else None,
-            sample_rate=sound.rate if sound else None,
-            channels=sound.channels if sound else None,
+            audio_codec=codec.name if codec else None,
+            sample_rate=codec.sample_rate if codec else None,
+            channels=codec.channels if codec else None,
+            audio_tracks=len(container.streams.audio),
+            sar=sar,
+            mirrored=orientation_of(first).mirrored,
+            color=(int(first.color_primaries), int(first.color_trc), int(first.colorspace), int(first.color_range)),
         )
 
     def read(
@@ -111,16 +140,18 @@ class Video:
         sound: bool = True,
     ) -> Clip:
         """Read the video, or a part of it, into memory; the arguments and the result are those of :func:`open`."""
-        if start < 0 or (duration is not None and duration <= 0):
-            raise UsageError(f"{self.path}: cannot read {duration} s from {start} s")
         part = _Part(self, start, duration)
-        frames, times = zip(*((upright(frame, size), time) for frame, time in part), strict=True)
-        end = part.end
+        seconds = self.info.duration - start if duration is None else min(duration, self.info.duration - start)
+        frames, times = _gathered(part, size, expected=round(max(0.0, seconds) * self.info.fps) + 2)
+        length = part.end - start
         track = None
         if sound and self.info.audio_codec is not None:
-            track = read_sound(self.path, self._zero + start, end - start)
-            track = track.resample(sample_rate).fit(end - start) if sample_rate else track
-        return Clip(np.stack(frames), np.array(times), self.info.fps, end - start, track, Path(self.path).stem)
+            if self._sounds is None:
+                self._sounds = Sounds(self.path, self._track, self._pictures.damage, self._pictures.zero)
+            track = self._sounds.read(start, length)
+            track = track.resample(sample_rate).fit(length) if sample_rate else track
+        problems = self._pictures.damage.lines(start, part.stop)
+        return Clip(frames, times, self.info.fps, length, track, Path(self.path).stem, problems)
 
     def dub(
         self, sound: Sound, path: str | Path, *, start: float = 0.0, duration: float | None = None, crf: int = 20
@@ -129,17 +160,9 @@ class Video:
         part = _Part(self, start, duration)
         return mp4.write(_lasting(part), sound, path, fps=self.info.fps, crf=crf)
 
-    def _decode(self, start: float) -> Iterator:
-        """Frames from the key frame before ``start`` (s) on; the file is rewound where it must be."""
-        fresh, self._unread = self._unread, None
-        if start == 0 and fresh is not None:
-            return fresh
-        if start > 0:
-            offset = int((self._zero + start) / float(self._base))
-            self._container.seek(max(0, offset), stream=self._stream, backward=True)
-        else:
-            self._container.seek(0)
-        return self._container.decode(self._stream)
+    def _upright(self, frame, size: int | None) -> np.ndarray:
+        """The picture as players show it, as large as the first one, or with ``size`` pixels on its short side."""
+        return upright(frame, size, sar=self.info.sar, shown=(self.info.width, self.info.height))
 
 
 @check_types
@@ -162,6 +185,7 @@ def open(
     size: int | None = None,
     sample_rate: int | None = None,
     sound: bool = True,
+    audio_track: int | None = None,
 ) -> Clip:
     """Read a video, or a part of it, into a :class:`~v2a_nb.clip.Clip`.
 
@@ -172,41 +196,46 @@ def open(
         size: shrink the pictures so that the short side has this many pixels; they are never enlarged.
         sample_rate: Hz to which the sound is resampled; left out, its own rate.
         sound: False leaves the file's sound unread: ``clip.sound`` is None.
+        audio_track: which of several sounds, counted from 0; left out, the one that the file flags as default.
 
     Returns:
-        a clip of upright pictures, their times taken from timestamps. Its sound is cut, or filled with silence, to
-        the pictures' length; it is None for a file without sound.
+        a clip of upright pictures with square pixels, their times taken from timestamps. Its sound is cut, or filled
+        with silence, to the pictures' length; it is None for a file without sound. What cannot be decoded is left
+        out, and what follows stays at its time; ``clip.problems`` says so.
 
     Raises:
-        MediaError: the file is missing, empty, damaged, no media, or has no pictures.
-        UsageError: the part lies outside of the video, or an argument is of the wrong type.
+        MediaError: the file is missing, empty, no media, or has not one picture that can be decoded.
+        UsageError: the part lies outside of the video, there is no such audio track, or an argument is of the wrong
+            type.
     """
-    with Video(path) as video:
+    with Video(path, audio_track=audio_track) as video:
         return video.read(start=start, duration=duration, size=size, sample_rate=sample_rate, sound=sound)
 
 
 @check_types
-def windows(path: str | Path, seconds: float, **options: Any) -> Iterator[Clip]:
+def windows(path: str | Path, seconds: float, *, audio_track: int | None = None, **options: Any) -> Iterator[Clip]:
     """Yield a long file in consecutive clips of ``seconds``, of which one at a time is in memory.
 
+    The file is decoded once, to its end, whatever length its header names.
+
     Args:
-        path: as for :func:`open`.
+        path, audio_track: as for :func:`open`.
         seconds: length of each clip; the last one may be shorter.
         options: ``size``, ``sample_rate`` and ``sound`` as for :func:`open`.
 
     Raises:
         MediaError, UsageError: as :func:`open`.
     """
-    if seconds <= 0:
+    if not seconds > 0:
         raise UsageError(f"windows of {seconds} s are impossible")
-    with Video(path) as video:
-        start = 0.0
-        while start < video.info.duration - 1e-3:
+    with Video(path, audio_track=audio_track) as video:
+        yield video.read(duration=seconds, **options)
+        for number in count(1):
             try:
-                yield video.read(start=start, duration=seconds, **options)
+                clip = video.read(start=number * seconds, duration=seconds, **options)
             except UsageError:
-                return  # the headers promised more than there is
-            start += seconds
+                return  # the end
+            yield clip
 
 
 @check_types
@@ -235,74 +264,67 @@ def dub(
         return file.dub(sound, path, start=start, duration=duration, crf=crf)
 
 
+def _gathered(part: _Part, size: int | None, expected: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures of a part, uint8 [T, H, W, 3], and their times; no second copy of them is made.
+
+    Args:
+        part: the pictures.
+        size: as for :func:`open`.
+        expected: how many pictures the file promises. Memory is taken when it is written to.
+    """
+    frames: np.ndarray | None = None
+    times: list[float] = []
+    for frame, time in part:
+        picture = part.video._upright(frame, size)
+        if frames is None:
+            frames = np.empty((max(1, min(expected, int(2e9) // picture.nbytes)), *picture.shape), np.uint8)
+        elif len(times) == len(frames):
+            frames.resize((len(times) + max(16, len(times) // 8), *picture.shape), refcheck=False)
+        frames[len(times)] = picture
+        times.append(time)
+    assert frames is not None  # a part has one picture or raises
+    frames.resize((len(times), *frames.shape[1:]), refcheck=False)
+    return frames, np.array(times)
+
+
 def _lasting(part: _Part) -> Iterator[tuple[np.ndarray, float, float]]:
     """Pictures with the times at which they appear and disappear, seconds."""
+    show = part.video._upright
     before = None
     for frame, time in part:
         if before is not None:
-            yield upright(before[0], None), before[1], time
+            yield show(before[0], None), before[1], time
         before = frame, time
     if before is not None:
-        yield upright(before[0], None), before[1], max(part.end - part.start, before[1] + 1e-3)
+        yield show(before[0], None), before[1], max(part.end - part.start, before[1] + 1e-3)
 
 
 class _Part:
     """The frames that are visible in a part of a video: an iterator of (frame, seconds from the part's start).
 
     Attributes:
+        video: whose part it is.
         start, stop: of the part, seconds from the first picture; ``stop`` is None for the end of the file.
-        last: when the newest frame ends, seconds from the first picture; known once the iterator is exhausted.
+        end: when the part ends, seconds from the first picture; known once the iterator is exhausted.
     """
 
     def __init__(self, video: Video, start: float, duration: float | None) -> None:
-        self.video, self.start, self.last = video, start, 0.0
+        if not start >= 0 or (duration is not None and not duration > 0):
+            raise UsageError(f"{video.path}: cannot read {duration} s from {start} s")
+        self.video, self.start, self.end = video, start, start
         self.stop = None if duration is None else start + duration
 
-    @property
-    def end(self) -> float:
-        """When the part ends, seconds from the first picture; known once the iterator is exhausted."""
-        return self.last if self.stop is None else min(self.stop, self.last)
-
     def __iter__(self) -> Iterator[tuple]:
-        from av.error import FFmpegError
-
-        video, start, stop = self.video, self.start, self.stop
-        base, path = video._base, video.path
-        held, newest, count = None, None, 0
-        broken: Exception | None = None
-        decoder = video._decode(start)
-        while True:
-            try:
-                frame = next(decoder)
-            except StopIteration:
-                break
-            except FFmpegError as error:
-                broken = error
-                break
-            time = (float(frame.pts * base) - video._zero) if frame.pts is not None else count / video.info.fps
-            lasts = float(frame.duration * base) if frame.duration else 1 / video.info.fps
-            if stop is not None and time >= stop - 1e-6:
-                self.last = max(self.last, stop)
-                break
-            self.last = max(self.last, time + lasts)
-            if time < start - 1e-6:
-                held = frame  # it may still be visible when the part begins
-                continue
-            if newest is not None and time <= newest:
-                continue  # a repeated timestamp shows nothing new
-            if newest is None and held is not None and time > start + 1e-6:
-                yield held, 0.0
-                count += 1
-            held, newest = None, time
-            yield frame, time - start
-            count += 1
-        if newest is None and held is not None and self.last > start + 1e-6:
-            yield held, 0.0
-            count += 1
-        if not count:
-            if broken is not None or start == 0:
-                raise MediaError(f"{path}: not one picture could be decoded")
-            raise UsageError(f"{path}: the video ends before {start} s")
-        promised = video.info.duration
-        if broken is not None and self.last < 0.5 * promised:
-            raise MediaError(f"{path}: cut off or damaged after {self.last:.2f} s of {promised:.2f} s")
+        pictures, start, stop = self.video._pictures, self.start, self.stop
+        pictures.begin_at(start)
+        any_yet = False
+        while (picture := pictures.next(stop)) is not None:
+            until = picture.time + picture.lasts
+            if picture.time < start and until < start + 1e-3 and pictures.peek() is None:
+                break  # the last picture is over
+            any_yet, self.end = True, until
+            yield picture.frame, max(0.0, picture.time - start)
+        if not any_yet:
+            raise UsageError(f"{self.video.path}: the video ends before {start} s")
+        if stop is not None:
+            self.end = stop if pictures.peek() is not None else min(self.end, stop)

@@ -134,11 +134,17 @@ def pair_files(
 
 
 def read_sound(path: Path | None, name: str, problems: list[dict]) -> Sound | None:
-    """The sound of a file; None where there is no file, or where it cannot be read, which is a problem."""
+    """The sound of a file, a video's from its first picture on; None where there is none that can be read.
+
+    What is damaged, or cannot be read at all, is appended to ``problems``.
+    """
     if path is None:
         return None  # already among the problems
+    damage: list[str] = []
     try:
-        return media.open_sound(path)
+        sound = media.open_sound(path, problems=damage)
+        problems += [{"id": name, "what": f"{path}: {line}"} for line in damage]
+        return sound
     except V2AError as error:
         what = str(error) if str(path) in str(error) else f"{path}: {error}"
         problems.append({"id": name, "what": what})

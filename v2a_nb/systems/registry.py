@@ -20,7 +20,7 @@ HONEST = (
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
     "in a picture is unknown to them."
 )
-"""What a user of the shipped weights is told wherever they meet a video of their own."""
+"""The warning that commands and pages show wherever shipped weights meet a user's own video."""
 
 
 @check_types

@@ -79,13 +79,13 @@ def silent(module) -> list[str]:
 
 
 def test_discriminators_hear_what_users_will(waves, monkeypatch):
-    module, heard = training(waves), []
+    module, judged = training(waves), []
     of = critics.judge_both
-    monkeypatch.setattr(critics, "judge_both", lambda judges, a, b: heard.append((a, b)) or of(judges, a, b))
+    monkeypatch.setattr(critics, "judge_both", lambda judges, a, b: judged.append((a, b)) or of(judges, a, b))
     batch = batches(waves, module.vocoder.spectrogram, 2, 0, frames=8, more=4)(0)
     assert batch["spectrogram"].shape == (2, 128, 16) and batch["wave"].shape == (2, 8 * 256)
     module(batch)["loss"].backward()
-    (true, made), whole = heard[0], module.vocoder.decode(batch["spectrogram"])
+    (true, made), whole = judged[0], module.vocoder.decode(batch["spectrogram"])
     assert torch.equal(true, batch["wave"])
     assert torch.allclose(made, whole[:, 4 * 256 : 12 * 256], atol=1e-4)  # decode matches mels, too
     assert not silent(module)

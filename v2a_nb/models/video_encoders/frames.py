@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
 
 FITS = ("crop", "squash")
@@ -36,6 +37,54 @@ def square(frames: np.ndarray, size: int, *, fit: str = "crop", resize: str = "b
         # PIL's filters grow with the reduction, so small sticks fade instead of vanishing
         picture = Image.fromarray(frame).resize((size, size), Image.Resampling[resize.upper()], box=box)
         out[i] = np.asarray(picture)
+    return out
+
+
+SAME_S = 0.002  # a frame this near to a wanted time is taken as it is: containers round times to a millisecond
+EXPOSURE = 0.9  # share of a frame's time over which a faster camera's frames are averaged
+
+
+def at_rate(clip: Clip, fps: float) -> Clip:
+    """Frames at even times, as a camera of ``fps`` would have given them: what an encoder of one frame rate reads.
+
+    A wanted time between two frames gets a mix of both, each weighted by its nearness. Taking the newest frame instead
+    delays what an encoder sees by half a frame, taking the nearest one makes motion uneven. Of a clip that is at least
+    one and a half times as fast, the frames within a slower camera's exposure are averaged. A clip that has the wanted
+    rate stays as it is.
+
+    Args:
+        clip: of any frame rate, also a varying one.
+        fps: frames a second.
+
+    Returns:
+        a clip of ``ceil(duration * fps)`` frames, without sound.
+    """
+    wanted = np.arange(max(1, int(np.ceil(clip.duration * fps - 1e-6)))) / fps
+    return Clip(at_times(clip, wanted, fps), wanted, fps, clip.duration, name=clip.name)
+
+
+def at_times(clip: Clip, wanted: np.ndarray, fps: float) -> np.ndarray:
+    """The frames of :func:`at_rate` at any times: uint8 [len(wanted), H, W, 3].
+
+    Args:
+        wanted: seconds, increasing.
+        fps: of the camera that is imitated.
+    """
+    frames, times, last = clip.frames, clip.times, clip.n - 1
+    left = np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, last)
+    right = np.minimum(left + 1, last)
+    nearest = np.where(np.abs(times[right] - wanted) < np.abs(times[left] - wanted), right, left)
+    out = frames[nearest]
+    half = EXPOSURE / fps / 2
+    for i, time in enumerate(wanted):
+        if abs(times[nearest[i]] - time) > SAME_S and left[i] != right[i] and time > times[left[i]]:
+            share = (time - times[left[i]]) / (times[right[i]] - times[left[i]])
+            mixed = (1 - share) * frames[left[i]].astype(np.float32) + share * frames[right[i]]
+            out[i] = np.round(mixed)
+        if clip.fps >= 1.5 * fps:
+            a, b = np.searchsorted(times, (time - half, time + half))
+            if b - a > 1:
+                out[i] = np.round(frames[a:b].mean(0, dtype=np.float32))
     return out
 
 

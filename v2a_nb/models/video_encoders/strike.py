@@ -16,10 +16,9 @@ as well: it says where the encoder looked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
-from v2a_nb.models.video_encoders.frames import square
+from v2a_nb.models.video_encoders.frames import at_rate, square
 
 CHUNK = 1500
 """Frames that are read at a time: a minute."""
@@ -209,19 +208,15 @@ class StrikeVision(Pretrained, nn.Module):
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
 
-        Frames are picked by timestamp; a picture that is not square is cropped to its centre, as the
-        paper's transforms do (released configuration: short side, then centre crop).
+        A picture that is not square is cropped to its centre, as the paper's transforms do (released configuration:
+        short side, then centre crop). Other frame rates become 25 by :func:`at_rate`.
         """
         return unit(self._bytes(clip))
 
     def _bytes(self, clip: Clip) -> Tensor:
         """What :meth:`pixels` gives, as uint8."""
-        picked = clip.at_fps(self.config.fps)
-        small = square(picked.frames, self.config.size)
-        wanted = max(1, int(np.ceil(clip.duration * self.config.fps - 1e-6)))
-        if len(small) < wanted:
-            small = np.concatenate([small, np.repeat(small[-1:], wanted - len(small), axis=0)])
-        pixels = torch.from_numpy(small[:wanted].copy()).permute(0, 3, 1, 2)[None]
+        small = replace(clip, frames=square(clip.frames, self.config.size))
+        pixels = torch.from_numpy(at_rate(small, self.config.fps).frames.copy()).permute(0, 3, 1, 2)[None]
         return pixels.to(self.fuse.weight.device)
 
     @torch.no_grad()

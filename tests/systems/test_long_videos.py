@@ -1,0 +1,108 @@
+"""Long videos: blocks, their seams and their memory."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.systems.long_videos import OVERLAP_S, soundtrack
+
+
+class Bright:
+    """A stand-in for a system: each sample is the brightness of the picture at that moment."""
+
+    def __init__(self, sample_rate: int = 8000) -> None:
+        self.sample_rate, self.seeds, self.durations, self.options = sample_rate, [], [], []
+
+    def generate(self, clip: Clip, *, seed: int, progress=None, **options) -> Sound:
+        assert clip.sound is None
+        self.seeds.append(seed)
+        self.durations.append(clip.duration)
+        self.options.append(options)
+        n = round(clip.duration * self.sample_rate)
+        which = np.searchsorted(clip.times, (np.arange(n) + 0.5) / self.sample_rate, side="right") - 1
+        return Sound(clip.frames[which.clip(0), 0, 0, 0] / 255.0, self.sample_rate)
+
+    def options_of_next_block(self, clip: Clip, options: dict) -> dict:
+        return {**options, "ambient": clip.duration}
+
+
+def flat(seconds: float, fps: float = 12.5) -> Clip:
+    """A clip of even brightness that brightens from second to second."""
+    times = np.arange(round(seconds * fps)) / fps
+    return Clip(np.broadcast_to(np.floor(times).astype(np.uint8)[:, None, None, None], (len(times), 2, 2, 3)), fps=fps)
+
+
+def blocks_of(clip: Clip, seconds: float) -> list[Clip]:
+    starts = np.arange(0, clip.duration - 1e-6, seconds)
+    return [clip.slice(a, min(a + seconds, clip.duration)) for a in starts]
+
+
+@pytest.mark.parametrize(("seconds", "block"), [(7.0, 2.0), (7.04, 2.0), (6.0, 2.0), (9.2, 3.0), (4.16, 4.0)])
+@pytest.mark.parametrize("rate", [8000, 11025])
+def test_pieces_are_as_long_as_the_video_and_in_time(seconds, block, rate):
+    clip = flat(seconds)
+    system = Bright(rate)
+    pieces = list(soundtrack(system, blocks_of(clip, block)))
+    joined = np.concatenate([piece.samples for piece in pieces], axis=1)[0]
+    assert len(joined) == round(clip.duration * rate)
+    true = system.generate(clip, seed=0).samples[0]
+    # where blocks meet, the same sound is there twice, of which constant power makes 3 dB more; noise would differ
+    steps = np.flatnonzero(np.abs(np.diff(true)) > 1e-4)
+    found = np.flatnonzero(np.abs(np.diff(joined)) > 1e-3)
+    assert all(np.abs(found - step).min() <= 1 for step in steps)
+    assert (joined >= true - 2e-3).all() and (joined <= true * 1.42 + 1e-6).all()
+
+
+def test_one_block_is_what_the_system_makes():
+    clip = flat(3.0)
+    system = Bright()
+    (first, last) = soundtrack(system, [clip], seed=5, guidance=2.0)
+    assert np.array_equal(np.concatenate([first.samples, last.samples], 1), system.generate(clip, seed=5).samples)
+    assert last.duration == OVERLAP_S and system.options[0] == {"guidance": 2.0} and system.seeds[0] == 5
+
+
+def test_blocks_overlap_have_their_own_seeds_and_the_first_ones_condition():
+    system = Bright()
+    list(soundtrack(system, blocks_of(flat(6.0), 2.0), seed=1, guidance=2.0))
+    assert system.durations == pytest.approx([2.0, 2.0 + OVERLAP_S, 2.0 + OVERLAP_S])
+    assert len(set(system.seeds)) == 3 and system.seeds[0] == 1
+    assert system.options == [{"guidance": 2.0}, *2 * [{"guidance": 2.0, "ambient": 2.0}]]
+
+
+def test_a_seam_of_noise_keeps_its_level():
+    class Noise(Bright):
+        def generate(self, clip, *, seed, **options):
+            n = round(clip.duration * self.sample_rate)
+            return Sound(0.1 * np.random.default_rng(seed).standard_normal(n), self.sample_rate)
+
+    pieces = list(soundtrack(Noise(), blocks_of(flat(8.0), 2.0)))
+    wave = np.concatenate([piece.samples for piece in pieces], axis=1)[0]
+    levels = np.sqrt(np.square(wave.reshape(-1, 4000)).mean(1))
+    assert np.abs(20 * np.log10(levels / 0.1)).max() < 0.5
+
+
+def test_a_clip_shorter_than_the_overlap_and_a_short_last_block():
+    system = Bright()
+    assert sum(s.n for s in soundtrack(system, [flat(0.4)])) == 3200
+    assert sum(s.n for s in soundtrack(system, blocks_of(flat(2.08), 2.0))) == 16640
+    assert system.durations[-1] == pytest.approx(1.08)  # long enough for any system
+
+
+def test_only_one_block_is_kept():
+    clip, alive = flat(10.0), []
+
+    def blocks():
+        for block in blocks_of(clip, 1.0):
+            block = replace(block, frames=block.frames.copy())
+            alive.append(weakref.ref(block.frames.base if block.frames.base is not None else block.frames))
+            yield block
+            del block
+            assert all(ref() is None for ref in alive)
+
+    list(soundtrack(Bright(), blocks()))
+    assert len(alive) == 10

@@ -1,0 +1,258 @@
+"""The decoded pictures of a file with their times, from any moment on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from v2a_nb.errors import MediaError
+from v2a_nb.media import decoding
+
+SAME = 1e-6  # seconds within which two times are one
+STEPS = (0.0, 1.0, 4.0, 15.0)  # seconds by which a seek is tried earlier, before the file is read from its beginning
+AHEAD = 4.0  # seconds up to which reading on is preferred to a seek
+JUMP = 10.0  # seconds by which a broadcast's clock may run ahead before it counts as set anew
+BACK = 1.0  # seconds by which a clock may run backwards before it counts as set anew
+BROADCAST = {"mpegts", "mpeg"}  # containers whose clock may be set anew in the middle
+SPARSE = {"mpeg": 2.0}  # seconds that FFmpeg needs to find the times again, where not every packet has one
+
+
+class Picture(NamedTuple):
+    """A decoded frame, when it appears and how long it lasts; seconds from the first picture."""
+
+    frame: Any
+    time: float
+    lasts: float
+
+
+class Pictures:
+    """The pictures of a file, read forwards; from an earlier, or a much later, moment on after a seek.
+
+    A packet that cannot be decoded is noted in ``damage``, and decoding goes on behind it. Timestamps out of order
+    (AVI, or B-frames that a writer did not know of) are given to the pictures in the order in which they are shown.
+
+    Attributes:
+        container, stream: as PyAV opened them; both change when the file is read from its beginning again.
+        damage: what could not be decoded so far.
+        zero: the first picture's time on the file's clock, seconds.
+        fps: average frames per second.
+        duration: seconds that the header promises; 0 where it promises nothing.
+
+    Raises:
+        MediaError: the file cannot be read, or not one picture can be decoded.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.damage = decoding.Damage()
+        self.zero: float | None = None
+        self._seekable, self._tail_read, self._checked = True, False, False
+        self.container: Any = None
+        self._open()
+        try:
+            self.by_dts = self.container.format.name == "avi"  # whose timestamps count packets
+            if self.by_dts and self.stream.codec_context.has_b_frames:
+                self._seekable = False
+            self.fps = decoding.fps_of(self.stream)
+            self.duration = decoding.duration_of(self.container, self.stream)
+            self.damage.pictures = self.stream.frames or round(self.duration * self.fps)
+            first = self._next()
+            if first is None:
+                raise MediaError(f"{path}: not one picture could be decoded")
+            self._unread.appendleft(first)
+            self._last = None
+        except BaseException:
+            self.container.close()
+            raise
+
+    def close(self) -> None:
+        self.container.close()
+
+    def begin_at(self, start: float) -> None:
+        """Go to where the next picture is the one that is visible at ``start`` (s), or the first of the file."""
+        if self._last is not None:
+            self._unread.appendleft(self._last)
+            self._last = None
+        at = self._unread[0].time if self._unread else float("inf")
+        if at > start + SAME or start - at > AHEAD:
+            self._go(start)
+        visible = self._visible(start)
+        over = visible is not None and not self._unread and visible.time + visible.lasts <= start
+        if over and self.container.format.name in BROADCAST:  # its clock may have been set anew behind the seek
+            self._open()
+            visible = self._visible(start)
+        if visible is not None:
+            self._unread.appendleft(visible)
+        self._last = None
+
+    def _visible(self, start: float) -> Picture | None:
+        """Read on to the picture that is visible at ``start`` (s), and return it."""
+        visible = None
+        while (picture := self._next()) is not None:
+            if picture.time > start + SAME:
+                self._unread.appendleft(picture)
+                break
+            visible = picture
+        return visible
+
+    def peek(self) -> Any:
+        """The frame that comes next, or None at the end; it stays the next one."""
+        picture = self._next()
+        if picture is None:
+            return None
+        self._unread.appendleft(picture)
+        return picture.frame
+
+    def next(self, stop: float | None = None) -> Picture | None:
+        """The next picture; None at the end, and where it appears at ``stop`` (s) or later."""
+        picture = self._next()
+        if picture is not None and stop is not None and picture.time >= stop - SAME:
+            self._unread.appendleft(picture)
+            return None
+        if picture is not None:
+            self._last = picture
+        return picture
+
+    def _open(self, *, frame_threads: bool = True) -> None:
+        """Begin at the beginning of the file."""
+        if self.container is not None:
+            self.container.close()
+        self.container = decoding.container(self.path)
+        try:
+            self.stream = decoding.video_stream(self.container, self.path, frame_threads=frame_threads)
+        except BaseException:
+            self.container.close()
+            raise
+        self._base = float(self.stream.time_base or 1)
+        self._start_over(after_seek=False)
+
+    def _start_over(self, after_seek: bool) -> None:
+        self._unread: deque[Picture] = deque()
+        self._last: Picture | None = None
+        self._newest = -float("inf")
+        self._short = False
+        self._decoder = self._decode(after_seek)
+
+    def _next(self) -> Picture | None:
+        if self._unread:
+            return self._unread.popleft()
+        picture = next(self._decoder, None)
+        if picture is None and self._short:
+            # a decoder of several frames at a time that meets damage at the very end forgets the pictures before it
+            newest, self._tail_read = self._newest, True
+            self._open(frame_threads=False)
+            self._go(newest)
+            while (picture := self._next()) is not None and picture.time <= newest + SAME:
+                pass
+        return picture
+
+    def _go(self, start: float) -> None:
+        """Seek to a key picture at or before ``start`` (s): further and further back, and at last to the beginning."""
+        from av.error import FFmpegError
+
+        margin = SPARSE.get(self.container.format.name, 0.0)
+        for step in STEPS if self._seekable else ():
+            target = start - 2 * margin - step
+            if target <= 0 or self.zero is None:
+                break
+            try:
+                offset = int((self.zero + target) / self._base)
+                self.container.seek(offset, stream=self.stream, backward=True)
+            except (FFmpegError, OSError):
+                continue
+            self._start_over(after_seek=True)
+            first = self._next()
+            if first is not None and first.time <= start - margin + SAME:
+                self._unread.appendleft(first)
+                return
+        self._open()
+
+    def _decode(self, after_seek: bool) -> Iterator[Picture]:
+        """Pictures in the order in which they are shown; after a seek, from the first key picture on."""
+        stream, base = self.stream, self._base
+        sent: list[int] = []  # the timestamps of the packets that no picture came of yet
+        count, failures, failed, ordered = 0, 0, False, True
+        stamp, latest, raw, shift, ends = None, None, None, 0.0, 0.0
+        broadcast = self.container.format.name in BROADCAST
+        for packet in decoding.packets(self.container, stream):
+            if packet is not None and packet.size:
+                count += 1
+                stamp = packet.dts if self.by_dts else packet.pts
+                if stamp is not None:
+                    ordered = ordered and (latest is None or stamp > latest)
+                    latest = stamp
+                    heappush(sent, stamp)
+            frames, error = decoding.decode(stream, packet)
+            failed, failures = failed or error, failures + error
+            if error and self.by_dts and stamp in sent:
+                sent.remove(stamp)
+                heapify(sent)
+                self._lose([stamp])
+            elif error and stamp is None:
+                self.damage.lost.add(round(ends, 4))
+            for frame in frames:
+                count -= 1
+                if after_seek and raw is None and not frame.key_frame:
+                    continue
+                lasts = frame.duration * base if frame.duration else 1 / self.fps
+                first, before = raw is None, self._newest
+                if self.by_dts:
+                    stamp = heappop(sent) if sent else None
+                else:
+                    stamp = frame.pts
+                    missing = []
+                    while stamp is not None and sent and sent[0] <= stamp:
+                        missing.append(heappop(sent))
+                    missing = [m for m in missing if m != stamp]
+                    if failed and missing:
+                        self._lose(missing)
+                        failed = False
+                    if stamp is not None and stamp == raw:
+                        continue  # a repeated timestamp shows nothing new
+                if stamp is None:
+                    if first and after_seek:
+                        return  # nobody knows where this is
+                    self._seekable = False
+                    time = 0.0 if first else ends
+                else:
+                    if self.zero is None:
+                        self.zero = stamp * base
+                    time = stamp * base - self.zero + shift
+                if self.zero is None:
+                    self.zero = 0.0
+                raw = stamp if stamp is not None else -1
+                if not first and (time < before - BACK or (broadcast and time > before + JUMP)):
+                    shift, time, self._seekable = shift + ends - time, ends, False  # the clock was set anew
+                elif not first and time <= before:
+                    if ordered and not self.by_dts:  # timestamps in the order of the packets, which is another one
+                        self.by_dts, self._seekable = True, False
+                    time = before + lasts / 2
+                self._newest, ends = time, time + lasts
+                if frame.is_corrupt:
+                    self.damage.flawed.add(round(time, 4))
+                yield Picture(frame, time, lasts)
+        if count > failures and not self._tail_read:
+            self._short = True
+            return
+        if failed and not self.by_dts:
+            self._lose(sent)
+        if self.zero is not None and not self._checked:
+            self._checked = True
+            self._check_end(ends)
+
+    def _lose(self, stamps: list[int]) -> None:
+        zero = self.zero or 0.0
+        self.damage.lost |= {round(stamp * self._base - zero, 4) for stamp in stamps}
+
+    def _check_end(self, end: float) -> None:
+        """Note a file that ends before its header says so."""
+        promised = self.duration
+        longest, zero = end, self.zero or 0.0
+        if end < promised - decoding.SHORT_S and not self.stream.duration:
+            # the header speaks of the longest stream, which may be the sound
+            longest = decoding.scan(self.path, after=zero + end) - zero
+        if longest < promised - decoding.SHORT_S:
+            self.damage.ends["the video"] = end, promised

@@ -1,0 +1,84 @@
+"""A soundtrack for a video of any length: the video goes through a system block by block.
+
+Only one block's pictures and one block's sound are in memory, so an hour needs as much as a minute. Each block begins
+with the pictures that the one before ended with, so that both make a sound for them, and these are cross-faded. A
+video of one block gets exactly what ``system.generate`` gives for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.systems.base import Progress, System
+
+BLOCK_S = 12.0
+"""Seconds of new pictures in a block."""
+OVERLAP_S = 1.0
+"""Seconds that a block has in common with the one before it."""
+SEED_STEP = 1_000_003  # between the seeds of blocks, whose noise would else be the same
+
+
+def soundtrack(
+    system: System, blocks: Iterable[Clip], *, seed: int = 0, progress: Progress = None, **options: Any
+) -> Iterator[Sound]:
+    """The sound of a long video, in pieces that follow each other.
+
+    Args:
+        system: any; its ``options_of_next_block`` says what later blocks are conditioned on.
+        blocks: the video's consecutive parts, such as those of :func:`v2a_nb.media.windows` of :data:`BLOCK_S`
+            seconds; one of them at a time is kept. Their own sounds are not used.
+        seed: of the first block; the others' follow from it.
+        progress: called with 1 after each step of the system.
+        options: those of the system's ``generate``.
+
+    Yields:
+        sounds of one channel, which together are as long as the blocks, to the sample.
+
+    Raises:
+        UsageError: as ``system.generate``; under 0.3 s in all.
+    """
+    before: Clip | None = None  # the pictures that the next block begins with
+    tail = np.zeros((1, 0), np.float32)  # their sound, which is still to be mixed with the next block's
+    ended = 0.0  # seconds of all blocks so far
+    number = 0
+    for block in blocks:  # enumerate would keep a block while the next one is read
+        clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
+        del block
+        sound = system.generate(clip, seed=(seed + SEED_STEP * number) % 2**63, progress=progress, **options)
+        if not number:
+            options = system.options_of_next_block(clip, options)
+        number += 1
+        rate = sound.sample_rate
+        began, ended = round((ended - clip.duration + seconds) * rate), ended + seconds
+        samples = sound.fit(n=round(ended * rate) - began).samples
+        samples = np.concatenate([_crossfade(tail, samples[:, : tail.shape[1]]), samples[:, tail.shape[1] :]], axis=1)
+        before = clip.slice(max(0.0, clip.duration - OVERLAP_S))
+        before = replace(before, frames=before.frames.copy())  # a view would keep the whole block
+        keep = samples.shape[1] - (round(ended * rate) - round((ended - before.duration) * rate))
+        tail = samples[:, keep:]
+        del clip, sound  # before the next block is read
+        if keep:
+            yield Sound(samples[:, :keep], rate)
+    if tail.shape[1]:
+        yield Sound(tail, rate)
+
+
+def _joined(first: Clip, second: Clip) -> Clip:
+    """Two clips, one after the other."""
+    frames = np.concatenate([first.frames, second.frames])
+    times = np.concatenate([first.times, first.duration + second.times])
+    later = np.append(True, np.diff(times) > 0)  # the frame at the cut may be in both
+    return replace(
+        second, frames=frames[later], times=times[later], duration=first.duration + second.duration, name=second.name
+    )
+
+
+def _crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """From one sound to another as long, at constant power, since they are not the same waves: [channels, n]."""
+    angle = (np.arange(first.shape[1]) + 0.5) / max(1, first.shape[1]) * (np.pi / 2)
+    return np.clip(first * np.cos(angle) + second * np.sin(angle), -1, 1).astype(np.float32)
