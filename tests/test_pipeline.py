@@ -182,37 +182,22 @@ def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypat
         read_small()
 
 
-class Counting:
-    """A container that counts the frames that are decoded of it, by the type of their stream."""
-
-    def __init__(self, container, frames: Counter) -> None:
-        self.container, self.frames = container, frames
-
-    def __getattr__(self, name):
-        return getattr(self.container, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.container.close()
-
-    def decode(self, stream):
-        for frame in self.container.decode(stream):
-            self.frames[stream.type] += 1
-            yield frame
-
-
 @pytest.fixture
 def reads(monkeypatch) -> Counter:
     """How often files were opened, and how many frames of each type were decoded."""
-    counts, container = Counter(), decoding.container
+    counts, container, decode = Counter(), decoding.container, decoding.decode
 
     def opened(path):
         counts["open"] += 1
-        return Counting(container(path), counts)
+        return container(path)
+
+    def decoded(stream, packet):
+        frames, error = decode(stream, packet)
+        counts[stream.type] += len(frames)
+        return frames, error
 
     monkeypatch.setattr(decoding, "container", opened)
+    monkeypatch.setattr(decoding, "decode", decoded)
     return counts
 
 
