@@ -138,6 +138,7 @@ def add_pictures(
     fps: float,
     crf: int,
     preset: str,
+    tune: str | None = None,
     aspect: Fraction | None = None,
 ):
     """Add a stream of H.264, or of HEVC for HDR pictures.
@@ -150,7 +151,7 @@ def add_pictures(
         frames: tuples (``av.VideoFrame``, from, until), times in seconds.
         path: for errors.
         fps: the frame rate in the header.
-        crf, preset: settings of the encoder.
+        crf, preset, tune: settings of the encoder.
         aspect: width of a pixel divided by its height; None leaves it open, which is 1.
 
     Returns:
@@ -172,6 +173,8 @@ def add_pictures(
     # uneven frame times ends at the wrong moment
     params = {"libx264": "cpu-independent=1:bframes=0", "libx265": "log-level=error:bframes=0"}
     stream.options = {"crf": str(crf), "preset": preset, f"{form.encoder[3:]}-params": params[form.encoder]}
+    if tune:
+        stream.options["tune"] = tune
     context = stream.codec_context
     context.time_base = Fraction(1, TICKS)
     context.colorspace, context.color_primaries, context.color_trc = form.matrix, form.primaries, form.transfer
