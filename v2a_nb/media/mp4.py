@@ -240,7 +240,7 @@ class _Form:
 
         hdr = frame.color_trc in (PQ, HLG) and "libx265" in av.codecs_available
         encoder = "libx265" if hdr else "libx264"
-        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats])
+        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats or ()])
         kind = av.VideoFormat(pixels, 16, 16)
         wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
         tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
@@ -275,9 +275,9 @@ class _Form:
 
     def _cropped(self, frame):
         if self._crop is None:
-            import av
+            from av.filter import Graph
 
-            self._crop = av.filter.Graph()
+            self._crop = Graph()
             source = self._crop.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, TICKS)
             )
