@@ -166,9 +166,7 @@ def muxed(folder, name, seconds, **more):
         more |= {"bframes": 2}
     path = folder / f"a.{name.split('-')[0]}"
     pictures = moving(25 * seconds)
-    return write(
-        path, pictures, sweep(seconds, rate), container=container, video=video, audio=audio, rate=rate, **more
-    )
+    return write(path, pictures, sweep(seconds, rate), container=container, video=video, audio=audio, rate=rate, **more)
 
 
 @pytest.mark.parametrize("gop", [12, 1000])

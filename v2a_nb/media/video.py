@@ -17,6 +17,7 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.media import decoding, remuxing
+from v2a_nb.media.finding import check_file
 from v2a_nb.media.frames import Pictures
 from v2a_nb.media.pictures import orientation_of, pixel_shape, shown_size, upright
 from v2a_nb.media.sounds import Sounds
@@ -108,7 +109,7 @@ class Video:
         sound = decoding.audio_stream(container, self.path, self._track)
         codec = sound.codec_context if sound is not None else None
         duration = pictures.duration
-        if not duration and Path(self.path).stat().st_size <= decoding.SCAN_BYTES:
+        if not duration and check_file(self.path).stat().st_size <= decoding.SCAN_BYTES:
             duration = decoding.scan(self.path)
         sar = pixel_shape(video)
         width, height = shown_size(first, sar)
