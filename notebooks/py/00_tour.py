@@ -94,8 +94,8 @@ v2a.compare(
 # %%
 from v2a_nb.audio.onsets import detect_onsets
 
-heard = {"true sound": detect_onsets(item.stems["mix"]), "V-AURA": detect_onsets(sound)}
-figure = plots.timeline(heard, item.clip.duration, events=item.truth["events"])
+onsets = {"true sound": detect_onsets(item.stems["mix"]), "V-AURA": detect_onsets(sound)}
+figure = plots.timeline(onsets, item.clip.duration, events=item.truth["events"])
 plots.show(figure, alt="Onsets of the true and of the generated sound, over bars at the true events")
 
 # %%

@@ -115,11 +115,11 @@ from v2a_nb.audio.spectrogram import FRONT_ENDS, Spectrogram
 papers = {}
 for name in FRONT_ENDS:
     front = Spectrogram(name)
-    heard = sound.resample(front.front_end.sample_rate)
-    picture = front(heard)
-    back = front.to_wave(picture, heard.n)
-    papers[name] = v2a.Sound(back[0].numpy().clip(-1, 1), heard.sample_rate)
-    print(f"{name:14} {tuple(picture.shape)} at {heard.sample_rate} Hz")
+    resampled = sound.resample(front.front_end.sample_rate)
+    picture = front(resampled)
+    back = front.to_wave(picture, resampled.n)
+    papers[name] = v2a.Sound(back[0].numpy().clip(-1, 1), resampled.sample_rate)
+    print(f"{name:14} {tuple(picture.shape)} at {resampled.sample_rate} Hz")
 v2a.compare(item.clip, {"original": sound, **papers}, title="three front ends, and back by Griffin-Lim")
 
 # %% [markdown]

@@ -98,13 +98,13 @@ v2a.compare(item.clip, {"true": true, **back}, events=events, title="a sound, it
 
 # %%
 vectors = egosonics.encode_video(item.clip.silent())  # [1, T, D]
-told = egosonics.conditions(vectors, latents.shape[-1])
-print("vectors", tuple(vectors.shape), {name: tuple(told[name].shape) for name in ("hint", "tokens", "text")})
+condition = egosonics.conditions(vectors, latents.shape[-1])
+print("vectors", tuple(vectors.shape), {name: tuple(condition[name].shape) for name in ("hint", "tokens", "text")})
 
 # %%
 fig = Figure(figsize=(9, 4.6), layout="constrained")
 upper, lower = fig.subplots(2, 1, sharex=True)
-plots.picture(told["hint"][0, 0], true.duration, upper, colours="gray", title="the video", events=events)
+plots.picture(condition["hint"][0, 0], true.duration, upper, colours="gray", title="the video", events=events)
 plots.picture(picture[0, 0], true.duration, lower, title="the sound", **style)
 upper.label_outer()
 plots.show(fig, alt="Frame vectors as a picture over the spectrogram: its rows change where the sound has onsets")
@@ -114,10 +114,10 @@ plots.show(fig, alt="Frame vectors as a picture over the spectrogram: its rows c
 other = vectors.clone()
 first = round(2.0 * egosonics.config.video_rate)
 other[:, first : first + 4] = 0
-changed = (egosonics.conditions(other, latents.shape[-1])["hint"] - told["hint"]).abs().amax((0, 1, 2))
+changed = (egosonics.conditions(other, latents.shape[-1])["hint"] - condition["hint"]).abs().amax((0, 1, 2))
 column = int(changed.argmax())
 print(f"largest change in column {column} of {len(changed)}: {column / stft.columns_per_s:.2f} s")
-assert 2.0 <= column / stft.columns_per_s <= 2.08 and told["hint"].shape == picture.shape
+assert 2.0 <= column / stft.columns_per_s <= 2.08 and condition["hint"].shape == picture.shape
 
 # %% [markdown]
 # ## The painter alone
@@ -133,9 +133,9 @@ alone = egosonics.generate(item.clip.silent(), seed=SEED, no_syncronet=True)
 shuffled = vectors[:, torch.randperm(vectors.shape[1], generator=torch.Generator().manual_seed(SEED))]
 assert torch.allclose(egosonics.mlp(shuffled), egosonics.mlp(vectors), atol=1e-4)
 print("the same text for frames in any order")
-heard = {"true": detect_onsets(true), "base alone": detect_onsets(alone)}
+onsets = {"true": detect_onsets(true), "base alone": detect_onsets(alone)}
 plots.show(
-    plots.timeline(heard, true.duration, events=events),
+    plots.timeline(onsets, true.duration, events=events),
     alt="Onsets of the true sound lie on the bars of the true events; those of the base alone lie anywhere",
 )
 
@@ -184,8 +184,8 @@ noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(SEED)
 t = torch.tensor([600])
 noisy, _ = add_noise(latents, noise, t, egosonics.config.schedule)
 with torch.no_grad():
-    down, middle = egosonics.syncronet(noisy, t, told["tokens"], told["hint"])
-trained_signals, _ = control_by_hand(egosonics.syncronet, noisy, t, told["tokens"], told["hint"])
+    down, middle = egosonics.syncronet(noisy, t, condition["tokens"], condition["hint"])
+trained_signals, _ = control_by_hand(egosonics.syncronet, noisy, t, condition["tokens"], condition["hint"])
 for ours, theirs in zip(trained_signals, [*down, middle], strict=True):
     assert torch.allclose(ours, theirs, atol=1e-4)
 base_weights, copied = egosonics.base.state_dict(), fresh.syncronet.control.state_dict()
@@ -200,7 +200,7 @@ print(f"{len(shared)} tensors of SyncroNet are copies, {len(copied) - len(shared
 # of it goes through a convolution whose weights are 0, and what comes out is not small, it is *nothing*.
 
 # %%
-signals, inner = control_by_hand(fresh.syncronet, noisy, t, told["tokens"], told["hint"])
+signals, inner = control_by_hand(fresh.syncronet, noisy, t, condition["tokens"], condition["hint"])
 names = [f"{s.shape[1]} x {s.shape[2]} x {s.shape[3]}" for s in signals]
 names = [f"skip {k + 1}: {name}" for k, name in enumerate(names[:-1])] + [f"middle: {names[-1]}"]
 rms = {"in the copy": inner, "fresh signal": signals, "trained signal": trained_signals}
@@ -212,8 +212,8 @@ for row, *values in zip(names, *rms.values(), strict=True):
 # %%
 # check: with SyncroNet or without, the same prediction to the last bit
 with torch.no_grad():
-    with_control = fresh.denoise(noisy, t, told)
-    base_alone = fresh.base(noisy, t, told["text"], return_dict=False)[0]
+    with_control = fresh.denoise(noisy, t, condition)
+    base_alone = fresh.base(noisy, t, condition["text"], return_dict=False)[0]
 assert all(s.abs().max() == 0 for s in signals) and torch.equal(with_control, base_alone)
 print("torch.equal: the first step of training starts from all that the base knows")
 
@@ -276,7 +276,9 @@ for case, (_, counts) in tried.items():
 for _, counts in tried.values():
     assert [row[0] > 0 for row in counts.values()] == [True, False, False, False]
 with torch.no_grad():
-    said = {case: float(made.syncronet.hint_encoder(told["hint"]).abs().max()) for case, (made, _) in tried.items()}
+    said = {
+        case: float(made.syncronet.hint_encoder(condition["hint"]).abs().max()) for case, (made, _) in tried.items()
+    }
 print("largest number that the hint encoder says after three steps:")
 print({case: round(value, 4) for case, value in said.items()})
 assert said["hint at 0, frozen"] == 0 and min(value for case, value in said.items() if case != "hint at 0, frozen") > 0
@@ -308,7 +310,7 @@ print({name: array.shape for name, array in cached.items()})
 
 def sizes(system):
     """RMS of each control signal for the clip above."""
-    down, middle = system.syncronet(noisy, t, told["tokens"], told["hint"])
+    down, middle = system.syncronet(noisy, t, condition["tokens"], condition["hint"])
     return {name: float(s.square().mean().sqrt()) for name, s in zip(names, [*down, middle], strict=True)}
 
 
@@ -354,7 +356,7 @@ plots.show(fig, alt=f"All {len(names)} control signals start at exactly 0 and gr
 from v2a_nb.sampling.diffusion import classifier_free_guidance, make_scheduler
 
 config = egosonics.config
-denoise = classifier_free_guidance(egosonics.denoise, told, egosonics.null(told), config.guidance)
+denoise = classifier_free_guidance(egosonics.denoise, condition, egosonics.null(condition), config.guidance)
 scheduler = make_scheduler(config.schedule)
 alphas = scheduler.alphas_cumprod
 z, guesses = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None], []
@@ -411,10 +413,10 @@ bare.load_state_dict(egosonics.state_dict(), strict=False)  # the same weights; 
 
 def over_time(system):
     """By layer, shares [heads, columns, tokens], the mean over the rows of the latents."""
-    with torch.no_grad(), watch_attention(system.syncronet.control) as seen:
-        system.syncronet(noisy, t, told["tokens"], told["hint"])
+    with torch.no_grad(), watch_attention(system.syncronet.control) as maps:
+        system.syncronet(noisy, t, condition["tokens"], condition["hint"])
     rows = [-(-config.rows // 2**depth) for depth, _ in cross_attentions(system.syncronet.control).values()]
-    return [a[0].unflatten(1, (n, -1)).mean(1) for a, n in zip(seen.values(), rows, strict=True)]
+    return [a[0].unflatten(1, (n, -1)).mean(1) for a, n in zip(maps.values(), rows, strict=True)]
 
 
 layers, unbiased = over_time(egosonics), over_time(bare)
@@ -429,7 +431,7 @@ plots.show(fig, alt="Attention over time: a diagonal in the finest layer; none w
 
 # %%
 # check: the finest layer reads its own time, and only because of the bias
-tokens_at = (torch.arange(told["tokens"].shape[1]) + 0.5) * token_s
+tokens_at = (torch.arange(condition["tokens"].shape[1]) + 0.5) * token_s
 away = {}
 for name, share in panels.items():
     at = (torch.arange(share.shape[1]) + 0.5) * true.duration / share.shape[1]
@@ -545,11 +547,11 @@ for weighting in ("none", "cfg_rw", "guess"):
 ways = {f"guidance {g:g}": {"guidance": g} for g in (1.0, 8.0)} | {"cfg_rw": {"control_weighting": "cfg_rw"}}
 louder = {f"preset: guidance {config.guidance:g}": made["full"][0]}
 louder |= {name: egosonics.generate(item.clip.silent(), seed=SEED, **how) for name, how in ways.items()}
-heard = {"true": detect_onsets(true)} | {name: detect_onsets(sound) for name, sound in louder.items()}
+onsets = {"true": detect_onsets(true)} | {name: detect_onsets(sound) for name, sound in louder.items()}
 for name, sound in {"true": true, **louder}.items():
-    print(f"{name:20} {len(heard[name])} onsets, {sound.rms_dbfs:.0f} dBFS")
+    print(f"{name:20} {len(onsets[name])} onsets, {sound.rms_dbfs:.0f} dBFS")
 plots.show(
-    plots.timeline(heard, true.duration, events=events),
+    plots.timeline(onsets, true.duration, events=events),
     alt="Onsets at several guidances and with resolution weighting, over bars at the true events",
 )
 
@@ -586,8 +588,8 @@ tracks = {
     "another clip's": [c.stems["mix"] for c in (*few[1:], few[0])],
     **{name: made[name] for name in ("full", "4 fps", "no SyncroNet")},
 }
-seen = [vaas.vectors(c.clip) for c in few]
-judged = {n: [vaas.score(v, s) for v, s in zip(seen, sounds, strict=True)] for n, sounds in tracks.items()}
+embeddings = [vaas.vectors(c.clip) for c in few]
+judged = {n: [vaas.score(v, s) for v, s in zip(embeddings, sounds, strict=True)] for n, sounds in tracks.items()}
 
 # %%
 rows = {name: conventions(scores)["vaas_score"] for name, scores in judged.items()}
@@ -606,6 +608,6 @@ plots.show(
 # judge with the eyes of the accused stands beside the truth metrics, never in their place.
 #
 # **Exercise.** `no_cross_attention=True` leaves the hint, and the time is lost all the same. Do the opposite: in the
-# cell with the DDIM loop, set `told["hint"]` to its mean, and listen to `egosonics.decode_latents(z)`. What does this
-# network use its hint for? What must the one use it for that was trained without cross-attention, and why has a hint
-# encoder that is frozen at random weights so little to say while there are tokens?
+# cell with the DDIM loop, set `condition["hint"]` to its mean, and listen to `egosonics.decode_latents(z)`. What does
+# this network use its hint for? What must the one use it for that was trained without cross-attention, and why has a
+# hint encoder that is frozen at random weights so little to say while there are tokens?

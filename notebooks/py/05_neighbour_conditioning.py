@@ -74,10 +74,10 @@ def waves(clips, stem):
     return torch.from_numpy(np.stack([c.take.stems[stem][a : a + WINDOW] for a, c in zip(starts, clips, strict=True)]))
 
 
-heard = stft.to_image(waves(world, "mix"))[:, 0]  # [N, 128, 192]
+mels = stft.to_image(waves(world, "mix"))[:, 0]  # [N, 128, 192]
 stems = torch.stack([stft.to_image(waves(world, n))[:, 0] for n in OWNERS])  # [3, N, 128, 192]
 owner = stems.argmax(0)  # [N, 128, 192], a tie (silence) is the ambience's
-blind = (heard - heard.mean((0, 2), keepdim=True)).square()
+blind = (mels - mels.mean((0, 2), keepdim=True)).square()
 cells = {n: float((owner == i).float().mean()) for i, n in enumerate(OWNERS)}
 share = {n: float(blind[owner == i].sum() / blind.sum()) for i, n in enumerate(OWNERS)}
 for n in OWNERS:
@@ -87,7 +87,7 @@ assert share["ambient"] > share["action"]
 # %%
 fig = Figure(figsize=(9, 4.4), layout="constrained")
 upper, lower = fig.subplots(2, 1, sharex=True)
-plots.picture(heard[k], config.window_s, upper, ylabel="mel band, high to low", limits=(-1, 1), events=events)
+plots.picture(mels[k], config.window_s, upper, ylabel="mel band, high to low", limits=(-1, 1), events=events)
 named = {"ambient": "#d5d8de", "action": "#b3261e", "offscreen": "#4046c8"}
 from matplotlib.colors import ListedColormap
 
@@ -117,12 +117,12 @@ plots.show(
 # of the video:
 #
 # $$\hat z_{\mathrm{blind}}[c, h] = \mathrm{mean}_{\,\text{clips},\,w}\; z, \qquad
-# \hat z_{\mathrm{told}}[c, h] = \mathrm{median}_w\; z_{\mathrm{neighbour}}$$
+# \hat z_{\mathrm{room}}[c, h] = \mathrm{median}_w\; z_{\mathrm{neighbour}}$$
 
 # %%
 z = system.encode_sound(waves(world, "mix"))  # [N, 16, 16, 24]
-told = system.encode_sound(waves(near, "mix"))
-rooms = told.median(-1, keepdim=True).values
+neighbour_latents = system.encode_sound(waves(near, "mix"))
+rooms = neighbour_latents.median(-1, keepdim=True).values
 guesses = {"blind": z.mean((0, 3), keepdim=True), "its neighbour": rooms, "another room": rooms.roll(1, 0)}
 error = {name: (z - g).square().mean((1, 2)) for name, g in guesses.items()}  # [N, 24]
 
@@ -173,9 +173,9 @@ fig = Figure(figsize=(9, 5.2), layout="constrained")
 axes, pair = fig.subplot_mosaic("aab\nccb"), {"clip": item, "neighbour": neighbour}
 tokens = {"clip": (config.video_tokens, "tokens of its video"), "neighbour": (config.context, "tokens of its sound")}
 for name, axis in (("clip", axes["a"]), ("neighbour", axes["c"])):
-    seen, (n, what) = stft.to_image(waves([pair[name]], "mix"))[0, 0], tokens[name]
+    picture, (n, what) = stft.to_image(waves([pair[name]], "mix"))[0, 0], tokens[name]
     style = {"title": f"{name}: {n} {what}", "events": pair[name].truth["events"], "ylabel": "mel band"}
-    plots.picture(seen, config.window_s, axis, limits=(-1, 1), **style)
+    plots.picture(picture, config.window_s, axis, limits=(-1, 1), **style)
     for edge in np.linspace(0, config.window_s, n + 1):
         axis.axvline(edge, color="white", lw=0.6, alpha=0.5)
 for c in (c for c in near if c is not neighbour):
@@ -192,11 +192,11 @@ plots.show(
 
 # %%
 vectors = torch.cat([system.encode_video(c.clip.silent()) for c in world])  # [N, T, 384]
-context = system.context(vectors[k : k + 1], told[k : k + 1])  # [1, 40, 128]
+context = system.context(vectors[k : k + 1], neighbour_latents[k : k + 1])  # [1, 40, 128]
 print("frame vectors", tuple(vectors.shape), "context", tuple(context.shape))
-other_room = system.context(vectors[k : k + 1], told[k - 1 : k])
-other_video = system.context(vectors[k - 1 : k], told[k : k + 1])
-null = system.null(vectors[k : k + 1], told[k : k + 1])
+other_room = system.context(vectors[k : k + 1], neighbour_latents[k - 1 : k])
+other_video = system.context(vectors[k - 1 : k], neighbour_latents[k : k + 1])
+null = system.null(vectors[k : k + 1], neighbour_latents[k : k + 1])
 
 
 # %%
@@ -287,7 +287,7 @@ def report(made):
 
 
 def train(name, **how):
-    """A new system after some steps; its log, and at some of them what :data:`USES` say of rooms not seen."""
+    """A new system after some steps; its log, and at some of them what :data:`USES` say of held-out rooms."""
     torch.manual_seed(SEED)
     made = Action2Sound(replace(config, **how), None, system.autoencoder)
     reports = [{"step": 0, **report(made)}]
@@ -308,7 +308,7 @@ fig = plots.curve([r["step"] for r in log], [r["loss"] for r in log], xlabel="st
 plots.curve(steps, held, fig.axes[0], xlabel="step", ylabel="loss", label="unseen rooms")
 print(f"{len(log)} steps in {log[-1]['seconds']:.0f} s")
 assert held[-1] < 0.9 * held[0]
-plots.show(fig, alt="The diffusion loss falls from about 1, for batches of training and for rooms that are not seen")
+plots.show(fig, alt="The diffusion loss falls from about 1, for batches of training and for held-out rooms")
 
 # %% [markdown]
 # **What to notice.** What these few steps find is what a sound looks like at all. Whether the two halves of the
@@ -343,10 +343,10 @@ def loss_of(vectors, near):
     return (made - target).square().mean((1, 2))  # [N, 24]
 
 
-right, shifts = loss_of(vectors, told), range(1, 5)
+right, shifts = loss_of(vectors, neighbour_latents), range(1, 5)
 worth = {
-    "video": sum(loss_of(vectors.roll(n, 0), told) - right for n in shifts) / len(shifts),
-    "neighbour": sum(loss_of(vectors, told.roll(n, 0)) - right for n in shifts) / len(shifts),
+    "video": sum(loss_of(vectors.roll(n, 0), neighbour_latents) - right for n in shifts) / len(shifts),
+    "neighbour": sum(loss_of(vectors, neighbour_latents.roll(n, 0)) - right for n in shifts) / len(shifts),
 }
 for name, gain in worth.items():
     print(f"{name:10} {gain[acts].mean():.3f} in columns with action, {gain[~acts].mean():.3f} in ambience")
@@ -470,7 +470,7 @@ plots.show(fig, alt=f"The level made rises with the level of the condition: {tit
 # %% [markdown]
 # **What to notice.** The level of the room is a knob now, and it belongs to the listener. In the table above, the
 # strikes come to stand higher over the room as it is turned down, and are found where they were. Where the curve leaves
-# the dotted line the model can no longer do what it is told: there the next section goes.
+# the dotted line the model can no longer follow its condition: there the next section goes.
 #
 # ## Where it breaks
 #
@@ -577,9 +577,11 @@ bare = Action2Sound(replace(config, time_bias=False), None, system.autoencoder).
 @torch.no_grad()
 def looks(model):
     """Attention of the finest layer: [heads, columns, tokens], the mean over the rows of the latents."""
-    with watch_attention(model.unet) as seen:
-        model.denoise(noisy[k : k + 1], t[:1], {"context": model.context(vectors[k : k + 1], told[k : k + 1])})
-    return next(iter(seen.values()))[0].unflatten(1, (config.rows, -1)).mean(1)
+    with watch_attention(model.unet) as maps:
+        model.denoise(
+            noisy[k : k + 1], t[:1], {"context": model.context(vectors[k : k + 1], neighbour_latents[k : k + 1])}
+        )
+    return next(iter(maps.values()))[0].unflatten(1, (config.rows, -1)).mean(1)
 
 
 panels = {"untrained, no bias": looks(bare), "untrained, with it": looks(start), "shipped weights": looks(system)}
@@ -589,9 +591,9 @@ fig = Figure(figsize=(9, 5.4), layout="constrained")
 grid = fig.subplots(2, 3, height_ratios=(3, 1.3))
 bound = config.heads[0] - config.free_heads
 for (name, a), column in zip(panels.items(), grid.T, strict=True):
-    seen = a[:bound, :, : config.video_tokens].mean(0)
-    seen = seen / seen.sum(1, keepdim=True)
-    plots.attention(seen, config.column_s, config.token_s, column[0], title=name, events=events)
+    video = a[:bound, :, : config.video_tokens].mean(0)
+    video = video / video.sum(1, keepdim=True)
+    plots.attention(video, config.column_s, config.token_s, column[0], title=name, events=events)
     listens = a[:, :, config.video_tokens :].sum(-1).mean(1)  # [heads]
     column[1].bar(range(len(listens)), listens, color=[plots.WAVE] * bound + ["#b3261e"] * config.free_heads)
     column[1].set(ylim=(0, 1), xlabel="head", ylabel="share of neighbour")
@@ -607,9 +609,9 @@ plots.show(
 tokens_at = (torch.arange(config.video_tokens) + 0.5) * config.token_s
 apart_ms = {}
 for name, a in panels.items():
-    seen = a[:bound, :, : config.video_tokens].mean(0)
+    video = a[:bound, :, : config.video_tokens].mean(0)
     lag = (tokens_at - torch.from_numpy(at)[:, None]).abs()
-    apart_ms[name] = 1000 * float((seen * lag).sum(1).mean() / seen.sum(1).mean())
+    apart_ms[name] = 1000 * float((video * lag).sum(1).mean() / video.sum(1).mean())
     print(f"{name:20} reads {apart_ms[name]:4.0f} ms away from its own time")
 assert apart_ms["untrained, with it"] < 0.5 * apart_ms["untrained, no bias"]
 

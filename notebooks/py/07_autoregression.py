@@ -137,9 +137,9 @@ plots.show(plots.training(log, keys=("loss", "ce0")), alt="The training loss fal
 
 # %%
 with torch.no_grad():
-    seen = vaura.log_likelihood(item.clip, codes).sum(0)
+    with_video = vaura.log_likelihood(item.clip, codes).sum(0)
     null = vaura.log_likelihood(item.clip, codes, null=True).sum(0)
-gain = (seen - null).numpy()
+gain = (with_video - null).numpy()
 figure = plots.curve(torch.arange(len(gain)).numpy() / 50, gain, xlabel="time (s)", ylabel="nats")
 plots.mark_events(item.truth["events"], figure.axes[0])
 plots.show(figure, alt="Nats that the video is worth over time; peaks stand at the true hits")

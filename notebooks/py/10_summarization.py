@@ -86,22 +86,22 @@ from v2a_nb.hub import tag_of
 from v2a_nb.metrics.summarization.model import codec_vectors
 
 assert tag_of(vaura.encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
-seen, heard, narrations, recordings, events, kept = [], [], [], [], [], {}
+videos, audio, narrations, recordings, events, kept = [], [], [], [], [], {}
 for seed in worlds:  # one after the other: a world keeps its recordings in memory
     for c in v2a.strike_world(seed=seed, clips=20, size=64, per_recording=2):
-        if len(seen) % (CLIPS // DUBBED) == 0:
-            kept[len(seen)] = c.clip  # to be dubbed below, each of another recording
-        seen.append(vaura.encode_video(c.clip.silent())[0].numpy())  # [T, 384]
-        heard.append(codec_vectors(vaura.codec, c.stems["mix"]))  # [T, 32]
+        if len(videos) % (CLIPS // DUBBED) == 0:
+            kept[len(videos)] = c.clip  # to be dubbed below, each of another recording
+        videos.append(vaura.encode_video(c.clip.silent())[0].numpy())  # [T, 384]
+        audio.append(codec_vectors(vaura.codec, c.stems["mix"]))  # [T, 32]
         narrations.append(c.narration)
         recordings.append(f"{seed}-{c.recording.id}")
         events.append(c.truth["events"])
 targets = text.encode(narrations)  # [N, 64]
-print(f"{len(seen)} clips of {len(set(recordings))} recordings, pictures {seen[0].shape}, sounds {heard[0].shape}")
+print(f"{len(videos)} clips of {len(set(recordings))} recordings, pictures {videos[0].shape}, sounds {audio[0].shape}")
 
 # %%
 # check: the switch is a switch
-v, a = torch.from_numpy(seen[0].copy())[None], torch.from_numpy(heard[0].copy())[None]
+v, a = torch.from_numpy(videos[0].copy())[None], torch.from_numpy(audio[0].copy())[None]
 with torch.no_grad():
     off, on, none = model(v, a, torch.zeros(1)), model(v, a, torch.ones(1)), model(v)
 assert torch.equal(off, none) and not torch.allclose(on, none)
@@ -128,7 +128,7 @@ def show_rows(rows):
         print(f"{r['sound']:16} cosine {r['cosine']:.3f}   gain {r['gain']:+.3f} {interval}")
 
 
-rows = score_summaries(model, seen, {"true": heard}, targets, recordings)
+rows = score_summaries(model, videos, {"true": audio}, targets, recordings)
 by_name = {r["sound"]: r for r in rows}
 print(f"{CLIPS} clips here")
 show_rows(rows)
@@ -158,8 +158,8 @@ plots.show(
 # %%
 from v2a_nb.metrics.summarization.metric import nearest
 
-without = nearest(model, text, seen, None, narrations)
-with_sound = nearest(model, text, seen, heard, narrations)
+without = nearest(model, text, videos, None, narrations)
+with_sound = nearest(model, text, videos, audio, narrations)
 changed = [i for i in range(CLIPS) if without[i] != with_sound[i]]
 print(f"the sound changes what is said of {len(changed)} of {CLIPS} clips")
 for name, said in (("without sound", without), ("with sound", with_sound)):
@@ -183,8 +183,8 @@ made = {
     "V-AURA": [vaura.generate(clip.silent(), seed=seed) for seed, clip in enumerate(clips)],
 }
 vectors_of = {name: [codec_vectors(vaura.codec, s) for s in sounds] for name, sounds in made.items()}
-vectors_of["true"] = [heard[i] for i in kept]
-few = score_summaries(model, [seen[i] for i in kept], vectors_of, targets[list(kept)], [recordings[i] for i in kept])
+vectors_of["true"] = [audio[i] for i in kept]
+few = score_summaries(model, [videos[i] for i in kept], vectors_of, targets[list(kept)], [recordings[i] for i in kept])
 print(f"{len(clips)} clips")
 show_rows(few)
 assert all(r["gain_high"] - r["gain_low"] > abs(r["gain"]) for r in few[2:]), "sure of a gain, with so few clips?"
@@ -245,10 +245,10 @@ def over_time(arrays, share=1.0):
 
 # %%
 SHARES = (0.0, 0.25, 0.5, 1.0)
-sound = over_time(heard)
+sound = over_time(audio)
 lines = {"picture alone": [], "picture and sound": []}
 for share in SHARES:
-    picture = [over_time(seen, share)] if share else []
+    picture = [over_time(videos, share)] if share else []
     lines["picture alone"].append(probe(*picture).mean())
     lines["picture and sound"].append(probe(*picture, sound).mean())
     alone, both = (line[-1] for line in lines.values())
@@ -262,7 +262,7 @@ fig = Figure(figsize=(9, 3.2), layout="constrained")
 axis = fig.add_subplot()
 for name, line in lines.items():
     plots.curve(SHARES, line, axis, xlabel="share of the clip that is seen", ylabel="cosine", label=name)
-plots.show(fig, alt="Two curves that meet: with sound far above without where nothing is seen, the same at the end")
+plots.show(fig, alt="Two curves that meet: with sound far above without where no frame is shown, the same at the end")
 
 # %% [markdown]
 # **What to notice.** At the left the probe knows nothing but the sound, and is well above the mean predictor. At the
@@ -278,10 +278,10 @@ plots.show(fig, alt="Two curves that meet: with sound far above without where no
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.summarization.metric import predict
 
-alone = cosine(predict(model, seen), targets)
-gain = cosine(predict(model, seen, heard), targets) - alone
-wrong = [heard[i] for i in shuffled(recordings)]
-misled = cosine(predict(model, seen, wrong), targets) - alone
+alone = cosine(predict(model, videos), targets)
+gain = cosine(predict(model, videos, audio), targets) - alone
+wrong = [audio[i] for i in shuffled(recordings)]
+misled = cosine(predict(model, videos, wrong), targets) - alone
 points = [{"id": n, "without": a, "gain": g} for n, a, g in zip(narrations, alone, gain, strict=True)]
 fig = plots.scores(points, x="without", y="gain")
 fig.axes[0].set(xlabel="cosine without sound", ylabel="gain by the true sound")

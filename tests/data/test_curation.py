@@ -57,8 +57,8 @@ def consistent(report: Report, kept: list[Entry]) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Two recordings and a lone clip, with everything that the first and the last stage look for."""
+def table(tmp_path_factory):
+    """A recording of many files and one of one, with everything that the first and the last stage look for."""
     root = tmp_path_factory.mktemp("clips")
     still(root / "day" / "loud.mp4", tone(0.8))
     still(root / "day" / "soft.mp4", tone(0.02))
@@ -67,8 +67,10 @@ def folder(tmp_path_factory):
     still(root / "day" / "mute.mp4", None)
     still(root / "lone.mp4", tone(0.0004))
     (root / "day" / "broken.mp4").write_bytes(b"no video at all")
-    (root / "notes.txt").write_text("not a clip")
-    return root
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+    rows = [f"{name},{name},{'day' if name.startswith('day') else ''}" for name in names]
+    (root / "clips.csv").write_text("\n".join(["id,video,recording", *rows]))
+    return root / "clips.csv"
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def odd_world():
 # --- the stages, one by one ---------------------------------------------------------------------
 
 
-def test_sound_and_energy_on_files(folder):
-    kept, report = curate(folder, "sound,energy")
+def test_sound_and_energy_on_files(table):
+    kept, report = curate(table, "sound,energy")
     consistent(report, kept)
     assert [entry.id for entry in kept] == ["day/loud.mp4", "day/soft.mp4", "lone.mp4"]
     why = {gone["id"]: (gone["stage"], gone["why"]) for gone in report.removed}
@@ -99,16 +101,16 @@ def test_sound_and_energy_on_files(folder):
     assert abs(measured["lone.mp4"] + 3.0) < 1.5  # with itself it is loud: nothing else is known of its recording
 
 
-def test_energy_goes_by_its_threshold_and_by_given_peaks(folder):
-    kept, _ = curate(folder, ["sound", energy(-20)])
+def test_energy_goes_by_its_threshold_and_by_given_peaks(table):
+    kept, _ = curate(table, ["sound", energy(-20)])
     assert [entry.id for entry in kept] == ["day/loud.mp4", "lone.mp4"]
-    kept, _ = curate(folder, ["sound", energy(peaks={"lone": 0.9})])
+    kept, _ = curate(table, ["sound", energy(peaks={"lone": 0.9})])
     assert [entry.id for entry in kept] == ["day/loud.mp4", "day/soft.mp4"]
 
 
-def test_energy_looks_at_clips_that_an_earlier_stage_removed(folder):
-    whole = read_source(folder)
-    quiet = Collection("folder", [e for e in whole.entries if "loud" not in e.id])
+def test_energy_looks_at_clips_that_an_earlier_stage_removed(table):
+    whole = read_source(table)
+    quiet = Collection("csv", [e for e in whole.entries if "loud" not in e.id])
     assert "day/hush.mp4" in [entry.id for entry in curate(quiet, "energy")[0]]  # beside soft.mp4 it is 34 dB down
     kept, report = curate(whole, [tags(tagger=loud_is_speech), "energy"])
     consistent(report, kept)
@@ -117,8 +119,8 @@ def test_energy_looks_at_clips_that_an_earlier_stage_removed(folder):
     assert report.stages[1].reasons == {"quiet": 2} and report.stages[1].not_judged == {"no sound stream": 1}
 
 
-def test_a_silent_recording_is_not_as_loud_as_itself(folder):
-    silent = Collection("folder", [e for e in read_source(folder).entries if "zero" in e.id])
+def test_a_silent_recording_is_not_as_loud_as_itself(table):
+    silent = Collection("csv", [e for e in read_source(table).entries if "zero" in e.id])
     assert not curate(silent, "energy")[0]
 
 
@@ -152,20 +154,20 @@ def test_missing_media_are_removed_and_reported_one_by_one():
     assert "kitchen-1_narration_pass_1_0.mp4: no such file" in report.problems[0]["what"]
 
 
-def test_what_cannot_be_judged_is_kept_and_counted(folder):
-    kept, report = curate(folder, "scenario,tags,correspondence")
+def test_what_cannot_be_judged_is_kept_and_counted(table):
+    kept, report = curate(table, "scenario,tags,correspondence")
     consistent(report, kept)
     assert len(kept) == 7
     assert [sum(stage.not_judged.values()) for stage in report.stages] == [7, 7, 7]
     assert "correspondence: kept without judging: the score of its own knows Strike World only" in str(report)
 
 
-def test_a_tagger_of_ones_own(folder):
-    kept, report = curate(folder, ["sound", tags(tagger=loud_is_speech)])
+def test_a_tagger_of_ones_own(table):
+    kept, report = curate(table, ["sound", tags(tagger=loud_is_speech)])
     assert report.removed[-1]["id"] == "day/loud.mp4" and report.removed[-1]["why"] == "speech"
     assert len(kept) == 3
     with pytest.raises(V2AError, match="gives dogs and none of speech"):
-        curate(folder, ["sound", tags(tagger=lambda heard: {"dogs": 1.0})])
+        curate(table, ["sound", tags(tagger=lambda sound: {"dogs": 1.0})])
 
 
 # --- the scores that work without anything --------------------------------------------------------
@@ -228,15 +230,15 @@ def test_agreement_finds_mismatched_recordings(odd_world):
     assert pooled.recall >= stage.recall and pooled.precision >= 0.95
 
 
-def test_agreement_takes_any_score(folder):
+def test_correspondence_takes_any_score(table):
     def peak_of(clip: Clip) -> float:
         return float("nan") if clip.sound is None else float(clip.sound.peak)
 
-    kept, report = curate(folder, [correspondence(0.1, score=peak_of)])
+    kept, report = curate(table, [correspondence(0.1, score=peak_of)])
     consistent(report, kept)
     assert [entry.id for entry in kept] == ["day/loud.mp4", "day/mute.mp4"]
     assert report.stages[0].not_judged == {"the score is NaN": 1}
-    kept, report = curate(folder, [correspondence(0.1, score=peak_of, by="recording")])
+    kept, report = curate(table, [correspondence(0.1, score=peak_of, by="recording")])
     consistent(report, kept)
     # 0.8, 0.02, 0.0004 and 0 have a mean over 0.1; what cannot be read has none
     assert {entry.recording for entry in kept} == {"day"} and len(kept) == 5
@@ -348,6 +350,13 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path, monkeypatch):
             curate_file(TABLE, "tags", out)
     out = tmp_path / "kept.json"
     out.write_text("before")
+    with pytest.raises(V2AError, match="is kept"):
+        curate_file(TABLE, "tags", out)
+    assert out.read_text() == "before"
+    out.unlink()
+    curate_file(TABLE, "tags", out)
+    before = out.read_text()
+    curate_file(TABLE, "tags", out)  # its own list is replaced
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -355,7 +364,7 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(V2AError, match="cannot be written"):
         curate_file(TABLE, "tags", out)
-    assert out.read_text() == "before" and sorted(p.name for p in tmp_path.iterdir()) == [
+    assert out.read_text() == before and sorted(p.name for p in tmp_path.iterdir()) == [
         "file",
         "kept.json",
         "there.json",

@@ -119,3 +119,15 @@ def test_sources_that_are_none_are_refused(tmp_path, folder):
         open_recordings(f"folder:{tmp_path / 'silent'}")
     with pytest.raises(UsageError, match="give longer videos"):
         cut_clips(open_recordings(f"folder:{folder}"), Cut(20.0, per_recording=1, recordings=3))
+
+
+def test_each_file_of_a_folder_is_a_recording_unless_a_table_says_otherwise(tmp_path):
+    for name in ("kitchen/1.mp4", "kitchen/2.mp4", "garage/1.mp4", "1.mp4"):
+        small_video(tmp_path / name, 0.5)
+    names = ["1", "garage/1", "kitchen/1", "kitchen/2"]
+    assert [e.recording for e in read_source(f"folder:{tmp_path}").entries] == names
+    table = tmp_path / "clips.csv"
+    table.write_text("\n".join(["video", *(f"{name}.mp4" for name in names)]))
+    assert [e.recording for e in read_source(f"csv:{table}").entries] == names
+    table.write_text("video,recording\nkitchen/1.mp4,kitchen\nkitchen/2.mp4,kitchen\n")
+    assert [e.recording for e in read_source(f"csv:{table}").entries] == ["kitchen", "kitchen"]

@@ -465,3 +465,48 @@ def test_shuffle_leaves_every_recording():
         assert all(names[i] != names[j] for i, j in enumerate(order))
     assert possible > 50
     assert shuffled([]) is None
+
+
+class Words(Metric):
+    names, needs, extractor = ("words",), ("text",), "split"
+
+    def score(self, clip):
+        return len(clip.text.split())
+
+
+def test_texts_come_from_a_table_and_what_is_wrong_with_it_is_said(folder):
+    names = sorted(path.stem for path in (folder / "made").iterdir())
+    table = folder / "texts.csv"
+    table.write_text(f'id,text\n{names[0]},a b c\n{names[0]},again\n{names[1]},\nnobody,a b\n{names[2]},"a, b"\n')
+    report = evaluate_folder(folder / "made", text=table, metrics=[Words()], controls=False)
+    assert report["words"] == 2.5 and report.metrics[0]["n"] == 2
+    what = {(p["id"], p["what"].partition(str(table))[0]) for p in report.problems}
+    assert {(names[0], "twice in "), ("nobody", ""), (names[1], "no text in ")} < what and len(what) == len(names)
+    # beside a truth.json, a table goes before its narrations
+    both = score(folder, text=table, metrics=[Words()], controls=False)
+    assert both.metrics[0]["n"] == len(names) and both.per_clip[0]["words"] == 3
+    assert not [p for p in both.problems if p["what"].startswith("no text")]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("id,caption\na,b\n", "no column 'text'"),
+        (b"id,text\n\xff\xfe", "cannot be read as a table"),
+        (None, "cannot be"),
+    ],
+)
+def test_a_table_of_texts_that_is_none(folder, text, why):
+    path = folder / "texts.csv"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(V2AError, match=why):
+        evaluate_folder(folder / "made", text=path)
+
+
+def test_the_command_reads_texts(folder, capsys):
+    from v2a_nb.cli import main
+
+    table = folder / "texts.csv"
+    assert main(["evaluate", "--generated", str(folder / "made"), "--text", str(table)]) == 1
+    assert "texts.csv cannot be read as a table" in capsys.readouterr().err

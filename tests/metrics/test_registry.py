@@ -73,8 +73,8 @@ def test_what_is_slow_is_scored_only_when_named(toy, monkeypatch):
 )  # fmt: skip
 def test_what_cannot_run_is_wrong_usage(toy, capsys, words, why):
     assert main(["evaluate", "--generated", str(toy / "made"), *words]) == 2
-    told = capsys.readouterr().err
-    assert why in told and len(told.strip().splitlines()) == 1
+    error = capsys.readouterr().err
+    assert why in error and len(error.strip().splitlines()) == 1
 
 
 def test_every_entry_is_a_metric_with_its_one_line():

@@ -124,23 +124,23 @@ def test_a_narration_without_a_direction_is_left_out_and_not_guessed():
 def test_the_switch_off_is_a_sound_of_zeros():
     torch.manual_seed(0)
     model = Summarizer(SMALL).eval()
-    seen, heard = torch.randn(3, 32, 8), torch.randn(3, 17, 4)
-    assert torch.equal(model(seen), model(seen, torch.zeros(3, 17, 4)))
+    video, audio = torch.randn(3, 32, 8), torch.randn(3, 17, 4)
+    assert torch.equal(model(video), model(video, torch.zeros(3, 17, 4)))
     model.sound_mean.fill_(2.0)
-    half = model(seen, heard, torch.tensor([0.0, 1.0, 0.0]))
-    assert torch.allclose(half[::2], model(seen)[::2], atol=1e-6)
-    assert torch.allclose(half[1], model(seen, heard)[1], atol=1e-6)
-    assert not torch.allclose(model(seen), model(seen, torch.randn(3, 17, 4)))
-    assert model(seen, torch.randn(3, 75, 4)).shape == (3, 64)  # any rate, over the same time
+    half = model(video, audio, torch.tensor([0.0, 1.0, 0.0]))
+    assert torch.allclose(half[::2], model(video)[::2], atol=1e-6)
+    assert torch.allclose(half[1], model(video, audio)[1], atol=1e-6)
+    assert not torch.allclose(model(video), model(video, torch.randn(3, 17, 4)))
+    assert model(video, torch.randn(3, 75, 4)).shape == (3, 64)  # any rate, over the same time
 
 
 @pytest.mark.parametrize(
-    ("seen", "heard"),
+    ("video", "audio"),
     [((3, 32, 9), None), ((32, 8), None), ((3, 32, 8), (3, 20, 5)), ((3, 32, 8), (2, 20, 4)), ((3, 32, 8), (20, 4))],
 )
-def test_channels_that_do_not_fit_are_refused(seen, heard):
+def test_channels_that_do_not_fit_are_refused(video, audio):
     with pytest.raises(UsageError):
-        Summarizer(SMALL)(torch.zeros(seen), None if heard is None else torch.zeros(heard))
+        Summarizer(SMALL)(torch.zeros(video), None if audio is None else torch.zeros(audio))
     with pytest.raises(UsageError, match="unknown preset"):
         Summarizer(SummaryConfig(preset="huge"))
 

@@ -102,7 +102,7 @@ def test_only_one_block_is_kept():
             alive.append(weakref.ref(block.frames.base if block.frames.base is not None else block.frames))
             yield block
             del block
-            assert sum(ref() is not None for ref in alive[:-1]) == 0
+            assert all(ref() is None for ref in alive)
 
     list(soundtrack(Bright(), blocks()))
     assert len(alive) == 10

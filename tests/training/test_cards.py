@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from paths import PACKAGE
 from safetensors.numpy import save_file
 
 from v2a_nb.errors import V2AError
@@ -73,6 +74,28 @@ def test_a_card_says_what_config_weights_and_results_say(folder):
 def test_a_card_is_written_beside_the_weights(folder):
     path = write_card(folder, folder.parent / "card.md", TOY)
     assert path == folder / "README.md" and path.read_text() == render_card(folder, folder.parent / "card.md", TOY)
+
+
+@pytest.mark.parametrize(("source", "said"), [("strike:seed=5", True), ("folder:clips", False), (None, False)])
+def test_what_is_true_of_strike_world_alone_is_not_said_of_other_data(folder, source, said):
+    (folder / "config.json").write_text(json.dumps({} if source is None else {"source": source}))
+    (folder.parent / "card.md").write_text("# Toy\n\nIt knows `{strike[source]}` alone.\n\nThe end.")
+    text = render_card(folder, folder.parent / "card.md")
+    assert text == ("# Toy\n\nIt knows `strike:seed=5` alone.\n\nThe end.\n" if said else "# Toy\n\nThe end.\n")
+
+
+@pytest.mark.parametrize("name", ["egosonics", "action2sound", "vaura"])
+def test_cards_of_systems_trained_on_files_claim_nothing_of_strike_world(name, tmp_path):
+    from v2a_nb.hub import SHIPPED
+
+    config = json.loads((SHIPPED / name / "config.json").read_text()) | {"source": "folder:clips"}
+    (tmp_path / "config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if k not in ("parts", "history")})
+    )
+    text = render_card(tmp_path, PACKAGE / "systems" / name / "card.md")
+    for words in ("Strike World", "strike:", "wood", "others than"):
+        assert words not in text
+        assert words in (SHIPPED / name / "README.md").read_text() or words in ("Strike World", "others than")
 
 
 def test_weights_that_were_not_scored_have_a_card_that_says_so(folder):

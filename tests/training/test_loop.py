@@ -121,7 +121,7 @@ class Still(nn.Module):
 
 def test_clipping_by_value_and_by_norm_are_two_things(tmp_path):
     """Adam's first step hides the size of a gradient, so the gradients themselves are looked at."""
-    seen = {}
+    gradients = {}
 
     def batch_of(number):
         return {"x": torch.tensor([3.0, 0.1])}
@@ -132,7 +132,7 @@ def test_clipping_by_value_and_by_norm_are_two_things(tmp_path):
         step = torch.optim.AdamW.step
 
         def spy(self, *a, module=module, name=name, step=step, **k):
-            seen[name] = module.weight.grad.clone()
+            gradients[name] = module.weight.grad.clone()
             return step(self, *a, **k)
 
         torch.optim.AdamW.step = spy
@@ -140,8 +140,8 @@ def test_clipping_by_value_and_by_norm_are_two_things(tmp_path):
             fit(module, batch_of, OptimConfig(steps=1, **how), tmp_path / name)
         finally:
             torch.optim.AdamW.step = step
-    assert torch.allclose(seen["value"], torch.tensor([0.5, 0.1]))
-    assert seen["norm"].norm() == pytest.approx(1.0, abs=1e-4) and seen["norm"][0] / seen["norm"][1] > 29
+    assert torch.allclose(gradients["value"], torch.tensor([0.5, 0.1]))
+    assert gradients["norm"].norm() == pytest.approx(1.0, abs=1e-4) and gradients["norm"][0] / gradients["norm"][1] > 29
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):

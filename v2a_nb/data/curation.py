@@ -15,7 +15,7 @@ from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.filters import PAPER, Filter, make_filters
 from v2a_nb.data.sources import read_source
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.files import write_text
+from v2a_nb.files import is_json_with, keep_others, write_text
 
 LISTS, TABLES = (".json",), (".csv", ".tsv")
 PLAIN = ("id", "video", "recording", "start_s", "duration_s", "at_s", "narration")
@@ -74,12 +74,12 @@ class Report:
         """Ready for JSON, without the values."""
         stages = []
         for stage in self.stages:
-            told = {k: v for k, v in asdict(stage).items() if k != "mismatched"}
-            told["removed"] = stage.removed
+            row = {k: v for k, v in asdict(stage).items() if k != "mismatched"}
+            row["removed"] = stage.removed
             if stage.mismatched:
-                told["mismatched"] = dict(zip(("before", "removed"), stage.mismatched, strict=True))
-                told |= {"precision": stage.precision, "recall": stage.recall}
-            stages.append(told)
+                row["mismatched"] = dict(zip(("before", "removed"), stage.mismatched, strict=True))
+                row |= {"precision": stage.precision, "recall": stage.recall}
+            stages.append(row)
         return {
             "source": self.source,
             "clips": self.clips,
@@ -200,6 +200,7 @@ def curate_file(
 
     Raises:
         UsageError: another ending, or the source's own file.
+        MediaError: there is a file that no earlier call wrote; a table in published columns counts as one.
         V2AError: the source cannot be read, or ``out`` cannot be written.
     """
     stages, out = make_filters(filters), _checked(Path(out), Path(source))
@@ -214,9 +215,9 @@ def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], repor
     out = _checked(Path(out), source.path)
     if out.suffix.lower() in LISTS:
         root = {} if source.root is None else {"root": _relative(source.root, out.parent)}
-        told = {**source.head, **root, "clips": [], "curation": report.as_dict()}
-        told["clips"] = [_fields(entry, source, report) for entry in kept]
-        text = json.dumps(told, indent=1, allow_nan=False) + "\n"
+        listing = {**source.head, **root, "clips": [], "curation": report.as_dict()}
+        listing["clips"] = [_fields(entry, source, report) for entry in kept]
+        text = json.dumps(listing, indent=1, allow_nan=False) + "\n"
     else:
         published = source.kind == "ego4d-sounds"
         file = io.StringIO(newline="")
@@ -232,9 +233,9 @@ def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], repor
 
 
 def _fields(entry: Entry, source: Collection, report: Report) -> dict:
-    """One kept clip for a list; what a source published stays beside what was made of it."""
+    """One kept clip for a list; what a source published stays beside the fields that all sources have."""
     published = {"published": dict(entry.fields)} if source.kind == "ego4d-sounds" else dict(entry.fields)
-    made = {
+    fields = {
         **published,
         "id": entry.id,
         "recording": entry.recording,
@@ -243,20 +244,20 @@ def _fields(entry: Entry, source: Collection, report: Report) -> dict:
         "narration": entry.narration,
     }
     if entry.video is not None:
-        made["video"] = _relative(entry.video, source.root or Path())
+        fields["video"] = _relative(entry.video, source.root or Path())
     for name in ("at_s", "mismatched"):
         if getattr(entry, name) is not None:
-            made[name] = getattr(entry, name)
+            fields[name] = getattr(entry, name)
     if entry.scenarios is not None:
-        made["scenarios"] = list(entry.scenarios)
+        fields["scenarios"] = list(entry.scenarios)
     if entry.tags:
-        made["tags"] = dict(entry.tags)
+        fields["tags"] = dict(entry.tags)
     measured = {k: round(v, 6) for k, v in report.values.get(entry.id, {}).items()}
-    return {**made, "measured": {**made.get("measured", {}), **measured}}
+    return {**fields, "measured": {**fields.get("measured", {}), **measured}}
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """``path`` as seen from ``folder``: a list and its media can be moved together."""
+    """``path`` relative to ``folder``: a list and its media can be moved together."""
     if path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
@@ -264,12 +265,15 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _checked(out: Path, source: Path | None) -> Path:
     """``out``, if it can be written there; asked before hours of work, not after."""
-    if out.suffix.lower() not in (*LISTS, *TABLES):
+    suffix = out.suffix.lower()
+    if suffix not in (*LISTS, *TABLES):
         raise UsageError(f"{out}: the list ends in .json, .csv or .tsv")
     if out.is_dir():
         raise V2AError(f"{out} is a folder; name a file")
     if source is not None and out.resolve() in (source.resolve(), (source / "truth.json").resolve()):
         raise UsageError(f"{out} is the source itself; name another file")
+    head = "\t".join(PLAIN) + "\n"
+    keep_others(out, is_json_with("clips", "curation") if suffix in LISTS else lambda text: text.startswith(head))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

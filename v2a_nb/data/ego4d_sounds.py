@@ -222,7 +222,7 @@ def _read_rows(file, made: Ego4DSounds) -> None:
         raise V2AError(f"{made.path} has columns twice: {', '.join(sorted(double))}")
     made.header = tuple(header)
     lengths: dict[str, float | None] = {}
-    seen: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     line = reader.line_num + 1
     for values in reader:
         at, line = line, reader.line_num + 1
@@ -234,12 +234,12 @@ def _read_rows(file, made: Ego4DSounds) -> None:
             if len(values) != len(header):
                 raise ValueError(f"{len(values)} columns instead of {len(header)}")
             row = _row(at, dict(zip(header, values, strict=True)), made, lengths)
-            if row.id in seen:
-                raise ValueError(f"the clip of line {seen[row.id]} once more; the first was taken")
+            if row.id in line_of:
+                raise ValueError(f"the clip of line {line_of[row.id]} once more; the first was taken")
         except (ValueError, V2AError) as error:
             made.problems.append({"id": f"line {at}", "what": f"{made.path.name}, line {at}: {error}"})
             continue
-        seen[row.id] = at
+        line_of[row.id] = at
         made.rows.append(row)
 
 
@@ -260,8 +260,8 @@ def _row(line: int, fields: dict[str, str], made: Ego4DSounds, lengths: dict[str
     narration = _number("narration_time", fields["narration_time"])
     if uid not in lengths:
         lengths[uid] = _length(uid, made)
-    told = _number("video_dur", fields["video_dur"]) if fields.get("video_dur", "").strip() else -1.0
-    video_s = told if told > 0 else lengths[uid]
+    given_s = _number("video_dur", fields["video_dur"]) if fields.get("video_dur", "").strip() else -1.0
+    video_s = given_s if given_s > 0 else lengths[uid]
     media_window(narration, video_s)  # raises where the narration lies outside of the video
     text, actor = plain(fields["clip_text"])
     # as the released loader names a clip
@@ -280,12 +280,12 @@ def _number(name: str, text: str) -> float:
 
 
 def _length(uid: str, made: Ego4DSounds) -> float | None:
-    """A video's length in seconds, if anything tells it."""
+    """A video's length in seconds, where it is known."""
     known = made.about.get(uid)
     if known and known.duration_s:
         return known.duration_s
-    whole = made.videos / f"{uid}.mp4"
-    return media.info(whole).duration or None if whole.exists() else None
+    file = made.videos / f"{uid}.mp4"
+    return media.info(file).duration or None if file.exists() else None
 
 
 def read_about(path: str | Path) -> dict[str, About]:

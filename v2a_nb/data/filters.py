@@ -110,7 +110,7 @@ def tags(threshold: float = TAG_LIMIT, tagger: Tagger | None = None, names: Sequ
 
     Args:
         threshold: 0 to 1; 0.5 in the paper, whose published rows are all under it.
-        tagger: heard where a clip has no published tags; left out, Strike World gets
+        tagger: of the sounds of clips without published tags; left out, Strike World gets
             :func:`~v2a_nb.data.taggers.offscreen_tagger` and other clips cannot be judged.
         names: of the tags that are off-screen.
     """
@@ -118,17 +118,17 @@ def tags(threshold: float = TAG_LIMIT, tagger: Tagger | None = None, names: Sequ
 
     def judge(entry: Entry, source: Collection) -> Verdict:
         found = {name: entry.tags[name] for name in names if name in entry.tags}
-        ears = tagger or (offscreen_tagger if source.kind == "strike" else None)
-        if not found and ears is None:
+        tag = tagger or (offscreen_tagger if source.kind == "strike" else None)
+        if not found and tag is None:
             return _unknown("no tags are published, and no tagger was given")
         if not found:
-            heard = entry.hear()
-            if heard is None:
+            sound = entry.hear()
+            if sound is None:
                 return _unknown("no sound stream")
-            given = ears(heard)
-            found = {name: float(given[name]) for name in names if name in given}
+            probabilities = tag(sound)
+            found = {name: float(probabilities[name]) for name in names if name in probabilities}
             if not found:
-                raise V2AError(f"the tagger gives {', '.join(given)} and none of {', '.join(names)}")
+                raise V2AError(f"the tagger gives {', '.join(probabilities)} and none of {', '.join(names)}")
         name = max(found, key=found.__getitem__)
         return Verdict(found[name] < threshold, "" if found[name] < threshold else name, found[name])
 
@@ -178,7 +178,7 @@ def correspondence(threshold: float = CORRESPONDENCE, score: ClipScore | None = 
 
     Args:
         threshold: of the score.
-        score: of a clip with its sound, higher is better, NaN where it cannot be told. Left out,
+        score: of a clip with its sound, higher is better, NaN where it is not known. Left out,
             :func:`~v2a_nb.data.correspondence.correspondence`, for which the default threshold was chosen (seed 9100)
             and which knows Strike World alone: clips from elsewhere are then not judged.
         by: ``"clip"``, or ``"recording"``: all clips of a recording share the mean of their scores, for collections
@@ -194,7 +194,7 @@ def correspondence(threshold: float = CORRESPONDENCE, score: ClipScore | None = 
             return _unknown("the score of its own knows Strike World only; give another")
         value = float((score or clip_correspondence)(entry.open()))
         if np.isnan(value):
-            return _unknown("nothing is seen or heard to strike" if score is None else "the score is NaN")
+            return _unknown("no strike is in its pictures or its sound" if score is None else "the score is NaN")
         return _against(value, threshold)
 
     def judge(entries: Sequence[Entry], source: Collection) -> Iterator[Verdict]:
@@ -202,12 +202,12 @@ def correspondence(threshold: float = CORRESPONDENCE, score: ClipScore | None = 
         if by == "clip":
             yield from verdicts
             return
-        made = list(verdicts)
+        verdicts = list(verdicts)
         values: dict[str, list[float]] = {}
-        for entry, verdict in zip(entries, made, strict=True):
+        for entry, verdict in zip(entries, verdicts, strict=True):
             if verdict.value is not None:
                 values.setdefault(entry.recording, []).append(verdict.value)
-        for entry, verdict in zip(entries, made, strict=True):
+        for entry, verdict in zip(entries, verdicts, strict=True):
             shared = values.get(entry.recording)
             yield verdict if verdict.problem or not shared else _against(float(np.mean(shared)), threshold)
 

@@ -272,7 +272,7 @@ def neighbours_of(clips: Sequence[WorldClip], seed: int = 0, **options: object) 
         >>> near.recording == clip.recording and abs(near.start_s - clip.start_s) >= 3.0
         True
     """
-    made = []
+    neighbours = []
     for clip in clips:
         take, each = clip.take, [seed, clip.recording.seed, clip.recording.index, round(clip.start_s * 1000)]
         start = free_neighbours(
@@ -281,5 +281,5 @@ def neighbours_of(clips: Sequence[WorldClip], seed: int = 0, **options: object) 
         )[0]  # fmt: skip
         if np.isnan(start):
             raise UsageError(f"{clip.id}: its recording of {take.recording.duration_s:g} s has no room for a neighbour")
-        made.append(take.clip(float(start), f"{clip.id}.near"))
-    return made
+        neighbours.append(take.clip(float(start), f"{clip.id}.near"))
+    return neighbours

@@ -3,9 +3,9 @@
 | source | what |
 |---|---|
 | ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when it is needed |
-| ``folder:PATH`` | a folder of videos, or of a Strike World with its ``truth.json`` |
+| ``folder:PATH`` | a folder of videos, each a recording of its own, or of a Strike World with its ``truth.json`` |
 | ``csv:FILE`` | a table with a column ``video`` and, where they are known, ``text``, ``start_s``, ``duration_s``, \
-``recording`` and ``id``; or the published table of Ego4D-Sounds |
+``recording`` (left out, each video is one) and ``id``; or the published table of Ego4D-Sounds |
 | ``list:FILE`` | a JSON list that ``v2a-nb curate`` wrote |
 
 A path without a kind is taken for what it is.
@@ -164,7 +164,7 @@ def _of_row(row: Mapping[str, str | None], root: Path) -> Entry:
         raise ValueError(f"a clip of {seconds} s from {start} s")
     at = "" if start is None else f"@{start:g}"
     return Entry(
-        id=row.get("id") or f"{row['video']}{at}", recording=row.get("recording") or Path(row["video"]).stem,
+        id=row.get("id") or f"{row['video']}{at}", recording=row.get("recording") or _recording(row["video"]),
         start_s=start or 0.0, duration_s=seconds, narration=row.get("text") or row.get("narration") or "",
         video=root / row["video"], at_s=start, fields=dict(row),
     )  # fmt: skip
@@ -181,10 +181,10 @@ def read_list(path: str | Path) -> Collection:
     path = Path(path)
     problems: list[dict] = []
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        root = path.parent / told.get("root", ".")
+        listing = json.loads(path.read_text(encoding="utf-8"))
+        root = path.parent / listing.get("root", ".")
         entries: dict[str, Entry] = {}
-        for clip in told["clips"]:
+        for clip in listing["clips"]:
             entry = _of_fields(clip, root)
             if entry.id in entries:
                 problems.append({"id": entry.id, "what": f"twice in {path}; the first was taken"})
@@ -195,8 +195,8 @@ def read_list(path: str | Path) -> Collection:
         raise V2AError(f"{path} is no list of clips: there is no {error}") from error
     if not entries:
         raise V2AError(f"{path} holds no clips")
-    kind = "strike" if told.get("world") == "strike" else "list"
-    head = {name: value for name, value in told.items() if name not in ("clips", "root", "curation")}
+    kind = "strike" if listing.get("world") == "strike" else "list"
+    head = {name: value for name, value in listing.items() if name not in ("clips", "root", "curation")}
     return Collection(kind, list(entries.values()), path, root, problems, head=head)
 
 
@@ -235,15 +235,18 @@ def _of_world(clip: WorldClip) -> Entry:
     )
 
 
+def _recording(video: str) -> str:
+    """The recording of a video of which no other is known: its path without the ending."""
+    return Path(video).with_suffix("").as_posix()
+
+
 def _folder(path: Path) -> Collection:
-    """Every video under a folder. A sub-folder is a recording; a video on top is a recording by itself."""
+    """Every video under a folder, each a recording of its own: how files of a sub-folder lie in time is not known."""
     videos: Sequence[Path] = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in VIDEOS)
     if not videos:
         raise V2AError(f"{path} holds no truth.json and no video ({', '.join(VIDEOS)})")
     entries = []
     for video in videos:
-        inside = video.relative_to(path)
-        recording = inside.stem if inside.parent == Path(".") else inside.parent.as_posix()
-        name = inside.as_posix()
-        entries.append(Entry(name, recording, 0.0, None, video=video, fields={"id": name}))
+        name = video.relative_to(path).as_posix()
+        entries.append(Entry(name, _recording(name), 0.0, None, video=video, fields={"id": name}))
     return Collection("folder", entries, path, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -108,6 +109,7 @@ def evaluate_folder(
     truth: str | Path | None = None,
     metrics: Metrics = None,
     *,
+    text: str | Path | None = None,
     controls: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -120,6 +122,7 @@ def evaluate_folder(
         videos: folder of the clips' videos.
         truth: path of a ``truth.json`` of Strike World; left out, the clips are what ``generated`` holds.
         metrics: as for :func:`evaluate`; left out, all that need no more than is given and that are quick.
+        text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
         controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
         progress: called with (done, total) after each clip.
 
@@ -129,9 +132,9 @@ def evaluate_folder(
 
     Raises:
         UsageError: a metric is unknown, or needs what is not given.
-        V2AError: a folder or ``truth.json`` cannot be read, or no clip could be scored.
+        V2AError: a folder, ``text`` or ``truth.json`` cannot be read, or no clip could be scored.
     """
-    given = {"reference": reference, "video": videos, "truth": truth, "text": truth}
+    given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth}
     tally = _Tally(metrics, [need for need, where in given.items() if where is not None])
     problems, generated = tally.problems, Path(generated)
     entries = [{"id": name} for name in names_in(generated)] if truth is None else read_truth(truth, problems)
@@ -139,6 +142,10 @@ def evaluate_folder(
     files = pair_files(generated, ids, problems)
     references = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
     video_files = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
+    if text is not None:
+        texts = _read_texts(Path(text), ids, problems)
+        entries = [{**entry, "narration": texts.get(entry["id"], entry.get("narration"))} for entry in entries]
+        problems += [{"id": e["id"], "what": f"no text in {text}"} for e in entries if not e["narration"]]
     # a clip's video is read once for all metrics, and forgotten for the next one
     open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False))
     entries = [entry for entry in entries if entry["id"] in files]
@@ -285,6 +292,31 @@ def _world_clips(clips: Iterable) -> list[WorldClip]:
 def _called(value: object) -> str:
     """A value in an error message: its kind, and text in full."""
     return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _read_texts(path: Path, ids: Sequence[str], problems: list[dict]) -> dict[str, str]:
+    """The line of text of each clip. What is there twice or of no clip is appended to ``problems``.
+
+    Raises:
+        V2AError: it is no CSV with the columns ``id`` and ``text``.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            lines = [(row["id"], (row["text"] or "").strip()) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise V2AError(f"{path} cannot be read as a table: {error}") from error
+    except KeyError as error:
+        raise V2AError(f"{path} is no table of texts: there is no column {error}") from error
+    texts: dict[str, str] = {}
+    for name, line in lines:
+        if name not in ids:
+            problems.append({"id": name or "no id", "what": f"{path} has a text of it, and there is no such clip"})
+        elif name in texts:
+            problems.append({"id": name, "what": f"twice in {path}; the first was taken"})
+        elif line:
+            texts[name] = line
+    return texts
 
 
 def _opener(path: Path | None, open_video: Callable, name: str, problems: list[dict]) -> Callable[[], Clip] | None:

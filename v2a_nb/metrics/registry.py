@@ -15,7 +15,7 @@ NEEDS = {
     "truth": "the clips' truth (--truth truth.json)",
     "video": "the videos (--videos DIR)",
     "reference": "true sounds to compare with (--reference DIR)",
-    "text": "a line of text for each clip (a truth.json with narrations)",
+    "text": "a line of text for each clip (a CSV with columns id and text, or a truth.json with narrations)",
 }
 """What a metric may need beside the sound that it scores, and how the command line gives it."""
 

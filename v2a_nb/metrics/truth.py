@@ -2,8 +2,8 @@
 
 Windows of onset F1 are inclusive. As in mir_eval, an onset and an event match at most once; unlike there, the F1 of
 two empty lists is NaN and not 0. Offsets are measured over pairs up to 250 ms apart: within 50 ms, errors over 50 ms
-would not be seen. Every metric is pooled over clips: all hits over all events, so that a clip with one event weighs as
-one event. The onset detector is :mod:`v2a_nb.audio.onsets`.
+would not be noticed. Every metric is pooled over clips: all hits over all events, so that a clip with one event weighs
+as one event. The onset detector is :mod:`v2a_nb.audio.onsets`.
 
 What each one cannot see: silence keeps every near miss silent, so read ``near_miss_silent`` beside the F1; guessing
 one material scores about 0.2; the level says nothing of the ambience's kind.

@@ -97,7 +97,27 @@ PRESETS = {
 }
 
 
-class Vocoder(Pretrained, nn.Module):
+class _OfSpectrogram(nn.Module):
+    """What all vocoders say of the spectrogram that they read."""
+
+    spectrogram: Spectrogram
+
+    def extra_repr(self) -> str:
+        """What ``print`` adds."""
+        return f"{self.spectrogram}"
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.spectrogram.front_end.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        return self.spectrogram.front_end.hop
+
+
+class Vocoder(Pretrained, _OfSpectrogram):
     """HiFi-GAN's generator: spectrograms [B, F, T] as their front end scales them to waves [B, T * hop].
 
     Args:
@@ -127,20 +147,6 @@ class Vocoder(Pretrained, nn.Module):
 
             model = SpeechT5HifiGan(published)
         self.model = model
-
-    def extra_repr(self) -> str:
-        """What ``print`` adds."""
-        return f"{self.spectrogram}"
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.spectrogram.front_end.sample_rate
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        return self.spectrogram.front_end.hop
 
     @property
     def context(self) -> int:
@@ -288,7 +294,7 @@ class Vocoder(Pretrained, nn.Module):
         return vocoder.eval()
 
 
-class GriffinLimVocoder(nn.Module):
+class GriffinLimVocoder(_OfSpectrogram):
     """Griffin-Lim behind the interface of :class:`Vocoder` (Action2Sound's table 2, "w/o vocoder").
 
     Args:
@@ -306,16 +312,6 @@ class GriffinLimVocoder(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` adds."""
         return f"{self.spectrogram}, {self.iterations} iterations"
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.spectrogram.front_end.sample_rate
-
-    @property
-    def hop(self) -> int:
-        """Samples per frame."""
-        return self.spectrogram.front_end.hop
 
     @torch.no_grad()
     def decode(self, spectrogram: Tensor, num_samples: int | None = None, *, clamp: bool = True) -> Tensor:

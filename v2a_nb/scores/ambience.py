@@ -90,10 +90,10 @@ def measure(
     entries = [item.truth for item in items]
     recordings = [entry["recording"] for entry in entries]
     others = shuffled(recordings) or [(i + 1) % len(items) for i in range(len(items))]
-    moments = neighbours_of(items)
-    quiet = [moment.stems["ambient"] for moment in moments]
+    neighbours = neighbours_of(items)
+    quiet = [neighbour.stems["ambient"] for neighbour in neighbours]
     asked: dict[object, object] = {level: [at(sound, level) for sound in quiet] for level in levels}
-    near = [moment.stems["mix"] for moment in moments]
+    near = [neighbour.stems["mix"] for neighbour in neighbours]
     given = {"neighbour": near, "retrieved": "retrieved", "random": [near[j] for j in others]}
     if getattr(model, "ambients", None) is None:  # nothing to retrieve with
         conditions = [name for name in conditions if name != "known rooms"]
@@ -178,19 +178,19 @@ def _generated(model, items: Sequence[WorldClip], asked: dict) -> dict:
 
 def in_known_rooms(retrieval, items: Sequence[WorldClip]) -> list[Sound]:
     """What retrieval finds for each clip in a pool of other moments of the clips' own rooms alone."""
-    moments = neighbours_of(items, seed=1)
+    neighbours = neighbours_of(items, seed=1)
     sources = [
-        Source(m.recording.id, m.start_s, m.take.settings.seconds, world_seed=m.recording.seed) for m in moments
+        Source(m.recording.id, m.start_s, m.take.settings.seconds, world_seed=m.recording.seed) for m in neighbours
     ]  # fmt: skip
-    pool = Pool.of(retrieval.model, ((m.clip, s) for m, s in zip(moments, sources, strict=True)))
+    pool = Pool.of(retrieval.model, ((m.clip, s) for m, s in zip(neighbours, sources, strict=True)))
     found = []
     for item in items:
         own = Source(item.recording.id, item.start_s, item.take.settings.seconds, world_seed=item.recording.seed)
         looks = retrieval.model.look(item.clip.silent())
         row = pool.search(looks, 1, by=retrieval.by, forbidden=pool.overlapping(own))[1][0]
         found.append(pool.sound(int(row)))
-    for moment in (*moments, *items):
-        vars(moment).pop("clip", None)
+    for item in (*neighbours, *items):
+        vars(item).pop("clip", None)
     return found
 
 

@@ -54,12 +54,14 @@ class System(Pretrained, nn.Module, ABC):
 
     Attributes:
         name: as :func:`v2a_nb.load` knows it.
+        encoder: of video: has ``features(clip) -> [T, D]``. A system without one has its own :meth:`encode_video`.
         options: what ``generate`` takes besides ``seed``, ``start``, ``duration`` and ``progress``, and the command
             line with it; left out, each is what is best with the weights.
         switches: what ``generate`` takes further, for experiments.
     """
 
     name: ClassVar[str]
+    encoder: nn.Module | None
     options: ClassVar[dict[str, Option]] = {}
     switches: ClassVar[tuple[str, ...]] = ()
 
@@ -69,10 +71,6 @@ class System(Pretrained, nn.Module, ABC):
     @abstractmethod
     def sample_rate(self) -> int:
         """Of the generated sounds, Hz."""
-
-    @abstractmethod
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Features of a clip's pictures, [1, T, D]; its sound is not used."""
 
     @overload
     def generate(self, clip: Clip, *, seed: int = 0, **options: Any) -> Sound: ...
@@ -119,6 +117,20 @@ class System(Pretrained, nn.Module, ABC):
     def steps_of(self, clip: Clip, *, start: float = 0.0, duration: float | None = None, **options: object) -> int:
         """How often ``generate`` will call ``progress``, given the same: the length of its bar."""
         return self._steps(self._samples(part_of(clip, start, duration)), **given(**options))
+
+    def encode_video(self, clip: Clip) -> Tensor:
+        """What the video encoder makes of a clip, [1, T, D]; the clip's sound is not used.
+
+        With ``config.fps`` the encoder gets no more frames a second than that, as if the camera were that slow.
+
+        Raises:
+            UsageError: this system was made without an encoder.
+        """
+        if self.encoder is None:
+            raise UsageError(f"this {self.title} has no frame encoder: give one when it is made")
+        with torch.no_grad(), evaluating(self):
+            clip = clip.at_most_fps(getattr(self.config, "fps", None))
+            return self.encoder.features(clip)[None].to(self.device)
 
     def encode_videos(self, clips: Sequence[Clip]) -> Tensor:
         """:meth:`encode_video` of clips of one length, [B, T, D]."""

@@ -16,7 +16,7 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.systems.base import Progress, System
 
-BLOCK_S = 20.0
+BLOCK_S = 12.0
 """Seconds of new pictures in a block."""
 OVERLAP_S = 1.0
 """Seconds that a block has in common with the one before it."""
@@ -45,20 +45,23 @@ def soundtrack(
     before: Clip | None = None  # the pictures that the next block begins with
     tail = np.zeros((1, 0), np.float32)  # their sound, which is still to be mixed with the next block's
     ended = 0.0  # seconds of all blocks so far
-    for number, block in enumerate(blocks):
-        block = block.silent()
-        clip = block if before is None else _joined(before, block)
-        sound = system.generate(clip, seed=(seed + SEED_STEP * number) % 2**63, progress=progress, **options)
-        if number == 0:
+    first = True
+    for block in blocks:  # enumerate would keep a block while the next one is read
+        clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
+        del block
+        sound = system.generate(clip, seed=seed, progress=progress, **options)
+        if first:
             options = system.options_of_next_block(clip, options)
+        first, seed = False, (seed + SEED_STEP) % 2**63
         rate = sound.sample_rate
-        began, ended = round((ended - clip.duration + block.duration) * rate), ended + block.duration
+        began, ended = round((ended - clip.duration + seconds) * rate), ended + seconds
         samples = sound.fit(n=round(ended * rate) - began).samples
         samples = np.concatenate([_crossfade(tail, samples[:, : tail.shape[1]]), samples[:, tail.shape[1] :]], axis=1)
         before = clip.slice(max(0.0, clip.duration - OVERLAP_S))
         before = replace(before, frames=before.frames.copy())  # a view would keep the whole block
         keep = samples.shape[1] - (round(ended * rate) - round((ended - before.duration) * rate))
         tail = samples[:, keep:]
+        del clip, sound  # before the next block is read
         if keep:
             yield Sound(samples[:, :keep], rate)
     if tail.shape[1]:

@@ -20,7 +20,7 @@ HONEST = (
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
     "in a picture is unknown to them."
 )
-"""What a user of the shipped weights is told wherever they meet a video of their own."""
+"""The warning that commands and pages show wherever shipped weights meet a user's own video."""
 
 
 @check_types
@@ -44,8 +44,10 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
     try:
         target = torch.device(device)
         torch.zeros(1, device=target)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of many kinds
+        what = str(error).splitlines()[0]
+        what = "there is none" if what.startswith("Could not run") else what
+        raise UsageError(f"device {str(device)!r} cannot be used here: {what}") from error
     if target.type == "meta":
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():

@@ -4,6 +4,8 @@ A template is Markdown with fields of :meth:`str.format`, for example ``{tables[
 
 ``config[KEY]``
     what ``config.json`` says; ``config[train_config][clips]`` goes deeper, ``{config[steps]:,}`` formats;
+``strike[KEY]``
+    the same, but only of weights that were trained on Strike World: for paragraphs that are true of these alone;
 ``tables[NAME]``
     a table of the results; ``tables[ONE OTHER]`` joins two;
 ``cells[TABLE][METRIC]`` or ``cells[TABLE][METRIC][SUBJECT]``
@@ -51,6 +53,7 @@ class Fields:
         if results is None and (folder / FILE).exists():
             results = Results.read(folder)
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.strike = self.config if str(self.config.get("source")).startswith("strike:") else {}
         parts = {".": folder, **parts_of(folder, self.config)}
         self.parameters = _Lookup(lambda part: _parameters(find_weights(str(parts[part])) / "model.safetensors"))
         self.results = results = results or Results("these weights", "", ())

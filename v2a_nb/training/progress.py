@@ -68,11 +68,11 @@ def pace(lines: Sequence[dict[str, float]]) -> float | None:
 def smooth(values: Sequence[float]) -> list[float]:
     """A running mean that forgets over a 25th of the values; the first ones are not pulled to zero."""
     keep = math.exp(-1 / max(1.0, len(values) / 25))
-    made, total, weight = [], 0.0, 0.0
+    means, total, weight = [], 0.0, 0.0
     for value in values:
         total, weight = keep * total + value, keep * weight + 1
-        made.append(total / weight)
-    return made
+        means.append(total / weight)
+    return means
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def span(seconds: float) -> str:
     return f"{whole} s"
 
 
-def over(seen: Progress, folder: Path) -> bool:
+def over(progress: Progress, folder: Path) -> bool:
     """Whether nothing more is to come: the run's last stage is done, or nothing was written for an hour."""
     weights = folder / "weights"  # a stage in a folder below is followed by the next, until there are weights
-    last = not seen.name or (weights.is_dir() and weights.stat().st_mtime >= time.time() - seen.age_s - 1)
-    return (seen.state == "done" and last) or seen.age_s > PATIENCE_S
+    last = not progress.name or (weights.is_dir() and weights.stat().st_mtime >= time.time() - progress.age_s - 1)
+    return (progress.state == "done" and last) or progress.age_s > PATIENCE_S

@@ -194,11 +194,9 @@ def explore_ambience(
 
 def check(level: float, seed: int) -> None:
     """Raise :class:`UsageError` for values that cannot be meant."""
-    number = isinstance(level, int | float | np.number) and not isinstance(level, bool)
-    if not number or not LEAST_DBFS <= level <= MOST_DBFS:
+    if not frame.is_number(level) or not LEAST_DBFS <= level <= MOST_DBFS:
         raise UsageError(f"level {level!r}: a number from {LEAST_DBFS:g} to {MOST_DBFS:g} dBFS is needed")
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise UsageError(f"seed {seed!r}: a whole number from 0 is needed")
+    frame.check_seed(seed)
 
 
 def _script() -> str:

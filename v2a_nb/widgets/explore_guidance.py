@@ -228,11 +228,9 @@ def check(guidance: float, seed: int, temperature: float | None) -> None:
     for name, value, most in (("guidance", guidance, 100.0), ("temperature", temperature, math.inf)):
         if value is None:
             continue
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not number or not (0 <= value <= most and math.isfinite(value)):
+        if not frame.is_number(value) or not (0 <= value <= most and math.isfinite(value)):
             raise UsageError(f"{name} {value!r}: a number from 0{' to 100' if most == 100 else ''} is needed")
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise UsageError(f"seed {seed!r}: a whole number from 0 is needed")
+    frame.check_seed(seed)
 
 
 def _accepts(system, names: Sequence[str]) -> None:

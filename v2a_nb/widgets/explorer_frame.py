@@ -317,6 +317,17 @@ def checked(sound: Sound, what: str) -> Sound:
     return sound.mono()
 
 
+def is_number(value: object) -> bool:
+    """Whether a setting is a number, finite or not; True and False are none."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def check_seed(seed: object) -> None:
+    """Raise :class:`UsageError` for what is no seed."""
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"seed {seed!r}: a whole number from 0 is needed")
+
+
 def fit_sounds(sounds: Sequence[Sound], room: float) -> tuple[list[Sound], str]:
     """Reduce mono sounds to ``room`` bytes of base64 WAV, at their own level; returns a remark on what was reduced."""
     longest = max((s.duration for s in sounds), default=0.0)

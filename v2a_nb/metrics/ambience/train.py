@@ -52,9 +52,6 @@ class AmbienceRecipe(Recipe):
         seed, count = features.seed + self.seed, features.limit or self.config.recordings
         return train_ambience(seed, count, variety=features.variety)
 
-    def save(self, model: AmbienceKind, out: Path, card: dict[str, object]) -> Path:
-        return model.save_pretrained(out / "weights", **card)
-
 
 def mixes(
     seed: int, n: int, *, first: int = 0, levels: tuple[float, float] | None = None, variety: str = "wide"

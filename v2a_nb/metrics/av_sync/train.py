@@ -11,7 +11,7 @@ yes and no alone what is to be compared.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ class AvSyncRecipe(PairsRecipe):
     config: AvSyncTrainConfig
 
     def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network), "started_from": self.started_from}
+        return {**super().settings(), "started_from": self.started_from}
 
     def stages(self, features: tuple[AudioVisualPairs, AudioVisualPairs], store: FeatureStore, out: Path) -> Stages:
         c, start, self.clips = self.config, self.embedding(), len(features[0])

@@ -44,10 +44,6 @@ class MaterialRecipe(Recipe):
         seed, clips = features.seed + self.seed, features.limit or self.config.clips
         return train_material(seed, clips, variety=features.variety)
 
-    def save(self, model: MaterialClassifier, out: Path, card: dict[str, object]) -> Path:
-        model.save_pretrained(out / "weights", **card)
-        return out / "weights"
-
 
 def hits_of(seed: int, clips: int, stem: str = "action", variety: str = "wide") -> tuple[np.ndarray, np.ndarray]:
     """Features [N, 160] and class indices [N] of every strike and bounce in a world.

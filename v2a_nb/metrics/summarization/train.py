@@ -12,7 +12,7 @@ is not at a loss.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb import hub
-from v2a_nb.data.clip_features import ClipFeatures, compute_clip_features
+from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.data.features import FeatureStore
-from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.summarization.metric import score_summaries
 from v2a_nb.metrics.summarization.model import NarrationText, Summarizer, SummaryConfig
@@ -51,25 +50,13 @@ class SummaryRecipe(ClipRecipe):
     """The summarizer `tiny` from nothing. It needs one line of text for each clip.
 
     Attributes:
-        network: sizes of the summarizer.
         left_out: clips that were not used, because no word of their text has an embedding.
     """
 
     name = "summary"
     TrainConfig = SummaryTrainConfig
-    network = SummaryConfig()
+    network, described = SummaryConfig(), True
     left_out: int = 0
-
-    def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network)}
-
-    def features(self, recordings: Recordings, store: FeatureStore) -> tuple[ClipFeatures, ClipFeatures]:
-        """Clips to train on, and those of the held-out recordings."""
-        c = self.config
-        clips = compute_clip_features(
-            store, recordings, count=c.recordings, encoder=c.encoder, codec=c.codec, described=True
-        )  # fmt: skip
-        return clips.hold_out(c.held_out, of=c.recordings)
 
     def stages(self, features: tuple[ClipFeatures, ClipFeatures], store: FeatureStore, out: Path) -> Stages:
         c = self.config
@@ -84,7 +71,7 @@ class SummaryRecipe(ClipRecipe):
         return model
 
     def card(self, model: Summarizer) -> dict[str, object]:
-        return {**super().card(model), **super().settings(), "left_out": self.left_out}
+        return {**super().card(model), **self.tags(), "left_out": self.left_out}
 
 
 class SummaryTraining(nn.Module):

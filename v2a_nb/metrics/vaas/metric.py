@@ -10,8 +10,8 @@ and both are given in percent: ``vaas_acc``, the share of clips over one half (i
 ``vaas_score``, the mean of the score clipped to 0 to 1 ("anything close to 1").
 
 What it cannot see: it reads pictures with the frozen encoder that it was trained on. What that encoder overlooks does
-not count, and a generator that reads the same vectors shares its mistakes. :meth:`Vaas.curve` says how far off a sound
-may be before the score notices: publish it with the score.
+not count, and a generator that reads the same vectors shares its mistakes. The card of the weights says how far off a
+sound may be before the score notices (:func:`v2a_nb.metrics.vaas.train.shift_curve`): publish it with the score.
 """
 
 from __future__ import annotations
@@ -185,43 +185,6 @@ class Vaas(Pretrained):
     def score(self, video: Clip | np.ndarray | Tensor, sound: Sound) -> float:
         """Score of a clip, 0 to 1: the mean over :meth:`windows`, each clipped to this range. Errors as there."""
         return float(np.clip(self.windows(video, sound), 0, 1).mean())
-
-    def curve(
-        self,
-        pairs: Sequence[tuple[np.ndarray | Tensor | Clip, Sound]],
-        shifts_s: Sequence[float],
-        margin_s: float,
-        clusters: Sequence[str] | None = None,
-    ) -> list[dict]:
-        """How both scores fall when true sounds are shifted by known times.
-
-        Args:
-            pairs: clips (or their vectors) with their true sounds. Each sound begins ``margin_s`` before its clip and
-                ends as much after it, so that a shift brings in real sound and no silence.
-            shifts_s: seconds; positive is a late sound.
-            margin_s: at least the largest shift.
-            clusters: one recording per pair, for the intervals.
-
-        Returns:
-            for each shift ``{"shift_s", "vaas_acc": {...}, "vaas_score": {...}}`` as :func:`conventions` gives.
-
-        Raises:
-            UsageError: a shift over the margin, or no pairs.
-        """
-        if not len(pairs):
-            raise UsageError("a curve needs at least one pair")
-        if max(abs(s) for s in shifts_s) > margin_s + 1e-9:
-            raise UsageError(f"shifts up to {max(map(abs, shifts_s)):g} s need a margin as large, not {margin_s:g} s")
-        videos = [self.vectors(video) for video, _ in pairs]
-        rows = []
-        for shift in shifts_s:
-            scores = []
-            for vectors, (_, sound) in zip(videos, pairs, strict=True):
-                start = round((margin_s - shift) * sound.sample_rate)
-                n = round(len(vectors) / self.config.vector_rate * sound.sample_rate)
-                scores.append(self.score(vectors, Sound(sound.samples[:, start : start + n], sound.sample_rate)))
-            rows.append({"shift_s": float(shift), **conventions(scores, clusters)})
-        return rows
 
     def _network(self) -> nn.Module:
         return self.net

@@ -10,7 +10,7 @@ from the paper; ours is :data:`SHIFTS_S`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb import hub
-from v2a_nb.data.clip_features import COLUMN_S, ClipFeatures, compute_clip_features, load_encoder, with_gain
+from v2a_nb.data.clip_features import COLUMN_S, ClipFeatures, load_encoder, with_gain
 from v2a_nb.data.features import FeatureStore
-from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.metrics.vaas.metric import Vaas, conventions
@@ -43,24 +42,11 @@ CURVE_S = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
 
 
 class VaasRecipe(ClipRecipe):
-    """The VAAS classifier `tiny` from nothing. It needs pictures and their sound, and no labels.
-
-    Attributes:
-        network: sizes of the classifier.
-    """
+    """The VAAS classifier `tiny` from nothing. It needs pictures and their sound, and no labels."""
 
     name = "vaas"
     TrainConfig = ClipTrainConfig
     network = PRESETS["tiny"]
-
-    def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network)}
-
-    def features(self, recordings: Recordings, store: FeatureStore) -> tuple[ClipFeatures, ClipFeatures]:
-        """Clips to train on, and those of the held-out recordings."""
-        c = self.config
-        clips = compute_clip_features(store, recordings, count=c.recordings, encoder=c.encoder, codec=c.codec)
-        return clips.hold_out(c.held_out, of=c.recordings)
 
     def stages(self, features: tuple[ClipFeatures, ClipFeatures], store: FeatureStore, out: Path) -> Stages:
         c, self.clips = self.config, len(features[0])

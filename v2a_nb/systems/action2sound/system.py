@@ -183,17 +183,6 @@ class Action2Sound(System):
             return options
         return {**options, "ambient": (self.ambients or Ambients()).sounds(options.get("ambient"), [clip])[0]}
 
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Frame vectors [1, T, video_dim] of a clip; its sound is not used.
-
-        With ``config.fps`` the encoder gets no more frames a second than that: between two of them it gets
-        the first again. So a slow camera is slow for an encoder of motion, too.
-        """
-        if self.encoder is None:
-            raise UsageError("this Action2Sound has no frame encoder: give one when it is made")
-        with torch.no_grad(), evaluating(self):
-            return self.encoder.features(clip.at_most_fps(self.config.fps))[None].to(self.device)
-
     def encode_sound(self, sound: Sound | Tensor, *, seeds: Sequence[int] | None = None) -> Tensor:
         """Latents [B, C, H, W] of a sound, or of waves [B, n] at the system's rate.
 

@@ -26,8 +26,6 @@ from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 WEIGHTINGS = ("none", "cfg_rw", "guess")
 """See :func:`control_weights`."""
-LEARNING_RATE = 1e-3
-"""Of :class:`SuperResolution`."""
 
 
 @dataclass(frozen=True)

@@ -178,17 +178,6 @@ class EgoSonics(System):
         # 5. Fit to the clip
         return self._sounds(waves, samples, clip)
 
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Frame vectors [1, T, video_dim] of a clip; its sound is not used.
-
-        With ``config.fps`` the encoder gets no more frames a second than that: between two of them it gets
-        the first again. So a slow camera is slow for an encoder of motion, too.
-        """
-        if self.encoder is None:
-            raise UsageError("this EgoSonics has no frame encoder: give one when it is made")
-        with torch.no_grad(), evaluating(self):
-            return self.encoder.features(clip.at_most_fps(self.config.fps))[None].to(self.device)
-
     def conditions(
         self, vectors: Tensor, columns: int, span: tuple[int, int] | None = None, text: Tensor | None = None
     ) -> Conditions:

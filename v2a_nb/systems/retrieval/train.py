@@ -12,7 +12,7 @@ In ``out`` lie, as in the package, ``weights``, the ``retrieval`` system with th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,19 +88,12 @@ class RetrievalFeatures:
 
 
 class RetrievalRecipe(PairsRecipe):
-    """The audio-visual embedding `tiny` and its pool from nothing. It needs pictures and their sound, and no labels.
-
-    Attributes:
-        network: sizes of the embedding.
-    """
+    """The audio-visual embedding `tiny` and its pool from nothing. It needs pictures and their sound, and no labels."""
 
     name = "av_sim"
     TrainConfig = RetrievalTrainConfig
     network = PRESETS["tiny"]
     config: RetrievalTrainConfig
-
-    def settings(self) -> dict[str, object]:
-        return {**super().settings(), "network": asdict(self.network)}
 
     def features(self, recordings: Recordings, store: FeatureStore) -> RetrievalFeatures:
         training, held_out = super().features(recordings, store)

@@ -128,11 +128,6 @@ class VAura(System):
         # 5. Fit to the clip
         return self._sounds(waves, samples, clip)
 
-    def encode_video(self, clip: Clip) -> Tensor:
-        """Visual tokens [1, Tv, visual_dim] of a clip; its sound is not used."""
-        with torch.no_grad(), evaluating(self):
-            return self.encoder.features(clip)[None].to(self.device)
-
     def encode_sound(self, sound: Sound) -> Tensor:
         """Codes int64 [1, K, T] of a sound, T = ceil(samples / hop) at the codec's rate."""
         wave = torch.from_numpy(sound.mono().resample(self.sample_rate).samples.copy())

@@ -193,6 +193,6 @@ def keep_encoder(encoder: StrikeVision, out: Path) -> Path:
 
 
 def references(weights: Path, **parts: Path | str) -> dict[str, str]:
-    """Parts as a folder of weights refers to them: folders as seen from there, names as they are."""
+    """Parts as a folder of weights refers to them: paths relative to that folder, names as they are."""
     relative = {k: Path(os.path.relpath(v, weights)).as_posix() for k, v in parts.items() if isinstance(v, Path)}
     return {**parts, **relative}

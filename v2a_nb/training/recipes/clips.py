@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from v2a_nb.data.audio_visual_pairs import AudioVisualPairs, compute_audio_visual_pairs
-from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, load_encoder
+from v2a_nb.data.clip_features import HELD_OUT, RECORDINGS, TRAIN_SEED, compute_clip_features, load_encoder
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import Recordings
 from v2a_nb.errors import UsageError
@@ -50,17 +50,32 @@ class ClipRecipe(Recipe):
     """A recipe on the features of clips.
 
     Attributes:
+        network: sizes of what is trained.
+        described: whether only clips with a line of text are used.
         clips: how many were trained on, once that is known.
     """
 
     config: ClipTrainConfig
+    network: Any
     source = f"strike:seed={TRAIN_SEED}"
+    described: ClassVar[bool] = False
     clips: int = 0
 
     def settings(self) -> dict[str, object]:
+        return {**self.tags(), "network": asdict(self.network)}
+
+    def tags(self) -> dict[str, object]:
         """The tags of the frozen networks."""
         codec = TinyCodec.from_pretrained(self.config.codec)
         return {"encoder": tag_of(load_encoder(self.config.encoder), "vision"), "codec": tag_of(codec, "codec")}
+
+    def features(self, recordings: Recordings, store: FeatureStore) -> Any:
+        """Clips to train on, and those of the held-out recordings."""
+        c = self.config
+        clips = compute_clip_features(
+            store, recordings, count=c.recordings, encoder=c.encoder, codec=c.codec, described=self.described
+        )  # fmt: skip
+        return clips.hold_out(c.held_out, of=c.recordings)
 
     def card(self, model: Any) -> dict[str, object]:
         return {"clips": self.clips}

@@ -28,8 +28,8 @@ class Pretraining(nn.Module):
         self.encoder = StrikeVision(config)
         c = self.encoder.config
         self.colour = nn.Linear(c.content_dim, 2 * targets.BANDS)
-        self.seen = nn.Linear(c.timing_dim + c.content_dim, 64)
-        self.heard = nn.Sequential(
+        self.video_projection = nn.Linear(c.timing_dim + c.content_dim, 64)
+        self.audio_projection = nn.Sequential(
             nn.Conv1d(targets.BANDS, 64, 5, stride=4, padding=2), nn.GELU(),
             nn.Conv1d(64, 64, 5, stride=4, padding=2), nn.GELU(), nn.Conv1d(64, 64, 3, padding=1),
         )  # fmt: skip
@@ -56,13 +56,13 @@ class Pretraining(nn.Module):
         }  # fmt: skip
 
     def _contrast(self, tokens: Tensor, mel: Tensor) -> Tensor:
-        """Symmetric InfoNCE between what is seen and heard in the same 0.64 s."""
-        seen = self.seen(tokens).transpose(1, 2)
-        heard = self.heard((mel + 6) / 4)
-        n = seen.shape[-1] // SEGMENT
-        seen = F.adaptive_max_pool1d(seen[..., : n * SEGMENT], n).transpose(1, 2).flatten(0, 1)
-        heard = F.adaptive_max_pool1d(heard, n).transpose(1, 2).flatten(0, 1)
-        logits = F.normalize(seen, dim=-1) @ F.normalize(heard, dim=-1).T * self.scale.exp().clamp(max=30)
+        """Symmetric InfoNCE between the video and the sound of the same 0.64 s."""
+        video = self.video_projection(tokens).transpose(1, 2)
+        audio = self.audio_projection((mel + 6) / 4)
+        n = video.shape[-1] // SEGMENT
+        video = F.adaptive_max_pool1d(video[..., : n * SEGMENT], n).transpose(1, 2).flatten(0, 1)
+        audio = F.adaptive_max_pool1d(audio, n).transpose(1, 2).flatten(0, 1)
+        logits = F.normalize(video, dim=-1) @ F.normalize(audio, dim=-1).T * self.scale.exp().clamp(max=30)
         truth = torch.arange(len(logits), device=logits.device)
         return 0.5 * (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth))
 
