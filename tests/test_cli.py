@@ -248,7 +248,7 @@ def test_curate_keeps_and_says_why(tmp_path, capsys):
 
 
 def test_train_refuses_a_folder_that_holds_a_run(tmp_path, capsys):
-    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "run.json").write_text("{}")
     assert main(["train", "vaura", "--steps", "4", "--out", str(tmp_path)]) == 1
     assert "--resume" in capsys.readouterr().err
 

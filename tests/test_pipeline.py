@@ -4,53 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tqdm
+from pipeline_parts import video
 
 from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.media import decoding
-
-
-class Tone:
-    """A stand-in system that remembers what it was given; its sound is noise of its seed."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict] = []
-
-    def generate(self, clip, *, seed=0, progress=None, **options):
-        assert clip.sound is None, "a system must never hear the clip"
-        self.seen.append({"name": clip.name, "seed": seed, **options})
-        for _ in range(self.steps_of(clip, **options)):
-            progress(1)
-        noise = np.random.default_rng(seed).uniform(-0.1, 0.1, round(clip.duration * 8000))
-        return Sound(noise, 8000)
-
-    def steps_of(self, clip, *, steps=3, **options):
-        return steps
-
-
-@pytest.fixture
-def tone(monkeypatch):
-    system, loads = Tone(), []
-
-    def load(*args, **kwargs):
-        loads.append(args)
-        return system
-
-    system.loads = loads
-    monkeypatch.setattr("v2a_nb.systems.registry.load", load)
-    return system
-
-
-def video(path: Path, seconds: float = 0.5) -> Path:
-    frames = np.random.default_rng(0).integers(0, 255, (int(seconds * 20), 32, 48, 3), dtype=np.uint8)
-    return media.save_mp4(Clip(frames, fps=20.0), Sound(np.zeros(int(seconds * 16000)), 16000), path)
+from v2a_nb.systems import long_videos
 
 
 def test_originals_are_never_written_over(tmp_path, tone, capsys):
@@ -96,7 +61,7 @@ def test_steps_of_the_sampler_reach_a_diffusion_system(tmp_path, tone):
 
 
 @pytest.mark.parametrize("steps", [None, 11])
-def test_the_bar_is_as_long_as_the_system_says(tone, monkeypatch, steps):
+def test_the_bar_is_as_long_as_the_system_says(tmp_path, tone, monkeypatch, steps):
     made = []
 
     class Bar(tqdm.tqdm):
@@ -105,8 +70,8 @@ def test_the_bar_is_as_long_as_the_system_says(tone, monkeypatch, steps):
             super().close()
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
-    clip = Clip(np.zeros((10, 8, 8, 3), np.uint8), fps=20.0)
-    pipeline.generate_one(tone, clip, **({} if steps is None else {"steps": steps}))
+    with media.Video(video(tmp_path / "a.mp4")) as file:
+        pipeline.generate_long(tone, file, **({} if steps is None else {"steps": steps}))
     assert made[0] == (steps or 3, steps or 3)
 
 
@@ -198,57 +163,44 @@ def test_problems_stand_on_lines_of_their_own(tmp_path, tone, capfd):
 
 
 def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypatch):
+    sizes, generate = [], tone.generate
+    monkeypatch.setattr(tone, "generate", lambda clip, **how: sizes.append(clip.frames.shape) or generate(clip, **how))
     frames = np.random.default_rng(0).integers(0, 255, (10, 240, 320, 3), dtype=np.uint8)
     original = media.save_mp4(Clip(frames, fps=20.0), None, tmp_path / "big.mp4")
-
-    def read_small() -> Clip:
-        with media.Video(original) as file:
-            return pipeline.read_small(file)
-
-    assert read_small().frames.shape == (10, 240, 320, 3)
-    monkeypatch.setattr(pipeline, "FEW_BYTES", 10 * 3 * 120 * 160)
-    clip = read_small()
-    assert clip.frames.shape == (10, 120, 160, 3) and clip.duration == pytest.approx(0.5, abs=1e-3)
-    made, failed = pipeline.generate_files([original], tmp_path / "out")
-    assert not failed and media.open(made[0]).frames.shape == (10, 240, 320, 3)
-    monkeypatch.setattr(pipeline, "FEW_BYTES", 1.0)
-    assert read_small().height == pipeline.SMALLEST
-    monkeypatch.setattr(pipeline, "MOST_BYTES", 1.0)
-    with pytest.raises(MediaError, match=r"too long for one go.*--duration"):
-        read_small()
+    for name, most in (("a", 1e9), ("b", 12 * 20 * 3 * 120 * 160), ("c", 1.0)):
+        monkeypatch.setattr(pipeline, "BLOCK_BYTES", most)
+        made, failed = pipeline.generate_files([original], tmp_path / name)
+        assert not failed and np.array_equal(media.open(made[0]).frames, media.open(original).frames)
+    assert sizes == [(10, 240, 320, 3), (10, 120, 160, 3), (10, pipeline.SMALLEST, 85, 3)]
 
 
-class Counting:
-    """A container that counts the frames that are decoded of it, by the type of their stream."""
-
-    def __init__(self, container, frames: Counter) -> None:
-        self.container, self.frames = container, frames
-
-    def __getattr__(self, name):
-        return getattr(self.container, name)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.container.close()
-
-    def decode(self, stream):
-        for frame in self.container.decode(stream):
-            self.frames[stream.type] += 1
-            yield frame
+def test_a_long_video_goes_through_in_blocks(tmp_path, tone, monkeypatch):
+    monkeypatch.setattr(long_videos, "BLOCK_S", 1.5)
+    lengths, generate = [], tone.generate
+    monkeypatch.setattr(tone, "generate", lambda clip, **how: lengths.append(clip.duration) or generate(clip, **how))
+    path = video(tmp_path / "a.mp4", 4.0)
+    made, failed = pipeline.generate_files([path], tmp_path / "m", start=0.5)
+    assert not failed and lengths == pytest.approx([1.5, 2.5, 1.5])
+    assert media.open_sound(tmp_path / "m" / "a.wav").n == round(3.5 * tone.sample_rate)
+    assert media.open(made[0]).duration == pytest.approx(3.5, abs=0.02)
 
 
 @pytest.fixture
 def reads(monkeypatch) -> Counter:
     """How often files were opened, and how many frames of each type were decoded."""
-    counts, container = Counter(), decoding.container
+    counts, container, decode = Counter(), decoding.container, decoding.decode
 
     def opened(path):
         counts["open"] += 1
-        return Counting(container(path), counts)
+        return container(path)
+
+    def decoded(stream, packet):
+        frames, error = decode(stream, packet)
+        counts[stream.type] += len(frames)
+        return frames, error
 
     monkeypatch.setattr(decoding, "container", opened)
+    monkeypatch.setattr(decoding, "decode", decoded)
     return counts
 
 
@@ -256,24 +208,24 @@ def reads(monkeypatch) -> Counter:
     ("part", "pictures"), [({}, 20), ({"duration": 0.5}, 11), ({"start": 0.25, "duration": 0.5}, 17)]
 )
 def test_a_video_is_read_once(tmp_path, tone, reads, part, pictures):
-    """Opened once; no picture is decoded twice, but for the first one where the part starts later; no sound is."""
+    """Pictures that can be copied are decoded once, those of a part once more to be encoded; no sound is decoded."""
     path = video(tmp_path / "a.mp4", 1.0)
     made, failed = pipeline.generate_files([path], tmp_path / "out", **part)
-    assert not failed and reads == {"open": 1, "video": pictures}
+    assert not failed and reads["video"] == (pictures if not part else 2 * pictures) and not reads["audio"]
     assert media.open(made[0]).sound is not None
 
 
-def test_a_large_video_is_opened_once_and_decoded_again(tmp_path, tone, reads, monkeypatch):
-    monkeypatch.setattr(pipeline, "FEW_BYTES", 10 * 3 * 64 * 96)
+def test_a_large_video_is_decoded_once_and_copied(tmp_path, tone, reads, monkeypatch):
+    monkeypatch.setattr(pipeline, "BLOCK_BYTES", 10 * 3 * 64 * 96)
     frames = np.random.default_rng(0).integers(0, 255, (10, 128, 192, 3), dtype=np.uint8)
     path = media.save_mp4(Clip(frames, fps=20.0), Sound(np.zeros(8000), 16000), tmp_path / "a.mp4")
     made, failed = pipeline.generate_files([path], tmp_path / "out")
-    assert not failed and reads == {"open": 1, "video": 20}
+    assert not failed and reads["video"] == 10 and reads["audio"] == 0
     assert media.open(made[0]).frames.shape == (10, 128, 192, 3)
 
 
-def test_the_demo_reads_pictures_once_and_the_sound_for_its_page(tmp_path, reads):
+def test_the_demo_reads_the_sound_for_its_page(tmp_path, reads):
     path = video(tmp_path / "a.mp4", 1.0)
     files = pipeline.demo(str(path), tmp_path / "out")
-    assert reads["open"] == 2 and reads["video"] == 20 and reads["audio"] > 0
+    assert reads["video"] == 40 and reads["audio"] > 0  # once for the system, once for the page
     assert all(file.exists() for file in files.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ Options: TypeAlias = "dict[str, dict[str, Option]]"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 (could not do it) or 2 (wrong usage)."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a name that is no text is printed as its bytes
     options = {}
     if argv[:1] == ["generate"]:  # only then are the systems imported
         from v2a_nb.systems.registry import options_by_system
@@ -31,20 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except UsageError as error:
-        print(f"v2a-nb: {error}", file=sys.stderr)
+        _complain(error)
         return 2
     except V2AError as error:
-        print(f"v2a-nb: {error}", file=sys.stderr)
+        _complain(error)
         return 1
     except KeyboardInterrupt:
-        print("v2a-nb: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 1
     except BrokenPipeError:  # the reader, such as head, has left: nothing more can be said on that pipe
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open until the interpreter's last flush
         return 1
     except OSError as error:  # a full disk, a file where a folder should be, no permission
         where = f"{error.filename}: " if error.filename else ""
-        print(f"v2a-nb: {where}{error.strerror or error}", file=sys.stderr)
+        _complain(f"{where}{error.strerror or error}")
         return 1
 
 
@@ -53,11 +56,15 @@ def _demo(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    files = demo(args.video, args.out, seed=args.seed)
+    files = demo(
+        args.video, args.out, seed=args.seed, start=args.start, duration=args.duration, overwrite=args.overwrite,
+        report=_complain,
+    )  # fmt: skip
     if args.video:
         print(f"Note: {HONEST}")
-    print(f"video with its new sound: {files['mp4']}   page to open in a browser: {files['page']}")
-    return 0
+    names = {"mp4": "video with its new sound", "wav": "sound", "page": "page to open in a browser"}
+    print("   ".join(f"{words}: {files[name]}" for name, words in names.items() if name in files))
+    return 0 if "page" in files else 1
 
 
 def _world(args: argparse.Namespace) -> int:
@@ -73,21 +80,22 @@ def _world(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
+    from v2a_nb.media import Output
     from v2a_nb.pipeline import generate_files
     from v2a_nb.systems.registry import HONEST
 
     _threads()
+    output = Output(args.format, args.bits, args.sample_rate, args.channels, args.keep_original, args.mix)
     given = {name: getattr(args, name) for name in args.options if getattr(args, name) is not None}
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
-        start=args.start, duration=args.duration, report=_complain, **given,
+        start=args.start, duration=args.duration, audio_track=args.audio_track, output=output,
+        overwrite=args.overwrite, report=_complain, **given,
     )  # fmt: skip
     for path in made:
         print(path)
     if made and not args.weights:
         print(f"Note: {HONEST}", file=sys.stderr)
-    if failed:
-        print(f"v2a-nb: {len(failed)} of {len(args.videos)} videos failed", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -106,7 +114,9 @@ def _train(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from v2a_nb.metrics.evaluate import evaluate_folder
+    from v2a_nb.metrics.report import Report
 
+    Report.check_paths(args.json, args.html)
     names = None if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
     report = evaluate_folder(
         args.generated, args.reference, args.videos, args.truth, names, text=args.text, progress=_bar("clips")
@@ -169,11 +179,12 @@ def _threads() -> None:
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
 
 
-def _complain(line: str) -> None:
-    """A problem on standard error, above a progress bar and not inside of it."""
+def _complain(line: object) -> None:
+    """A problem, as one line on standard error, above a progress bar and not inside of it."""
     from tqdm import tqdm
 
-    tqdm.write(f"v2a-nb: {line}", file=sys.stderr)
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(line))
+    tqdm.write(f"v2a-nb: {text}", file=sys.stderr)
 
 
 def _bar(unit: str):
@@ -206,6 +217,24 @@ def _count(text: str) -> int:
     return value
 
 
+def _rate(text: str) -> float:
+    """A frame rate, perhaps as a fraction."""
+    try:
+        above, _, below = text.partition("/")
+        return float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate") from error
+
+
+def _decibels(text: str) -> float:
+    """A level such as ``-6dB``."""
+    number = text.strip().lower().removesuffix("db").strip()
+    try:
+        return float(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no level, such as -6dB") from error
+
+
 def _flag(name: str) -> str:
     """An option of ``generate`` as the command line has it."""
     return f"--{name.replace('_', '-')}"
@@ -214,6 +243,7 @@ def _flag(name: str) -> str:
 def _joined(argv: list[str], options: Options) -> list[str]:
     """``--ambient -40dB`` as ``--ambient=-40dB``: argparse takes a value that begins with a dash for an option."""
     types = {_flag(name): next(iter(systems.values())).type for name, systems in options.items()}
+    types["--mix"] = _decibels
     words: list[str] = []
     for text in argv:
         if words and text.startswith("-") and words[-1] in types and _fits(types[words[-1]], text):
@@ -253,14 +283,17 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
     p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
     p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--start", type=float, default=0.0, help="seconds")
+    p.add_argument("--duration", type=float, help="seconds")
+    p.add_argument("--overwrite", action="store_true", help="replace files of the same names, whoever made them")
 
     p = command("world", _world, "write Strike World clips with their truth", "v2a-nb world w --clips 16 --seed 1")
     p.add_argument("out", help="folder to make")
     p.add_argument("--clips", type=int, default=16)
     p.add_argument("--seconds", type=float, default=2.56)
     p.add_argument("--seed", type=_seed, default=0)
-    p.add_argument("--size", type=int, default=112, help="pixels, 64 to 224 (default: %(default)s)")
-    p.add_argument("--fps", type=float, default=25.0)
+    p.add_argument("--size", type=int, default=112, help="pixels, an even number (default: %(default)s)")
+    p.add_argument("--fps", type=_rate, default=25.0, help="such as 30, 29.97 or 30000/1001 (default: %(default)s)")
     p.add_argument("--sample-rate", type=int, default=16000)
     p.add_argument("--mismatched", type=float, default=0.0, help="share of recordings with a foreign sound")
     p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
@@ -269,9 +302,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
 
     p = command(
         "generate", _generate, "make soundtracks for videos",
-        "v2a-nb generate a.mp4 b.mp4 --system vaura --out made --seed 1",
+        "v2a-nb generate a.mp4 holiday/ --system vaura --out made --seed 1",
     )  # fmt: skip
-    p.add_argument("videos", nargs="+", metavar="VIDEO")
+    p.add_argument(
+        "videos", nargs="+", metavar="VIDEO", help="file, or folder whose videos are taken, with its sub-folders"
+    )  # fmt: skip
     p.add_argument(
         "--system",
         default="vaura",
@@ -279,10 +314,23 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--out", required=True, help="folder for STEM.wav and STEM.mp4")
+    p.add_argument(
+        "--overwrite", action="store_true", help="make again what is there, and replace files of others (never a VIDEO)"
+    )  # fmt: skip
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")
     p.add_argument("--device", default="cpu")
+    group = p.add_argument_group("the files that are written")
+    group.add_argument("--format", choices=("wav", "flac", "m4a"), default="wav", help="of the sound (default: wav)")
+    group.add_argument("--bits", type=int, choices=(16, 24), default=16, help="of wav and flac (default: 16)")
+    group.add_argument("--sample-rate", type=int, metavar="R", help="Hz (default: the system's)")
+    group.add_argument("--channels", type=int, choices=(1, 2), help="(default: the system's, 1)")
+    group.add_argument("--keep-original", action="store_true", help="the video keeps its own sound as a second track")
+    group.add_argument(
+        "--mix", type=_decibels, metavar="LEVELdB", help="add the new sound, amplified so, to the video's own sound"
+    )  # fmt: skip
+    group.add_argument("--audio-track", type=int, metavar="N", help="which own sound that is, from 0")
     p.set_defaults(options=tuple(options))
     group = p.add_argument_group("options of a system", "left out, what is best with its weights")
     for name, systems in options.items():

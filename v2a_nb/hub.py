@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, get_args, get_type_hints
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.files import write_text
+from v2a_nb.files import atomic, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -254,6 +253,7 @@ def save_weights(
 ) -> Path:
     """Write ``model.safetensors`` (floating point as fp16 if ``half``) and then ``config.json``."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -263,10 +263,13 @@ def save_weights(
         for k, v in state.items()
         if isinstance(v, torch.Tensor)
     }
-    partial = folder / "model.safetensors.part"
-    save_file(tensors, str(partial))
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    os.replace(partial, folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    try:
+        with atomic(path) as partial:
+            save_file(tensors, str(partial))
+            partial.chmod(0o644)  # safetensors makes files that only their owner can read
+    except SafetensorError as error:  # its word for a full disk
+        raise WeightsError(f"{path}: cannot be written: {error}") from error
     write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
     return folder
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2a_nb import media
-from v2a_nb.clip import Clip, Sound
+from v2a_nb import __version__, media
+from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
-from v2a_nb.hub import SHIPPED
+from v2a_nb.files import Ledger, fingerprint
+from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
-FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures in memory: as wished, and at most (at SMALLEST)
+BLOCK_BYTES = 50e6  # of pictures in a block
+PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
 def generate_files(
@@ -32,21 +39,34 @@ def generate_files(
     seed: int = 0,
     start: float = 0.0,
     duration: float | None = None,
+    audio_track: int | None = None,
+    output: media.Output | None = None,
+    overwrite: bool = False,
     report: Callable[[str], None] | None = None,
     **options: Any,
 ) -> tuple[list[Path], list[str]]:
     """Write ``STEM.wav`` and ``STEM.mp4`` for each video; one bad video does not stop the others.
 
-    Each file is opened once. Its pictures are decoded once, or a second time where they were too large to be kept in
-    memory in full size; its own sound is not decoded.
+    A video may be of any length: one block of it is in memory at a time (:mod:`v2a_nb.systems.long_videos`). Its
+    pictures are decoded once where they can be copied into the result, else twice; its own sound is not decoded.
+
+    What was made from the same video by the same system with the same options is not made again. A file that has the
+    name of a result and is not ours (see :class:`~v2a_nb.files.Ledger`), or that another system made, is kept: then
+    that video fails. With other options, such as another seed, the result is replaced.
 
     Args:
-        videos: files; where two have the same stem, the second one's results are called ``STEM.2``.
-        out: folder for the results, made if it is missing.
+        videos: files, or folders, whose videos are taken with those in all folders below them.
+        out: folder for the results, made if it is missing. What was found in a folder below ``FOLDER`` has its results
+            in a folder of the same name. Where two videos have the same stem, the second one's results are called
+            ``STEM.2``.
         system, weights, device: as for :func:`v2a_nb.load`.
         seed: for every video.
         start, duration: the part of every video that is used, seconds; left out, all of it.
-        report: receives one line per problem.
+        audio_track: which of a video's own sounds ``output`` keeps, from 0; left out, the one that players choose.
+        output: what the files are like.
+        overwrite: make everything anew and replace files of the same names, whoever made them; never a video of
+            ``videos``.
+        report: receives one line per problem, and per result that was there already.
         options: those of the system's ``generate``, such as ``guidance``.
 
     Returns:
@@ -61,132 +81,332 @@ def generate_files(
 
     from v2a_nb.systems.registry import class_of, load
 
-    if not (math.isfinite(start) and start >= 0):
-        raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
-    if duration is not None and not (math.isfinite(duration) and duration > 0):
-        raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
+    _check_part(start, duration)
     known = list(class_of(system).options)
     unknown = [name for name in options if name not in known]
     if unknown:
         raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known) or 'none'}")
-    out = _folder(out)
+    if audio_track is not None and audio_track < 0:
+        raise UsageError(f"--audio-track {audio_track}: tracks are counted from 0")
+    output, out = output or media.Output(), _folder(out)
     model = load(system, weights, device=device)
-    made, failed = [], []
-    taken: set[str] = set()
-    for video in tqdm(videos, desc="videos", unit="video", disable=len(videos) < 2, file=sys.stderr):
-        stem = Path(video).stem
-        name = next(n for n in (stem, *(f"{stem}.{k}" for k in range(2, len(videos) + 2))) if n not in taken)
-        taken.add(name)
+    by = {"system": str(system), "weights": None if weights is None else str(weights)}
+    settings = {
+        "weights_files": _state_of(weights or system), "version": __version__, "device": device, "seed": seed,
+        "start": start, "duration": duration, "audio_track": audio_track, "output": asdict(output), **options,
+    }  # fmt: skip
+    made, failed, done = [], [], 0
+    report = report or (lambda line: None)
+
+    def fail(path: str | Path, error: Exception) -> None:
+        text = str(error) if isinstance(error, V2AError) else f"{path}: {error or type(error).__name__}"
+        failed.append(text)
+        report(text)
+
+    inputs = list(_inputs(videos, report, fail))
+    shelf = _Shelf(out, [path for path, _ in inputs], overwrite, by, settings)
+    for path, below in tqdm(inputs, desc="videos", unit="video", disable=len(inputs) < 2, file=sys.stderr):
         try:
-            _keep(videos, out / f"{name}.mp4")
-            with media.Video(video) as file:
-                clip = read_small(file, start=start, duration=duration, sound=False)
-                sound = generate_one(model, clip, seed=seed, **options)
-                media.save_wav(sound, out / f"{name}.wav")
-                made.append(_with_sound(file, clip, sound, out / f"{name}.mp4", start=start, duration=duration))
-        except V2AError as error:
-            failed.append(str(error))
-            if report:
-                report(str(error))
+            files = shelf.place(path, str(below / _short(Path(path).stem)), output.endings)
+            if files.done:
+                done += 1
+                report(f"already made: {files.paths[1]}")
+                continue
+            part = {"start": start, "duration": duration}
+            with (
+                media.Video(path, audio_track=audio_track) as file,
+                generate_long(model, file, seed=seed, **part, **options) as sound,
+            ):
+                for problem in file.problems:
+                    report(f"{path}: {problem}")
+                output.write(file, sound, files.paths, files.written, report, **part)
+            made.append(files.paths[1])
+        except Exception as error:  # of whatever kind: the other videos are made
+            fail(path, error)
+    if failed:
+        report(f"{len(failed)} of {len(failed) + len(made) + done} videos failed")
     return made, failed
 
 
-def read_small(file: media.Video, *, start: float = 0.0, duration: float | None = None, sound: bool = True) -> Clip:
-    """Read a video with pictures as large as memory allows, and no larger than its own.
+def _inputs(
+    videos: Sequence[str | Path], report: Callable[[str], None], fail: Callable[[str | Path, Exception], None]
+) -> Iterator[tuple[str | Path, Path]]:
+    """Each video, and the folder below the named one in which it was found."""
+    for video in videos:
+        text = os.path.expanduser(video)
+        if not (text and os.path.isdir(text)):
+            yield video, Path()
+            continue
+        try:
+            for path in media.find_videos(text, report):
+                yield path, path.relative_to(text).parent
+        except (V2AError, OSError) as error:
+            fail(video, error)
 
-    The encoders read 64 pixels and the page shows 320, so that a minute of full HD (11 GB of pixels) need not be in
-    memory.
+
+@dataclass(frozen=True)
+class _Files:
+    """Where the results of one video belong.
+
+    Attributes:
+        paths: of the results, in the order of their endings.
+        done: whether all are there already, made with the same settings.
+        written: notes in the ledger that one of them was made.
+    """
+
+    paths: tuple[Path, ...]
+    done: bool
+    written: Callable[[Path], None]
+
+
+class _Shelf:
+    """Names for the results in a folder, none of which replaces a file that is not ours.
 
     Args:
-        file: the opened video.
-        start, duration, sound: as for :func:`v2a_nb.open`.
-
-    Raises:
-        MediaError: the video cannot be decoded, or is so long that even small pictures are too many.
-        UsageError: the part lies outside of the video.
+        out: the folder.
+        videos: all inputs, none of which is ever replaced.
+        overwrite: whether other files may be replaced.
+        by: what must be the same for a result to be replaced without ``overwrite``.
+        settings: what must also be the same for it to stay as it is.
     """
-    info = file.info
-    seconds = min(info.duration - start, math.inf if duration is None else duration)
-    short, long = sorted((info.width, info.height))
-    row = 3 * max(1.0, seconds * info.fps) * long / max(short, 1)  # bytes for each pixel of the short side squared
-    size = max(SMALLEST, int(math.sqrt(FEW_BYTES / row)))
-    if size**2 * row > MOST_BYTES:
-        most = int(seconds * MOST_BYTES / (size**2 * row))
-        raise MediaError(
-            f"{file.path}: {seconds / 60:.0f} minutes are too long for one go; name a part with --start and "
-            f"--duration, at most {most} s"
-        )
-    return file.read(start=start, duration=duration, size=size, sound=sound)
+
+    def __init__(
+        self, out: Path, videos: Sequence[str | Path], overwrite: bool, by: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        self.out, self.overwrite, self.ledger = out, overwrite, Ledger(out)
+        self.by, self.settings = by, json.loads(json.dumps(settings, default=str))
+        self._taken: set[str] = set()
+        self._inputs = {_identity(os.path.expanduser(video)): video for video in videos}
+
+    def place(self, video: str | Path | None, stem: str, endings: Sequence[str]) -> _Files:
+        """Choose names for the results of a video: ``STEM.ENDING``, or ``STEM.2.ENDING`` where another video has those.
+
+        Args:
+            video: the input; None: the clip of Strike World.
+            stem: relative to the folder.
+            endings: of the results.
+
+        Raises:
+            MediaError: the input cannot be read, or a file of that name must be kept.
+        """
+        source = None if video is None else media.check_file(video)
+        for number in count(1):
+            name = stem if number == 1 else f"{stem}.{number}"
+            paths = tuple(self.out / f"{name}.{ending}" for ending in endings)
+            key = unicodedata.normalize("NFC", name).casefold()  # some disks know no other difference
+            origins = [self.ledger.origin(path) for path in paths]
+            others = [origin for origin in origins if origin and not _is_input(source, origin["input"])]
+            if key not in self._taken and (self.overwrite or not others):
+                break
+        self._taken.add(key)
+        ours = [origin if origin and self.by.items() <= origin.items() else None for origin in origins]
+        for path, origin, other in zip(paths, ours, origins, strict=True):
+            if path.exists() and _identity(path) in self._inputs:
+                raise MediaError(
+                    f"{self._inputs[_identity(path)]}: a result would be written over it; choose another --out"
+                )
+            if os.path.lexists(path) and not self.overwrite and not origin:
+                whose = f"made by {other['system']}" if other else "not made by this command, or changed since"
+                raise MediaError(
+                    f"{'' if video is None else f'{video}: '}{path} is there already, {whose}; choose another --out, "
+                    "or give --overwrite"
+                )
+        done = not self.overwrite and all(origin and origin["settings"] == self.settings for origin in ours)
+        origin = {**self.by, "settings": self.settings}
+
+        def written(path: Path) -> None:
+            if "input" not in origin:
+                about = {} if source is None else {"path": os.path.abspath(source), **fingerprint(source)}
+                origin["input"] = about
+            self.ledger.record(path, origin)
+
+        return _Files(paths, done, written)
 
 
-def _with_sound(file: media.Video, clip: Clip, sound: Sound, path: Path, **part: Any) -> Path:
-    """Write a clip that was read from ``file`` with another sound, in the file's own size."""
-    if (clip.width, clip.height) == (file.info.width, file.info.height):
-        return media.save_mp4(clip, sound, path)
-    return file.dub(sound, path, **part)
+def _is_input(video: Path | None, before: dict[str, Any]) -> bool:
+    """Whether a result was made from what is now in a file; it is read only where its path or its time is another."""
+    if video is None or not before:
+        return video is None and not before
+    about = video.stat()
+    if about.st_size != before["size"]:
+        return False
+    if about.st_mtime_ns == before["mtime_ns"] and os.path.abspath(video) == before["path"]:
+        return True
+    return fingerprint(video)["sha256"] == before["sha256"]
 
 
-def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: Any) -> Sound:
-    """Generate one soundtrack, with a progress bar on standard error if it takes longer than two seconds.
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What two names of one file have in common; None where there is no file."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _short(stem: str) -> str:
+    """A stem that leaves room for a number and an ending; most disks take 255 bytes."""
+    return os.fsencode(stem)[:235].decode("utf-8", "ignore") if len(os.fsencode(stem)) > 235 else stem
+
+
+def _state_of(weights: str | Path) -> str:
+    """A digest of sizes and times of a folder of weights: it changes when they are trained again."""
+    folder = find_weights(weights)
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    states = [(p.relative_to(folder).as_posix(), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+
+
+def _check_part(start: float, duration: float | None) -> None:
+    if not (math.isfinite(start) and start >= 0):
+        raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
+    if duration is not None and not (math.isfinite(duration) and duration > 0):
+        raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
+
+
+def generate_long(
+    model: System,
+    file: media.Video,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    bar: bool = True,
+    **options: Any,
+) -> media.SpooledSound:
+    """Generate the soundtrack of a video of any length, of which one block at a time is in memory.
+
+    A progress bar is shown on standard error if it takes longer than two seconds.
 
     Args:
         model: the system.
-        clip: the system gets it without its sound.
-        seed, options: those of the system's ``generate``.
+        file: the opened video.
+        start, duration: the part that is used, seconds; left out, all of it.
         bar: False shows no progress bar.
+        options: ``seed``, and those of the system's ``generate``.
+
+    Raises:
+        MediaError, UsageError: as :func:`v2a_nb.open` and the system's ``generate``.
     """
     from tqdm import tqdm
 
-    steps = model.steps_of(clip, **options)
-    with tqdm(
-        total=steps, desc=clip.name[:24], unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar
-    ) as progress:
-        return model.generate(clip.silent(), seed=seed, progress=progress.update, **options)
+    from v2a_nb.systems.long_videos import soundtrack
+
+    seconds = min(file.info.duration - start, math.inf if duration is None else duration)
+    title = Path(file.path).stem[:24]
+    with tqdm(desc=title, unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar) as progress:
+
+        def count_steps(clip: Clip) -> None:
+            if progress.total is None:
+                steps = {name: value for name, value in options.items() if name != "seed"}
+                progress.total = round(model.steps_of(clip, **steps) * max(1.0, seconds / clip.duration))
+
+        blocks = _blocks(file, start, duration, count_steps)
+        return media.SpooledSound(soundtrack(model, blocks, progress=progress.update, **options))
 
 
-def demo(video: str | None, out: str | Path, *, seed: int = 0) -> dict[str, Path]:
+def _blocks(file: media.Video, start: float, duration: float | None, read: Callable[[Clip], None]) -> Iterator[Clip]:
+    """Consecutive parts of a video, with small pictures; none is kept here.
+
+    Args:
+        read: called with each.
+    """
+    from v2a_nb.systems.long_videos import BLOCK_S
+
+    size, begin, end = _size(file, BLOCK_S, BLOCK_BYTES), start, start + (duration or math.inf)
+    while begin < end - 1e-3:
+        try:
+            block = [file.read(start=begin, duration=min(BLOCK_S, end - begin), size=size, sound=False)]
+        except UsageError:
+            if begin == start:
+                raise
+            return  # the end lies where a block ends
+        read(block[0])
+        begin, seconds = begin + BLOCK_S, block[0].duration
+        yield block.pop()
+        if seconds < BLOCK_S - 1e-3:
+            return
+
+
+def _size(file: media.Video, seconds: float, most: float) -> int:
+    """Pixels of the short side of so many seconds of pictures that need ``most`` bytes, as encoders read at least."""
+    short, long = sorted((file.info.width, file.info.height))
+    return max(SMALLEST, int(math.sqrt(most / (3 * seconds * file.info.fps * long / max(short, 1)))))
+
+
+def demo(
+    video: str | None,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    start: float = 0.0,
+    duration: float | None = None,
+    overwrite: bool = False,
+    report: Callable[[str], None] = print,
+) -> dict[str, Path]:
     """Make a soundtrack with V-AURA, a video that has it, and a page that plays it.
 
     Args:
         video: a file; None takes a Strike World clip that was not in the training data.
         out: folder for the results, made if it is missing.
         seed: for the sound, and for the choice of the Strike World clip.
+        start, duration: the part that is used, seconds; left out, all of it.
+        overwrite: replace files of the same names, whoever made them; left out, only earlier results of ``demo`` from
+            the same video are replaced.
+        report: receives one line per problem.
 
     Returns:
-        the paths of the files: ``mp4``, ``wav`` and ``page``.
+        the paths of the files: ``wav``, ``mp4`` and ``page``; without ``page`` where that could not be made.
 
     Raises:
-        MediaError: the video cannot be read, the folder cannot be made, or a result would replace the video.
+        MediaError: the video cannot be read, the folder cannot be made, or a result would replace another file.
+        UsageError: an impossible part.
         WeightsError: the shipped weights are missing.
     """
     from v2a_nb.systems.registry import load
     from v2a_nb.widgets.player import compare
 
-    out = _folder(out)
+    _check_part(start, duration)
+    out, output = _folder(out), media.Output()
+    by = {"system": "v2a-nb demo"}
+    shelf = _Shelf(out, [] if video is None else [video], overwrite, by, {"seed": seed})
+    stem = "demo" if video is None else _short(Path(video).stem)
+    files = shelf.place(video, stem, (*output.endings, "html"))
+    wav, mp4, page = files.paths
     events = None
     with ExitStack() as stack:
+        model = load("vaura", SHIPPED / "vaura")
         if video is None:
+            from v2a_nb.systems.base import part_of
             from v2a_nb.world import strike_world
 
             item = strike_world(seed=77 + seed, clips=3, seconds=5.12, size=224)[1]
-            clip, events, file = item.clip, item.truth["events"], None
-            stem, title = "demo", f"Strike World: {item.narration}"
+            clip, events = part_of(item.clip, start, duration), item.truth["events"]
+            events = [{**event, "time_s": event["time_s"] - start} for event in events]
+            title = f"Strike World: {item.narration}"
+            sound = model.generate(clip.silent(), seed=seed)
+            output.write(clip, sound, (wav, mp4), files.written)
         else:
-            _keep([video], out / f"{Path(video).stem}.mp4")
             file = stack.enter_context(media.Video(video))
-            clip = read_small(file)
-            stem, title = Path(video).stem, Path(video).name
-        sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
-        wav, mp4 = media.save_wav(sound, out / f"{stem}.wav"), out / f"{stem}.mp4"
-        if file is None:
-            media.save_mp4(clip, sound, mp4)
-        else:
-            _with_sound(file, clip, sound, mp4)
+            part = {"start": start, "duration": duration}
+            sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
+            for problem in file.problems:
+                report(f"{video}: {problem}")
+            output.write(file, sound, (wav, mp4), files.written, report, **part)
+            seconds = min(PAGE_S, sound.duration)
+            clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
+            title = Path(video).name + (f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else "")
+            sound = sound.first(clip.duration)
     tracks = {"V-AURA (tiny)": sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
-    page = compare(clip, tracks, events=events, title=title).save(out / f"{stem}.html")
-    return {name: Path(os.path.relpath(path)) for name, path in (("wav", wav), ("mp4", mp4), ("page", page))}
+    results = {"wav": wav, "mp4": mp4}
+    try:
+        compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
+        files.written(page)
+        results["page"] = page
+    except Exception as error:  # the sound and the video do not depend on it
+        report(str(error) if isinstance(error, V2AError) else f"{page}: {error or type(error).__name__}")
+    return {name: Path(os.path.relpath(path)) for name, path in results.items()}
 
 
 def _flags(names: Sequence[str]) -> str:
@@ -196,16 +416,9 @@ def _flags(names: Sequence[str]) -> str:
 
 def _folder(out: str | Path) -> Path:
     """Make the folder if it is missing."""
-    out = Path(out)
+    out = Path(os.path.expanduser(out))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{out}: the folder cannot be made: {error.strerror}; choose another --out") from error
     return out
-
-
-def _keep(videos: Sequence[str | Path], target: Path) -> None:
-    """Refuse to write over one of the input videos."""
-    for video in videos:
-        if target.exists() and Path(video).exists() and target.samefile(video):
-            raise MediaError(f"{video}: a result would be written over it; choose another --out")

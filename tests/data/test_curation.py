@@ -350,6 +350,13 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path, monkeypatch):
             curate_file(TABLE, "tags", out)
     out = tmp_path / "kept.json"
     out.write_text("before")
+    with pytest.raises(V2AError, match="is kept"):
+        curate_file(TABLE, "tags", out)
+    assert out.read_text() == "before"
+    out.unlink()
+    curate_file(TABLE, "tags", out)
+    before = out.read_text()
+    curate_file(TABLE, "tags", out)  # its own list is replaced
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
@@ -357,7 +364,7 @@ def test_nothing_is_written_where_it_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(V2AError, match="cannot be written"):
         curate_file(TABLE, "tags", out)
-    assert out.read_text() == "before" and sorted(p.name for p in tmp_path.iterdir()) == [
+    assert out.read_text() == before and sorted(p.name for p in tmp_path.iterdir()) == [
         "file",
         "kept.json",
         "there.json",

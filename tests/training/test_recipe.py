@@ -129,7 +129,6 @@ def test_a_run_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypatch, s
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"config": ToyConfig(steps=41)}, "config.steps"),
         ({"config": ToyConfig(rate=0.1, label="x")}, "config.label, config.rate"),
         ({"seed": 1}, "seed"),
     ],
@@ -142,6 +141,120 @@ def test_a_run_is_resumed_with_its_own_settings_only(tmp_path, changed, said):
     with pytest.raises(V2AError, match="another source"):
         run_recipe(Toy(ToyConfig()), tmp_path, source="strike:seed=4", resume=True)
     assert (tmp_path / "run.json").read_text() == before
+
+
+class Steady(Toy):
+    """Its rate stays, so that a run which is lengthened is the long run to the byte."""
+
+    def stages(self, features, store, out):
+        stages, trained = super().stages(features, store, out), None
+        while True:
+            try:
+                stage = stages.send(trained)
+            except StopIteration as finished:
+                return finished.value
+            trained = yield replace(stage, optim=replace(stage.optim, final_lr=1.0))
+
+
+@pytest.mark.parametrize("kind", [Steady, Toy])
+def test_a_finished_run_goes_on_with_more_steps(tmp_path, kind):
+    def run(folder, steps, **how):
+        return run_recipe(kind(ToyConfig(steps=steps)), folder, cache=tmp_path / "cache", **how)
+
+    long = json.loads((run(tmp_path / "long", 60) / "config.json").read_text())
+    run(tmp_path / "run", 40)
+    first = (tmp_path / "run/first/log.jsonl").read_bytes()
+    short = json.loads((run(tmp_path / "run", 60, resume=True) / "config.json").read_text())
+    assert (short["guess"] == long["guess"]) == (kind is Steady)
+    assert short["steps"] == 60 and short["started_with_steps"] == 40 and "started_with_steps" not in long
+    assert [json.loads(line)["step"] for line in (tmp_path / "run/log.jsonl").read_text().splitlines()][-1] == 60
+    assert (tmp_path / "run/first/log.jsonl").read_bytes() == first
+    with pytest.raises(V2AError, match="holds a run of 60 steps; give as many or more"):
+        run(tmp_path / "run", 50, resume=True)
+    weights = run(tmp_path / "run", 60, resume=True)
+    assert json.loads((weights / "config.json").read_text()) == short
+
+
+def test_the_command_lengthens_a_run_and_an_ablation(toy, tmp_path, capsys):
+    words = ["train", "toy", "--out", str(tmp_path), "--set", "rate=0.02"]
+    assert main([*words, "--steps", "8"]) == 0
+
+    def config(folder: Path) -> dict:
+        return json.loads((folder / "weights" / "config.json").read_text())["train_config"]
+
+    before = config(tmp_path)
+    assert main([*words, "--steps", "24", "--resume"]) == main([*words, "--resume"]) == 0
+    assert main([*words, "--steps", "30", "--resume"]) == 0  # and once more
+    assert config(tmp_path) == {**before, "steps": 30}
+    for steps in ("8", "20"):
+        assert main([*words, "--steps", steps, "--ablation", "slow"]) == 0
+        ablation = tmp_path / "ablations" / "slow"
+        assert config(ablation) == {**before, "steps": int(steps)}
+        assert json.loads((ablation / "log.jsonl").read_text().splitlines()[-1])["step"] == int(steps)
+    capsys.readouterr()
+    assert main([*words, "--steps", "9", "--ablation", "slow"]) == 1
+    assert "state.pt is at step 20, and 9 are wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run.json", "first/state/state.pt", "state/state.pt"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "another", "noise"])
+def test_a_damaged_file_of_a_run_is_one_line_that_names_it(toy, tmp_path, capsys, name, damage):
+    words = ["train", "toy", "--out", str(tmp_path), "--steps", "8"]
+    assert main(words) == 0
+    whole = (tmp_path / name).read_bytes()
+    another = b"[1]" if name == "run.json" else (tmp_path / "first" / "plan.json").read_bytes()
+    damaged = {"cut": whole[: len(whole) // 2], "empty": b"", "another": another, "noise": bytes(range(256))}
+    (tmp_path / name).write_bytes(damaged[damage])
+    capsys.readouterr()
+    assert main([*words, "--resume"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("v2a-nb: ") and name in lines[0]
+
+
+@pytest.mark.parametrize("name", ["weights/model.safetensors", "state/state.pt", "log.jsonl", "samples/1.wav"])
+def test_a_folder_with_files_of_no_run_is_kept(toy, tmp_path, capsys, name):
+    write_text(tmp_path / name, "mine")
+    for more in ([], ["--resume"]):
+        assert main(["train", "toy", "--out", str(tmp_path), "--steps", "8", *more]) == 1
+        assert "is of no run" in capsys.readouterr().err
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [tmp_path / name]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 29, 57, 58])
+def test_as_many_steps_as_asked_for(toy, tmp_path, monkeypatch, steps):
+    """``29 / 1000 * 1000`` is a little less than 29."""
+    given = []
+    monkeypatch.setattr(module, "run_recipe", lambda recipe, out, **how: given.append(recipe.config) or Path(out))
+    train("toy", steps=steps, out=tmp_path)
+    assert given[0].steps == steps and given[0].clips == max(2, steps // 2)
+    assert TrainConfig().scaled(29 / 1000).steps == 29
+
+
+@pytest.mark.parametrize("name", ["state/state.pt", "log.jsonl", "weights/config.json"])
+def test_a_full_disk_names_the_file_and_leaves_no_half(toy, tmp_path, capsys, monkeypatch, name):
+    import builtins
+    import io
+
+    def full(file, mode="r", *args, **how):
+        text = str(file)
+        if ("w" in mode or "a" in mode) and any(part in text for part in (Path(name).name, f".{Path(name).name}")):
+            raise OSError(28, "No space left on device", text)
+        return real(file, mode, *args, **how)
+
+    real = io.open
+    monkeypatch.setattr(io, "open", full)
+    monkeypatch.setattr(builtins, "open", full)
+    if name == "state/state.pt":
+
+        def save(saved, path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0\nmore")
+
+        monkeypatch.setattr(torch, "save", save)
+    assert main(["train", "toy", "--out", str(tmp_path), "--steps", "8"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and Path(name).name in lines[0]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_an_ablation_trains_the_last_stage_anew_and_leaves_the_rest(tmp_path):

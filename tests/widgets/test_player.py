@@ -19,7 +19,7 @@ from player_parts import EVENTS, HOSTILE, clip_of, tone
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
-from v2a_nb.widgets import player
+from v2a_nb.widgets import payload, player
 from v2a_nb.widgets.player import compare, play, sound_html
 
 
@@ -69,9 +69,43 @@ def test_hostile_names_are_text():
     assert ".innerHTML" not in player._script() and "insertAdjacentHTML" not in player._script()
 
 
-def test_far_too_much_is_refused_with_advice():
-    with pytest.raises(UsageError, match=r"clip\.slice"):
-        play(clip_of(200, 16, fps=2), tone(200)).html  # noqa: B018 - made when asked for
+@pytest.mark.parametrize(
+    ("seconds", "tracks", "rate", "shown"), [(100, 1, 16000, 100), (100, 2, 12000, 100), (160, 1, 12000, 160),
+    (200, 1, 8000, 200), (400, 1, 8000, 270), (400, 4, 8000, 78)],
+)  # fmt: skip
+def test_a_long_clip_is_played_at_a_lower_rate_and_then_in_part(seconds, tracks, rate, shown):
+    sounds = {f"t{k}": tone(seconds) for k in range(tracks)}
+    made = compare(clip_of(seconds, 16, fps=2), sounds, events=[1.0, seconds - 0.5])
+    assert len(made.html) <= payload.LIMIT_BYTES and made.clip.duration == seconds
+    length = made.payload["duration"]
+    assert length == made.shown.duration == pytest.approx(shown, rel=0.05)
+    samples, got = wav_of(Tags(made.html).all("audio")[0]["src"])
+    assert got == rate and samples.shape[-1] == round(length * rate)
+    said = f"the first {length:.0f} of {seconds} s"
+    assert (said in " ".join(made.payload["notes"])) == (said in made.html) == (length < seconds)
+    assert not any(track["notes"] for track in made.payload["tracks"])
+    assert len(made.payload["events"]) == (1 if length < seconds else 2)
+
+
+def test_pictures_that_are_all_noise_are_made_small():
+    rng = np.random.default_rng(0)
+    clip = Clip(rng.integers(0, 255, (60, 120, 160, 3), dtype=np.uint8), fps=30.0)
+    sizes = [len(payload.film_of(clip, room, most)) for room, most in ((9e9, 9e9), (0, 9e9), (0, 15_000), (0, 0))]
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+    assert sizes[2] * 4 / 3 <= 15_000 and sizes[3] * 4 / 3 <= payload.FILM_RATE * clip.duration
+
+
+def test_saliency_of_a_part_is_that_of_the_beginning():
+    map_ = np.zeros((400, 2, 2), np.float32)
+    map_[10], map_[390] = 1.0, 2.0
+    made = compare(clip_of(400, 16, fps=1), {f"t{k}": tone(400) for k in range(4)}, saliency=(map_, 1))
+    assert made.payload["saliency"]["peak"] == 10.5 and made.payload["saliency"]["frames"] < 100
+
+
+def test_far_too_many_tracks_are_refused(monkeypatch):
+    monkeypatch.setattr(payload, "LIMIT_BYTES", 100_000)
+    with pytest.raises(UsageError, match="fewer tracks"):
+        compare(clip_of(), {"a": tone(), "b": tone()}).html  # noqa: B018 - made when asked for
 
 
 def test_a_clip_without_sound_and_one_of_a_single_frame():

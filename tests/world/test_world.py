@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
 from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets, match_onsets
+from v2a_nb.cli import main
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.world import FACTORS, counterfactual, draw, sounds, strike_world, write_world
 from v2a_nb.world.counterfactual import level_difference
@@ -200,3 +203,62 @@ def test_dataset_has_one_row_per_clip():
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(UsageError):
         strike_world(**{"seed": 0, "clips": 1, **bad})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--size", "63"], "size=63"), (["--fps", "0"], "fps=0"), (["--fps", "nan"], "fps=nan"),
+        (["--fps", "1/0"], "'1/0'"), (["--fps", "inf"], "fps=inf"), (["--seconds", "nan"], "seconds=nan"),
+        (["--seconds", "0.2", "--fps", "1"], "no frame"), (["--clips", "0"], "clips=0"), (["--size", "-2"], "size=-2"),
+        (["--mismatched", "nan"], "mismatched=nan"), (["--sample-rate", "0"], "sample_rate=0"), (["--fps", "x"], "'x'"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_one_line(tmp_path, capsys, wrong, said):
+    try:
+        status = main(["world", str(tmp_path / "w"), "--clips", "1", *wrong])
+    except SystemExit as stop:
+        status = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line or line.startswith("v2a-nb: ")]
+    assert status == 2 and len(lines) == 1 and said in lines[0] and not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("23.976", Fraction(24000, 1001)), ("30000/1001", Fraction(30000, 1001)), ("59.94", Fraction(60000, 1001)),
+     ("24", Fraction(24)), ("12.5", Fraction(25, 2))],
+)  # fmt: skip
+def test_frame_rates_are_exact_in_files_and_truth(tmp_path, text, rate):
+    words = ["--clips", "1", "--size", "64", "--seconds", "1", "--fps", text]
+    assert main(["world", str(tmp_path), *words]) == 0
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert truth["fps"] == float(rate)
+    path = tmp_path / truth["clips"][0]["video"]
+    with av.open(str(path)) as file:
+        assert file.streams.video[0].guessed_rate == rate
+        times = [frame.time for frame in file.decode(video=0)]
+    assert np.allclose(np.diff(times), float(1 / rate), atol=1.2e-5)  # a tick of the clock is 1/90000 s
+
+
+def test_boxes_are_those_of_the_written_picture(tmp_path):
+    truth = json.loads(write_world(tmp_path, 2, size=66, seed=5).read_text())
+    for clip in truth["clips"]:
+        assert media.info(tmp_path / clip["video"]).width == truth["size"] == 66
+        assert all(0 <= v <= 66 for event in clip["events"] for v in event["box"])
+
+
+def test_files_of_others_are_kept_and_an_unfinished_world_is_finished(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "clips").mkdir(parents=True)
+    (tmp_path / "mine" / "clips" / "a.mp4").write_bytes(b"mine")
+    with pytest.raises(V2AError, match="clips holds files that are of no world"):
+        write_world(tmp_path / "mine", 1, size=64)
+    assert [p.name for p in (tmp_path / "mine").rglob("*") if p.is_file()] == ["a.mp4"]
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_world(tmp_path / "w", 2, size=64, progress=stop)
+    assert not (tmp_path / "w" / "truth.json").exists()
+    write_world(tmp_path / "w", 2, size=64)
+    assert {p.name for p in (tmp_path / "w").iterdir()} == {"clips", "stems", "truth.json"}

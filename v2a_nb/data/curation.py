@@ -15,7 +15,7 @@ from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.filters import PAPER, Filter, make_filters
 from v2a_nb.data.sources import read_source
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.files import write_text
+from v2a_nb.files import is_json_with, keep_others, write_text
 
 LISTS, TABLES = (".json",), (".csv", ".tsv")
 PLAIN = ("id", "video", "recording", "start_s", "duration_s", "at_s", "narration")
@@ -200,6 +200,7 @@ def curate_file(
 
     Raises:
         UsageError: another ending, or the source's own file.
+        MediaError: there is a file that no earlier call wrote; a table in published columns counts as one.
         V2AError: the source cannot be read, or ``out`` cannot be written.
     """
     stages, out = make_filters(filters), _checked(Path(out), Path(source))
@@ -264,12 +265,15 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _checked(out: Path, source: Path | None) -> Path:
     """``out``, if it can be written there; asked before hours of work, not after."""
-    if out.suffix.lower() not in (*LISTS, *TABLES):
+    suffix = out.suffix.lower()
+    if suffix not in (*LISTS, *TABLES):
         raise UsageError(f"{out}: the list ends in .json, .csv or .tsv")
     if out.is_dir():
         raise V2AError(f"{out} is a folder; name a file")
     if source is not None and out.resolve() in (source.resolve(), (source / "truth.json").resolve()):
         raise UsageError(f"{out} is the source itself; name another file")
+    head = "\t".join(PLAIN) + "\n"
+    keep_others(out, is_json_with("clips", "curation") if suffix in LISTS else lambda text: text.startswith(head))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

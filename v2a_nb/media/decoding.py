@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media.finding import check_file
 
 SHORT_S = 0.5
 """Seconds by which a file may end before its header says so without a word."""
@@ -19,15 +21,10 @@ def container(path: str | Path):
     import av
     from av.error import FFmpegError
 
-    path = Path(path)
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if path.is_dir():
-        raise MediaError(f"{path}: a folder, not a file")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty")
+    file = check_file(path)
     try:
-        return av.open(str(path), metadata_errors="replace")
+        # in full: FFmpeg would take "take:1.mp4" for an address
+        return av.open(os.path.abspath(file), metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise MediaError(
             f"{path}: cannot be read as video or sound (damaged, cut off, or another kind of file)"

@@ -27,7 +27,7 @@ class SpooledSound:
     """
 
     def __init__(self, pieces: Iterable[Sound]) -> None:
-        self._file = tempfile.TemporaryFile(prefix="v2a-nb-")
+        self._file = tempfile.TemporaryFile(prefix="v2a-nb-")  # noqa: SIM115 - closed by __exit__
         self.n = self.sample_rate = self.channels = 0
         try:
             for piece in pieces:
@@ -55,3 +55,9 @@ class SpooledSound:
             self._file.seek(start * width)
             data = self._file.read(min(PIECE, self.n - start) * width)
             yield Sound(np.frombuffer(data, np.float32).reshape(-1, self.channels).T, self.sample_rate)
+
+    def first(self, seconds: float) -> Sound:
+        """The first so many seconds, or all of it where it is shorter, in memory."""
+        self._file.seek(0)
+        data = self._file.read(4 * self.channels * min(self.n, round(seconds * self.sample_rate)))
+        return Sound(np.frombuffer(data, np.float32).reshape(-1, self.channels).T, self.sample_rate)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from v2a_nb.files import write_text
+from v2a_nb.files import HTML_MARK, is_json_with, keep_others, write_text
 
 FEW = 20
 """With fewer recordings, 95 % intervals mean little."""
@@ -64,19 +64,37 @@ class Report:
         return plain({name: getattr(self, name) for name in names}, digits=6)
 
     def save_json(self, path: str | Path, controls: bool = False) -> None:
-        """Write :meth:`to_dict`, whole or not at all."""
+        """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
+
+        Raises:
+            MediaError: there is another file.
+        """
+        self.check_paths(path)
         write_text(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
 
+    @staticmethod
+    def check_paths(json: str | Path | None = None, html: str | Path | None = None) -> None:
+        """Raise :class:`~v2a_nb.errors.MediaError` where a report would replace a file that is no report."""
+        if json is not None:
+            keep_others(json, is_json_with("clips", "metrics", "per_clip"))
+        if html is not None:
+            keep_others(html, lambda text: HTML_MARK in text[:1000])
+
     def to_html(self, path: str | Path | None = None) -> str:
-        """A page with the table, self-contained; written where a path is given, whole or not at all."""
+        """A page with the table, self-contained; written where a path is given, whole or not at all.
+
+        Raises:
+            MediaError: there is another file than a page of this package.
+        """
         style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
         page = (
-            "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
+            f"<!doctype html>\n<html lang=en><head><meta charset=utf-8>{HTML_MARK}"
             "<meta name=viewport content='width=device-width'>"
             f"<title>v2a-nb evaluate</title><style>{style}</style></head>\n"
             f"<body><h1>Scores</h1>{self._repr_html_()}</body></html>\n"
         )
         if path is not None:
+            self.check_paths(html=path)
             write_text(path, page)
         return page
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from v2a_nb.errors import UsageError
-from v2a_nb.files import write_text
+from v2a_nb.files import is_json_with, keep_others, write_text
 from v2a_nb.hub import SHIPPED, find_weights
 from v2a_nb.scores.base import Job
 from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
@@ -77,7 +77,7 @@ def score(
     Raises:
         UsageError: an unknown name, options that do not go together, no clips, or a run without ablations.
         WeightsError: there are no such weights.
-        MediaError: a real clip that cannot be read.
+        MediaError: a real clip that cannot be read, or ``json`` is a file with something else.
     """
     if name != "real" and name not in NAMES:
         raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(NAMES)} and real")
@@ -89,6 +89,8 @@ def score(
         raise UsageError("real takes neither --weights, nor --clips, nor --run")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
+    if json is not None:
+        keep_others(json, is_json_with("name", "tables"))
     job = Job(name, str(weights or name), clips, None if run is None else Path(run), say)
     results = _score_real(job, folder, keep) if folder is not None else _score_weights(job, weights is None)
     if json is not None:

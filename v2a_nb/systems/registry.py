@@ -44,8 +44,10 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
     try:
         target = torch.device(device)
         torch.zeros(1, device=target)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # of many kinds
+        what = str(error).splitlines()[0]
+        what = "there is none" if what.startswith("Could not run") else what
+        raise UsageError(f"device {str(device)!r} cannot be used here: {what}") from error
     if target.type == "meta":
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():

@@ -105,7 +105,8 @@ def fit(
         until: stop early at this step without changing the schedule (tests of resuming use it).
 
     Raises:
-        V2AError: the loss became NaN or infinite.
+        V2AError: the loss became NaN or infinite; ``state/`` cannot be read, is further than ``optim.steps``, or
+            cannot be written.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -124,12 +125,18 @@ def fit(
     ema = None if optim.ema_decay is None else _ema(trained, optim.ema_decay)
     first, spent = 0, 0.0
     if resume and state.exists():
-        saved = torch.load(state, map_location="cpu", weights_only=True)
-        module.load_state_dict(saved["module"])
-        optimizer.load_state_dict(saved["optimizer"])
-        if ema is not None:
-            ema.load_state_dict(saved["ema"])
-        first, spent = saved["step"], saved["seconds"]
+        try:
+            saved = torch.load(state, map_location="cpu", weights_only=True)
+            module.load_state_dict(saved["module"])
+            optimizer.load_state_dict(saved["optimizer"])
+            if ema is not None:
+                ema.load_state_dict(saved["ema"])
+            first, spent = saved["step"], saved["seconds"]
+        except Exception as error:  # cut off, empty, or of another network: of many kinds
+            what = (str(error) or type(error).__name__).splitlines()[0]
+            raise V2AError(f"{state} cannot be read ({what}); remove it to train from the beginning") from error
+        if first > optim.steps:
+            raise V2AError(f"{state} is at step {first}, and {optim.steps} are wanted; give as many or more")
         if main:
             _cut_log(out / "log.jsonl", first)
     elif main:
@@ -187,8 +194,7 @@ def fit(
         if entry:
             seconds = round(time.perf_counter() - began, 2)
             line = {"step": done, **entry, "rate": optim.rate(step), "seconds": seconds}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
+            _append(out / "log.jsonl", json.dumps(line) + "\n")
         if done % optim.save_every == 0 or done == last:
             _save(state, module, optimizer, ema, done, time.perf_counter() - began)
     accelerator.wait_for_everyone()
@@ -265,8 +271,20 @@ def _save(path: Path, module: nn.Module, optimizer, ema, step: int, seconds: flo
     saved = {"module": module.state_dict(), "optimizer": inner.state_dict(), "step": step, "seconds": seconds}
     if ema is not None:
         saved["ema"] = ema.state_dict()
-    with atomic(path) as partial:
-        torch.save(saved, partial)
+    try:
+        with atomic(path) as partial:
+            torch.save(saved, partial)
+    except RuntimeError as error:  # torch's word for a full disk
+        raise V2AError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+
+
+def _append(path: Path, line: str) -> None:
+    """Write a line to a log; an error names the file."""
+    try:
+        with path.open("a") as log:
+            log.write(line)
+    except OSError as error:
+        raise V2AError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -38,6 +38,9 @@ from v2a_nb.parallel import training_processes
 from v2a_nb.training.cards import write_card
 from v2a_nb.training.loop import BatchOf, EvalFn, OptimConfig, fit
 
+LONGER = "goes_on_to"
+"""In ``run.json``: the steps that a run was resumed with, where they are more than it was started with."""
+
 
 def scaling(default: int, least: int = 4) -> Any:
     """A field of a :class:`TrainConfig` that shrinks with the run, to ``least`` and no further."""
@@ -71,7 +74,7 @@ class TrainConfig:
     def scaled(self, share: float) -> TrainConfig:
         """The same proportions with ``share`` of all steps and clips, for tests, notebooks and ``--steps``."""
         least = {f.name: f.metadata["least"] for f in fields(self) if "least" in f.metadata}
-        return replace(self, **{name: max(n, int(getattr(self, name) * share)) for name, n in least.items()})
+        return replace(self, **{name: max(n, int(getattr(self, name) * share + 1e-6)) for name, n in least.items()})
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,16 @@ def run_recipe(
         recipe: what is trained.
         out: folder, see the top of this file.
         source: recordings, see :mod:`v2a_nb.data.sources`; left out, the recipe's own.
-        resume: go on with what ``out`` holds.
+        resume: go on with what ``out`` holds. With more steps than it was started with, its last stage is trained on
+            up to them. That is what a run of so many steps from the beginning would have been but for the rates of the
+            steps that were done: they followed a cosine that ended earlier, and the rate rises again to where the
+            longer cosine is.
         cache: folder of the feature store, which runs may share; left out, ``out/features``.
         say: receives one line per stage.
 
     Raises:
-        V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise.
+        V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise or has more steps;
+            or it holds files that are of no run.
         UsageError: the recordings lack what the recipe needs.
     """
     out, state = Path(out), training_processes()
@@ -188,7 +195,14 @@ def run_recipe(
     }  # fmt: skip
     begun = (out / "run.json").exists()
     state.wait_for_everyone()
-    check_same_run(out / "run.json", settings, may_differ=("steps",) if recipe.ablation else ())
+    check_same_run(out / "run.json", settings, may_differ=("steps", LONGER))
+    first, steps = steps_of_run(out / "run.json")
+    if recipe.ablation is None and recipe.config.steps < steps:
+        raise V2AError(f"{out} holds a run of {steps} steps; give as many or more, or another --out")
+    state.wait_for_everyone()
+    if recipe.ablation is None and recipe.config.steps > steps and state.is_main_process:
+        before = {**settings, "config": {**asdict(recipe.config), "steps": first}}
+        write_text(out / "run.json", json.dumps({**before, LONGER: recipe.config.steps}, indent=1) + "\n")
     state.wait_for_everyone()
     store = FeatureStore(cache or out / "features")
     say(f"features: {source}")
@@ -218,6 +232,8 @@ def run_recipe(
     if state.is_main_process:
         card = {"preset": "tiny", "source": str(source), "steps": recipe.config.steps, "seed": recipe.seed}
         card |= {"train_config": asdict(recipe.config), "versions": versions(), **recipe.card(model)}
+        if recipe.ablation is None and first < recipe.config.steps:
+            card["started_with_steps"] = first
         if recipe.ablation:
             card["ablation"] = recipe.ablation
         weights = recipe.save(model, out, card)
@@ -228,17 +244,22 @@ def run_recipe(
 
 
 def init_run(out: Path, folder: Path, resume: bool) -> None:
-    """Refuse to start a run where one is.
+    """Refuse to start a run where one is, or where weights are that no run made.
 
     Args:
         out: of the run.
         folder: of its last stage.
 
     Raises:
-        V2AError: there is a run and ``resume`` is not set.
+        V2AError: there is a run and ``resume`` is not set, or files that a run would replace.
     """
-    if not resume and ((out / "run.json").exists() or (folder / "log.jsonl").exists()):
-        raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+    if (out / "run.json").exists():
+        if not resume:
+            raise V2AError(f"{out} holds a run already; give --resume, or another --out")
+        return
+    for name in ("log.jsonl", "plan.json", "state", "samples", "weights"):
+        if (folder / name).exists():
+            raise V2AError(f"{folder / name} is of no run (there is no run.json) and is kept; give another --out")
 
 
 def check_same_run(path: Path, settings: dict[str, object], may_differ: Sequence[str] = ()) -> None:
@@ -257,6 +278,8 @@ def check_same_run(path: Path, settings: dict[str, object], may_differ: Sequence
         return
     try:
         before = json.loads(path.read_text())
+        if not isinstance(before, dict):
+            raise ValueError("no JSON object")
     except ValueError as error:
         raise V2AError(f"{path} is damaged ({error}); remove it if the run in {path.parent} may go on") from error
     other = [k for k in _different(settings, before) if k.rpartition(".")[2] not in may_differ]
@@ -265,6 +288,24 @@ def check_same_run(path: Path, settings: dict[str, object], may_differ: Sequence
             f"{path.parent} holds a run with another {', '.join(other)}; give what it was started with, or another "
             "--out"
         )
+
+
+def steps_of_run(path: Path) -> tuple[int, int] | None:
+    """Steps of the last stage of a run: what it was started with, and what it goes on to; None without a run.
+
+    Raises:
+        V2AError: ``path``, the run's ``run.json``, is damaged.
+    """
+    try:
+        run = json.loads(path.read_text())
+        first = int(run["config"]["steps"])
+        return first, int(run.get(LONGER, first))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise V2AError(
+            f"{path} is damaged: it names no steps; remove it if the run in {path.parent} may go on"
+        ) from error
 
 
 def _different(now: dict, before: dict, prefix: str = "") -> list[str]:

@@ -61,7 +61,9 @@ def train(
         preset: ``"tiny"``.
         data: recordings to learn from, such as ``"folder:my_videos"``, see :mod:`v2a_nb.data.sources`; left out, the
             Strike World that the shipped weights learned from.
-        steps: of the last stage; the other stages and the number of clips shrink in proportion.
+        steps: of the last stage; the other stages and the number of clips shrink in proportion. With ``resume``, more
+            than the run has lengthen its last stage, see :func:`~v2a_nb.training.recipe.run_recipe`; left out, as many
+            as it has.
         seed: of initialisation and batches.
         out: folder, see :mod:`v2a_nb.training.recipe`; left out, ``runs/NAME``.
         resume: go on with what ``out`` holds.
@@ -74,19 +76,22 @@ def train(
             what the recipe needs.
         V2AError: ``out`` holds a run and ``resume`` is not set, or a run that was started otherwise.
     """
-    from v2a_nb.training.recipe import run_recipe
+    from v2a_nb.training.recipe import run_recipe, steps_of_run
 
     kind = recipe_class(name)
     if preset != "tiny":
         raise UsageError(f"there is no recipe for preset {preset!r} yet; 'tiny' has one")
     if steps is not None and steps < 1:
         raise UsageError(f"--steps {steps}: at least one step is needed")
+    out = Path(out or f"runs/{name}")
     config = kind.TrainConfig()
-    if steps is not None:
-        config = config.scaled(steps / config.steps)
+    before = steps_of_run(out / "run.json") if resume or ablation else None
+    first, last = before or (steps, steps)  # the other stages and the clips are those that the run was started with
+    if first is not None:
+        config = replace(config.scaled(first / config.steps), steps=last if steps is None else steps)
     config = replace(config, **_checked(kind.TrainConfig, settings))
     recipe = kind(config, seed=seed, ablation=ablation)
-    return run_recipe(recipe, out or f"runs/{name}", source=data, resume=resume, cache=cache)
+    return run_recipe(recipe, out, source=data, resume=resume, cache=cache)
 
 
 def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError, check_types
+from v2a_nb.files import HTML_MARK
 from v2a_nb.metrics.listening import Analysis, analyse
 from v2a_nb.metrics.listening_plan import Plan, Trial, append_answers, listener_name, resume
 from v2a_nb.widgets.page import escape, json_text, save_page
@@ -329,7 +330,7 @@ def _page(spec: dict, trials: list[dict], media: Mapping[str, str]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><title>Listening test</title>'
+        f'{HTML_MARK}<meta name="color-scheme" content="light dark"><title>Listening test</title>'
         "<style>:root{color-scheme:light dark}body{max-width:960px;margin:24px auto;padding:0 16px;"
         "font-family:system-ui,sans-serif}.foot{margin:32px 0 0}</style></head>\n<body>"
         '<main id="test"></main><noscript><p>This listening test needs scripts: please allow them for this page.</p>'

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from v2a_nb.errors import MediaError
-from v2a_nb.files import write_text
+from v2a_nb.files import HTML_MARK, keep_others, write_text
 from v2a_nb.widgets.payload import as_text, encode
 
 
@@ -33,18 +33,25 @@ def page_of(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title></head>'
+        f'{HTML_MARK}<meta name="color-scheme" content="light dark"><title>{escape(title)}</title></head>'
         f'<body style="max-width:1000px;margin:24px auto;padding:0 16px">{body}</body></html>\n'
     )
 
 
-def save_page(path: str | Path, page: str) -> Path:
+def save_page(path: str | Path, page: str, overwrite: bool = False) -> Path:
     """Write a page; the file gets its name when it is complete.
 
+    Args:
+        path: the file.
+        page: as :func:`page_of` gives it.
+        overwrite: replace whatever is there; left out, only a page of this package is replaced.
+
     Raises:
-        MediaError: the page cannot be written.
+        MediaError: the page cannot be written, or there is a file that is no page of this package.
     """
+    if not overwrite:
+        keep_others(path, lambda text: HTML_MARK in text[:1000])
     try:
         return write_text(path, page)
     except OSError as error:
-        raise MediaError(f"{path}: the page cannot be written: {error}") from error
+        raise MediaError(f"{path}: the page cannot be written: {error.strerror or error}") from error

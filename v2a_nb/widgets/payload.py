@@ -19,12 +19,18 @@ from v2a_nb.errors import UsageError
 
 TARGET_BYTES = 2_000_000
 """Target size of the HTML: sample rate, channels and picture quality are reduced to it, in this order."""
+LIMIT_BYTES = 8_000_000
+"""Largest HTML: where the lowest of the usual qualities exceeds it, lower ones are taken, and then a part of the clip.
+A larger one would make a notebook slow to open."""
 SIDE = 320  # pixels of the picture's longer side, at most
 BANDS, COLUMNS, BLOCKS = 64, 512, 800  # mel bands, most spectrogram columns, envelope blocks
 RANGE_DB = (-90, 0)  # of the spectrogram's colours; 0 is a full-scale sine
 SCALES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # possible ends of the amplitude axis; one for all tracks
-RATES = (48000, 32000, 24000, 16000)  # Hz, tried in this order
-QUALITIES = ((30, 26), (30, 31), (15, 31), (15, 36), (10, 41))  # (frames per second, H.264 crf), likewise
+RATES = (48000, 32000, 24000, 16000)  # Hz, tried in this order for TARGET_BYTES
+LOW_RATES = (12000, 8000)  # likewise for LIMIT_BYTES
+QUALITIES = ((30, 26), (30, 31), (15, 31), (15, 36), (10, 41))  # (frames per second, H.264 crf), for TARGET_BYTES
+LOW_QUALITIES = ((240, 8, 41), (160, 5, 45), (96, 4, 51))  # (longer side, frames per second, crf), for LIMIT_BYTES
+FILM_RATE = 6000  # bytes kept free for a second of pictures; even noise needs no more in LOW_QUALITIES
 MAP_BYTES, MAP_FRAMES = 90_000, 600  # of a saliency map: at most so many numbers in so many frames
 NOT_A_NUMBER = -128  # in an envelope, where 127 is the most that a sound reaches
 
@@ -93,7 +99,7 @@ def event_of(event: Mapping | float) -> dict:
     return {"time": time, "labels": labels, "material": material, "sounding": sounding}
 
 
-def saliency_of(given: object, duration: float) -> dict:
+def saliency_of(given: object, duration: float, shown: float = math.inf) -> dict:
     """Convert a saliency map to what the script reads.
 
     Args:
@@ -101,6 +107,7 @@ def saliency_of(given: object, duration: float) -> dict:
             perhaps ``window`` (start and end in seconds of the sound that it explains); or ``(map, fps)``; or a
             map alone, which then spans the clip.
         duration: of the clip, seconds.
+        shown: seconds of it that are shown.
 
     Returns:
         ``map`` uint8 [frames, height, width] and ``curve`` uint8 [frames] (the mean over the picture), base64,
@@ -126,6 +133,7 @@ def saliency_of(given: object, duration: float) -> dict:
         raise UsageError("a saliency map needs its fps as a number, its window as (start, end) in seconds") from error
     if not (0 < fps < 10000 and (window is None or np.isfinite(window).all())):
         raise UsageError(f"a saliency map at {fps:g} frames per second, window {window}, cannot be drawn")
+    found = found[: max(1, math.ceil(min(shown, duration) * fps - 1e-6))] if shown < duration else found
     notes = ["negative saliency is not drawn"] if (found < 0).any() else []
     found = np.maximum(found, 0)
     curve = found.mean(axis=(1, 2))
@@ -135,7 +143,7 @@ def saliency_of(given: object, duration: float) -> dict:
     found, curve = (np.round(a / (a.max() or 1) * 255).astype(np.uint8) for a in (found, curve))
     frames, height, width = found.shape
     return {
-        "map": encode(found), "curve": encode(curve), "fps": fps, "window": window, "peak": min(peak, duration),
+        "map": encode(found), "curve": encode(curve), "fps": fps, "window": window, "peak": min(peak, duration, shown),
         "frames": frames, "height": height, "width": width, "notes": notes,
     }  # fmt: skip
 
@@ -183,15 +191,25 @@ def notes_of(sound: Sound, duration: float, bad: int = 0) -> list[str]:
     return notes
 
 
-def fit_sound(duration: float, sounds: Sequence[Sound], room: float) -> tuple[int, int, str]:
-    """Number of channels and highest rate whose base64 fits ``room`` bytes, and a remark if they were reduced."""
+def longest(sounds: Sequence[Sound], most: float) -> float:
+    """Seconds of pictures, and of sounds in the lowest quality, whose base64 fits ``most`` bytes."""
+    return max(0.0, most) / (_sound_bytes(1.0, sounds, 1, LOW_RATES[-1]) + FILM_RATE)
+
+
+def fit_sound(duration: float, sounds: Sequence[Sound], room: float, most: float) -> tuple[int, int, str]:
+    """Number of channels and highest rate whose base64 fits, and a remark if they were reduced.
+
+    Args:
+        duration: of each sound, seconds.
+        sounds: of all tracks.
+        room: bytes that rates down to 16000 Hz should fit.
+        most: bytes that the lowest of them must fit, or a lower rate is taken.
+    """
     wanted = (max((min(s.channels, 2) for s in sounds), default=1), RATES[0])
-    choice = (1, RATES[-1])
-    for rate in RATES:
-        fits = [c for c in {wanted[0]: 0, 1: 0} if _sound_bytes(duration, sounds, c, rate) <= room]
-        if fits:
-            choice = (fits[0], rate)
-            break
+    choices = [(c, rate, room) for rate in RATES for c in {wanted[0]: 0, 1: 0}]
+    choices += [(1, rate, most) for rate in (RATES[-1], *LOW_RATES)]
+    fits = (choice for *choice, size in choices if _sound_bytes(duration, sounds, *choice) <= size)
+    choice = tuple(next(fits, (1, LOW_RATES[-1])))
     lost = [f"{choice[1] / 1000:g} kHz"] if any(s.sample_rate > choice[1] for s in sounds) else []
     lost += ["mono"] if any(s.channels > choice[0] for s in sounds) else []
     return *choice, f"played in {' '.join(lost)} to keep this output small" if lost else ""
@@ -305,21 +323,28 @@ def _mel_basis(sample_rate: int, fft: int, top: float) -> np.ndarray:
 # --- picture ------------------------------------------------------------------------------------
 
 
-def small(clip: Clip) -> Clip:
-    """Shrink a clip to at most SIDE pixels of width and height, both even."""
-    scale = min(1.0, SIDE / max(clip.height, clip.width))
+def small(clip: Clip, side: int = SIDE) -> Clip:
+    """Shrink a clip to at most ``side`` pixels of width and height, both even."""
+    scale = min(1.0, side / max(clip.height, clip.width))
     height, width = (max(2, round(v * scale) // 2 * 2) for v in (clip.height, clip.width))
     return clip.resize(height, width)
 
 
-def film_of(clip: Clip, room: float) -> bytes:
-    """Encode the pictures as H.264 in the best quality whose base64 fits ``room`` bytes, or in the lowest."""
+def film_of(clip: Clip, room: float, most: float = math.inf) -> bytes:
+    """Encode the pictures as H.264 in the best quality whose base64 fits.
+
+    Args:
+        clip: gives the pictures.
+        room: bytes that the usual qualities should fit.
+        most: bytes that the lowest of them must fit, or a lower one is taken; the last is taken in any case.
+    """
     shown, film = small(clip.silent()), b""
+    usual = [(SIDE, fps, crf) for fps, crf in QUALITIES]
     with tempfile.TemporaryDirectory() as folder:
-        for fps, crf in QUALITIES:
+        for number, (side, fps, crf) in enumerate((*usual, *LOW_QUALITIES), 1):
             timed = shown if shown.fps <= fps * 1.02 else shown.at_fps(fps)
-            film = media.save_mp4(timed, None, Path(folder) / "picture.mp4", crf=crf).read_bytes()
-            if len(film) * 4 / 3 <= room:
+            film = media.save_mp4(small(timed, side), None, Path(folder) / "picture.mp4", crf=crf).read_bytes()
+            if len(film) * 4 / 3 <= (room if number < len(usual) else max(room, most)):
                 break
     return film
 

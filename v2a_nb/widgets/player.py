@@ -24,15 +24,16 @@ from v2a_nb.widgets.page import data_uri, escape, json_text, page_of, save_page
 if TYPE_CHECKING:
     from v2a_nb.widgets.widget import PlayerWidget
 
-LIMIT_BYTES = 8_000_000
-"""Largest player; a larger one would make a notebook slow to open."""
-
 
 class Player:
     """The result of :func:`play` and :func:`compare`, which shows itself in a notebook and can be saved as a page.
 
+    A long clip is shown in smaller pictures, fewer of them and at a lower sample rate; of one that is longer still, the
+    beginning is shown, and the page says so.
+
     Attributes:
         clip, tracks, events, saliency, title: the arguments; tracks by label, in the order of the keys 1 to 9.
+        shown: the clip, or as much of its beginning as the page holds.
 
     Raises:
         UsageError: a track that is no sound, an event without a time, a saliency map of the wrong shape.
@@ -52,7 +53,10 @@ class Player:
         self._bad = {name: bad for name, (_, bad) in takes.items()}
         self.absent = [make.as_text(k) for k, v in tracks.items() if v is None]
         self.events = [make.event_of(e) for e in (() if events is None else events)]
-        self.saliency = None if saliency is None else make.saliency_of(saliency, clip.duration)
+        room = make.LIMIT_BYTES - 500_000 - 70_000 * len(self.tracks)
+        length = make.longest(list(self.tracks.values()), room)
+        self.shown = clip if length >= clip.duration else clip.slice(0.0, max(1.0, length))
+        self.saliency = None if saliency is None else make.saliency_of(saliency, clip.duration, self.shown.duration)
         self.title = make.as_text(title or clip.name)
 
     def __repr__(self) -> str:
@@ -66,8 +70,16 @@ class Player:
     def _fit(self) -> tuple[int, int, str]:
         """Number of channels and highest rate (Hz) with which all fits the target size, and a remark."""
         extra = 0 if self.saliency is None else len(self.saliency["map"]) + len(self.saliency["curve"])
-        room = make.TARGET_BYTES - 370_000 - 70_000 * len(self.tracks) - extra
-        return make.fit_sound(self.clip.duration, list(self.tracks.values()), room)
+        used = 370_000 + 70_000 * len(self.tracks) + extra
+        most = make.LIMIT_BYTES - used - make.FILM_RATE * self.shown.duration
+        return make.fit_sound(self.shown.duration, list(self.tracks.values()), make.TARGET_BYTES - used, most)
+
+    @property
+    def _part(self) -> str:
+        """A remark if a part of the clip is shown."""
+        if self.shown is self.clip:
+            return ""
+        return f"the first {self.shown.duration:.0f} of {self.clip.duration:.0f} s, to keep this output small"
 
     @cached_property
     def payload(self) -> dict:
@@ -75,8 +87,8 @@ class Player:
         peak = max((s.peak for s in self.tracks.values()), default=1.0)
         full = next((scale for scale in make.SCALES if scale >= peak), 1.0)
         top = min(max((s.sample_rate for s in self.tracks.values()), default=16000) / 2, 16000)
-        length = self.clip.duration
-        notes = [f"no sound given for {name}" for name in self.absent] + ([self._fit[2]] if self._fit[2] else [])
+        length = self.shown.duration
+        notes = [f"no sound given for {name}" for name in self.absent] + [n for n in (self._part, self._fit[2]) if n]
         if any(bad.any() for bad in self._bad.values()):
             notes.append("samples that are NaN or infinite are played as silence")
         return {
@@ -92,25 +104,33 @@ class Player:
             "events": [e for e in sorted(self.events, key=lambda e: e["time"]) if 0 <= e["time"] <= length],
             "notes": notes + (self.saliency["notes"] if self.saliency else []),
             "saliency": self.saliency,
-            "tracks": [make.track_of(k, s, self._bad[k], length, full, top) for k, s in self.tracks.items()],
+            "tracks": [
+                make.track_of(k, self._heard(s), self._bad[k], length, full, top) for k, s in self.tracks.items()
+            ],
         }
+
+    def _heard(self, sound: Sound) -> Sound:
+        """As much of a sound as is played."""
+        whole = self.shown is self.clip or sound.duration <= self.shown.duration
+        return sound if whole else sound.fit(self.shown.duration)
 
     @cached_property
     def media(self) -> list[bytes]:
         """Picture (silent MP4), poster (JPEG) and one WAV for each track, reduced to the target size."""
         channels, rate, _ = self._fit
-        sounds = [make.wav_of(s.fit(self.clip.duration), channels, rate) for s in self.tracks.values()]
-        poster = make.poster_of(self.clip)
+        sounds = [make.wav_of(s.fit(self.shown.duration), channels, rate) for s in self.tracks.values()]
+        poster = make.poster_of(self.shown)
         rest = sum(map(len, sounds)) * 4 / 3 + 400 * len(sounds) + len(poster) * 8 / 3 + len(_script()) + 4000
         rest += len(json.dumps(self.payload))
-        return [make.film_of(self.clip, make.TARGET_BYTES - rest), poster, *sounds]
+        film = make.film_of(self.shown, make.TARGET_BYTES - rest, make.LIMIT_BYTES - rest)
+        return [film, poster, *sounds]
 
     @cached_property
     def alt(self) -> str:
         """A sentence that describes the player, for screen readers."""
         names = ", ".join(self.tracks) or "none"
         looked = self._looked().replace(", p", " P") + "." if self.saliency else ""
-        return f"Picture from {self.title}, {self.clip.duration:.2f} seconds long. Soundtracks: {names}.{looked}"
+        return f"Picture from {self.title}, {self.shown.duration:.2f} seconds long. Soundtracks: {names}.{looked}"
 
     @cached_property
     def html(self) -> str:
@@ -130,6 +150,7 @@ class Player:
         token = "v2a-" + hashlib.sha256((payload + poster).encode()).hexdigest()[:12]
         absent = "".join(f"<br>No sound given for <bdi>{escape(name)}</bdi>." for name in self.absent)
         plain = "Scripts are off here: picture and sound start separately." if sounds else "No sound."
+        plain += f" This is {self._part}." if self._part else ""
         plain += f" Peak saliency at {self.saliency['peak']:.2f} s." if self.saliency else ""
         alt = escape(self.alt)
         page = (
@@ -147,10 +168,10 @@ class Player:
             " mount(root, JSON.parse(root.querySelector(\"script[type='application/json']\").textContent));\n"
             "})();</script></figure>"
         )
-        if len(page) > LIMIT_BYTES:
+        if len(page) > make.LIMIT_BYTES:  # of more than a hundred tracks, whose pictures alone fill it
             raise UsageError(
-                f"{self.title}: this player would have {len(page) / 1e6:.1f} MB, over {LIMIT_BYTES / 1e6:.0f}; "
-                "show a part with clip.slice(start, end) or fewer tracks"
+                f"{self.title}: this player would have {len(page) / 1e6:.1f} MB, over {make.LIMIT_BYTES / 1e6:.0f}; "
+                "show fewer tracks"
             )
         return page
 
@@ -163,13 +184,17 @@ class Player:
 
         return PlayerWidget(self)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a page that opens in any browser; the file gets its name when it is complete.
 
+        Args:
+            path: the file; a page of this package is replaced.
+            overwrite: replace any other file as well.
+
         Raises:
-            MediaError: the page cannot be written there.
+            MediaError: the page cannot be written there, or there is another file.
         """
-        return save_page(path, page_of(self.title, self.html))
+        return save_page(path, page_of(self.title, self.html), overwrite)
 
 
 @check_types

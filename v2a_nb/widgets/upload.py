@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -47,12 +49,13 @@ class Made:
     sound: Sound
     player: Player
     wav: Path
+    """The sound; its ending says in which format."""
     mp4: Path
 
     def links(self) -> str:
         """HTML of download links; a file over :data:`LINK_BYTES` is named by its path."""
         parts = []
-        for path, kind in ((self.wav, "audio/wav"), (self.mp4, "video/mp4")):
+        for path, kind in ((self.wav, f"audio/{self.wav.suffix[1:]}"), (self.mp4, "video/mp4")):
             name = escape(path.name)
             if path.stat().st_size > LINK_BYTES:
                 parts.append(f"<bdi>{escape(path)}</bdi> ({path.stat().st_size / 1e6:.0f} MB, too large for a link)")
@@ -75,6 +78,8 @@ def soundtrack(
     start: float = 0.0,
     seconds: float = SECONDS,
     out: str | Path = "your_video",
+    output: media.Output | None = None,
+    audio_track: int | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Made:
     """Read a part of a video, make its soundtrack, and write ``STEM.wav`` and ``STEM.mp4``.
@@ -87,8 +92,11 @@ def soundtrack(
         weights: of the system; left out, the shipped ones.
         seed: the same seed gives the same sound on one machine.
         guidance: left out, the preset's best.
-        start, seconds: the part that is used, 30 s at most; pictures are shrunk to a short side of 360 pixels.
+        start, seconds: the part that is used, 30 s at most; the player shows pictures with a short side of at most 360
+            pixels, the mp4 has them in full size.
         out: folder for the results; nothing in it is overwritten, a second ``a.wav`` becomes ``a.2.wav``.
+        output: what the files are like, such as ``media.Output(format="flac", keep_original=True)``.
+        audio_track: which of the video's own sounds is used, from 0; left out, the one that players choose.
         report: receives messages on the progress.
 
     Raises:
@@ -104,30 +112,31 @@ def soundtrack(
     if not (math.isfinite(start) and start >= 0 and math.isfinite(seconds) and 0 < seconds <= MOST_S):
         raise UsageError(f"{seconds:g} s from {start:g} s: a start from 0, and up to {MOST_S:g} s, are possible")
     report("reading the video ...")
-    clip, stem = _read(video, name, start, seconds)
-    label = label or (system if isinstance(system, str) else type(system).__name__)
-    if isinstance(system, str):
-        from v2a_nb.systems.registry import load
+    output = output or media.Output()
+    with _file(video, name) as (path, stem), media.Video(path, audio_track=audio_track) as file:
+        clip = file.read(start=start, duration=seconds, size=SIDE)
+        label = label or (system if isinstance(system, str) else type(system).__name__)
+        if isinstance(system, str):
+            from v2a_nb.systems.registry import load
 
-        report("loading the system ...")
-        system = load(system, weights)
-    reported, done, began = 0.0, 0, time.monotonic()
+            report("loading the system ...")
+            system = load(system, weights)
+        reported, done, began = 0.0, 0, time.monotonic()
 
-    def progress(steps: int) -> None:
-        nonlocal reported, done
-        done += steps
-        if time.monotonic() - reported > 0.25:  # a notebook cannot show more
-            reported = time.monotonic()
-            report(f"making {clip.duration:.1f} s of sound: step {done}, {reported - began:.0f} s so far")
+        def progress(steps: int) -> None:
+            nonlocal reported, done
+            done += steps
+            if time.monotonic() - reported > 0.25:  # a notebook cannot show more
+                reported = time.monotonic()
+                report(f"making {clip.duration:.1f} s of sound: step {done}, {reported - began:.0f} s so far")
 
-    report(f"making {clip.duration:.1f} s of sound ...")
-    sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
-    report("writing the files ...")
-    wav, mp4 = _free(Path(out), stem)
-    media.save_wav(sound, wav)
-    media.save_mp4(clip, sound, mp4)
+        report(f"making {clip.duration:.1f} s of sound ...")
+        sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
+        report("writing the files ...")
+        paths = _free(Path(out), stem, output.endings)
+        output.write(file, clip, sound, paths, start=start, duration=seconds)
     player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
-    return Made(clip, sound, player, wav, mp4)
+    return Made(clip, sound, player, *paths)
 
 
 def _check_system(system: object) -> None:
@@ -135,10 +144,12 @@ def _check_system(system: object) -> None:
         raise UsageError(f"system must be a name or what v2a.load returns, not {type(system).__name__}")
 
 
-def _read(video: str | Path | bytes, name: str, start: float, seconds: float) -> tuple[Clip, str]:
-    """The clip, and a stem that is safe in a file system."""
+@contextmanager
+def _file(video: str | Path | bytes, name: str) -> Iterator[tuple[str | Path, str]]:
+    """The path of a video, and a stem that is safe in a file system; an upload is a temporary file."""
     if isinstance(video, str | Path):
-        return media.open(video, start=start, duration=seconds, size=SIDE), safe_stem(Path(video).name)
+        yield video, safe_stem(Path(video).name)
+        return
     size = len(video)
     if size > UPLOAD_BYTES:
         raise UsageError(
@@ -149,7 +160,7 @@ def _read(video: str | Path | bytes, name: str, start: float, seconds: float) ->
         path = Path(folder) / "upload"
         path.write_bytes(video)
         try:
-            return media.open(path, start=start, duration=seconds, size=SIDE), safe_stem(name)
+            yield path, safe_stem(name)
         except V2AError as error:  # under the name that the user knows
             raise type(error)(str(error).replace(str(path), as_text(name) or "the upload")) from error
 
@@ -165,19 +176,15 @@ def safe_stem(name: str) -> str:
     return re.sub(r"[^\w .-]+", "_", stem).strip(" ._-")[:60].rstrip(" .") or "video"
 
 
-def _free(out: Path, stem: str) -> tuple[Path, Path]:
-    """Make the folder, and return paths in it for a wav and an mp4 that do not exist yet."""
+def _free(out: Path, stem: str, endings: Sequence[str]) -> tuple[Path, ...]:
+    """Make the folder, and return paths in it, with these endings, that do not exist yet."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"{out}: the folder cannot be made: {error.strerror}; choose another out=") from error
-    number = 1
-    while True:
-        name = stem if number == 1 else f"{stem}.{number}"
-        paths = out / f"{name}.wav", out / f"{name}.mp4"
-        if not any(path.exists() for path in paths):
-            return paths
-        number += 1
+    names = (stem if number == 1 else f"{stem}.{number}" for number in count(1))
+    every = (tuple(out / f"{name}.{ending}" for ending in endings) for name in names)
+    return next(paths for paths in every if not any(os.path.lexists(path) for path in paths))
 
 
 def uploaded(value: Mapping | Sequence) -> tuple[str, bytes] | None:
@@ -200,12 +207,14 @@ def your_video(
     weights: str | None = None,
     out: str | Path = "your_video",
     seconds: float = SECONDS,
+    output: media.Output | None = None,
+    audio_track: int | None = None,
 ) -> YourVideo:
     """Return a panel that generates a soundtrack for your own video and plays it beside the video's own.
 
     Args:
         system: a name for :func:`v2a_nb.load`, loaded at the first press, or a loaded system.
-        weights, out: as in :func:`soundtrack`.
+        weights, out, output, audio_track: as in :func:`soundtrack`.
         seconds: default length of the part that is used.
 
     Raises:
@@ -217,7 +226,7 @@ def your_video(
     _check_system(system)
     if not 0 < seconds <= MOST_S:
         raise UsageError(f"seconds={seconds:g}: more than 0 and up to {MOST_S:g} s can be used")
-    return YourVideo(system, weights, out, seconds)
+    return YourVideo(system, weights, out, seconds, output=output, audio_track=audio_track)
 
 
 class YourVideo:
@@ -228,8 +237,11 @@ class YourVideo:
         panel: an ipywidgets box, created at the first access.
     """
 
-    def __init__(self, system: str | System, weights: str | None, out: str | Path, seconds: float) -> None:
+    def __init__(
+        self, system: str | System, weights: str | None, out: str | Path, seconds: float, **files: Any
+    ) -> None:
         self.system, self.weights, self.out, self.seconds = system, weights, Path(out), seconds
+        self._files = files  # ``output`` and ``audio_track`` of :func:`soundtrack`
         self.label = system if isinstance(system, str) else type(system).__name__
         self.note = HONEST if isinstance(system, str) and weights is None else ""
         self.made: Made | None = None
@@ -292,11 +304,11 @@ class YourVideo:
             self.made = soundtrack(
                 video, name=name, system=self.system, label=self.label, seed=self.seed.value,
                 guidance=_number(self.guidance.value), start=self.start.value, seconds=self.length.value,
-                out=self.out, report=self._say,
+                out=self.out, report=self._say, **self._files,
             )  # fmt: skip
             put(self.player, self.made.player.html, repr(self.made.player))
             self.links.value = self.made.links()
-            self._say(f"Done. {self.note}")
+            self._say(" ".join(["Done.", *(f"{problem}." for problem in self.made.clip.problems), self.note]))
         except KeyboardInterrupt:
             self._say("stopped", alert=True)
         except V2AError as error:

@@ -57,7 +57,7 @@ class PlayerWidget(anywidget.AnyWidget):
         return f"PlayerWidget({self.current_time:.2f} of {self.player.clip.duration:.2f} s, track {self.track!r})"
 
     def _seconds(self, value: object, what: str) -> float:
-        length = self.player.clip.duration
+        length = self.player.payload["duration"]
         try:
             time = float(value)
         except (TypeError, ValueError) as error:

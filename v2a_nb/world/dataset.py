@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         seconds: length of a clip.
         size: pixels of a picture's side.
-        fps: frames per second.
+        fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.
     """
 
@@ -33,6 +33,9 @@ class Settings:
     size: int = 112
     fps: float = 25.0
     sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", exact_rate(self.fps))
 
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that are out of range."""
@@ -42,6 +45,17 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"{name}={value} is outside of {low} to {high}")
+        if self.seconds * self.fps < 0.5:
+            raise UsageError(f"{self.seconds:g} s at {self.fps:g} frames per second have no frame")
+
+
+def exact_rate(fps: float) -> float:
+    """The frame rate that a rounded number means: those of NTSC are multiples of 1000/1001.
+
+    >>> exact_rate(29.97) == 30000 / 1001, exact_rate(25.0)
+    (True, 25.0)
+    """
+    return next((full * 1000 / 1001 for full in (24, 30, 60, 120) if abs(fps - full * 1000 / 1001) < 0.005), fps)
 
 
 @dataclass(frozen=True)
@@ -337,7 +351,7 @@ def strike_world(
         clips: number of clips.
         seconds: length of each, 0.2 to 28.
         size: pictures are ``size`` by ``size`` pixels.
-        fps: frames per second.
+        fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.
         variety: ``"wide"``, or ``"plain"``: one table, a mallet, no distractors.
         mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.

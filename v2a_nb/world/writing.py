@@ -11,6 +11,9 @@ from v2a_nb.files import write_text
 from v2a_nb.world.counterfactual import FACTORS, counterfactual
 from v2a_nb.world.dataset import StrikeWorld, WorldClip, strike_world
 
+UNFINISHED = ".unfinished"
+"""A file in the folder of a world whose ``truth.json`` is not there yet."""
+
 
 def write_world(
     out: str | Path,
@@ -32,7 +35,8 @@ def write_world(
     ``truth.json`` gets its name when it is complete, after all clips: a folder that has one is complete.
 
     Args:
-        out: the folder to make; it must not hold a ``truth.json`` yet.
+        out: the folder to make; it must not hold a ``truth.json`` yet, nor files in ``clips`` or ``stems``, but for
+            those of a world that was not finished.
         clips: number of clips, or of pairs where ``pairs`` is given.
         seconds, seed, size, fps, sample_rate, mismatched, variety: as for :func:`~v2a_nb.world.dataset.strike_world`.
         pairs: a factor of :data:`~v2a_nb.world.counterfactual.FACTORS`: every clip is written twice,
@@ -44,8 +48,8 @@ def write_world(
         the path of ``truth.json``.
 
     Raises:
-        UsageError: an argument is out of range.
-        V2AError: the folder holds a world already, or too few clips allow the factor.
+        UsageError: an argument is out of range, or ``size`` is odd: H.264 holds no such pictures.
+        V2AError: the folder holds a world already or other clips, or too few clips allow the factor.
     """
     from v2a_nb import media
 
@@ -54,12 +58,17 @@ def write_world(
     out = Path(out)
     if (out / "truth.json").exists():
         raise V2AError(f"{out} already holds a world (truth.json); choose another folder or remove it")
+    if size % 2:
+        raise UsageError(f"size={size}: an even number of pixels is needed, since H.264 holds no others")
     keep = {"seconds": seconds, "size": size, "fps": fps, "sample_rate": sample_rate}
     options = {**keep, "variety": variety, "mismatched": mismatched, "style": style}
     world = strike_world(seed, clips if pairs is None else max(4 * clips, 8), **options)
     items = list(world) if pairs is None else _pairs(world, pairs, clips)
-    for folder in ("clips", "stems"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+    for folder in (out / "clips", out / "stems"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (out / UNFINISHED).exists() and any(folder.iterdir()):
+            raise V2AError(f"{folder} holds files that are of no world and are kept; choose another folder")
+    write_text(out / UNFINISHED, "what is in clips and stems may be replaced: its world has no truth.json yet\n")
     entries = []
     for done, item in enumerate(items, 1):
         media.save_mp4(item.clip, None, out / item.truth["video"])
@@ -69,11 +78,13 @@ def write_world(
         if progress:
             progress(done, len(items))
     truth = {
-        "world": "strike", "version": 1, "seed": seed, "fps": fps, "sample_rate": sample_rate,
+        "world": "strike", "version": 1, "seed": seed, "fps": world.settings.fps, "sample_rate": sample_rate,
         "size": size, "variety": variety,
         **({} if style == "camera" else {"style": style}), "clips": entries,
     }  # fmt: skip
-    return write_text(out / "truth.json", json.dumps(truth, indent=1))
+    path = write_text(out / "truth.json", json.dumps(truth, indent=1))
+    (out / UNFINISHED).unlink()
+    return path
 
 
 def _pairs(world: StrikeWorld, factor: str, wanted: int) -> list[WorldClip]:

@@ -309,8 +309,8 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
         run(out)
     with pytest.raises(V2AError, match="another seed"):
         run(out, seed=1, resume=True)
-    with pytest.raises(V2AError, match=r"another config\.steps"):
-        run(out, steps=9, resume=True)
+    with pytest.raises(V2AError, match="holds a run of 3 steps"):
+        run(out, steps=2, resume=True)
     for wrong in ({"steps": 0}, {"recordings": 0}, {"batch_size": -1}, {"held_out": 0}, {"seconds": 0.2}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             VocoderTrainConfig(**wrong)
