@@ -53,7 +53,14 @@ def shown_size(frame, sar: float = 1.0) -> tuple[int, int]:
     return (height, width) if orientation_of(frame).swapped else (width, height)
 
 
-def upright(frame, size: int | None, *, sar: float = 1.0, shown: tuple[int, int] | None = None) -> np.ndarray:
+def upright(
+    frame,
+    size: int | None,
+    *,
+    sar: float = 1.0,
+    shown: tuple[int, int] | None = None,
+    orientation: Orientation | None = None,
+) -> np.ndarray:
     """The picture as players show it, uint8 [H, W, 3]: turned and mirrored by its display matrix, in square pixels.
 
     Its short side has at most ``size`` pixels. Colours follow the frame's tags; without tags, a picture of more than
@@ -64,8 +71,10 @@ def upright(frame, size: int | None, *, sar: float = 1.0, shown: tuple[int, int]
         size: pixels; None keeps all of them.
         sar: width over height of the stored pixels.
         shown: width and height of other pictures of the video, which this one takes too; left out, its own.
+        orientation: of the video; left out, the frame's own. A frame that was asked for it refers to itself, and so
+            keeps its memory until Python looks for such circles: of many frames, only the first should be asked.
     """
-    how = orientation_of(frame)
+    how = orientation_of(frame) if orientation is None else orientation
     width, height = shown or shown_size(frame, sar)
     if size and min(width, height) > size:
         scale = size / min(width, height)
