@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo render test golden lab notebooks sync lint types format format-check clean
+.PHONY: demo render test golden hostile lab notebooks sync lint types format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -23,6 +23,10 @@ test: $(VENV)/.test $(VENV)/.lab
 
 golden: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) -m golden
+
+# broken, odd and dangerous files through every command; one process, which prints a table
+hostile: $(VENV)/.test
+	$(BIN)/python -m pytest -m "" tests/hostile
 
 notebooks: $(VENV)/.test
 	$(BIN)/python notebooks/run.py

@@ -48,8 +48,8 @@ _WIDER = {int: Integral, float: Real, Sequence: Iterable, None: NoneType}
 def check_types(function: F) -> F:
     """Decorate a public function so that it refuses arguments of other types than its signature names.
 
-    Numbers may be numpy's, any iterable is a list, and what a list or a dictionary holds is not looked at. A type that
-    the function's module imports for type checkers alone is not checked.
+    Numbers may be numpy's, any iterable but text is a list, and what a list or a dictionary holds is not looked at. A
+    type that the function's module imports for type checkers alone is not checked.
 
     Raises:
         UsageError: from the decorated function, for the first argument of a wrong type, a missing one, or one that
@@ -93,7 +93,8 @@ def check_types(function: F) -> F:
 def check_value(function: str, name: str, value: object, *kinds: type) -> None:
     """Raise :class:`UsageError` where ``value``, the argument ``name`` of ``function``, is of none of the kinds."""
     kinds = tuple(_WIDER.get(kind, kind) for kind in kinds)
-    if not isinstance(value, kinds):
+    text = isinstance(value, str) and str not in kinds and object not in kinds  # is no list of letters
+    if text or not isinstance(value, kinds):
         words = " or ".join(_WORDS.get(kind.__name__) or _article(kind) for kind in kinds)
         raise UsageError(
             f"{function}: {name} must be {words}, not {'None' if value is None else _article(type(value))}"

@@ -113,7 +113,7 @@ def generate_files(
                 continue
             with media.Video(path, audio_track=audio_track) as file:
                 clip, sound = _sound_for(model, file, start=start, duration=duration, seed=seed, **options)
-                output.write(file, clip, sound, files.paths, files.written, start=start, duration=duration)
+                output.write(file, clip, sound, files.paths, files.written, report, start=start, duration=duration)
             for problem in clip.problems:
                 report(f"{path}: {problem}")
             made.append(files.paths[1])
@@ -139,7 +139,7 @@ def _inputs(
     for video in videos:
         text = os.path.expanduser(video)
         if not (text and os.path.isdir(text)):
-            yield video, Path()
+            yield text if str(video).startswith("~") else video, Path()
             continue
         try:
             for path in media.find_videos(text, report):
@@ -367,7 +367,7 @@ def demo(
             file = stack.enter_context(media.Video(video))
             clip, title = read_small(file, start=start, duration=duration), Path(video).name
         sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
-        output.write(file, clip, sound, (wav, mp4), files.written, start=start, duration=duration)
+        output.write(file, clip, sound, (wav, mp4), files.written, report, start=start, duration=duration)
     for problem in clip.problems:
         report(f"{video}: {problem}")
     tracks = {"V-AURA (tiny)": sound}

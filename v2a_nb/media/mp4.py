@@ -1,38 +1,76 @@
-"""The MP4 writer: H.264 and AAC, encoded picture by picture."""
+"""The MP4 writer: H.264 or HEVC and AAC, encoded picture by picture and block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError
 from v2a_nb.files import atomic
+from v2a_nb.media.pictures import BT709, HLG, PQ, UNSPECIFIED, assumed_matrix
+from v2a_nb.media.soundtracks import Soundtrack
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1")
 TICKS = 90000  # of the video stream's clock, per second
+LAG = 0.5  # seconds by which sound is written behind the pictures, whose end it must know
+RGB, LIMITED, FULL = 0, 1, 2  # a matrix; ranges, as FFmpeg numbers them
+
+Packets = Iterator[tuple[float, Sequence]]
+"""Lists of encoded packets with the times, seconds, by which they are sorted into the file."""
+
+
+@contextmanager
+def create(path: str | Path, format: str = "mp4") -> Iterator:
+    """Open a container that gets its name when it is complete.
+
+    Raises:
+        MediaError: the file cannot be written; nothing of it is left.
+    """
+    import av
+    from av.error import FFmpegError
+
+    path = Path(path)
+    try:
+        with atomic(path) as partial, av.open(str(partial), "w", format=format) as container:
+            yield container
+    except (OSError, FFmpegError) as error:
+        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def mux(container, *sources: Packets) -> None:
+    """Write the packets of several streams in the order of their times, as they come."""
+    for _, packets in heapq.merge(*sources, key=itemgetter(0)):
+        container.mux(packets)
 
 
 def write(
     pictures: Iterable[tuple[np.ndarray, float, float]],
-    sound: Sound | None,
+    sound: Soundtrack | None,
     path: str | Path,
     *,
     fps: float,
-    crf: int = 20,
-    preset: str = "veryfast",
+    duration: float,
+    crf: int,
+    preset: str,
 ) -> Path:
-    """Write an mp4 file, which gets its name when it is complete; one picture at a time is in memory.
+    """Write RGB pictures and their sound; one picture and one block of sound at a time are in memory.
 
     Args:
         pictures: tuples (picture, from, until): uint8 [H, W, 3] and two times in seconds, in order. The first
             picture gives the size.
-        sound: a soundtrack as long as the pictures, or None.
+        sound: a soundtrack, cut or filled to ``duration``, or None.
         path: the file; missing folders above it are made.
         fps: the frame rate in the header; the times of the frames are those of ``pictures``.
+        duration: of the sound, seconds.
         crf, preset: settings of the H.264 encoder.
 
     Returns:
@@ -42,80 +80,218 @@ def write(
         MediaError: the file cannot be written, there is no picture, or the first one is too small for H.264.
     """
     import av
-    from av.error import FFmpegError
 
-    path = Path(path)
-    coming = iter(pictures)
-    try:
-        first = next(coming, None)
-        if first is None:
-            raise MediaError(f"{path}: there is no picture to write")
-        height, width = (v // 2 * 2 for v in first[0].shape[:2])
-        if height == 0 or width == 0:
-            raise MediaError(f"{path}: a picture of {first[0].shape[1]}x{first[0].shape[0]} is too small for H.264")
-        with atomic(path) as partial, av.open(str(partial), "w", format="mp4") as container:
-            video = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001 * 60))
-            video.width, video.height, video.pix_fmt = width, height, "yuv420p"
-            # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
-            # uneven frame times ends at the wrong moment
-            video.options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1:bframes=0"}
-            video.codec_context.time_base = Fraction(1, TICKS)
-            audio = None
-            if sound is not None:
-                sound = _for_aac(sound)
-                audio = container.add_stream("aac", rate=sound.sample_rate)
-                audio.layout = "mono" if sound.channels == 1 else "stereo"
-                audio.bit_rate = 128000 if sound.channels == 1 else 192000
-            _encode_video(container, video, first, coming)
-            if sound is not None:
-                _encode_audio(container, audio, sound)
-    except (OSError, FFmpegError) as error:
-        raise MediaError(f"{path}: cannot be written: {error}") from error
-    return path
+    frames = (
+        (av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"), begin, end)
+        for picture, begin, end in pictures
+    )
+    with create(path) as container:
+        sources = [add_pictures(container, frames, path, fps=fps, crf=crf, preset=preset)[1]]
+        if sound is not None:
+            sources.append(add_sound(container, sound, lambda: duration)[1])
+        mux(container, *sources)
+    return Path(path)
 
 
-def _for_aac(sound: Sound) -> Sound:
-    """The sound with at most two channels, at a rate that AAC has."""
-    if sound.channels > 2:
-        sound = sound.stereo()
-    if sound.sample_rate not in AAC_RATES:
-        higher = [r for r in AAC_RATES if r >= sound.sample_rate]
-        sound = sound.resample(higher[0] if higher else AAC_RATES[-1])
-    return sound
+def add_sound(container, sound: Soundtrack, seconds: Callable[[], float | None] | None, *, surround: bool = False):
+    """Add a stream of AAC.
+
+    Args:
+        sound: is resampled to a rate that AAC has.
+        seconds: gives the length to which the sound is cut or filled, or None while it is unknown; itself None,
+            the sound keeps its length.
+        surround: keep more than two channels; else they are mixed to two.
+
+    Returns:
+        the stream, and its packets, which are encoded as they are asked for.
+    """
+    if sound.channels > 2 and not (surround and sound.places in AAC_LAYOUTS):
+        sound = sound.with_channels(2)
+    higher = [r for r in AAC_RATES if r >= sound.sample_rate]
+    sound = sound.resampled(higher[0] if higher else AAC_RATES[-1])
+    sound = sound.fitted(seconds) if seconds else sound
+    stream = container.add_stream("aac", rate=sound.sample_rate)
+    stream.layout = sound.places
+    stream.bit_rate = {1: 128000, 2: 192000}.get(sound.channels, 64000 * sound.channels)
+    return stream, _encode_audio(stream, sound)
 
 
-def _encode_video(container, stream, first: tuple, coming: Iterator[tuple]) -> None:
-    """Encode and multiplex pictures; ``first`` and ``coming`` are tuples as for :func:`write`."""
+def _encode_audio(stream, sound: Soundtrack) -> Packets:
     import av
 
-    height, width = stream.height, stream.width
+    clock, n = Fraction(1, sound.sample_rate), 0
+    yield LAG, ()  # so long nothing is read of the sound
+    for block in sound.cut(stream.codec_context.frame_size or 1024):
+        block = np.clip(block, -1.0, 1.0, dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=sound.places)
+        frame.sample_rate, frame.pts, frame.time_base = sound.sample_rate, n, clock
+        n += block.shape[1]
+        yield float(n * clock) + LAG, stream.encode(frame)
+    yield float(n * clock) + LAG, stream.encode(None)
+
+
+def add_pictures(
+    container,
+    frames: Iterable[tuple],
+    path: str | Path,
+    *,
+    fps: float,
+    crf: int,
+    preset: str,
+    aspect: Fraction | None = None,
+):
+    """Add a stream of H.264, or of HEVC for HDR pictures.
+
+    Decoded pictures keep their pixel format where the encoder has it, their colour tags, rotation and mirroring.
+    Where they have no tags, they get those that players assume: BT.709 for more than 1279 columns or 576 rows, BT.601
+    for less. RGB becomes 4:2:0 of these. Pictures of odd width or height lose their last column or row.
+
+    Args:
+        frames: tuples (``av.VideoFrame``, from, until), times in seconds.
+        path: for errors.
+        fps: the frame rate in the header.
+        crf, preset: settings of the encoder.
+        aspect: width of a pixel divided by its height; None leaves it open, which is 1.
+
+    Returns:
+        the stream, and its packets, which are encoded as they are asked for.
+
+    Raises:
+        MediaError: there is no picture, or the first one is too small.
+    """
+    coming = iter(frames)
+    first = next(coming, None)
+    if first is None:
+        raise MediaError(f"{path}: there is no picture to write")
+    form = _Form.of(first[0])
+    if form.height == 0 or form.width == 0:
+        raise MediaError(f"{path}: a picture of {first[0].width}x{first[0].height} is too small for H.264")
+    stream = container.add_stream(form.encoder, rate=Fraction(fps).limit_denominator(1001 * 60))
+    stream.width, stream.height, stream.pix_fmt = form.width, form.height, form.pixels
+    # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
+    # uneven frame times ends at the wrong moment
+    params = {"libx264": "cpu-independent=1:bframes=0", "libx265": "log-level=error:bframes=0"}
+    stream.options = {"crf": str(crf), "preset": preset, f"{form.encoder[3:]}-params": params[form.encoder]}
+    context = stream.codec_context
+    context.time_base = Fraction(1, TICKS)
+    context.colorspace, context.color_primaries, context.color_trc = form.matrix, form.primaries, form.transfer
+    context.color_range = form.range
+    if form.encoder == "libx265":
+        context.codec_tag = "hvc1"  # which Apple's players need
+    if aspect:
+        context.sample_aspect_ratio = aspect
+    if matrix := display_matrix(first[0]):
+        stream.set_display_matrix(matrix)
+    return stream, _encode_pictures(stream, form, chain([first], coming))
+
+
+def display_matrix(frame) -> list[int] | None:
+    """How players turn and mirror a decoded picture: FFmpeg's nine numbers, or None where they do not."""
+    data = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    return None if data is None else np.frombuffer(bytes(data), np.int32).tolist()
+
+
+def _encode_pictures(stream, form: _Form, frames: Iterator[tuple]) -> Packets:
     durations: dict[int, int] = {}  # in ticks, by presentation time
 
-    def mux(packets) -> None:
+    def timed(packets) -> Packets:
         for packet in packets:  # the last frame's duration follows from no other frame's time
             packet.duration = durations.pop(packet.pts, packet.duration)
-            container.mux(packet)
+            yield packet.dts / TICKS, (packet,)
 
-    item: tuple | None = first
-    while item is not None:
-        picture, time, end = item
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-        frame.pts, frame.time_base = int(round(time * TICKS)), Fraction(1, TICKS)
-        frame.duration = durations[frame.pts] = int(round((end - time) * TICKS))
-        mux(stream.encode(frame))
-        item = next(coming, None)
-    mux(stream.encode(None))
+    for frame, begin, end in frames:
+        frame = form.fit(frame)
+        frame.pts, frame.time_base = round(begin * TICKS), Fraction(1, TICKS)
+        frame.duration = durations[frame.pts] = round((end - begin) * TICKS)
+        frame.pict_type = 0  # the encoder chooses its key frames anew
+        yield from timed(stream.encode(frame))
+    yield from timed(stream.encode(None))
 
 
-def _encode_audio(container, stream, sound: Sound) -> None:
-    """Encode and multiplex the sound, block by block as the encoder takes it."""
-    import av
+@dataclass
+class _Form:
+    """What pictures an encoder gets.
 
-    block = stream.codec_context.frame_size or 1024
-    for start in range(0, sound.n, block):
-        part = np.ascontiguousarray(sound.samples[:, start : start + block])
-        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=stream.layout.name)
-        frame.sample_rate, frame.pts = sound.sample_rate, start
-        frame.time_base = Fraction(1, sound.sample_rate)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+    Attributes:
+        encoder: FFmpeg's name of it.
+        pixels: the pixel format.
+        width, height: even where the format's chroma is halved.
+        matrix, primaries, transfer: colour tags, ITU-T H.273.
+        range: ``LIMITED`` or ``FULL``.
+    """
+
+    encoder: str
+    pixels: str
+    width: int
+    height: int
+    matrix: int
+    primaries: int
+    transfer: int
+    range: int
+    _crop = None
+
+    @classmethod
+    def of(cls, frame) -> _Form:
+        """Choose the form that keeps most of a decoded picture."""
+        import av
+
+        hdr = frame.color_trc in (PQ, HLG) and "libx265" in av.codecs_available
+        encoder = "libx265" if hdr else "libx264"
+        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats])
+        kind = av.VideoFormat(pixels, 16, 16)
+        wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
+        tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
+        matrix = frame.colorspace if tagged else assumed_matrix(frame)
+        rest = UNSPECIFIED if tagged else matrix
+        return cls(
+            encoder,
+            pixels,
+            frame.width // wide * wide,
+            frame.height // high * high,
+            matrix,
+            rest if frame.color_primaries == UNSPECIFIED else frame.color_primaries,
+            rest if frame.color_trc == UNSPECIFIED else frame.color_trc,
+            FULL if not frame.format.is_rgb and (frame.color_range == FULL or "yuvj" in frame.format.name) else LIMITED,
+        )
+
+    def fit(self, frame):
+        """Convert a picture; one that has the form already is returned as it is."""
+        if frame.format.is_rgb:
+            frame = frame.reformat(
+                format=self.pixels,
+                dst_colorspace=BT709 if self.matrix == BT709 else 5,  # swscale's number of BT.601
+                dst_color_range=self.range,
+            )
+        elif frame.format.name != self.pixels:
+            frame.colorspace = self.matrix
+            frame = frame.reformat(format=self.pixels)
+        odd = (frame.width // 2 * 2, frame.height // 2 * 2) == (self.width, self.height)
+        if odd and (frame.width, frame.height) != (self.width, self.height):
+            frame = self._cropped(frame)
+        return frame
+
+    def _cropped(self, frame):
+        if self._crop is None:
+            import av
+
+            self._crop = av.filter.Graph()
+            source = self._crop.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, TICKS)
+            )
+            crop = self._crop.add("crop", f"{self.width}:{self.height}:0:0")
+            self._crop.link_nodes(source, crop, self._crop.add("buffersink")).configure()
+        self._crop.vpush(frame)
+        return self._crop.vpull()
+
+
+def _pixels(kind, names: list[str]) -> str:
+    """Among an encoder's pixel formats, the one that keeps most of a format's depth and chroma."""
+    if kind.name in names and not kind.name.startswith(("gray", "nv")):
+        return kind.name
+    chroma = (kind.chroma_width(16), kind.chroma_height(16))
+    if kind.is_rgb or kind.has_palette or len(kind.components) < 3 or chroma == (8, 8):
+        sampling = "420"
+    else:
+        sampling = "422" if chroma[0] < 16 else "444"
+    deep = max(component.bits for component in kind.components) > 8
+    return f"yuv{sampling}p10le" if deep else f"yuv{sampling}p"

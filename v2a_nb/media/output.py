@@ -11,7 +11,7 @@ from typing import Any
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.media.video import Video
-from v2a_nb.media.writing import save_mp4, save_wav
+from v2a_nb.media.writing import save_mp4, save_sound
 
 FORMATS = ("wav", "flac", "m4a")
 
@@ -53,6 +53,8 @@ class Output:
             raise UsageError(f"--sample-rate {self.sample_rate}: m4a has 96000 Hz at most")
         if self.channels not in (None, 1, 2):
             raise UsageError(f"--channels {self.channels}: 1 or 2")
+        if self.mix is not None and self.keep_original:
+            raise UsageError("--mix puts both sounds into one track, --keep-original into two: choose one of them")
         if self.mix is not None and not (math.isfinite(self.mix) and abs(self.mix) <= 100):
             raise UsageError(f"--mix {self.mix:g}dB: -100 to 100 dB")
 
@@ -68,41 +70,29 @@ class Output:
         sound: Sound,
         paths: Sequence[Path],
         written: Callable[[Path], object] = lambda path: None,
+        report: Callable[[str], None] | None = None,
         **part: Any,
     ) -> None:
         """Write the sound, then the video.
 
         Args:
-            file: where the clip was read from, which gives pictures of full size; None: the clip's pictures are taken.
+            file: where the clip was read from, which gives the pictures; None: they are the clip's.
             clip, sound: what was read and what was generated.
             paths: of the sound file and of the video, with these :attr:`endings`.
             written: called with each file when it is complete.
+            report: receives a line on what the video cannot hold.
             part: ``start`` and ``duration`` with which the clip was read.
 
         Raises:
             MediaError: a file cannot be written.
         """
-        sound = sound if self.sample_rate is None else sound.resample(self.sample_rate)
-        sound = sound if self.channels is None else sound.mono() if self.channels == 1 else sound.stereo()
-        self._save_sound(sound, paths[0])
+        paths = [Path(path) for path in paths]
+        save_sound(sound, paths[0], sample_rate=self.sample_rate, channels=self.channels, bits=self.bits)
         written(paths[0])
-        if file is None or (self._alone and (clip.width, clip.height) == (file.info.width, file.info.height)):
+        sound = sound.resample(self.sample_rate or sound.sample_rate)
+        sound = sound if self.channels is None else sound.mono() if self.channels == 1 else sound.stereo()
+        if file is None:
             save_mp4(clip, sound, paths[1])
-        elif self._alone:
-            file.dub(sound, paths[1], **part)
         else:
-            file.dub(sound, paths[1], keep_original=self.keep_original, mix=self.mix, **part)
+            file.dub(sound, paths[1], keep_original=self.keep_original, mix=self.mix, report=report, **part)
         written(paths[1])
-
-    @property
-    def _alone(self) -> bool:
-        """Whether the video has the generated sound and no other."""
-        return not self.keep_original and self.mix is None
-
-    def _save_sound(self, sound: Sound, path: Path) -> None:
-        if (self.format, self.bits) == ("wav", 16):
-            save_wav(sound, path)
-        else:
-            from v2a_nb.media.writing import save_sound
-
-            save_sound(sound, path, bits=self.bits)

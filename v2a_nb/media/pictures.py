@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 PQ, HLG = 16, 18  # transfer characteristics, by their numbers in ITU-T H.273
-BT709, BT2020, UNSPECIFIED = 1, 9, 2  # matrix coefficients and primaries, by the same numbers
+BT709, UNSPECIFIED, SMPTE170M, BT2020 = 1, 2, 6, 9  # matrix coefficients and primaries, by the same numbers
 WHITE_NITS, PEAK_NITS = 203.0, 1000.0  # of BT.2408: diffuse white, and the brightest highlight that is kept apart
 KNEE = 0.5  # of diffuse white: darker pixels stay as they are
 TO_BT709 = np.array(  # linear light, BT.2087
@@ -75,10 +75,9 @@ def upright(frame, size: int | None, *, sar: float = 1.0, shown: tuple[int, int]
     hdr = frame.color_trc in (PQ, HLG)
     options = {"format": "rgb48le" if hdr else "rgb24"}
     if frame.colorspace == UNSPECIFIED and frame.format.components[0].is_luma:
-        if hdr:
-            options["src_colorspace"] = BT2020
-        elif frame.width >= 1280 or frame.height > 576:
-            options["src_colorspace"] = BT709
+        matrix = assumed_matrix(frame)
+        if matrix != SMPTE170M:  # which is swscale's own choice
+            options["src_colorspace"] = matrix
     if (width, height) != (frame.width, frame.height):
         smaller = width <= frame.width and height <= frame.height
         options |= {"width": width, "height": height, "interpolation": "AREA" if smaller else "BICUBIC"}
@@ -88,6 +87,13 @@ def upright(frame, size: int | None, *, sar: float = 1.0, shown: tuple[int, int]
     if how.swapped:
         picture = picture.transpose(1, 0, 2)
     return picture[:: -1 if how.top_bottom else 1, :: -1 if how.left_right else 1]
+
+
+def assumed_matrix(frame) -> int:
+    """The matrix coefficients that players assume of a picture without tags: BT.2020 for HDR, else by its size."""
+    if frame.color_trc in (PQ, HLG):
+        return BT2020
+    return BT709 if frame.width >= 1280 or frame.height > 576 else SMPTE170M
 
 
 def tone_mapped(picture: np.ndarray, transfer: int, *, bt2020: bool = True) -> np.ndarray:

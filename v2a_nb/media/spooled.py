@@ -27,7 +27,7 @@ class SpooledSound:
     """
 
     def __init__(self, pieces: Iterable[Sound]) -> None:
-        self._file = tempfile.TemporaryFile(prefix="v2a-nb-")
+        self._file = tempfile.TemporaryFile(prefix="v2a-nb-")  # noqa: SIM115 - closed by __exit__
         self.n = self.sample_rate = self.channels = 0
         try:
             for piece in pieces:

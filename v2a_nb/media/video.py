@@ -6,7 +6,8 @@ placed on the same clock: a sound that starts late or ends early stays where it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
-from v2a_nb.media import decoding, mp4
+from v2a_nb.media import decoding, remuxing
 from v2a_nb.media.finding import check_file
 from v2a_nb.media.frames import Pictures
 from v2a_nb.media.pictures import orientation_of, pixel_shape, shown_size, upright
@@ -80,7 +81,7 @@ class Video:
     """
 
     def __init__(self, path: str | Path, *, audio_track: int | None = None) -> None:
-        self.path = path
+        self.path = os.path.expanduser(path)
         self._track = audio_track
         self._pictures = Pictures(path)
         self._sounds: Sounds | None = None
@@ -154,11 +155,33 @@ class Video:
         return Clip(frames, times, self.info.fps, length, track, Path(self.path).stem, problems)
 
     def dub(
-        self, sound: Sound, path: str | Path, *, start: float = 0.0, duration: float | None = None, crf: int = 20
+        self,
+        sound: Sound | Iterable[Sound],
+        path: str | Path,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        keep_original: bool = False,
+        mix: float | None = None,
+        crf: int = remuxing.CRF,
+        report: Callable[[str], None] | None = None,
     ) -> Path:
         """Write the pictures, or a part of them, with another soundtrack; the arguments are those of :func:`dub`."""
-        part = _Part(self, start, duration)
-        return mp4.write(_lasting(part), sound, path, fps=self.info.fps, crf=crf)
+        return remuxing.dub(
+            self.path,
+            path,
+            sound,
+            _lasting(self.path, start, duration),
+            zero=self._pictures.zero or 0.0,
+            fps=self.info.fps,
+            start=start,
+            duration=duration,
+            track=self._track,
+            keep_original=keep_original,
+            mix=mix,
+            crf=crf,
+            report=report,
+        )
 
     def _upright(self, frame, size: int | None) -> np.ndarray:
         """The picture as players show it, as large as the first one, or with ``size`` pixels on its short side."""
@@ -241,27 +264,53 @@ def windows(path: str | Path, seconds: float, *, audio_track: int | None = None,
 @check_types
 def dub(
     video: str | Path,
-    sound: Sound,
+    sound: Sound | Iterable[Sound],
     path: str | Path,
     *,
     start: float = 0.0,
     duration: float | None = None,
-    crf: int = 20,
+    keep_original: bool = False,
+    mix: float | None = None,
+    audio_track: int | None = None,
+    crf: int = remuxing.CRF,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the pictures of a file, in full size, with another soundtrack; one picture at a time is in memory.
+    """Write the pictures of a file with another soundtrack, into an mp4.
+
+    The whole file's pictures are copied bit for bit where an mp4 can hold them. A part of them, another codec, or
+    pictures without usable times are encoded again: visually lossless, in full size, one at a time in memory. Title,
+    date, chapters, subtitles, colour tags, rotation, mirroring and the shape of the pixels stay.
 
     Args:
         video: the file whose pictures are taken.
-        sound: the new soundtrack.
-        path: the mp4 file to write, as :func:`save_mp4` does.
+        sound: the new soundtrack, or an iterable of consecutive pieces of it, which are written as they come; it is
+            cut or filled with silence to the pictures' length.
+        path: the mp4 file to write.
         start, duration: the part of the video that is taken, seconds, as in :func:`open`.
-        crf: as in :func:`save_mp4`.
+        keep_original: the file's own sound becomes a second track.
+        mix: a level in dB at which the new sound is mixed with the file's own, instead of replacing it. Where the sum
+            goes beyond full scale, a limiter turns both down, smoothly over 50 ms on either side of the peak.
+        audio_track: which of the file's own sounds, counted from 0; left out, the one that it flags as default.
+        crf: constant rate factor for pictures that are encoded again, 0 (lossless) to 51.
+        report: receives one line for each thing that an mp4 cannot hold, such as subtitles that are pictures.
+
+    Returns:
+        ``path``.
 
     Raises:
-        MediaError, UsageError: as :func:`open` and :func:`save_mp4`.
+        MediaError, UsageError: as :func:`open` and :func:`save_mp4`; and ``path`` is the video itself.
     """
-    with Video(video) as file:
-        return file.dub(sound, path, start=start, duration=duration, crf=crf)
+    with Video(video, audio_track=audio_track) as file:
+        return file.dub(
+            sound,
+            path,
+            start=start,
+            duration=duration,
+            keep_original=keep_original,
+            mix=mix,
+            crf=crf,
+            report=report,
+        )
 
 
 def _gathered(part: _Part, size: int | None, expected: int) -> tuple[np.ndarray, np.ndarray]:
@@ -287,16 +336,19 @@ def _gathered(part: _Part, size: int | None, expected: int) -> tuple[np.ndarray,
     return frames, np.array(times)
 
 
-def _lasting(part: _Part) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Pictures with the times at which they appear and disappear, seconds."""
-    show = part.video._upright
-    before = None
-    for frame, time in part:
+def _lasting(path: str | Path, start: float, duration: float | None) -> Iterator[tuple]:
+    """Decode a part of a video: frames with the times at which they appear and disappear, seconds from ``start``.
+
+    The file is opened anew, since the sound of its pictures may be made, from another part, at the same time.
+    """
+    with Video(path) as video:
+        part, before = _Part(video, start, duration), None
+        for frame, time in part:
+            if before is not None:
+                yield *before, time
+            before = frame, time
         if before is not None:
-            yield show(before[0], None), before[1], time
-        before = frame, time
-    if before is not None:
-        yield show(before[0], None), before[1], max(part.end - part.start, before[1] + 1e-3)
+            yield *before, max(part.end - part.start, before[1] + 1e-3)
 
 
 class _Part:

@@ -45,14 +45,14 @@ def soundtrack(
     before: Clip | None = None  # the pictures that the next block begins with
     tail = np.zeros((1, 0), np.float32)  # their sound, which is still to be mixed with the next block's
     ended = 0.0  # seconds of all blocks so far
-    number = 0
+    first = True
     for block in blocks:  # enumerate would keep a block while the next one is read
         clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
         del block
-        sound = system.generate(clip, seed=(seed + SEED_STEP * number) % 2**63, progress=progress, **options)
-        if not number:
+        sound = system.generate(clip, seed=seed, progress=progress, **options)
+        if first:
             options = system.options_of_next_block(clip, options)
-        number += 1
+        first, seed = False, (seed + SEED_STEP) % 2**63
         rate = sound.sample_rate
         began, ended = round((ended - clip.duration + seconds) * rate), ended + seconds
         samples = sound.fit(n=round(ended * rate) - began).samples
