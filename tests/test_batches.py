@@ -212,14 +212,14 @@ def test_home_is_found(tmp_path, tone, monkeypatch):
     "error", [OSError(1, "Operation not permitted"), MemoryError(), RuntimeError("odd\nerror"), KeyError("x")]
 )
 def test_whatever_one_video_raises_the_others_are_made(tmp_path, tone, monkeypatch, capfd, error):
-    read, bad = pipeline.read_small, video(tmp_path / "bad.mp4")
+    read, bad = media.Video.read, video(tmp_path / "bad.mp4")
 
     def reading(file, **part):
         if Path(file.path) == bad:
             raise error
         return read(file, **part)
 
-    monkeypatch.setattr(pipeline, "read_small", reading)
+    monkeypatch.setattr(media.Video, "read", reading)
     good = video(tmp_path / "good.mp4")
     assert main(["generate", str(bad), str(good), "--out", str(tmp_path / "m")]) == 1
     text = capfd.readouterr().err
@@ -228,21 +228,14 @@ def test_whatever_one_video_raises_the_others_are_made(tmp_path, tone, monkeypat
 
 
 def test_an_interrupt_ends_all(tmp_path, tone, monkeypatch):
-    monkeypatch.setattr(pipeline, "read_small", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
+    monkeypatch.setattr(media.Video, "read", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt()))
     videos = [str(video(tmp_path / f"{n}.mp4")) for n in "ab"]
     assert main(["generate", *videos, "--out", str(tmp_path / "m")]) == 1
     assert not list((tmp_path / "m").iterdir())
 
 
 def test_what_was_lost_is_said_once(tmp_path, tone, monkeypatch, capsys):
-    read = pipeline.read_small
-
-    def reading(file, **part):
-        clip = read(file, **part)
-        object.__setattr__(clip, "problems", ("3 pictures are damaged",))
-        return clip
-
-    monkeypatch.setattr(pipeline, "read_small", reading)
+    monkeypatch.setattr(media.Video, "problems", ("3 pictures are damaged",))
     path = video(tmp_path / "a.mp4")
     assert main(["generate", str(path), "--out", str(tmp_path / "m")]) == 0
     assert capsys.readouterr().err.count(f"v2a-nb: {path}: 3 pictures are damaged\n") == 1
@@ -316,9 +309,9 @@ def test_formats(tmp_path, tone, ending, bits):
     assert {p.name for p in (tmp_path / "m").iterdir()} == {f"a.{ending}", "a.mp4", ".v2a-nb.jsonl"}
 
 
-def test_clips_read_from_their_own_file_are_not_needed_twice(tmp_path):
-    """Without a file, the clip's own pictures are written: Strike World."""
+def test_a_clip_that_is_in_no_file_is_written_as_well(tmp_path):
+    """As the demo does with a clip of Strike World."""
     clip = Clip(np.zeros((5, 32, 32, 3), np.uint8), fps=10.0)
     paths, noted = (tmp_path / "a.wav", tmp_path / "a.mp4"), []
-    media.Output().write(None, clip, Sound(np.zeros(4000), 8000), paths, noted.append)
+    media.Output().write(clip, Sound(np.zeros(4000), 8000), paths, noted.append)
     assert noted == list(paths) and media.open(paths[1]).n == 5

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2a_nb import __version__, media
-from v2a_nb.clip import Clip, Sound
+from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
 from v2a_nb.files import Ledger, fingerprint
 from v2a_nb.hub import SHIPPED, find_weights
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
-FEW_BYTES, MOST_BYTES = 300e6, 1.5e9  # of pictures in memory: as wished, and at most (at SMALLEST)
+BLOCK_BYTES = 50e6  # of pictures in a block
+PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
 def generate_files(
@@ -46,8 +47,8 @@ def generate_files(
 ) -> tuple[list[Path], list[str]]:
     """Write ``STEM.wav`` and ``STEM.mp4`` for each video; one bad video does not stop the others.
 
-    Each file is opened once. Its pictures are decoded once, or a second time where they were too large to be kept in
-    memory in full size; its own sound is not decoded.
+    A video may be of any length: one block of it is in memory at a time (:mod:`v2a_nb.systems.long_videos`). Its
+    pictures are decoded once where they can be copied into the result, else twice; its own sound is not decoded.
 
     What was made from the same video by the same system with the same options is not made again. A file that has the
     name of a result and is not ours (see :class:`~v2a_nb.files.Ledger`), or that another system made, is kept: then
@@ -111,25 +112,20 @@ def generate_files(
                 done += 1
                 report(f"already made: {files.paths[1]}")
                 continue
-            with media.Video(path, audio_track=audio_track) as file:
-                clip, sound = _sound_for(model, file, start=start, duration=duration, seed=seed, **options)
-                output.write(file, clip, sound, files.paths, files.written, report, start=start, duration=duration)
-            for problem in clip.problems:
-                report(f"{path}: {problem}")
+            part = {"start": start, "duration": duration}
+            with (
+                media.Video(path, audio_track=audio_track) as file,
+                generate_long(model, file, seed=seed, **part, **options) as sound,
+            ):
+                for problem in file.problems:
+                    report(f"{path}: {problem}")
+                output.write(file, sound, files.paths, files.written, report, **part)
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
             fail(path, error)
     if failed:
         report(f"{len(failed)} of {len(failed) + len(made) + done} videos failed")
     return made, failed
-
-
-def _sound_for(
-    model: System, file: media.Video, *, start: float, duration: float | None, **options: Any
-) -> tuple[Clip, Sound]:
-    """Read the part of a file that is used, and generate its sound; ``options`` are those of :func:`generate_one`."""
-    clip = read_small(file, start=start, duration=duration, sound=False)
-    return clip, generate_one(model, clip, **options)
 
 
 def _inputs(
@@ -268,50 +264,73 @@ def _check_part(start: float, duration: float | None) -> None:
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
 
 
-def read_small(file: media.Video, *, start: float = 0.0, duration: float | None = None, sound: bool = True) -> Clip:
-    """Read a video with pictures as large as memory allows, and no larger than its own.
+def generate_long(
+    model: System,
+    file: media.Video,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    bar: bool = True,
+    **options: Any,
+) -> media.SpooledSound:
+    """Generate the soundtrack of a video of any length, of which one block at a time is in memory.
 
-    The encoders read 64 pixels and the page shows 320, so that a minute of full HD (11 GB of pixels) need not be in
-    memory.
-
-    Args:
-        file: the opened video.
-        start, duration, sound: as for :func:`v2a_nb.open`.
-
-    Raises:
-        MediaError: the video cannot be decoded, or is so long that even small pictures are too many.
-        UsageError: the part lies outside of the video.
-    """
-    info = file.info
-    seconds = min(info.duration - start, math.inf if duration is None else duration)
-    short, long = sorted((info.width, info.height))
-    row = 3 * max(1.0, seconds * info.fps) * long / max(short, 1)  # bytes for each pixel of the short side squared
-    size = max(SMALLEST, int(math.sqrt(FEW_BYTES / row)))
-    if size**2 * row > MOST_BYTES:
-        most = int(seconds * MOST_BYTES / (size**2 * row))
-        raise MediaError(
-            f"{file.path}: {seconds / 60:.0f} minutes are too long for one go; name a part with --start and "
-            f"--duration, at most {most} s"
-        )
-    return file.read(start=start, duration=duration, size=size, sound=sound)
-
-
-def generate_one(model: System, clip: Clip, *, seed: int = 0, bar: bool = True, **options: Any) -> Sound:
-    """Generate one soundtrack, with a progress bar on standard error if it takes longer than two seconds.
+    A progress bar is shown on standard error if it takes longer than two seconds.
 
     Args:
         model: the system.
-        clip: the system gets it without its sound.
-        seed, options: those of the system's ``generate``.
+        file: the opened video.
+        start, duration: the part that is used, seconds; left out, all of it.
         bar: False shows no progress bar.
+        options: ``seed``, and those of the system's ``generate``.
+
+    Raises:
+        MediaError, UsageError: as :func:`v2a_nb.open` and the system's ``generate``.
     """
     from tqdm import tqdm
 
-    steps = model.steps_of(clip, **options)
-    with tqdm(
-        total=steps, desc=clip.name[:24], unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar
-    ) as progress:
-        return model.generate(clip.silent(), seed=seed, progress=progress.update, **options)
+    from v2a_nb.systems.long_videos import soundtrack
+
+    seconds = min(file.info.duration - start, math.inf if duration is None else duration)
+    title = Path(file.path).stem[:24]
+    with tqdm(desc=title, unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar) as progress:
+
+        def count_steps(clip: Clip) -> None:
+            if progress.total is None:
+                steps = {name: value for name, value in options.items() if name != "seed"}
+                progress.total = round(model.steps_of(clip, **steps) * max(1.0, seconds / clip.duration))
+
+        blocks = _blocks(file, start, duration, count_steps)
+        return media.SpooledSound(soundtrack(model, blocks, progress=progress.update, **options))
+
+
+def _blocks(file: media.Video, start: float, duration: float | None, read: Callable[[Clip], None]) -> Iterator[Clip]:
+    """Consecutive parts of a video, with small pictures; none is kept here.
+
+    Args:
+        read: called with each.
+    """
+    from v2a_nb.systems.long_videos import BLOCK_S
+
+    size, begin, end = _size(file, BLOCK_S, BLOCK_BYTES), start, start + (duration or math.inf)
+    while begin < end - 1e-3:
+        try:
+            block = [file.read(start=begin, duration=min(BLOCK_S, end - begin), size=size, sound=False)]
+        except UsageError:
+            if begin == start:
+                raise
+            return  # the end lies where a block ends
+        read(block[0])
+        begin, seconds = begin + BLOCK_S, block[0].duration
+        yield block.pop()
+        if seconds < BLOCK_S - 1e-3:
+            return
+
+
+def _size(file: media.Video, seconds: float, most: float) -> int:
+    """Pixels of the short side of so many seconds of pictures that need ``most`` bytes, as encoders read at least."""
+    short, long = sorted((file.info.width, file.info.height))
+    return max(SMALLEST, int(math.sqrt(most / (3 * seconds * file.info.fps * long / max(short, 1)))))
 
 
 def demo(
@@ -355,21 +374,28 @@ def demo(
     wav, mp4, page = files.paths
     events = None
     with ExitStack() as stack:
+        model = load("vaura", SHIPPED / "vaura")
         if video is None:
             from v2a_nb.systems.base import part_of
             from v2a_nb.world import strike_world
 
             item = strike_world(seed=77 + seed, clips=3, seconds=5.12, size=224)[1]
-            clip, events, file = part_of(item.clip, start, duration), item.truth["events"], None
+            clip, events = part_of(item.clip, start, duration), item.truth["events"]
             events = [{**event, "time_s": event["time_s"] - start} for event in events]
             title = f"Strike World: {item.narration}"
+            sound = model.generate(clip.silent(), seed=seed)
+            output.write(clip, sound, (wav, mp4), files.written)
         else:
             file = stack.enter_context(media.Video(video))
-            clip, title = read_small(file, start=start, duration=duration), Path(video).name
-        sound = generate_one(load("vaura", SHIPPED / "vaura"), clip, seed=seed)
-        output.write(file, clip, sound, (wav, mp4), files.written, report, start=start, duration=duration)
-    for problem in clip.problems:
-        report(f"{video}: {problem}")
+            part = {"start": start, "duration": duration}
+            sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
+            for problem in file.problems:
+                report(f"{video}: {problem}")
+            output.write(file, sound, (wav, mp4), files.written, report, **part)
+            seconds = min(PAGE_S, sound.duration)
+            clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
+            title = Path(video).name + (f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else "")
+            sound = sound.first(clip.duration)
     tracks = {"V-AURA (tiny)": sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound

@@ -18,10 +18,11 @@
 from v2a_nb.media.finding import check_file, find_videos
 from v2a_nb.media.output import Output
 from v2a_nb.media.sounds import open_sound
+from v2a_nb.media.spooled import SpooledSound
 from v2a_nb.media.video import MediaInfo, Video, dub, info, open, windows
 from v2a_nb.media.writing import save_mp4, save_sound, save_wav
 
 __all__ = [
-    "MediaInfo", "Output", "Video", "check_file", "dub", "find_videos", "info", "open", "open_sound", "save_mp4",
-    "save_sound", "save_wav", "windows",
+    "MediaInfo", "Output", "SpooledSound", "Video", "check_file", "dub", "find_videos", "info", "open", "open_sound",
+    "save_mp4", "save_sound", "save_wav", "windows",
 ]  # fmt: skip

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.media.soundtracks import Soundtrack
+from v2a_nb.media.spooled import SpooledSound
 from v2a_nb.media.video import Video
 from v2a_nb.media.writing import save_mp4, save_sound
 
@@ -65,9 +67,8 @@ class Output:
 
     def write(
         self,
-        file: Video | None,
-        clip: Clip,
-        sound: Sound,
+        pictures: Video | Clip,
+        sound: Sound | SpooledSound,
         paths: Sequence[Path],
         written: Callable[[Path], object] = lambda path: None,
         report: Callable[[str], None] | None = None,
@@ -76,23 +77,28 @@ class Output:
         """Write the sound, then the video.
 
         Args:
-            file: where the clip was read from, which gives the pictures; None: they are the clip's.
-            clip, sound: what was read and what was generated.
+            pictures: the video that the sound was generated for, or a clip that comes from no file.
+            sound: what was generated.
             paths: of the sound file and of the video, with these :attr:`endings`.
             written: called with each file when it is complete.
-            report: receives a line on what the video cannot hold.
-            part: ``start`` and ``duration`` with which the clip was read.
+            report: receives one line for each thing of the video that an mp4 cannot hold.
+            part: ``start`` and ``duration`` of the part of the video that the sound is for.
 
         Raises:
             MediaError: a file cannot be written.
         """
-        paths = [Path(path) for path in paths]
-        save_sound(sound, paths[0], sample_rate=self.sample_rate, channels=self.channels, bits=self.bits)
+        save_sound(self._pieces(sound), paths[0], bits=self.bits)
         written(paths[0])
-        sound = sound.resample(self.sample_rate or sound.sample_rate)
-        sound = sound if self.channels is None else sound.mono() if self.channels == 1 else sound.stereo()
-        if file is None:
-            save_mp4(clip, sound, paths[1])
+        if isinstance(pictures, Clip):
+            save_mp4(pictures, self._pieces(sound), paths[1])
         else:
-            file.dub(sound, paths[1], keep_original=self.keep_original, mix=self.mix, report=report, **part)
+            pictures.dub(
+                self._pieces(sound), paths[1], keep_original=self.keep_original, mix=self.mix, report=report, **part
+            )
         written(paths[1])
+
+    def _pieces(self, sound: Sound | SpooledSound) -> Iterator[Sound]:
+        """The sound at the wanted rate, with as many channels as are wanted."""
+        track = Soundtrack.of(sound, "Output.write").with_channels(self.channels)
+        track = track if self.sample_rate is None else track.resampled(self.sample_rate)
+        return (Sound(block, track.sample_rate, track.layout) for block in track.blocks)

@@ -55,3 +55,9 @@ class SpooledSound:
             self._file.seek(start * width)
             data = self._file.read(min(PIECE, self.n - start) * width)
             yield Sound(np.frombuffer(data, np.float32).reshape(-1, self.channels).T, self.sample_rate)
+
+    def first(self, seconds: float) -> Sound:
+        """The first so many seconds, or all of it where it is shorter, in memory."""
+        self._file.seek(0)
+        data = self._file.read(4 * self.channels * min(self.n, round(seconds * self.sample_rate)))
+        return Sound(np.frombuffer(data, np.float32).reshape(-1, self.channels).T, self.sample_rate)
