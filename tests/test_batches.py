@@ -309,8 +309,7 @@ def test_formats(tmp_path, tone, ending, bits):
     assert {p.name for p in (tmp_path / "m").iterdir()} == {f"a.{ending}", "a.mp4", ".v2a-nb.jsonl"}
 
 
-def test_a_clip_that_is_in_no_file_is_written_as_well(tmp_path):
-    """As the demo does with a clip of Strike World."""
+def test_a_clip_from_no_file_gives_its_own_pictures(tmp_path):
     clip = Clip(np.zeros((5, 32, 32, 3), np.uint8), fps=10.0)
     paths, noted = (tmp_path / "a.wav", tmp_path / "a.mp4"), []
     media.Output().write(clip, Sound(np.zeros(4000), 8000), paths, noted.append)
