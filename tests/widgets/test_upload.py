@@ -13,6 +13,7 @@ import pytest
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media import decoding
 from v2a_nb.widgets import upload as room
 from v2a_nb.widgets.upload import safe_stem, soundtrack, uploaded, your_video
 
@@ -66,6 +67,13 @@ def test_the_files_are_as_wished_and_have_the_pictures_in_full_size(tmp_path):
     assert made.wav.name == "a.flac" and made.clip.height == 360 and "audio/flac" in made.links()
     sound, info = media.open_sound(made.wav), media.info(made.mp4)
     assert (sound.sample_rate, sound.channels, info.audio_tracks, info.height) == (48000, 2, 2, 400)
+
+
+def test_how_often_a_video_is_opened(video, tmp_path, monkeypatch):
+    opened, container = [], decoding.container
+    monkeypatch.setattr(decoding, "container", lambda path: opened.append(path) or container(path))
+    soundtrack(video, system=Beeper(), seconds=1, out=tmp_path / "o")
+    assert len(opened) == 5  # its pictures, its sound; to write: what it holds, when, and its pictures
 
 
 def test_a_silent_video_is_compared_with_nothing(tmp_path):

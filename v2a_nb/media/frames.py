@@ -53,8 +53,9 @@ class Pictures:
         self.container: Any = None
         self._open()
         try:
-            self.by_dts = self.container.format.name == "avi"  # whose timestamps count packets
-            if self.by_dts and self.stream.codec_context.has_b_frames:
+            self._by_dts = self.container.format.name == "avi"  # whose timestamps count packets
+            self._in_order = self._by_dts
+            if self._by_dts and self.stream.codec_context.has_b_frames:
                 self._seekable = False
             self.fps = decoding.fps_of(self.stream)
             self.duration = decoding.duration_of(self.container, self.stream)
@@ -180,14 +181,14 @@ class Pictures:
         for packet in decoding.packets(self.container, stream):
             if packet is not None and packet.size:
                 count += 1
-                stamp = packet.dts if self.by_dts else packet.pts
+                stamp = packet.dts if self._by_dts else packet.pts
                 if stamp is not None:
                     ordered = ordered and (latest is None or stamp > latest)
                     latest = stamp
                     heappush(sent, stamp)
             frames, error = decoding.decode(stream, packet)
             failed, failures = failed or error, failures + error
-            if error and self.by_dts and stamp in sent:
+            if error and self._in_order and stamp in sent:
                 sent.remove(stamp)
                 heapify(sent)
                 self._lose([stamp])
@@ -199,7 +200,7 @@ class Pictures:
                     continue
                 lasts = frame.duration * base if frame.duration else 1 / self.fps
                 first, before = raw is None, self._newest
-                if self.by_dts:
+                if self._in_order:
                     stamp = heappop(sent) if sent else None
                 else:
                     stamp = frame.pts
@@ -227,8 +228,8 @@ class Pictures:
                 if not first and (time < before - BACK or (broadcast and time > before + JUMP)):
                     shift, time, self._seekable = shift + ends - time, ends, False  # the clock was set anew
                 elif not first and time <= before:
-                    if ordered and not self.by_dts:  # timestamps in the order of the packets, which is another one
-                        self.by_dts, self._seekable = True, False
+                    if ordered and not self._in_order:  # timestamps in the order of the packets, which is another one
+                        self._in_order, self._seekable = True, False
                     time = before + lasts / 2
                 self._newest, ends = time, time + lasts
                 if frame.is_corrupt:
@@ -237,7 +238,7 @@ class Pictures:
         if count > failures and not self._tail_read:
             self._short = True
             return
-        if failed and not self.by_dts:
+        if failed and not self._in_order:
             self._lose(sent)
         if self.zero is not None and not self._checked:
             self._checked = True

@@ -214,10 +214,16 @@ class Sounds:
                         off = (place - clock) / self.rate
                         if off < -BACK or (broadcast and off > JUMP):  # the clock was set anew
                             shift, off, self._seekable = shift - off * self.rate, 0.0, False
-                        allowed = min(HOLE_S, 2.5 * base + 1 / self.rate) if failed else HOLE_S
-                        if abs(off) <= allowed:
+                        least = 2.5 * base + 1 / self.rate  # what timestamps are rounded to
+                        allowed = least if failed else max(least, 0.6 * frame.samples / self.rate)
+                        if abs(off) <= min(HOLE_S, allowed):
                             position = clock
-                    failed = failed and clock is not None and position == clock and not pieces
+                        elif not shift:
+                            exact = self._on_grid(place, frame.samples)
+                            position = position if exact is None else exact
+                    # a frame of another length than all others may be noise that was decoded
+                    odd = self._grid is not None and frame.samples != self._grid[1]
+                    failed = odd or (failed and not pieces)
                 frames_done += 1
                 if not after_seek and self._grid is None and frames_done == 2 and clock is not None:
                     self._grid = clock, frame.samples
