@@ -80,9 +80,7 @@ class Campaign:
 
 def serve(pipe) -> None:
     """Import everything once; then run the inputs whose names come in."""
-    from hostile.inputs import CASES
     from hostile.stand_in import install
-    from tqdm import tqdm
 
     import v2a_nb.data.curation
     import v2a_nb.pipeline
@@ -90,7 +88,15 @@ def serve(pipe) -> None:
     import v2a_nb.training.registry
     import v2a_nb.widgets.monitor  # noqa: F401
 
-    install()
+    with tempfile.TemporaryDirectory(prefix="hostile-weights-") as folder:
+        install(Path(folder))
+        _serve(pipe)
+
+
+def _serve(pipe) -> None:
+    from hostile.inputs import CASES
+    from tqdm import tqdm
+
     tqdm.get_lock()  # once, and not in every fork
     gc.freeze()  # so that forks share their pages
     while True:

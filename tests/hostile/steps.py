@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 from hostile.cases import Case, Expect
+from hostile.stand_in import OPTIONS
 
 from v2a_nb import cli, media
 from v2a_nb.clip import Clip, Sound
@@ -86,7 +87,8 @@ class Run:
     def command(self, *argv: object, status: Iterable[int] = (0, 1), step: str = "") -> int | None:
         """Run a command of the command line; its exit status, or None where something escaped from it."""
         words = [str(word) for word in argv]
-        words[1:1] = [] if words[0] != "generate" or "--system" in words else ["--system", self.case.system]
+        if words[0] == "generate" and self.case.system == "beep":
+            words[1:1] = OPTIONS
         printed = io.StringIO()
 
         def work() -> int:
