@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def upright(frame, size: int | None, *, sar: float = 1.0, shown: tuple[int, int]
     if how.swapped:
         width, height = height, width
     hdr = frame.color_trc in (PQ, HLG)
-    options = {"format": "rgb48le" if hdr else "rgb24"}
+    options: dict[str, Any] = {"format": "rgb48le" if hdr else "rgb24"}
     if frame.colorspace == UNSPECIFIED and frame.format.components[0].is_luma:
         matrix = assumed_matrix(frame)
         if matrix != SMPTE170M:  # which is swscale's own choice
