@@ -16,6 +16,8 @@ class Tone:
     def __init__(self) -> None:
         self.seen: list[dict] = []
 
+    sample_rate = 8000
+
     def generate(self, clip, *, seed=0, progress=None, **options):
         assert clip.sound is None, "a system must never hear the clip"
         self.seen.append({"name": clip.name, "seed": seed, **options})
@@ -23,6 +25,9 @@ class Tone:
             progress(1)
         noise = np.random.default_rng(seed).uniform(-0.1, 0.1, round(clip.duration * 8000))
         return Sound(noise, 8000)
+
+    def options_of_next_block(self, clip, options):
+        return options
 
     def steps_of(self, clip, *, steps=3, **options):
         return steps

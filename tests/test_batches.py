@@ -284,9 +284,8 @@ def test_the_options_reach_the_writer(tmp_path, monkeypatch):
     assert given["audio_track"] == 1 and given["overwrite"]
 
 
-def test_clips_read_from_their_own_file_are_not_needed_twice(tmp_path):
-    """Without a file, the clip's own pictures are written: Strike World."""
+def test_a_clip_from_no_file_gives_its_own_pictures(tmp_path):
     clip = Clip(np.zeros((5, 32, 32, 3), np.uint8), fps=10.0)
     paths, noted = (tmp_path / "a.wav", tmp_path / "a.mp4"), []
-    media.Output().write(None, clip, Sound(np.zeros(4000), 8000), paths, noted.append)
+    media.Output().write(clip, Sound(np.zeros(4000), 8000), paths, noted.append)
     assert noted == list(paths) and media.open(paths[1]).n == 5

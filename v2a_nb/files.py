@@ -38,8 +38,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     if full.exists() and not (full.is_file() or full.is_dir()):
         yield full
         return
-    number = f"{zlib.crc32(os.fsencode(path.name)):08x}"  # the whole name may be as long as a name can be
-    partial = full.with_name(f".{path.name[:32]}.{number}.{os.getpid()}.part")
+    partial = partial_of(full)
     try:
         full.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -54,6 +53,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """The hidden path beside ``path`` to which :func:`atomic` writes in this process."""
+    number = f"{zlib.crc32(os.fsencode(path.name)):08x}"  # the whole name may be as long as a name can be
+    return path.with_name(f".{path.name[:32]}.{number}.{os.getpid()}.part")
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -7,6 +7,7 @@ limit of time and of memory, without root's rights to read what is forbidden.
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -91,6 +92,7 @@ def serve(pipe) -> None:
 
     install()
     tqdm.get_lock()  # once, and not in every fork
+    gc.freeze()  # so that forks share their pages
     while True:
         try:
             name = pipe.recv()

@@ -222,7 +222,7 @@ def channels_and_rates() -> Iterator[Case]:
     yield case("sound that changes its rate", joined_ts({"rate": 44100}, {"rate": 48000}), TWICE)
 
 
-TWICE = Expect(True, 2 * PICTURES, 4.0, None, None)
+TWICE = Expect(True, 2 * PICTURES, 3.92, None, None)  # the second stream begins two pictures early, for B-frames
 
 
 def joined_ts(first: dict, second: dict, events: bool = True) -> Callable[[Path], Path]:
@@ -351,7 +351,7 @@ def clocks() -> Iterator[Case]:
             Expect(True, n, seconds, flashes, EVENTS),
             fast=rate == Fraction(24000, 1001),
         )
-    yield case("B-frames in avi", of("avi", sound="libmp3lame", codec_options={"bf": "2"}))
+    yield case("B-frames in avi", of("avi", sound="pcm_s16le", codec_options={"bf": "2"}))
     yield case("B-frames in ts", of("ts", codec_options={"bf": "3", "g": "250"}))
     yield case("B-frames in mpg", of("mpg", codec="mpeg2video", sound="mp2", codec_options={"bf": "2"}))
     yield case("an elementary stream, h264", of("h264", sound=None), Expect(True, PICTURES, 2.0, EVENTS, ()))
@@ -511,7 +511,7 @@ def pixel_formats() -> Iterator[Case]:
     )
     yield case("apng", of("apng", codec="apng", pix_fmt="rgba", sound=None), Expect(True, PICTURES, 2.0, EVENTS, ()))
     yield case("animated webp", of("webp", codec="libwebp_anim", pix_fmt="bgra", sound=None, pictures=10), ANY)
-    yield case("exr", of("nut", codec="exr", pix_fmt="gbrpf32le", sound=None, pictures=3), ANY)
+    yield case("exr", write_format("exr", "gbrpf32le"), ANY)
 
 
 def write_format(codec: str, pixel: str) -> Callable[[Path], Path]:

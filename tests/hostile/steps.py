@@ -49,12 +49,12 @@ class Run:
         case: the input.
         path: its file, as commands get it.
         user: the folder of the user's files; the current folder is the one above it, where results go.
-        faults: (step, what is wrong).
+        said: what the last command printed.
     """
 
     def __init__(self, case: Case, path: Path, user: Path, log: int) -> None:
         self.case, self.path, self.user, self._log = case, path, user, log
-        self._step = "start"
+        self._step, self.said = "start", ""
 
     def note(self, **what: object) -> None:
         """Write a line to the log, a pipe whose other end outlives this process."""
@@ -97,7 +97,7 @@ class Run:
 
         with redirect_stdout(printed), redirect_stderr(printed):
             result = self.step(step or words[0], work)
-        said = printed.getvalue()
+        said = self.said = printed.getvalue()
         self.note(status=result, said=said[-400:])
         self.must("Traceback" not in said, f"a traceback on standard error: {said[-300:]!r}", "traceback")
         if result is not None:
@@ -201,6 +201,8 @@ def check_windows(run: Run, clip: Clip, parts: list) -> None:
     run.must(clip.n <= count <= clip.n + len(parts), f"windows: {count} pictures of {clip.n}")
     starts = np.cumsum([0, *(p[0] for p in parts[:-1])]) if parts else []
     for k, name, whole, near in ((2, "flashes", flashes_in(clip), frame), (3, "clicks", clicks_in(clip), 0.012)):
+        if k == 3 and run.case.expect.whole is not None:
+            continue  # damaged sounds click anywhere
         times = [round(float(start + t), 3) for start, part in zip(starts, parts, strict=True) for t in part[k]]
         missing = [round(float(t), 3) for t in whole if not any(abs(t - other) <= near for other in times)]
         run.must(not missing, f"windows: {name} at {missing} are missing; found {times}")
@@ -213,7 +215,7 @@ def check_made(run: Run, clip: Clip | None, status: int | None, out: Path) -> No
     if status != 0:
         run.must(not videos, f"failed, and wrote {[p.name for p in videos]}", "half")
         if clip is not None and clip.duration >= 0.3:
-            run.must(not run.case.expect.made, "opened, and generate refuses")
+            run.must(not run.case.expect.made, f"opened, and generate refuses: {run.said[-200:]!r}")
         return
     run.must(len(sounds) == 1 and len(videos) == 1, f"wrote {[p.name for p in sounds + videos]}")
     if clip is None or not sounds or not videos:

@@ -13,6 +13,7 @@ from film_parts import clicks, film, frames, heard_at
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.files import partial_of
 
 RNG = np.random.default_rng(0)
 NOISE = Sound(np.clip(0.3 * RNG.standard_normal((2, 40001)), -1, 1), 16000)
@@ -141,7 +142,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, name):
     write = writers(tmp_path)[name]
     out = tmp_path / "out"
     out.mkdir()
-    (out / f".{name}.{os.getpid()}.part").symlink_to("/dev/full")
+    partial_of(out / name).symlink_to("/dev/full")
     with pytest.raises(MediaError, match=f"{name}: cannot be written: No space left") as caught:
         write(out / name)
     assert "\n" not in str(caught.value) and not list(out.iterdir())

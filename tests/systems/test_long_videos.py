@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.systems import long_videos
 from v2a_nb.systems.long_videos import OVERLAP_S, soundtrack
 
 
@@ -66,7 +67,8 @@ def test_one_block_is_what_the_system_makes():
     assert last.duration == OVERLAP_S and system.options[0] == {"guidance": 2.0} and system.seeds[0] == 5
 
 
-def test_blocks_overlap_have_their_own_seeds_and_the_first_ones_condition():
+def test_blocks_overlap_have_their_own_seeds_and_the_first_ones_condition(monkeypatch):
+    monkeypatch.setattr(long_videos, "BLOCK_S", 2.0)
     system = Bright()
     list(soundtrack(system, blocks_of(flat(6.0), 2.0), seed=1, guidance=2.0))
     assert system.durations == pytest.approx([2.0, 2.0 + OVERLAP_S, 2.0 + OVERLAP_S])

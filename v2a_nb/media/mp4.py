@@ -138,6 +138,7 @@ def add_pictures(
     fps: float,
     crf: int,
     preset: str,
+    tune: str | None = None,
     aspect: Fraction | None = None,
 ):
     """Add a stream of H.264, or of HEVC for HDR pictures.
@@ -150,7 +151,7 @@ def add_pictures(
         frames: tuples (``av.VideoFrame``, from, until), times in seconds.
         path: for errors.
         fps: the frame rate in the header.
-        crf, preset: settings of the encoder.
+        crf, preset, tune: settings of the encoder.
         aspect: width of a pixel divided by its height; None leaves it open, which is 1.
 
     Returns:
@@ -172,6 +173,8 @@ def add_pictures(
     # uneven frame times ends at the wrong moment
     params = {"libx264": "cpu-independent=1:bframes=0", "libx265": "log-level=error:bframes=0"}
     stream.options = {"crf": str(crf), "preset": preset, f"{form.encoder[3:]}-params": params[form.encoder]}
+    if tune:
+        stream.options["tune"] = tune
     context = stream.codec_context
     context.time_base = Fraction(1, TICKS)
     context.colorspace, context.color_primaries, context.color_trc = form.matrix, form.primaries, form.transfer
@@ -237,7 +240,7 @@ class _Form:
 
         hdr = frame.color_trc in (PQ, HLG) and "libx265" in av.codecs_available
         encoder = "libx265" if hdr else "libx264"
-        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats])
+        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats or ()])
         kind = av.VideoFormat(pixels, 16, 16)
         wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
         tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
@@ -272,9 +275,9 @@ class _Form:
 
     def _cropped(self, frame):
         if self._crop is None:
-            import av
+            from av.filter import Graph
 
-            self._crop = av.filter.Graph()
+            self._crop = Graph()
             source = self._crop.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, TICKS)
             )

@@ -96,6 +96,7 @@ def dub(
                 fps=fps,
                 crf=crf,
                 preset="veryfast",
+                tune="psnr",
                 aspect=video.sample_aspect_ratio,
             )
             streams, sources = {}, [packets]

@@ -157,12 +157,12 @@ def mix(first: Soundtrack, second: Soundtrack, db: float) -> Soundtrack:
 
 
 def _resample(blocks: Iterator[np.ndarray], up: int, down: int) -> Iterator[np.ndarray]:
-    """Polyphase resampling by ``up / down``; the filter sees the samples on both sides of every seam."""
+    """Resample by ``up / down`` with the filter of ``Sound.resample``, which sees both sides of every seam."""
     from scipy.signal import firwin, resample_poly
 
     largest = max(up, down)
     half = 10 * largest
-    taps = firwin(2 * half + 1, 1 / largest, window=("kaiser", 5.0))  # the filter of Sound.resample
+    taps = firwin(2 * half + 1, 1 / largest, window=("kaiser", 5.0))  # pyright: ignore[reportArgumentType]
     around = down * (half // (up * down) + 1)  # samples of context, a multiple of ``down``: outputs stay aligned
     size = down * -(-16384 // down)
     held, before, read, sent, over = None, 0, 0, 0, False

@@ -170,12 +170,13 @@ def _write_flac(track: Soundtrack, path: Path, bits: int) -> Path:
     with mp4.create(path, "flac") as container:
         stream = container.add_stream("flac", rate=track.sample_rate)
         stream.layout = track.places
-        stream.format = "s16" if bits == 16 else "s32"
+        form = "s16" if bits == 16 else "s32"
+        stream.format = form
         n = 0
         for block in track.cut(4096):
             samples = _integers(block, bits).reshape(1, -1)
             samples = samples.astype(np.int16) if bits == 16 else samples << 8
-            frame = av.AudioFrame.from_ndarray(samples, format=stream.format.name, layout=track.places)
+            frame = av.AudioFrame.from_ndarray(samples, format=form, layout=track.places)
             frame.sample_rate, frame.pts, frame.time_base = track.sample_rate, n, Fraction(1, track.sample_rate)
             n += block.shape[1]
             container.mux(stream.encode(frame))

@@ -30,8 +30,8 @@ def soundtrack(
 
     Args:
         system: any; its ``options_of_next_block`` says what later blocks are conditioned on.
-        blocks: the video's consecutive parts, such as those of :func:`v2a_nb.media.windows` of :data:`BLOCK_S`
-            seconds; one of them at a time is kept. Their own sounds are not used.
+        blocks: the video's consecutive parts of :data:`BLOCK_S` seconds; the last may be shorter. One of them at a time
+            is kept. Their own sounds are not used.
         seed: of the first block; the others' follow from it.
         progress: called with 1 after each step of the system.
         options: those of the system's ``generate``.
@@ -50,7 +50,7 @@ def soundtrack(
         clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
         del block
         sound = system.generate(clip, seed=seed, progress=progress, **options)
-        if first:
+        if first and seconds > BLOCK_S - 1e-3:  # only then can there be another block
             options = system.options_of_next_block(clip, options)
         first, seed = False, (seed + SEED_STEP) % 2**63
         rate = sound.sample_rate
