@@ -268,7 +268,7 @@ def test_sample_rate_and_channels(tmp_path, tone):
 @pytest.mark.parametrize(
     "wrong",
     [{"format": "ogg"}, {"bits": 8}, {"bits": 24, "format": "m4a"}, {"sample_rate": 0}, {"channels": 3},
-     {"mix": float("nan")}, {"format": "m4a", "sample_rate": 192000}],
+     {"mix": float("nan")}, {"mix": 0.0, "keep_original": True}, {"format": "m4a", "sample_rate": 192000}],
 )  # fmt: skip
 def test_impossible_files_are_refused(wrong):
     with pytest.raises(UsageError, match="--"):
@@ -278,10 +278,35 @@ def test_impossible_files_are_refused(wrong):
 def test_the_options_reach_the_writer(tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(pipeline, "generate_files", lambda videos, out, **how: given.update(how) or ([], []))
-    words = ["--format", "flac", "--bits", "24", "--keep-original", "--mix", "-6dB", "--audio-track", "1"]
+    words = ["--format", "flac", "--bits", "24", "--mix", "-6dB", "--audio-track", "1"]
     assert main(["generate", "a.mp4", "--out", "m", *words, "--overwrite"]) == 0
-    assert given["output"] == media.Output("flac", 24, keep_original=True, mix=-6.0)
+    assert given["output"] == media.Output("flac", 24, mix=-6.0)
     assert given["audio_track"] == 1 and given["overwrite"]
+
+
+@pytest.mark.parametrize(("wish", "tracks"), [("--keep-original", 2), ("--mix=0dB", 1)])
+@pytest.mark.parametrize("part", [[], ["--duration", "0.3"]])
+def test_the_videos_own_sound_is_kept_or_mixed(tmp_path, tone, capsys, wish, tracks, part):
+    loud = Sound(0.5 * np.sin(np.arange(8000) / 3), 16000)
+    path = media.save_mp4(Clip(np.zeros((10, 32, 32, 3), np.uint8), fps=20.0), loud, tmp_path / "a.mp4")
+    silent = media.save_mp4(Clip(np.zeros((10, 32, 32, 3), np.uint8), fps=20.0), None, tmp_path / "b.mp4")
+    assert main(["generate", str(path), str(silent), "--out", str(tmp_path / "m"), wish, *part]) == 0
+    assert "b.mp4: has no sound of its own" in capsys.readouterr().err
+    made = tmp_path / "m" / "a.mp4"
+    assert media.info(made).audio_tracks == tracks and media.info(tmp_path / "m" / "b.mp4").audio_tracks == 1
+    levels = [media.open(made, audio_track=n).sound.rms_dbfs for n in range(tracks)]
+    assert max(levels) == pytest.approx(loud.rms_dbfs, abs=1.0) and len(tone.seen) == 2
+    assert media.open_sound(tmp_path / "m" / "a.wav").rms_dbfs < -20  # alone
+
+
+@pytest.mark.parametrize(("ending", "bits"), [("wav", 24), ("flac", 16), ("flac", 24), ("m4a", 16)])
+def test_formats(tmp_path, tone, ending, bits):
+    path = video(tmp_path / "a.mp4")
+    words = ["--format", ending, "--bits", str(bits), "--sample-rate", "48000"]
+    assert main(["generate", str(path), "--out", str(tmp_path / "m"), *words]) == 0
+    sound = media.open_sound(tmp_path / "m" / f"a.{ending}")
+    assert (sound.sample_rate, sound.channels) == (48000, 1) and sound.duration == pytest.approx(0.5, abs=0.05)
+    assert {p.name for p in (tmp_path / "m").iterdir()} == {f"a.{ending}", "a.mp4", ".v2a-nb.jsonl"}
 
 
 def test_a_clip_from_no_file_gives_its_own_pictures(tmp_path):

@@ -44,11 +44,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, full)
     except OSError as error:
-        with suppress(AttributeError):  # FFmpeg's errors name the file themselves
-            if error.errno is not None and (error.filename is None or str(error.filename) == str(partial)):
-                error.filename, error.filename2 = str(path), None
-        if error.errno is None and error.args:  # numpy's word for a full disk
-            raise OSError(errno.EIO, str(error), str(path)) from error
+        nameless = error.filename is None or str(error.filename) == str(partial)
+        if type(error).__module__ == "builtins" and nameless and error.args:  # FFmpeg's errors name the file themselves
+            # without a number it is numpy's word for a full disk
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
         raise
     finally:
         with suppress(OSError):

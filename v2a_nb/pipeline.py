@@ -135,7 +135,7 @@ def _inputs(
     for video in videos:
         text = os.path.expanduser(video)
         if not (text and os.path.isdir(text)):
-            yield video, Path()
+            yield text if str(video).startswith("~") else video, Path()
             continue
         try:
             for path in media.find_videos(text, report):

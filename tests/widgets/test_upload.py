@@ -58,6 +58,17 @@ def test_a_path_becomes_a_soundtrack_beside_its_own(video, tmp_path):
     assert told[0].startswith("reading") and any("step 1" in line for line in told) and told[-1].startswith("writing")
 
 
+def test_the_files_are_as_wished_and_have_the_pictures_in_full_size(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (30, 400, 400, 3), dtype=np.uint8)
+    own = Sound(np.zeros(3 * 16000, np.float32), 16000)
+    path = media.save_mp4(Clip(frames, fps=10.0, sound=own), None, tmp_path / "a.mp4")
+    output = media.Output("flac", 24, 48000, 2, keep_original=True)
+    made = soundtrack(path, system=Beeper(), seconds=1, out=tmp_path / "o", output=output)
+    assert made.wav.name == "a.flac" and made.clip.height == 360 and "audio/flac" in made.links()
+    sound, info = media.open_sound(made.wav), media.info(made.mp4)
+    assert (sound.sample_rate, sound.channels, info.audio_tracks, info.height) == (48000, 2, 2, 400)
+
+
 def test_how_often_a_video_is_opened(video, tmp_path, monkeypatch):
     opened, container = [], decoding.container
     monkeypatch.setattr(decoding, "container", lambda path: opened.append(path) or container(path))

@@ -55,6 +55,8 @@ class Output:
             raise UsageError(f"--sample-rate {self.sample_rate}: m4a has 96000 Hz at most")
         if self.channels not in (None, 1, 2):
             raise UsageError(f"--channels {self.channels}: 1 or 2")
+        if self.mix is not None and self.keep_original:
+            raise UsageError("--mix puts both sounds into one track, --keep-original into two: choose one of them")
         if self.mix is not None and not (math.isfinite(self.mix) and abs(self.mix) <= 100):
             raise UsageError(f"--mix {self.mix:g}dB: -100 to 100 dB")
 

@@ -6,6 +6,7 @@ placed on the same clock: a sound that starts late or ends early stays where it 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -80,7 +81,7 @@ class Video:
     """
 
     def __init__(self, path: str | Path, *, audio_track: int | None = None) -> None:
-        self.path = path
+        self.path = os.path.expanduser(path)
         self._track = audio_track
         self._pictures = Pictures(path)
         self._sounds: Sounds | None = None

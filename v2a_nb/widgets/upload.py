@@ -134,7 +134,7 @@ def soundtrack(
         sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
         report("writing the files ...")
         paths = _free(Path(out), stem, output.endings)
-        output.write(file, sound, paths, start=start, duration=seconds)
+        output.write(file, sound, paths, report=report, start=start, duration=seconds)
     player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
     return Made(clip, sound, player, *paths)
 
