@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
-BLOCK_BYTES = 50e6  # of pictures in a block
+BLOCK_BYTES = 30e6  # of pictures in a block
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
