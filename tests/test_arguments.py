@@ -87,7 +87,7 @@ def test_a_wrong_type_is_named(name, parameter):
         (lambda: v2a.play("a.mp4"), "clip must be a Clip, such as v2a.open(path) returns, not a str"),
         (lambda: v2a.play(CLIP, CLIP), "sound must be a Sound"),
         (lambda: v2a.save_mp4("a.mp4", CLIP, SOUND), "clip must be a Clip, such as v2a.open(path) returns, not a str"),
-        (lambda: v2a.save_mp4(CLIP, "a.mp4", None), "sound must be a Sound"),
+        (lambda: v2a.save_mp4(CLIP, "a.mp4", None), "path must be text or a path, not None"),
         (lambda: v2a.save_mp4(CLIP, SOUND, None), "path must be text or a path, not None"),
         (lambda: v2a.save_wav("a.wav", SOUND), "path must be text or a path, not a Sound"),
         (lambda: v2a.save_wav(iter([CLIP]), "a.wav"), "sound must be a Sound"),
