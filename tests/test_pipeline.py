@@ -167,7 +167,7 @@ def test_a_large_video_is_read_small_and_written_large(tmp_path, tone, monkeypat
     monkeypatch.setattr(tone, "generate", lambda clip, **how: sizes.append(clip.frames.shape) or generate(clip, **how))
     frames = np.random.default_rng(0).integers(0, 255, (10, 240, 320, 3), dtype=np.uint8)
     original = media.save_mp4(Clip(frames, fps=20.0), None, tmp_path / "big.mp4")
-    for name, most in (("a", 1e9), ("b", 12 * 20 * 3 * 120 * 160), ("c", 1.0)):
+    for name, most in (("a", 1e9), ("b", long_videos.BLOCK_S * 20 * 3 * 120 * 160), ("c", 1.0)):
         monkeypatch.setattr(pipeline, "BLOCK_BYTES", most)
         made, failed = pipeline.generate_files([original], tmp_path / name)
         assert not failed and np.array_equal(media.open(made[0]).frames, media.open(original).frames)

@@ -93,8 +93,7 @@ def check_types(function: F) -> F:
 def check_value(function: str, name: str, value: object, *kinds: type) -> None:
     """Raise :class:`UsageError` where ``value``, the argument ``name`` of ``function``, is of none of the kinds."""
     kinds = tuple(_WIDER.get(kind, kind) for kind in kinds)
-    text = isinstance(value, str) and str not in kinds and object not in kinds  # is no list of letters
-    if text or not isinstance(value, kinds):
+    if not isinstance(value, kinds):
         words = " or ".join(_WORDS.get(kind.__name__) or _article(kind) for kind in kinds)
         raise UsageError(
             f"{function}: {name} must be {words}, not {'None' if value is None else _article(type(value))}"

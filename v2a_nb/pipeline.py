@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import System
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
-BLOCK_BYTES = 50e6  # of pictures in a block
+BLOCK_BYTES = 30e6  # of pictures in a block
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -314,6 +315,7 @@ def _blocks(file: media.Video, start: float, duration: float | None, read: Calla
 
     size, begin, end = _size(file, BLOCK_S, BLOCK_BYTES), start, start + (duration or math.inf)
     while begin < end - 1e-3:
+        _give_memory_back()
         try:
             block = [file.read(start=begin, duration=min(BLOCK_S, end - begin), size=size, sound=False)]
         except UsageError:
@@ -325,6 +327,12 @@ def _blocks(file: media.Video, start: float, duration: float | None, read: Calla
         yield block.pop()
         if seconds < BLOCK_S - 1e-3:
             return
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system. glibc keeps what lies between pieces in use, and grows from block to block."""
+    with suppress(OSError, AttributeError):  # other systems' C libraries have no such function
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _size(file: media.Video, seconds: float, most: float) -> int:

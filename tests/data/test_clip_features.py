@@ -131,9 +131,10 @@ def test_of_fewer_recordings_the_same_share_is_held_out():
 def test_files_of_one_recording_stay_together(tmp_path, weights):
     for i, name in enumerate(("a/1.mp4", "a/2.mp4", "b.mp4", "c.mp4")):
         small_video(tmp_path / "v" / name, 6.8, seed=i)
-    clips = compute_clip_features(
-        FeatureStore(tmp_path / "store", workers=1), open_recordings(f"folder:{tmp_path / 'v'}"), **weights
-    )  # fmt: skip
+    table = tmp_path / "v" / "clips.csv"
+    table.write_text("video,recording\na/1.mp4,a\na/2.mp4,a\nb.mp4,b\nc.mp4,c\n")
+    store = FeatureStore(tmp_path / "store", workers=1)
+    clips = compute_clip_features(store, open_recordings(f"csv:{table}"), **weights)
     assert clips.column("name").tolist() == ["a"] * 4 + ["b"] * 2 + ["c"] * 2
     assert clips.recording_ids.tolist() == [0] * 4 + [2] * 2 + [3] * 2
     assert set(clips.split(1)[1].column("name")) == {"c"}

@@ -30,7 +30,10 @@ class Orientation(NamedTuple):
 
 
 def orientation_of(frame) -> Orientation:
-    """What the frame's display matrix asks for, to the nearest quarter turn."""
+    """What the frame's display matrix asks for, to the nearest quarter turn.
+
+    Ask only one frame of a file: PyAV's side data keeps a frame in memory until Python collects cycles.
+    """
     from av.sidedata.sidedata import Type
 
     if not frame.side_data or Type.DISPLAYMATRIX not in frame.side_data:
@@ -47,20 +50,13 @@ def pixel_shape(stream) -> float:
     return float(ratio) if ratio and 1 / 8 <= ratio <= 8 else 1.0
 
 
-def shown_size(frame, sar: float = 1.0) -> tuple[int, int]:
+def shown_size(frame, how: Orientation, sar: float) -> tuple[int, int]:
     """Width and height of the picture as players show it, in square pixels."""
     width, height = max(1, round(frame.width * sar)), frame.height
-    return (height, width) if orientation_of(frame).swapped else (width, height)
+    return (height, width) if how.swapped else (width, height)
 
 
-def upright(
-    frame,
-    size: int | None,
-    *,
-    sar: float = 1.0,
-    shown: tuple[int, int] | None = None,
-    orientation: Orientation | None = None,
-) -> np.ndarray:
+def upright(frame, how: Orientation, shown: tuple[int, int], size: int | None) -> np.ndarray:
     """The picture as players show it, uint8 [H, W, 3]: turned and mirrored by its display matrix, in square pixels.
 
     Its short side has at most ``size`` pixels. Colours follow the frame's tags; without tags, a picture of more than
@@ -68,14 +64,11 @@ def upright(
 
     Args:
         frame: as PyAV decoded it.
+        how: the orientation of the video's pictures.
+        shown: width and height of the video's first picture as players show it, which this one takes too.
         size: pixels; None keeps all of them.
-        sar: width over height of the stored pixels.
-        shown: width and height of other pictures of the video, which this one takes too; left out, its own.
-        orientation: of the video; left out, the frame's own. A frame that was asked for it refers to itself, and so
-            keeps its memory until Python looks for such circles: of many frames, only the first should be asked.
     """
-    how = orientation_of(frame) if orientation is None else orientation
-    width, height = shown or shown_size(frame, sar)
+    width, height = shown
     if size and min(width, height) > size:
         scale = size / min(width, height)
         width, height = (max(2, int(round(v * scale))) for v in (width, height))

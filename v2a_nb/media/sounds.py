@@ -88,6 +88,7 @@ class Sounds:
         self._grid: tuple[int, int] | None = None  # where the second frame begins, and the length of all others
         self._seekable = True
         self._container: Any = None
+        self._stream: Any = None
         self._open()
         first = [chunk for _ in range(2) if (chunk := self._next()) is not None]
         if not first:
@@ -147,7 +148,8 @@ class Sounds:
     def _start_over(self, after_seek: bool) -> None:
         self._unread: deque[tuple[int, np.ndarray]] = deque()
         self._reached, self._failed = 0, False
-        self._resampler, self._kind = None, None
+        self._resampler: Any = None
+        self._kind: tuple | None = None
         self._chunks = self._decode(after_seek)
 
     def _next(self) -> tuple[int, np.ndarray] | None:

@@ -113,8 +113,8 @@ class Video:
         if not duration and check_file(self.path).stat().st_size <= decoding.SCAN_BYTES:
             duration = decoding.scan(self.path)
         sar = pixel_shape(video)
-        width, height = shown_size(first, sar)
-        self._orientation = orientation_of(first)
+        self._how = orientation_of(first)
+        width, height = shown_size(first, self._how, sar)
         return MediaInfo(
             path=str(self.path),
             duration=duration,
@@ -128,7 +128,7 @@ class Video:
             channels=codec.channels if codec else None,
             audio_tracks=len(container.streams.audio),
             sar=sar,
-            mirrored=self._orientation.mirrored,
+            mirrored=self._how.mirrored,
             color=(int(first.color_primaries), int(first.color_trc), int(first.colorspace), int(first.color_range)),
         )
 
@@ -186,8 +186,7 @@ class Video:
 
     def _upright(self, frame, size: int | None) -> np.ndarray:
         """The picture as players show it, as large as the first one, or with ``size`` pixels on its short side."""
-        shown = self.info.width, self.info.height
-        return upright(frame, size, sar=self.info.sar, shown=shown, orientation=self._orientation)
+        return upright(frame, self._how, (self.info.width, self.info.height), size)
 
 
 @check_types

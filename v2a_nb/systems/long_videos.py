@@ -16,7 +16,7 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.systems.base import Progress, System
 
-BLOCK_S = 12.0
+BLOCK_S = 10.0
 """Seconds of new pictures in a block."""
 OVERLAP_S = 1.0
 """Seconds that a block has in common with the one before it."""
