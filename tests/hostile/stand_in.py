@@ -20,6 +20,7 @@ class Beep(System):
     """A tone whenever the picture gets brighter."""
 
     name = kind = "beep"
+    title = "the stand-in"
     sample_rate = 16000
 
     def __init__(self, config: object = None) -> None:
