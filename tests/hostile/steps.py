@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import av
 import numpy as np
 from hostile.cases import Case, Expect
 from hostile.stand_in import OPTIONS
@@ -225,6 +224,11 @@ def check_made(run: Run, clip: Clip | None, status: int | None, out: Path) -> No
     with wave.open(str(sounds[0])) as file:
         seconds = file.getnframes() / file.getframerate()
     run.must(abs(seconds - clip.duration) < max(0.05, 1 / clip.fps), f"wav: {seconds:.3f} s of {clip.duration:.3f} s")
-    with av.open(str(videos[0])) as container:
-        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
-    run.must(abs(len(packets) - clip.n) <= 1, f"mp4: {len(packets)} of {clip.n} pictures")
+    made = run.step("open what was made", lambda: media.open(videos[0], size=run.case.size))
+    if not isinstance(made, Clip):
+        run.fault("wrong", "what was made cannot be opened")
+        return
+    run.must(abs(made.n - clip.n) <= 1, f"mp4: {made.n} of {clip.n} pictures")
+    before, after = flashes_in(clip), flashes_in(made)
+    same = len(before) == len(after) and (not len(before) or np.abs(before - after).max() <= 1 / clip.fps)
+    run.must(same, f"mp4: flashes at {np.round(after[:6], 3).tolist()}, not {np.round(before[:6], 3).tolist()}")

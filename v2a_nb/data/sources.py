@@ -189,7 +189,7 @@ def read_list(path: str | Path) -> Collection:
             if entry.id in entries:
                 problems.append({"id": entry.id, "what": f"twice in {path}; the first was taken"})
             entries.setdefault(entry.id, entry)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise V2AError(f"{path} is no list of clips: {error}") from error
     except KeyError as error:
         raise V2AError(f"{path} is no list of clips: there is no {error}") from error

@@ -269,16 +269,16 @@ class Sounds:
                 self.rate, self._av_layout = frame.sample_rate, frame.layout
                 self.channels = frame.layout.nb_channels
                 self.layout = _layout_of(frame.layout)
-            self._resampler = av.AudioResampler(format="fltp", layout=self._av_layout, rate=self.rate)
+            self._resampler = av.AudioResampler(format="flt", layout=self._av_layout, rate=self.rate)
             self._kind = kind
-        pieces += [piece.to_ndarray().astype(np.float32, copy=False) for piece in self._resampler.resample(frame)]
+        pieces += [_planar(piece) for piece in self._resampler.resample(frame)]
         return pieces
 
     def _flushed(self) -> list[np.ndarray]:
         """What is left in the resampler."""
         if self._resampler is None or self._kind is None or self._kind[2] == self.rate:
             return []
-        return [piece.to_ndarray().astype(np.float32, copy=False) for piece in self._resampler.resample(None)]
+        return [_planar(piece) for piece in self._resampler.resample(None)]
 
     def _lose(self, packet, shift: float) -> None:
         if packet is not None and packet.pts is not None and self.rate:
@@ -295,6 +295,11 @@ class Sounds:
         promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - (self.zero or 0.0)
         if clock / self.rate < promised - decoding.SHORT_S:
             self.damage.ends["its sound"] = clock / self.rate, promised
+
+
+def _planar(frame) -> np.ndarray:
+    """Samples float32 [channels, n] of a frame whose channels are interleaved, since PyAV misreads eight planes."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
 
 
 def _layout_of(layout) -> str | None:

@@ -66,7 +66,7 @@ def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
             if clip["id"] in entries:
                 problems.append({"id": clip["id"], "what": f"twice in {path}; the first was taken"})
             entries.setdefault(clip["id"], clip)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise V2AError(f"{path} is not a truth.json: {error}") from error
     except KeyError as error:
         raise V2AError(f"{path} is not a truth.json: there is no {error}") from error
