@@ -153,7 +153,7 @@ def _forked(work, limit_s: int, case, said: Path):
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            signal.alarm(3 * limit_s)
+            signal.alarm(10 * limit_s)  # of waiting, on a machine that others use too
             resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
             if case is not None:
                 resource.setrlimit(resource.RLIMIT_DATA, (BACKSTOP_MB << 20, BACKSTOP_MB << 20))

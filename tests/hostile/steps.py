@@ -224,10 +224,12 @@ def check_made(run: Run, clip: Clip | None, status: int | None, out: Path) -> No
     with wave.open(str(sounds[0])) as file:
         seconds = file.getnframes() / file.getframerate()
     run.must(abs(seconds - clip.duration) < max(0.05, 1 / clip.fps), f"wav: {seconds:.3f} s of {clip.duration:.3f} s")
-    made = run.step("open what was made", lambda: media.open(videos[0], size=run.case.size))
+    made = run.step("open what was made", lambda: media.open(videos[0], size=run.case.size, sound=False))
     if not isinstance(made, Clip):
         run.fault("wrong", "what was made cannot be opened")
         return
+    if not run.case.expect.made:
+        return  # the input is too odd for its pictures to be compared
     run.must(abs(made.n - clip.n) <= 1, f"mp4: {made.n} of {clip.n} pictures")
     before, after = flashes_in(clip), flashes_in(made)
     same = len(before) == len(after) and (not len(before) or np.abs(before - after).max() <= 1 / clip.fps)
