@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.filters import PAPER, Filter, make_filters
@@ -217,7 +219,7 @@ def write_kept(out: str | Path, source: Collection, kept: Sequence[Entry], repor
         root = {} if source.root is None else {"root": _relative(source.root, out.parent)}
         listing = {**source.head, **root, "clips": [], "curation": report.as_dict()}
         listing["clips"] = [_fields(entry, source, report) for entry in kept]
-        text = json.dumps(listing, indent=1, allow_nan=False) + "\n"
+        text = json.dumps(_without_nan(listing), indent=1, allow_nan=False) + "\n"
     else:
         published = source.kind == "ego4d-sounds"
         file = io.StringIO(newline="")
@@ -263,6 +265,15 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
+def _without_nan(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have; Python reads and writes them as NaN and Infinity."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _checked(out: Path, source: Path | None) -> Path:
     """``out``, if it can be written there; asked before hours of work, not after."""
     suffix = out.suffix.lower()
@@ -270,7 +281,11 @@ def _checked(out: Path, source: Path | None) -> Path:
         raise UsageError(f"{out}: the list ends in .json, .csv or .tsv")
     if out.is_dir():
         raise V2AError(f"{out} is a folder; name a file")
-    if source is not None and out.resolve() in (source.resolve(), (source / "truth.json").resolve()):
+    try:
+        itself = source is not None and out.resolve() in (source.resolve(), (source / "truth.json").resolve())
+    except (OSError, RuntimeError) as error:
+        raise V2AError(f"{out}: links that lead in a circle; name another file") from error
+    if itself:
         raise UsageError(f"{out} is the source itself; name another file")
     head = "\t".join(PLAIN) + "\n"
     keep_others(out, is_json_with("clips", "curation") if suffix in LISTS else lambda text: text.startswith(head))

@@ -99,8 +99,8 @@ def scenario(social: Sequence[str] = SOCIAL, labels: Mapping[str, Sequence[str]]
         found = entry.scenarios if labels is None else labels.get(entry.recording)
         if found is None:
             return _unknown("no scenario is known")
-        hit = next((name for name in found if any(part in name.lower() for part in parts)), None)
-        return Verdict(hit is None, hit or "")
+        hit = next((name for name in found if any(part in str(name).lower() for part in parts)), None)
+        return Verdict(hit is None, "" if hit is None else str(hit))
 
     return _each("scenario", judge)
 

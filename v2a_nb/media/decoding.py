@@ -16,6 +16,9 @@ SHORT_S = 0.5
 SCAN_BYTES = 2e9
 """The largest file whose packets are counted for want of a duration in its header."""
 
+MOST_PIXELS = 70e6
+"""Of a picture: twice 8K. Damaged headers promise more, and each such picture would be a gigabyte."""
+
 
 def container(path: str | Path):
     import av
@@ -41,6 +44,9 @@ def video_stream(container, path: str | Path, *, frame_threads: bool = True):
     streams = video_streams(container)
     if not streams:
         raise MediaError(f"{path}: no video stream in this file")
+    codec = streams[0].codec_context
+    if codec.width * codec.height > MOST_PIXELS:
+        raise MediaError(f"{path}: pictures of {codec.width}x{codec.height} are larger than any camera's")
     streams[0].thread_type = "AUTO" if frame_threads else "SLICE"
     return streams[0]
 

@@ -190,7 +190,10 @@ def add_pictures(
 
 def display_matrix(frame) -> list[int] | None:
     """How players turn and mirror a decoded picture: FFmpeg's nine numbers, or None where they do not."""
-    data = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    try:
+        data = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:  # a kind that this PyAV does not know
+        return None
     return None if data is None else np.frombuffer(bytes(data), np.int32).tolist()
 
 

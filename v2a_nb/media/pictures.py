@@ -36,9 +36,13 @@ def orientation_of(frame) -> Orientation:
     """
     from av.sidedata.sidedata import Type
 
-    if not frame.side_data or Type.DISPLAYMATRIX not in frame.side_data:
+    try:
+        side_data = frame.side_data
+    except ValueError:  # a kind that this PyAV does not know
         return Orientation()
-    a, b, _, c, d, *_ = np.frombuffer(bytes(frame.side_data[Type.DISPLAYMATRIX]), np.int32).tolist()
+    if not side_data or Type.DISPLAYMATRIX not in side_data:
+        return Orientation()
+    a, b, _, c, d, *_ = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32).tolist()
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, a < 0, d < 0)
     return Orientation(True, c < 0, b < 0)

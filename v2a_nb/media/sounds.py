@@ -18,6 +18,7 @@ HOLE_S = 0.02
 """Seconds by which timestamps and samples may disagree before a hole, or an overlap, is believed."""
 STEPS = (0.5, 2.0, 8.0)  # seconds before the wanted moment to which a seek goes
 PREROLL_S = 0.1  # seconds that a decoder needs after a seek, until its samples are those of the whole file
+MOST_BYTES = 8e9  # of sound that is read at once
 SURE = ("mov", "mp4", "wav", "matroska", "avi")  # containers in which a sound stream's length is no estimate
 
 
@@ -104,6 +105,8 @@ class Sounds:
     def read(self, start: float, duration: float) -> Sound:
         """``duration`` seconds of sound from ``start`` (s) on; silence where the file has none."""
         begin, n = int(round(start * self.rate)), int(round(duration * self.rate))
+        if 4 * n * self.channels > MOST_BYTES:
+            raise MediaError(f"{self.path}: {duration / 3600:.0f} hours of sound do not fit into memory; read a part")
         at = self._unread[0][0] if self._unread else None
         early = begin < self._reached if at is None else (begin < at and begin < self._reached)
         if early or (at is not None and begin - at > AHEAD * self.rate):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, check_types
+from v2a_nb.errors import MediaError, UsageError, check_types
 from v2a_nb.media import decoding, remuxing
 from v2a_nb.media.finding import check_file
 from v2a_nb.media.frames import Pictures
@@ -186,7 +186,10 @@ class Video:
 
     def _upright(self, frame, size: int | None) -> np.ndarray:
         """The picture as players show it, as large as the first one, or with ``size`` pixels on its short side."""
-        return upright(frame, self._how, (self.info.width, self.info.height), size)
+        try:
+            return upright(frame, self._how, (self.info.width, self.info.height), size)
+        except (OSError, ValueError, MemoryError) as error:
+            raise MediaError(f"{self.path}: a picture cannot be shown: {error}") from error
 
 
 @check_types

@@ -61,7 +61,11 @@ def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
         for clip in clips:
             for event in clip["events"]:
                 float(event["time_s"]), event["kind"], event["material"], event["sounding"]
-            if not float(clip["duration_s"]) > 0:
+            if "ambient" in clip:
+                float(clip["ambient"]["level_dbfs"])
+            if not isinstance(clip["id"], str) or not isinstance(clip.get("recording", ""), str):
+                raise ValueError(f"ids and recordings must be text, not {clip['id']!r}, {clip.get('recording')!r}")
+            if not 0 < float(clip["duration_s"]) < float("inf"):
                 raise ValueError(f"clip {clip['id']} lasts {clip['duration_s']} s")
             if clip["id"] in entries:
                 problems.append({"id": clip["id"], "what": f"twice in {path}; the first was taken"})
