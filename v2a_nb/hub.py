@@ -131,7 +131,7 @@ def kind_of(saved: Mapping[str, Any]) -> object:
 
 
 def parts_of(path: Path, saved: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, str | Path]:
-    """Where the parts of a folder of weights are, by name.
+    """Paths of the parts of a folder of weights, by name.
 
     Args:
         path: the folder.

@@ -147,7 +147,7 @@ def _inputs(
 
 @dataclass(frozen=True)
 class _Files:
-    """Where the results of one video belong.
+    """The paths of the results of one video.
 
     Attributes:
         paths: of the results, in the order of their endings.
@@ -313,20 +313,14 @@ def _blocks(file: media.Video, start: float, duration: float | None, read: Calla
     """
     from v2a_nb.systems.long_videos import BLOCK_S
 
-    size, begin, end = _size(file, BLOCK_S, BLOCK_BYTES), start, start + (duration or math.inf)
-    while begin < end - 1e-3:
+    for block in file.windows(
+        BLOCK_S, start=start, duration=duration, size=_size(file, BLOCK_S, BLOCK_BYTES), sound=False
+    ):
+        read(block)
+        blocks = [block]
+        del block  # nothing here keeps it while the system works on it
+        yield blocks.pop()
         _give_memory_back()
-        try:
-            block = [file.read(start=begin, duration=min(BLOCK_S, end - begin), size=size, sound=False)]
-        except UsageError:
-            if begin == start:
-                raise
-            return  # the end lies where a block ends
-        read(block[0])
-        begin, seconds = begin + BLOCK_S, block[0].duration
-        yield block.pop()
-        if seconds < BLOCK_S - 1e-3:
-            return
 
 
 def _give_memory_back() -> None:

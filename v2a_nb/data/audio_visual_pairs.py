@@ -32,7 +32,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.models.video_encoders.clip_transformer import THUMBNAIL_FPS, scene_thumbnail
 
 UNSEEN_SEED = 6500
-"""Of a world that neither the video encoder nor the shipped embedding was trained on: scores are of it."""
+"""Seed of a world that neither the video encoder nor the shipped embedding was trained on; scores use it."""
 SHORTEST_S = 2.0
 """While training, parts of clips are this long or longer, as a clip is that is shorter than a window."""
 LIGHT = ((0.9, 1.1), (-0.05, 0.05))
@@ -93,7 +93,7 @@ class AudioVisualPairs(ClipFeatures):
         return self.log_mels(rows, start_s, seconds).transpose(1, 2).contiguous()
 
     def sources(self) -> list[Source]:
-        """Where a pool finds each clip's sound again."""
+        """The origin of each clip, by which a pool finds its sound again."""
         rows = zip(self.column("recording").tolist(), self.column("start_s").tolist(), strict=True)
         return [self.recordings.open(number).source(start_s, self.seconds) for number, start_s in rows]
 

@@ -27,7 +27,7 @@ from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
 TRAIN_SEED = 6000
-"""Of a world that the video encoder was not trained on: on its own training clips it is surer than it should be."""
+"""Seed of a world that the video encoder was not trained on: on its own training clips it is too sure."""
 RECORDINGS, HELD_OUT = 2000, 200
 """Recordings of that world that the shipped metrics used; they were not trained on the last ``HELD_OUT`` of them."""
 SECONDS, MARGIN_S, SAMPLE_RATE, FPS = 2.56, 2.0, 16000, 25.0
@@ -110,7 +110,7 @@ class ClipFeatures(Features):
 
     @property
     def seconds(self) -> float:
-        """Of a clip."""
+        """Length of a clip, seconds."""
         return self["video"].shape[1] * EMBEDDING_S
 
     @property

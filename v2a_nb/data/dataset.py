@@ -94,7 +94,7 @@ def cut_sounds(recording: Recording, starts: Sequence[int], seconds: float, samp
 
 
 def _starts(recording: Recording, cut: Cut) -> np.ndarray:
-    """Where in a recording its clips begin, samples; empty where it is too short."""
+    """Starts of the clips of a recording, samples; empty where it is too short."""
     rate = cut.sample_rate
     total = round(recording.duration_s * rate)
     length, margin = round(cut.seconds * rate), round(cut.margin_s * rate)

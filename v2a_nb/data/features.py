@@ -79,7 +79,7 @@ class ShardedArray:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the values."""
+        """Data type of the values."""
         return self._shards[0].dtype
 
     def where(self, rows: np.ndarray | slice) -> ShardedArray:

@@ -28,7 +28,7 @@ from v2a_nb.data.recordings import Recording
 from v2a_nb.models.video_encoders.frames import at_rate
 
 SECONDS = 5.12
-"""Of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
+"""Length of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
 PER_RECORDING = 4
 FEATURE_NOISE = 0.1
 """Standard deviation of what is added to the frame vectors, whose own is about 1: stands in for unseen pictures."""

@@ -208,7 +208,7 @@ def free_neighbours(
     within_s: float | None = None,
     sample_rate: int = 16000,
 ) -> np.ndarray:
-    """Where to cut a neighbour for each clip, out of a recording that may be cut anywhere.
+    """Choose where to cut a neighbour for each clip, out of a recording that may be cut anywhere.
 
     Uniform over every start that keeps the neighbour inside the recording, off the clip, and at least
     ``min_gap_s`` from start to start.

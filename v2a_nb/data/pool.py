@@ -34,7 +34,7 @@ _AT_ONCE = 1 << 22  # similarities that are held at once: 16 MB
 
 @dataclass(frozen=True)
 class Source:
-    """Where a sound can be had again.
+    """The origin of a sound, from which it can be read or rendered again.
 
     Attributes:
         recording: a name; sounds of one recording share it.
@@ -319,7 +319,7 @@ class Pool(Pretrained):
         return cls.of(model, parts(), **options)
 
     def tensors(self) -> tuple[dict, dict]:
-        """What is saved: tensors by name, and the rest for JSON; see :meth:`from_tensors`."""
+        """Return what is saved: tensors by name, and the rest for JSON; see :meth:`from_tensors`."""
         import torch
 
         of = [(s.recording, s.world_seed, s.path, s.ambience_dbfs, s.variety) for s in self.sources]

@@ -54,7 +54,7 @@ class Recording(Protocol):
         """The random numbers of this recording for one purpose, which ``word`` names."""
 
     def source(self, start_s: float, seconds: float) -> Source:
-        """Where a pool of sounds finds the sound of a clip again."""
+        """The origin of a clip, by which a pool of sounds finds its sound again."""
 
 
 class Recordings(Protocol):

@@ -17,7 +17,7 @@ SCAN_BYTES = 2e9
 """The largest file whose packets are counted for want of a duration in its header."""
 
 MOST_PIXELS = 70e6
-"""Of a picture: twice 8K. Damaged headers promise more, and each such picture would be a gigabyte."""
+"""Pixels of the largest picture that is decoded: twice 8K. Damaged headers promise more, a gigabyte a picture."""
 
 
 def container(path: str | Path):
@@ -40,13 +40,21 @@ def video_streams(container) -> list:
     return [s for s in streams if not s.disposition & s.disposition.__class__.attached_pic]
 
 
+def check_size(path: str | Path, picture) -> None:
+    """Refuse a stream, or a frame, of more than :data:`MOST_PIXELS`.
+
+    Raises:
+        MediaError: it is larger.
+    """
+    if picture.width * picture.height > MOST_PIXELS:
+        raise MediaError(f"{path}: pictures of {picture.width}x{picture.height} are larger than any camera's")
+
+
 def video_stream(container, path: str | Path, *, frame_threads: bool = True):
     streams = video_streams(container)
     if not streams:
         raise MediaError(f"{path}: no video stream in this file")
-    codec = streams[0].codec_context
-    if codec.width * codec.height > MOST_PIXELS:
-        raise MediaError(f"{path}: pictures of {codec.width}x{codec.height} are larger than any camera's")
+    check_size(path, streams[0].codec_context)
     streams[0].thread_type = "AUTO" if frame_threads else "SLICE"
     return streams[0]
 

@@ -195,6 +195,7 @@ class Pictures:
             elif error and stamp is None:
                 self.damage.lost.add(round(ends, 4))
             for frame in frames:
+                decoding.check_size(self.path, frame)  # it may be larger than the headers say
                 count -= 1
                 if after_seek and raw is None and not frame.key_frame:
                     continue

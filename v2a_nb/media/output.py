@@ -62,7 +62,7 @@ class Output:
 
     @property
     def endings(self) -> tuple[str, str]:
-        """Of the sound file and of the video."""
+        """File name endings of the sound and of the video."""
         return self.format, "mp4"
 
     def write(

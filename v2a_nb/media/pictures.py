@@ -79,7 +79,8 @@ def upright(frame, how: Orientation, shown: tuple[int, int], size: int | None) -
     if how.swapped:
         width, height = height, width
     hdr = frame.color_trc in (PQ, HLG)
-    options: dict[str, Any] = {"format": "rgb48le" if hdr else "rgb24"}
+    # left to itself, swscale starts threads for every frame
+    options: dict[str, Any] = {"format": "rgb48le" if hdr else "rgb24", "threads": 1}
     if frame.colorspace == UNSPECIFIED and frame.format.components[0].is_luma:
         matrix = assumed_matrix(frame)
         if matrix != SMPTE170M:  # which is swscale's own choice

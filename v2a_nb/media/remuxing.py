@@ -133,7 +133,7 @@ def dub(
 
 
 class _Clock:
-    """Where the result's time zero lies on the file's clock, and how long the result is.
+    """Maps the file's clock to the result's, and knows how long the result is.
 
     Attributes:
         zero: seconds on the file's clock.

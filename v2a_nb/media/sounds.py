@@ -278,7 +278,7 @@ class Sounds:
         return pieces
 
     def _flushed(self) -> list[np.ndarray]:
-        """What is left in the resampler."""
+        """Return the samples that are left in the resampler."""
         if self._resampler is None or self._kind is None or self._kind[2] == self.rate:
             return []
         return [_planar(piece) for piece in self._resampler.resample(None)]

@@ -155,6 +155,34 @@ class Video:
         problems = self._pictures.damage.lines(start, part.stop)
         return Clip(frames, times, self.info.fps, length, track, Path(self.path).stem, problems)
 
+    def windows(
+        self, seconds: float, *, start: float = 0.0, duration: float | None = None, **options: Any
+    ) -> Iterator[Clip]:
+        """Yield the video, or a part of it, in consecutive clips of ``seconds``; none is kept here.
+
+        Args:
+            seconds: length of each clip; the last one may be shorter.
+            start, duration: the part, seconds, as for :meth:`read`.
+            options: ``size``, ``sample_rate`` and ``sound`` as for :meth:`read`.
+        """
+        if not seconds > 0:
+            raise UsageError(f"windows of {seconds} s are impossible")
+        for number in count():
+            begin, clips = number * seconds, []
+            left = seconds if duration is None else min(seconds, duration - begin)
+            if number and left < 1e-3:
+                return
+            try:
+                clips.append(self.read(start=start + begin, duration=left, **options))
+            except UsageError:
+                if not number:
+                    raise
+                return  # the end
+            ended = clips[0].duration < left - 1e-3
+            yield clips.pop()
+            if ended:
+                return
+
     def dub(
         self,
         sound: Sound | Iterable[Sound],
@@ -253,16 +281,8 @@ def windows(path: str | Path, seconds: float, *, audio_track: int | None = None,
     Raises:
         MediaError, UsageError: as :func:`open`.
     """
-    if not seconds > 0:
-        raise UsageError(f"windows of {seconds} s are impossible")
     with Video(path, audio_track=audio_track) as video:
-        yield video.read(duration=seconds, **options)
-        for number in count(1):
-            try:
-                clip = video.read(start=number * seconds, duration=seconds, **options)
-            except UsageError:
-                return  # the end
-            yield clip
+        yield from video.windows(seconds, **options)
 
 
 @check_types

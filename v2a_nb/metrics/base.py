@@ -117,7 +117,7 @@ class Metric(ABC):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the values; those of its registry entries. A metric that is not registered sets them itself."""
+        """Names of the metric's values: those of its registry entries. One that is not registered sets them itself."""
         return tuple(entry.name for entry in registry.entries_of(type(self)))
 
     @property

@@ -21,6 +21,8 @@ from v2a_nb.world import WorldClip
 
 Metrics = Sequence[str | Metric] | None
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
+SHORT_SIDE = 256
+"""Pixels of the short side of videos that are scored: more than any metric reads, however large the video is."""
 
 
 @check_types
@@ -147,7 +149,7 @@ def evaluate_folder(
         entries = [{**entry, "narration": texts.get(entry["id"], entry.get("narration"))} for entry in entries]
         problems += [{"id": e["id"], "what": f"no text in {text}"} for e in entries if not e["narration"]]
     # a clip's video is read once for all metrics, and forgotten for the next one
-    open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False))
+    open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False, size=SHORT_SIDE))
     entries = [entry for entry in entries if entry["id"] in files]
     recordings = [entry.get("recording", entry["id"]) for entry in entries]
     order = shuffled(recordings) if controls else None

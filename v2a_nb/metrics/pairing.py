@@ -18,7 +18,7 @@ from v2a_nb.errors import V2AError
 SOUNDS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SUFFIXES = (*SOUNDS, *VIDEOS)
-"""Where a clip's sound is looked for, in this order: a sound file before the soundtrack of a video."""
+"""Endings of files that may hold a clip's sound, in the order in which they are tried: sound files before videos."""
 STEMS = ("action", "ambient", "offscreen")
 """Strike World writes ``ID.mix.wav`` beside these, which are parts of a clip's sound."""
 LENGTH_S = 0.05
@@ -156,7 +156,7 @@ def read_sound(path: Path | None, name: str, problems: list[dict]) -> Sound | No
 
 
 def flaws(sound: Sound, wanted: float) -> list[str]:
-    """What is odd about a sound, one line each; it is scored all the same.
+    """List the flaws of a sound, one line each; it is scored all the same.
 
     Args:
         sound: any.

@@ -40,7 +40,7 @@ NAMES = (
 
 @dataclass
 class ClipScore:
-    """What was counted in one clip; pooled by :func:`pool`.
+    """The counts and offsets of one clip, which :func:`pool` turns into scores.
 
     Attributes:
         id: of the clip.
@@ -192,7 +192,7 @@ _F1 = {f"onset_f1_{w}ms": w for w in WINDOWS_MS}
 
 
 def _values(scores: Sequence[ClipScore], name: str) -> list[float]:
-    """What is averaged: a number for each offset (ms), near miss, hit or clip."""
+    """Return the numbers that a metric averages: one for each offset (ms), near miss, hit or clip."""
     if name == "onset_offset_abs_ms":
         return [1000 * abs(offset) for s in scores for offset in s.offsets]
     if name == "onset_offset_signed_ms":

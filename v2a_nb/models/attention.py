@@ -109,7 +109,7 @@ class TimeBias(Processor, nn.Module):
         self._basis: tuple[tuple, Tensor] | None = None
 
     def bias(self, columns: int, tokens: int) -> Tensor:
-        """What is added to the logits: [heads, columns, tokens]."""
+        """Return the bias that is added to the attention logits: [heads, columns, tokens]."""
         if self.timed is not None:
             others = self.others[:, None, None].expand(-1, columns, max(0, tokens - self.timed))
             return torch.cat([self._over_time(columns, min(tokens, self.timed)), others], dim=-1)
@@ -135,7 +135,7 @@ class TimeBias(Processor, nn.Module):
         return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
 
     def row_values(self, queries: Tensor, tokens: Tensor) -> Tensor | float:
-        """What is added to the attention's result [B, rows * W, C]: see ``by_row``."""
+        """Return the values that are added to the attention's result [B, rows * W, C]; see ``by_row``."""
         if self.by_row is None:
             return 0.0
         timed = tokens if self.timed is None else tokens[:, : self.timed]

@@ -24,7 +24,7 @@ from v2a_nb.errors import UsageError
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 16000, 400, 160, 128
 MEAN, DEVIATION = -4.26, 4.57
-"""Of AudioSet, as the released code rounds them; the network reads (bank - mean) / (2 deviation)."""
+"""Mean and deviation of AudioSet, as the released code rounds them; the network reads (bank - mean) / (2 deviation)."""
 FLOOR = 1.1920928955078125e-07
 """The least power in a band: silence is its logarithm."""
 FRONTS = ("kaldi", "mel")
@@ -119,7 +119,7 @@ class AudioSpectrogramTransformerConfig:
 
     @property
     def bands(self) -> int:
-        """Of the front end."""
+        """Number of frequency bands of the front end."""
         return BANDS if self.front == "kaldi" else onsets.BANDS
 
     @property

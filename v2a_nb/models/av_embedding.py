@@ -139,7 +139,7 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.vid_proj.weight.device
 
     def windows(self, clip: Clip) -> tuple[Tensor, ...]:

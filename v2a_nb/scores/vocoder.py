@@ -51,7 +51,7 @@ def stft_distance(decoded: Tensor, true: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure(model: Vocoder, count: int = CLIPS, embed: StrikeAudio | None = None, seed: int = SEED) -> list[Row]:
-    """What is left of true sounds after their spectrogram and a vocoder.
+    """Compare true sounds with what a vocoder makes of their spectrograms.
 
     Args:
         model: the vocoder.

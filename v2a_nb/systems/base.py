@@ -70,7 +70,7 @@ class System(Pretrained, nn.Module, ABC):
     @property
     @abstractmethod
     def sample_rate(self) -> int:
-        """Of the generated sounds, Hz."""
+        """Sample rate of the generated sounds, Hz."""
 
     @overload
     def generate(self, clip: Clip, *, seed: int = 0, **options: Any) -> Sound: ...

@@ -77,7 +77,7 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; what is None is not known."""
+    """The progress of a run; None stands for what is not known."""
 
     state: str  # waiting (nothing logged yet), training, quiet (no news for long), done or broken
     name: str = ""  # the stage: a folder inside of the run's

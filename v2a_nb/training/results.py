@@ -1,4 +1,4 @@
-"""What was measured on trained weights: tables of numbers that ``v2a-nb score`` writes to ``results.json`` beside them.
+"""Measurements of trained weights: tables of numbers that ``v2a-nb score`` writes to ``results.json`` beside them.
 
 A number is a :class:`Row`: which metric, of what, with its interval, how many things were counted and by which
 extractor. Rows of one command are a :class:`Table`; the tables of one folder of weights are its :class:`Results`.

@@ -38,7 +38,7 @@ AUDIBLE_DB, SOFTER_DB = 6.0, 10.0
 HIT_BEFORE_S, HIT_AFTER_S, HIT_S = 0.03, 0.08, 0.02
 """A hit's level is that of the loudest 20 ms around its time: a generated onset may be a frame early or late."""
 WINDOW = 0.05
-"""Of onset F1, seconds."""
+"""Tolerance of onset F1, seconds."""
 CLEAR_DB = 10.0
 """A place in time and frequency belongs to a stem that is this much louder there than the others together."""
 SOFTEST_DBFS = -120.0

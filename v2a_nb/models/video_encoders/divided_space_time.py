@@ -26,7 +26,7 @@ from v2a_nb.hub import later
 from v2a_nb.models.video_encoders.frames import check_fit_and_resize, square
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, as the released loader normalises."""
+"""Mean and standard deviation of ImageNet, with which the released loader normalises."""
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class EventCropEncoder(nn.Module):
         return found.nonzero()
 
     def frames_of(self, peaks: Tensor, count: int) -> Tensor:
-        """Which of ``count`` frames are read for each peak: int64 [N, frames], ends repeated."""
+        """Indices, among ``count`` frames, of those that are read for each peak: int64 [N, frames], ends repeated."""
         reach = self.config.frames // 2
         middle = (peaks[:, 1] / STEPS).round().long()
         around = torch.arange(-reach, reach + 1, device=peaks.device)
@@ -182,7 +182,7 @@ class EventCropEncoder(nn.Module):
         return unit(frames[peaks[:, :1], which]).flatten(1, 2) - 0.5
 
     def places(self, attention: Tensor, peaks: Tensor) -> Tensor:
-        """Where the motion branch's attention [B, T, heads, 8, 8] was at each peak: [N, 2], x and y in pixels."""
+        """Centre of the motion branch's attention [B, T, heads, 8, 8] at each peak: [N, 2], x and y in pixels."""
         centres = centroids(self.at_peaks(attention, peaks)[:, self.config.head])
         return centres + attention.new_tensor([self.config.shift_x, self.config.shift_y])
 
@@ -193,7 +193,7 @@ class EventCropEncoder(nn.Module):
         return maps[peaks[:, 0], near].mean(0)
 
     def peak_features(self, timing: Tensor, flux: Tensor, peaks: Tensor) -> Tensor:
-        """What is known of each peak, [N, 212]: its timing features, its flux, and where between frames it lies."""
+        """Features of each peak, [N, 212]: its timing features, its flux, and where between frames it lies."""
         token = peaks[:, 1] // 4
         phase = F.one_hot(peaks[:, 1] % STEPS, STEPS).to(timing.dtype)
         return torch.cat([timing[peaks[:, 0], token], flux[peaks[:, 0], token], phase], dim=1)
@@ -276,7 +276,7 @@ def cells(n: int, device: torch.device) -> Tensor:
 
 
 def centroids(maps: Tensor, size: float = 64.0) -> Tensor:
-    """Where maps [N, h, w] are greatest, to a part of a cell: [N, 2], x and y, of a picture ``size`` wide."""
+    """Position of the maximum of maps [N, h, w], finer than a cell: [N, 2], x and y, in a picture ``size`` wide."""
     rows, columns = maps.shape[1:]
     best = maps.flatten(1).argmax(1)
     out = []

@@ -1,4 +1,4 @@
-"""Which sound Action2Sound is conditioned on: what ``ambient`` may be (sections 3.3 and 3.4).
+"""The sound that Action2Sound is conditioned on: values of ``ambient`` (sections 3.3 and 3.4).
 
 | ``ambient`` | the condition | the paper calls it |
 |---|---|---|

@@ -104,12 +104,12 @@ class Action2Sound(System):
 
     @property
     def sample_rate(self) -> int:
-        """Of the generated sounds, Hz."""
+        """Sample rate of the generated sounds, Hz."""
         return self.config.stft.sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is."""
+        """Device of the UNet."""
         return self.video_tokens.embed.weight.device
 
     # --- generation ---------------------------------------------------------------------------------

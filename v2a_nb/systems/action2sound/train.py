@@ -61,7 +61,7 @@ from v2a_nb.training.recipes.autoencoder import (
 )
 
 FIRST = 20000
-"""Of the recordings: V-AURA's recipe and so the encoder never saw them, as for EgoSonics."""
+"""Number of the first recording: V-AURA's recipe, and so the encoder, saw none from here on, as for EgoSonics."""
 LEVELS_DBFS = (-85.0, -38.0)
 CROP = 64
 """Columns (1.02 s) of the images that the autoencoder is trained on."""
@@ -72,7 +72,7 @@ EVALUATED = 16
 SAMPLE_EVERY, SAMPLED = 250, 12
 """Steps between two evaluations that generate sounds, and windows of which they do."""
 SLOW_RECORDINGS = 400
-"""Of which the frame vectors of a slow camera are made: half a thousand steps see none of their windows thrice."""
+"""Recordings whose frame vectors are made for a slow camera: 500 steps use none of their windows three times."""
 
 ABLATIONS: dict[str, dict[str, object]] = {
     "whole": {},
@@ -86,7 +86,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "fps8": {"fps": 8.0},
     "fps10": {"fps": 10.0},
 }
-"""What is trained anew to be compared, each by what differs in the configuration of the model or of its training (the
+"""The ablations, each by what differs in the configuration of the model or of its training (the
 paper's table 2; 5, 8 and 10 frames a second in its first version). ``denoised`` has no condition, and targets whose
 steady noise was gated away before training; ``whole`` differs in nothing."""
 

@@ -121,12 +121,12 @@ class EgoSonics(System):
 
     @property
     def sample_rate(self) -> int:
-        """Of the generated sounds, Hz."""
+        """Sample rate of the generated sounds, Hz."""
         return self.config.stft.sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is."""
+        """Device of the UNet."""
         return self.null_text.device
 
     # --- generation ---------------------------------------------------------------------------------

@@ -59,12 +59,12 @@ class Retrieval(System):
 
     @property
     def sample_rate(self) -> int:
-        """Of the sounds in the pool, Hz."""
+        """Sample rate of the sounds in the pool, Hz."""
         return self.pool.sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the encoders are."""
+        """Device of the encoders."""
         return self.model.device
 
     # --- generation ---------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from v2a_nb.training.recipes.clips import VISION, PairsRecipe, PairsTrainConfig
 CARD = Path(__file__).with_name("av_sim_card.md")
 """Template of the embedding's model card; that of the system is the recipe's."""
 ROOM_TEMPERATURE = 0.1
-"""Of a second InfoNCE, between what two clips of one recording look like: a room must be known again.
+"""Temperature of a second InfoNCE, between the pictures of two clips of one recording: a room must be recognised.
 
 Ours. The paper retrieves to get the ambience of such a place, and an embedding that was trained on a sound's *own*
 video alone keeps of the place only what helps to tell hits apart."""
@@ -216,7 +216,7 @@ def vectors_of(model: AudioVisualEmbedding, pairs: AudioVisualPairs, size: int =
 
 
 def thinned(pairs: AudioVisualPairs, most: int) -> AudioVisualPairs:
-    """Of more clips than ``most`` those of every second recording, or third ..."""
+    """Keep about ``most`` clips: those of every second recording, or of every third ..."""
     number = np.unique(pairs.recording_ids, return_inverse=True)[1]
     return pairs.where(number % -(-len(pairs) // most) == 0)
 

@@ -70,12 +70,12 @@ class VAura(System):
 
     @property
     def sample_rate(self) -> int:
-        """Of the generated sounds, Hz."""
+        """Sample rate of the generated sounds, Hz."""
         return self.codec.sample_rate
 
     @property
     def device(self) -> torch.device:
-        """Where the decoder is."""
+        """Device of the decoder."""
         return self.decoder.heads.weight.device
 
     # --- generation ---------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def autoencoder_stage(
 
 @torch.no_grad()
 def round_trip(autoencoder: ImageAutoencoder, clips: Features, stft: StftImage) -> dict[str, float]:
-    """What is left of true sounds after image, latents, image again and Griffin-Lim.
+    """Measure what the round trip through image, latents, image and Griffin-Lim leaves of true sounds.
 
     Args:
         clips: with ``images``, not trained on.

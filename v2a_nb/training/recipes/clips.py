@@ -19,7 +19,7 @@ from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.training.recipe import Recipe, TrainConfig, scaling
 
 VISION = "../vaura/vision"
-"""Where the frozen video encoder lies, from a folder of audio-visual weights."""
+"""Path of the frozen video encoder, relative to a folder of audio-visual weights."""
 
 
 @dataclass(frozen=True)

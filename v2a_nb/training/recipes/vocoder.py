@@ -42,8 +42,8 @@ from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling
 from v2a_nb.training.recipes.codec import SpectralLoss
 
 FRAMES, MARGIN = 32, 4
-"""Of a training segment: 8192 samples, 0.512 s; and those that are made on either side where mels are matched, because
-the first and the last windows of a match see nothing beyond."""
+"""Frames of a training segment (8192 samples, 0.512 s), and of the margin on either side where mels are matched: the
+first and the last windows of a match see nothing beyond."""
 MATCHED = 4
 """Times that mels are matched while training: enough to teach, and a quarter of what the finished vocoder takes."""
 UNSEEN_SECONDS, EVAL_EVERY = 3.0, 250
