@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v2a_nb.world.recording import Event, Recording
+from v2a_nb.world.description import Event, Recording
 
 _NOUN = {"wood": "block", "metal": "bowl", "glass": "tumbler", "ceramic": "cup", "drum": "drum"}
 _TIMES = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
@@ -12,7 +12,7 @@ def narrate(recording: Recording, events: list[Event]) -> str:
     """Describe a clip's events in one sentence without a full stop.
 
     Examples:
-        >>> from v2a_nb.world.recording import draw
+        >>> from v2a_nb.world.description import draw
         >>> narrate(draw(0, 0), [])
         'nothing is touched'
     """
