@@ -230,11 +230,13 @@ class StrikeWorld:
         seed: of the world.
         settings: how the clips are rendered.
         clips: all of them, in order.
+        version: of the world.
     """
 
     seed: int
     settings: Settings
     clips: tuple[WorldClip, ...]
+    version: int = 1
 
     @property
     def train(self) -> list[WorldClip]:
@@ -384,7 +386,7 @@ def strike_world(
         for start in starts[: clips - len(cut)]:
             cut.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
         index += 1
-    return StrikeWorld(seed, settings, tuple(cut))
+    return StrikeWorld(seed, settings, tuple(cut), version)
 
 
 def cut_points(recording: Recording, settings: Settings, at_most: int) -> np.ndarray:

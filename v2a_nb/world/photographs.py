@@ -63,7 +63,8 @@ class Texture:
             [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32
         )
         self._begin = rng.uniform(0, 2 * SIDE, 2)
-        share = rng.uniform(0, tint)
+        share, middle = rng.uniform(0, tint), picture.mean(axis=(0, 1))
+        picture = middle + np.float32(rng.uniform(0.35, 1.0)) * (picture - middle)
         self.picture = (1 - share) * picture + np.float32(share) * rng.uniform(0, 1, 3).astype(np.float32)
         self.picture = (self.picture * np.float32(rng.uniform(0.6, 1.2))).astype(np.float32)
 

@@ -36,7 +36,8 @@ def frames(recording: Recording, times: np.ndarray, size: int, fps: float) -> np
         if flat:
             _outlined(out, shape, times, size, colour, move)
         else:
-            _composite(out, shape, times, exposure, size, colour, opacity, move, look.defocus * size if look else 0.0)
+            lens = (look.defocus * size, 2 * _SUB) if look else (0.0, _SUB)
+            _composite(out, shape, times, exposure, size, colour, opacity, move, *lens)
     if flat:
         game.head_up(recording, out)
     elif look is not None:
@@ -263,7 +264,7 @@ def _movers(recording: Recording, size: int) -> list:
 
     flat = recording.style == "game"
     skin = np.array([0.87, 0.65, 0.52]) * (rng.uniform(0.45, 1.1) if wide else 1.0)
-    dye = dye_of(recording) if wide else np.array([0.25, 0.2, 0.45])
+    dye = (dye_of(recording) if recording.look is None else _dye(recording)) if wide else np.array([0.25, 0.2, 0.45])
     if flat:
         skin, dye = np.array(game.SKIN), game.paint(recording, "actor")
     actor = recording.actor
@@ -283,7 +284,8 @@ def _movers(recording: Recording, size: int) -> list:
     elif actor == "hammer":
         r = 0.032 * scale
         head = part(0, -0.05 * scale, 0, 0.05 * scale, r, r)
-        parts = [(np.array([0.5, 0.33, 0.18]), part(0, 0, 0.7 * reach, 0, 0.014, r)), (dye * 0.5, head)]
+        parts = [(np.array([0.5, 0.33, 0.18]), part(0, 0, 0.7 * reach, 0, 0.014, r))]
+        parts.append((dye * 0.5 if recording.look is None else dye, head))
     elif actor == "knife":
         r = 0.012
         blade = part(0, 0, 0.26 * scale, 0, 0.018 * scale, r)
@@ -306,9 +308,28 @@ def _movers(recording: Recording, size: int) -> list:
         movers.append((np.zeros(3), 0.3, _shadow(recording, path, view)))
     if recording.photographs and not flat and (textures := recording.rng("photographs-actor")).random() < 0.4:
         patch = _patch(textures, view.scale)
-        parts = [(patch * (0.5 + colour) if k == 0 else colour, shape) for k, (colour, shape) in enumerate(parts)]
+        parts = [(colour * (0.4 + 1.2 * patch) if k == 0 else colour, shape) for k, (colour, shape) in enumerate(parts)]
     movers += [(colour * 255, 1.0, shape) for colour, shape in parts] + _passers(recording, view)
-    return [(toned(recording.look, colour / 255) * 255, *rest) for colour, *rest in movers] if recording.look else movers
+    return (
+        [(toned(recording.look, colour / 255) * 255, *rest) for colour, *rest in movers] if recording.look else movers
+    )
+
+
+@lru_cache(maxsize=4)
+def _dye(recording: Recording) -> np.ndarray:
+    """Draw the actor's colour, float [3], until it stands out from the picture that there is."""
+    rng, margin = recording.rng("dye"), margin_of(recording, 32)
+    blocks = _canvas(recording, 32)[margin:-margin, margin:-margin].reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)) / 255
+    best, contrast = np.zeros(3), -1.0
+    for _ in range(16):
+        colour = rng.uniform(0.02, 0.98, 3)
+        away = np.abs(blocks - toned(recording.look, colour)).mean(axis=-1)
+        away = float(np.quantile(away, 0.2))
+        if away > contrast:
+            best, contrast = colour, away
+        if away > 0.28:
+            break
+    return best
 
 
 def _patch(rng: np.random.Generator, scale: float) -> np.ndarray:
@@ -345,7 +366,9 @@ def _limbs(recording: Recording, view) -> list:
         skin = np.array([0.87, 0.65, 0.52]) * rng.uniform(0.4, 1.1)
         cloth = skin if rng.random() < 0.4 else rng.uniform(0.02, 0.95, 3)
         if rng.random() < 0.5:
-            movers.append((rng.uniform(0.02, 0.95, 3) * 255, 1.0, bone(-rng.uniform(0.1, 0.4), 0.05, rng.uniform(0.01, 0.05))))
+            movers.append(
+                (rng.uniform(0.02, 0.95, 3) * 255, 1.0, bone(-rng.uniform(0.1, 0.4), 0.05, rng.uniform(0.01, 0.05)))
+            )
         movers += [(cloth * 255, 1.0, bone(0.05, 1.5, thick)), (skin * 255, 1.0, bone(0.0, 0.08, 1.1 * thick))]
     return movers
 
@@ -453,13 +476,15 @@ def _distractors(recording: Recording, view, size: int) -> list:
 
 def _composite(
     out: np.ndarray, shape, times: np.ndarray, exposure: float, size: int, colour: np.ndarray,
-    opacity: float, move: Move, blur: float = 0.0,
+    opacity: float, move: Move, blur: float = 0.0, count: int = _SUB,
 ) -> None:  # fmt: skip
     """Draw one moving capsule over ``out``, blurred over the exposure where it moves fast.
 
     ``colour`` is one colour [3], or a patch [h, w, 3] that repeats and moves along. ``blur`` softens the edge, pixels.
+    ``count`` moments of the exposure are averaged, four of them where it moves by less than 6 pixels, and none where it
+    stands still.
     """
-    moments = times[:, None] + exposure * (np.arange(_SUB) / (_SUB - 1) - 0.5)  # [T, SUB]
+    moments = times[:, None] + exposure * (np.arange(count) / (count - 1) - 0.5)  # [T, count]
     ax, ay, bx, by, radius = shape(moments)
     radius, edge = max(radius, 0.6), 1 + 2.5 * blur
     speed = np.maximum(np.ptp(ax, axis=1) + np.ptp(ay, axis=1), np.ptp(bx, axis=1) + np.ptp(by, axis=1))
@@ -470,8 +495,9 @@ def _composite(
     low = [np.minimum(ends[k], ends[k + 2]).min(axis=1) - reach for k in (0, 1)]
     high = [np.maximum(ends[k], ends[k + 2]).max(axis=1) + reach + 1 for k in (0, 1)]
     visible = (low[0] < size) & (low[1] < size) & (high[0] > 0) & (high[1] > 0)
-    for slow in (True, False):
-        chosen = np.flatnonzero(visible & ((speed <= 0.8) == slow))
+    pace = (speed > 0.8) + 1 * (speed > 6)
+    for step in (0, 1, 2):
+        chosen = np.flatnonzero(visible & (pace == step))
         for rows in np.split(chosen, range(_GROUP, len(chosen), _GROUP)):  # near in time is near in place
             if not len(rows):
                 continue
@@ -480,8 +506,10 @@ def _composite(
             if x1 <= x0 or y1 <= y0:
                 continue
             a = [v[rows] for v in still]
-            if slow:
+            if step == 0:
                 a = [v.mean(1, keepdims=True) for v in a]
+            elif step == 1 and count > _SUB:
+                a = [v[:, [0, count // 3, count - 1 - count // 3, count - 1]] for v in a]
             a = [move.at(v, k % 2, rows) for k, v in enumerate(a)]
             gx = np.arange(x0, x1, dtype=np.float32) + 0.5
             gy = np.arange(y0, y1, dtype=np.float32) + 0.5

@@ -26,6 +26,7 @@ VERSION = 1
 """The version of the world that everything takes if none is given."""
 VERSIONS = (1, 2)
 
+
 def draw(
     seed: int,
     index: int,

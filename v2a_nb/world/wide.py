@@ -381,14 +381,14 @@ def _look(rng: np.random.Generator) -> Look:
     some = rng.random(6)
     return Look(
         exposure=float(rng.uniform(0.05, 0.95)),
-        gamma=float(np.exp(rng.normal(0, 0.3))),
-        contrast=float(np.exp(rng.normal(-0.1, 0.3))),
-        brightness=float(np.exp(rng.normal(0, 0.25))),
+        gamma=float(np.exp(rng.normal(-0.05, 0.22))),
+        contrast=float(np.exp(rng.normal(-0.05, 0.25))),
+        brightness=float(np.exp(rng.normal(0.05, 0.2))),
         saturation=0.0 if some[0] < 0.08 else float(rng.uniform(0.1, 1.3)),
         white=tuple(float(v) for v in np.exp(rng.normal(0, 0.12, 3))),
         vignette=float(rng.uniform(0.1, 0.7)) if some[1] < 0.4 else 0.0,
-        defocus=float(np.exp(rng.uniform(np.log(0.003), np.log(0.02)))) if some[2] < 0.5 else 0.0,
-        noise=float(np.exp(rng.uniform(np.log(0.3), np.log(12.0)))),
+        defocus=float(np.exp(rng.uniform(np.log(0.003), np.log(0.015)))) if some[2] < 0.5 else 0.0,
+        noise=float(np.exp(rng.uniform(np.log(0.3), np.log(9.0)))),
         flicker=float(rng.uniform(0.01, 0.08)) if some[3] < 0.4 else 0.0,
         crf=int(rng.integers(24, 39)) if some[4] < 0.35 else 0,
     )
