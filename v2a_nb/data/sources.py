@@ -77,7 +77,8 @@ def _strike_options(text: str) -> dict[str, object]:
             options[name] = int(value)
         else:
             raise UsageError(
-                f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game, version=1|2"
+                f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game, "
+                "version=1|2"
             )
     return options
 

@@ -14,7 +14,7 @@ from v2a_nb.world.recording import VERSION, VERSIONS, draw
 from v2a_nb.world.writing import write_world
 
 __all__ = [
-    "ACTORS", "AMBIENCES", "FACTORS", "MATERIALS", "STYLES", "VERSION", "VERSIONS", "Event", "Recording", "Settings", "StrikeWorld",
-    "Take", "Thing", "WorldClip", "arrays", "counterfactual", "draw", "sounds", "strike_world",
+    "ACTORS", "AMBIENCES", "FACTORS", "MATERIALS", "STYLES", "VERSION", "VERSIONS", "Event", "Recording", "Settings",
+    "StrikeWorld", "Take", "Thing", "WorldClip", "arrays", "counterfactual", "draw", "sounds", "strike_world",
     "write_world",
 ]  # fmt: skip

@@ -11,8 +11,8 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.world import sound as world_sound
-from v2a_nb.world.picture import Move, frames
 from v2a_nb.world.description import Event, Recording
+from v2a_nb.world.picture import Move, frames
 from v2a_nb.world.recording import VERSION, draw
 from v2a_nb.world.scenery import silhouette, view_of
 

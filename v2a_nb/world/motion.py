@@ -172,8 +172,13 @@ def _between(recording: Recording, event: Event, now: float, begin: float, here:
         what, turn, way = rng.random(), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
         if what < 0.3:
             way *= 0.15
-        elif what < 0.42 and last - now > 1.2:  # out of the picture, to where the arm comes from
-            until, way, turn = max(until, now + 0.5), 1.1 * recording.distance, recording.hand_angle
+        elif what < 0.42 and last - now > 1.2:  # out of the picture, to where the arm comes from, and slowly back
+            until, way, turn = (
+                min(now + rng.uniform(0.5, 1.0), last - 0.5),
+                1.1 * recording.distance,
+                recording.hand_angle,
+            )
+            last = until
         x, y = here[0] + way * np.sin(turn), here[1] - way * np.cos(turn)
         point = (float(np.clip(x, -1.5, 1.5)), float(min(y, event.y - 0.07)))
         pieces.append(_ease(now, until, here, point))

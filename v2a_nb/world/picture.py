@@ -555,7 +555,7 @@ def _outlined(out: np.ndarray, shape, times: np.ndarray, size: int, colour: np.n
 
 
 def _capsule(gx, gy, ax, ay, bx, by, radius, edge: float = 1.0) -> np.ndarray:
-    """Antialiased coverage [T, h, w] of capsules from (ax, ay) to (bx, by), all [T], with an edge ``edge`` pixels wide."""
+    """Coverage [T, h, w] of capsules from (ax, ay) to (bx, by), all [T], whose edge is ``edge`` pixels wide."""
     depth = _depth(gx, gy, ax, ay, bx, by, radius)
     if edge > 1:
         depth += (edge - 1) / 2

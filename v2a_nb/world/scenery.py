@@ -74,7 +74,7 @@ def still(recording: Recording, size: int, margin: int) -> np.ndarray:
 def silhouette(
     recording: Recording, thing: Thing, size: int, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)
 ) -> np.ndarray:
-    """The object's pixels, bool [size, size], while the camera has moved by ``zoom`` and ``shift`` (pixels, x and y)."""
+    """The object's pixels, bool [size, size], where the camera has moved by ``zoom`` and ``shift`` (pixels: x, y)."""
     view = view_of(recording, size)
     grid = np.arange(size, dtype=np.float32) + 0.5
     across, down = ((grid - shift[axis] - size / 2) / zoom + size / 2 for axis in (0, 1))

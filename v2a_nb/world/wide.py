@@ -1,7 +1,7 @@
-"""Drawing of version 2 of Strike World, which is as wide as real video: strikes from all sides, tools that rest and slide,
-near misses of many kinds, limbs that never stand still, and pictures as bad as people's cameras make them.
+"""Drawing of version 2 of Strike World, which is as wide as real video.
 
-Each factor has its own random stream, as in version 1.
+Strikes come from all sides, tools rest and slide, near misses end in many manners, limbs never stand still, and the
+pictures are as bad as people's cameras make them. Each factor has its own random stream, as in version 1.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def draw_wide(seed: int, index: int, duration_s: float, style: str) -> Recording
     actor, ambience, life = rng("actor"), rng("ambience"), rng("life")
     kind = str(actor.choice(ACTORS, p=_ACTOR_ODDS))
     gravity = float(actor.uniform(3.0, 9.0))
-    events = (
-        _drops(rng("events"), things, duration_s, gravity)
-        if kind == "ball"
-        else _swings(rng("events"), Habits.draw(rng("habits")), things, duration_s)
-    )
-    distance, roll, camera = _framing(rng("camera"), things, events, kind == "ball", duration_s)
+    distance = _distance(rng("distance"), things)
+    if kind == "ball":
+        events = _drops(rng("events"), things, duration_s, gravity)
+    else:
+        events = _swings(rng("events"), Habits.draw(rng("habits"), distance), things, duration_s)
+    roll, camera = _framing(rng("camera"), events, distance, kind == "ball", duration_s)
     off = rng("offscreen")
     times = np.sort(off.uniform(0.0, duration_s, size=off.poisson(duration_s / 14.0)))
     return Recording(
@@ -123,6 +123,7 @@ class Habits:
         rebound: speed after a contact over speed before it.
         slant: angle of the approach from the surface's normal, rad.
         power: exponent of time in a downswing.
+        size: factor of wind-ups and of the gaps of near misses, which are drawn in the size that the picture shows.
     """
 
     rate: float
@@ -135,15 +136,16 @@ class Habits:
     rebound: float
     slant: float
     power: float
+    size: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Habits:
-        """Draw the habits of a recording."""
+    def draw(cls, rng: np.random.Generator, distance: float) -> Habits:
+        """Draw the habits of a recording whose camera is at ``distance``."""
         busy = rng.random() < 0.15
         return cls(
             rate=float(np.exp(rng.uniform(np.log(0.35), np.log(2.2)))),
             repeats=float(rng.uniform(0.75, 0.92) if busy else rng.uniform(0.0, 0.45)),
-            misses=float(rng.uniform(0.08, 0.35)),
+            misses=float(rng.uniform(0.12, 0.42)),
             scrapes=float(rng.uniform(0.0, 0.14)),
             slides=float(rng.uniform(0.1, 0.4) if rng.random() < 0.3 else 0.02),
             rests=float(rng.uniform(0.3, 0.9) if rng.random() < 0.4 else 0.05),
@@ -151,6 +153,7 @@ class Habits:
             rebound=float(rng.uniform(0.05, 0.8)),
             slant=float(np.clip(rng.normal(0.0, 0.45), -1.0, 1.0)),
             power=float(rng.uniform(1.3, 3.0)),
+            size=float(np.clip(distance / 0.85, 0.5, 2.0)),
         )
 
 
@@ -210,7 +213,7 @@ def _event(
         x=thing.x + float(rng.uniform(-reach, reach)),
         y=thing.top + float(rng.uniform(0, 1)) * thing.face,
         sounding=kind != "near_miss",
-        lift=float(rng.uniform(0.06, 0.4)),
+        lift=float(rng.uniform(0.07, 0.4)) * habits.size,
         slant=float(np.clip(habits.slant + rng.normal(0, 0.25), -1.05, 1.05)),
         bend=float(rng.normal(0, 0.12)),
         power=float(np.clip(habits.power + rng.normal(0, 0.2), 1.3, 3.0)),
@@ -225,20 +228,19 @@ def _event(
         if more[0] < habits.slides:
             room = thing.x + np.sign(-event.slant or 1.0) * reach * 1.05 - event.x
             if abs(room) > 0.03:
-                event = replace(
-                    event, slide=float(room * rng.uniform(0.5, 1.0)), duration_s=float(rng.uniform(0.12, 0.4)), rise_s=0.15
-                )  # fmt: skip
+                way, lasts = room * rng.uniform(0.5, 1.0), rng.uniform(0.12, 0.4)
+                event = replace(event, slide=float(way), duration_s=float(lasts), rise_s=0.15)
         if more[1] < habits.rests:
             event = replace(event, rest_s=float(rng.uniform(0.05, 0.6)), rise_s=float(rng.uniform(0.12, 0.3)))
         return event
-    return _missed(rng, event, thing, alone=len(things) == 1 and thing.width < 0.5)
+    return _missed(rng, event, thing, habits.size, alone=len(things) == 1 and thing.width < 0.5)
 
 
-def _missed(rng: np.random.Generator, event: Event, thing: Thing, alone: bool) -> Event:
+def _missed(rng: np.random.Generator, event: Event, thing: Thing, size: float, alone: bool) -> Event:
     """Turn an event into a near miss of one of the manners."""
     manner = str(rng.choice(["turn", "hover", "stop", "pass", "touch"], p=[0.3, 0.22, 0.2, 0.18, 0.1]))
     over = min(event.y - thing.top, 0.1)  # it ends above the upper side too
-    event = replace(event, manner=manner, gap=over + float(rng.uniform(0.06, 0.2)))
+    event = replace(event, manner=manner, gap=over + float(rng.uniform(0.06, 0.2)) * size)
     beside = float(rng.choice([-1, 1]) * (0.5 * thing.width + rng.uniform(0.07, 0.14)))
     if manner == "turn":
         return replace(event, side=beside) if alone and rng.random() < 0.25 else event
@@ -330,10 +332,19 @@ def _drops(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: floa
     return events
 
 
+def _distance(rng: np.random.Generator, things: tuple[Thing, ...]) -> float:
+    """Draw the camera's distance: most are near, some far away."""
+    if things[0].width < 0.16 and len(things) == 1:
+        return float(rng.uniform(0.4, 0.8))
+    nearest = (0.4, 0.66, 0.85)[len(things) - 1]
+    farthest = nearest * 2 if rng.random() < 0.7 else 2.2
+    return float(np.exp(rng.uniform(np.log(nearest), np.log(farthest))))
+
+
 def _framing(
-    rng: np.random.Generator, things: tuple[Thing, ...], events: list[Event], upright: bool, duration_s: float
-) -> tuple[float, float, Camera]:
-    """Draw distance, roll and camera so that nearly all contacts lie in the picture, often near its border."""
+    rng: np.random.Generator, events: list[Event], distance: float, upright: bool, duration_s: float
+) -> tuple[float, Camera]:
+    """Draw roll and camera so that nearly all contacts lie in the picture, often near its border."""
     turned = rng.random()
     if upright:
         roll = rng.normal(0.0, 0.08)
@@ -346,11 +357,6 @@ def _framing(
     else:
         roll = rng.uniform(-np.pi, np.pi)
     roll = float(np.clip(roll, -0.3, 0.3) if upright else roll)
-    nearest = (0.4, 0.66, 0.85)[len(things) - 1]
-    if things[0].width < 0.16 and len(things) == 1:
-        distance = rng.uniform(0.35, 0.8)
-    else:
-        distance = float(np.exp(rng.uniform(np.log(nearest), np.log(nearest * 1.6 if rng.random() < 0.7 else 2.2))))
     squash = float(np.exp(rng.uniform(np.log(0.5), np.log(1.8)))) if rng.random() < 0.7 else 1.0
     moves = rng.random(3)
     pan = float(rng.uniform(0.01, 0.08)) if moves[0] < 0.25 else 0.0
@@ -362,18 +368,20 @@ def _framing(
             jolts.append((float(time), float(rng.choice([-1, 1]) * rng.uniform(0.003, 0.025))))
     # the contacts, in picture sides around the middle, while the camera looks at the origin
     scale = 0.92 / distance
-    points = np.array([[e.x, e.y] for e in events if e.sounding] or [[things[0].x, things[0].top]])
+    points = np.array([[e.x + e.side, e.y - e.gap] for e in events])
     c, s = np.cos(roll), np.sin(roll)
     turn = np.diag([np.sqrt(squash), 1 / np.sqrt(squash)]) @ np.array([[c, -s], [s, c]]) * scale
-    low, high = (f((turn @ points.T), axis=1) for f in (np.min, np.max))
-    border = 0.07 + pan + 0.5 * zoom if rng.random() < 0.93 else -0.08
+    border = 0.06 + pan + 0.5 * zoom if rng.random() < 0.93 else -0.08
+    slack = np.array([0.0 if e.sounding else border - 0.02 for e in events])  # a near miss may lie at the very border
+    places = turn @ points.T  # [2, n]
+    low, high = (places + slack).min(axis=1), (places - slack).max(axis=1)
     least, most = -0.5 + border - low, 0.5 - border - high  # how far the picture may be moved
     middle = 0.5 * (least + most)
     reach = np.maximum(0.0, 0.5 * (most - least))
     moved = middle + reach * (2 * rng.beta(1.6, 1.6, 2) - 1)
     centre = -np.linalg.solve(turn, moved)
     centre = (float(centre[0]), float(centre[1]))
-    return float(distance), roll, Camera(centre, squash, pan, zoom, tremor, tuple(sorted(jolts)))
+    return roll, Camera(centre, squash, pan, zoom, tremor, tuple(sorted(jolts)))
 
 
 def _look(rng: np.random.Generator) -> Look:
