@@ -204,7 +204,7 @@ def _canvases(recording: Recording, size: int) -> np.ndarray:
 def _scenery(recording: Recording, size: int, move: Move) -> np.ndarray:
     margin = margin_of(recording, size)
     out = np.empty((len(move.shift), size, size, 3), np.float32)
-    if move.zoom is not None or recording.camera.pan:
+    if move.zoom is not None:
         return _zoomed(_canvas(recording, size), out, margin, move)
     canvases = _canvases(recording, size)
     steps = np.round((margin - move.shift) * _FINE).astype(int)  # the picture moves with the shake
@@ -524,11 +524,13 @@ def _composite(
                 down = (np.arange(y0, y1) - np.floor(a[1].mean(1))[:, None]).astype(int) % tall
                 across = (np.arange(x0, x1) - np.floor(a[0].mean(1))[:, None]).astype(int) % broad
                 paint = paint[down[:, :, None], across[:, None, :]]
-            run = slice(rows[0], rows[-1] + 1)
-            which = run if rows[-1] - rows[0] + 1 == len(rows) else rows
-            region = out[which, y0:y1, x0:x1]
-            region = region + alpha[..., None] * (paint - region)
-            out[which, y0:y1, x0:x1] = region
+            whole = rows[-1] - rows[0] + 1 == len(rows)
+            region = out[slice(rows[0], rows[-1] + 1) if whole else rows, y0:y1, x0:x1]
+            change = paint - region
+            change *= alpha[..., None]
+            region += change
+            if not whole:  # a copy
+                out[rows, y0:y1, x0:x1] = region
 
 
 def _outlined(out: np.ndarray, shape, times: np.ndarray, size: int, colour: np.ndarray, move: Move) -> None:
