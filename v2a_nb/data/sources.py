@@ -2,7 +2,7 @@
 
 | source | what |
 |---|---|
-| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when it is needed; also ``style=game``, ``version=2`` |
+| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when needed; also ``style=game``, ``version=2`` |
 | ``folder:PATH`` | a folder of videos, each a recording of its own, or of a Strike World with its ``truth.json`` |
 | ``csv:FILE`` | a table with a column ``video`` and, where they are known, ``text``, ``start_s``, ``duration_s``, \
 ``recording`` (left out, each video is one) and ``id``; or the published table of Ego4D-Sounds |
