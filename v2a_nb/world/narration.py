@@ -12,7 +12,7 @@ def narrate(recording: Recording, events: list[Event]) -> str:
     """Describe a clip's events in one sentence without a full stop.
 
     Examples:
-        >>> from v2a_nb.world.description import draw
+        >>> from v2a_nb.world.recording import draw
         >>> narrate(draw(0, 0), [])
         'nothing is touched'
     """
