@@ -13,6 +13,7 @@ from v2a_nb.clip import CHANNELS, Sound
 from v2a_nb.errors import MediaError, check_types
 from v2a_nb.media import decoding
 from v2a_nb.media.frames import AHEAD, BACK, BROADCAST, JUMP, Pictures
+from v2a_nb.media.structure import Structure
 
 HOLE_S = 0.02
 """Seconds by which timestamps and samples may disagree before a hole, or an overlap, is believed."""
@@ -121,6 +122,7 @@ class Sounds:
                 self._unread.appendleft((max(position, begin + n), samples[:, max(0, begin + n - position) :]))
                 break
         self._reached = begin + n
+        out.flags.writeable = False  # so that it is not copied: silence that nothing was written to needs no memory
         return Sound(out, self.rate, self.layout)
 
     def read_all(self) -> Sound:
@@ -145,6 +147,7 @@ class Sounds:
             self._container.close()
             raise MediaError(f"{self.path}: its sound is of a kind that cannot be decoded")
         self._base = float(self._stream.time_base or 1)
+        self._structure = Structure(self.path, self._container.format.name, self._stream.index)
         self._exact = self._stream.codec_context.name.startswith("pcm")  # whose numbers are the file's own
         self._start_over(after_seek=False)
 
@@ -229,6 +232,11 @@ class Sounds:
                     # a frame of another length than all others may be noise that was decoded
                     odd = self._grid is not None and frame.samples != self._grid[1]
                     failed = odd or (failed and not pieces)
+                missing = 0 if clock is None else position - clock
+                if missing > HOLE_S * self.rate and not failed:
+                    begin = (clock - shift) / self.rate + self.zero
+                    if self._structure.proves(begin, begin + missing / self.rate - HOLE_S / 2):
+                        self.damage.silence[round(clock / self.rate, 4)] = missing / self.rate
                 frames_done += 1
                 if not after_seek and self._grid is None and frames_done == 2 and clock is not None:
                     self._grid = clock, frame.samples
@@ -293,11 +301,15 @@ class Sounds:
         """Note a sound that ends before the file says so."""
         stream = self._stream
         sure = any(name in self._container.format.name for name in SURE)
-        if clock is None or not stream.duration or not sure:
+        length = decoding.own_duration(stream) if sure else 0.0
+        if clock is None:
             return
-        promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - (self.zero or 0.0)
-        if clock / self.rate < promised - decoding.SHORT_S:
-            self.damage.ends["its sound"] = clock / self.rate, promised
+        promised = float((stream.start_time or 0) * stream.time_base) + length - (self.zero or 0.0)
+        end = clock / self.rate
+        if end < promised - decoding.SHORT_S:
+            self.damage.ends["its sound"] = end, promised
+        elif (not length or end < promised - HOLE_S) and self._structure.broken_at is not None:
+            self.damage.broken = end, self._structure.line(end)
 
 
 def _planar(frame) -> np.ndarray:

@@ -132,6 +132,10 @@ class Video:
             color=(int(first.color_primaries), int(first.color_trc), int(first.colorspace), int(first.color_range)),
         )
 
+    def scan(self) -> float:
+        """Seconds from the first packet to the end of the last one, whatever the header says; nothing is decoded."""
+        return decoding.scan(self.path)
+
     def read(
         self,
         *,
