@@ -18,7 +18,7 @@ AHEAD = 4.0  # seconds up to which reading on is preferred to a seek
 JUMP = 10.0  # seconds by which a broadcast's clock may run ahead before it counts as set anew
 BACK = 1.0  # seconds by which a clock may run backwards before it counts as set anew
 BROADCAST = {"mpegts", "mpeg"}  # containers whose clock may be set anew in the middle
-LONGEST_H = 24.0  # hours that a picture may last, before its times count as damaged
+LONGEST_S = 86400.0  # seconds that a picture may last, before its times count as damaged
 HOLE = 1.5  # pictures after which the next one is late
 SPARSE = {"mpeg": 2.0}  # seconds that FFmpeg needs to find the times again, where not every packet has one
 
@@ -71,6 +71,8 @@ class Pictures:
                 raise MediaError(f"{path}: not one picture could be decoded")
             self._unread.appendleft(first)
             self._last = None
+            if "matroska" in self.container.format.name and 0 < self.zero < self.duration:
+                self.duration -= self.zero  # which is when it ends, and not how long it lasts
         except BaseException:
             self.container.close()
             raise
@@ -199,7 +201,7 @@ class Pictures:
             if error and self._in_order and stamp in sent:
                 sent.remove(stamp)
                 heapify(sent)
-                self._lose([stamp])
+                self._lose([stamp], shift)
             elif error and stamp is None:
                 self.damage.lost[round(ends, 4)] = 1
             for frame in frames:
@@ -208,6 +210,7 @@ class Pictures:
                 if after_seek and raw is None and not frame.key_frame:
                     continue
                 lasts = frame.duration * base if frame.duration else 1 / self.fps
+                lasts = step if lasts > LONGEST_S else lasts
                 first, before, missing = raw is None, self._newest, []
                 if self._in_order:
                     stamp = heappop(sent) if sent else None
@@ -239,7 +242,7 @@ class Pictures:
                 if not first:
                     self._check_length(time - before)
                 if missing and failed:
-                    self._lose(missing)
+                    self._lose(missing, shift)
                     failed = False
                 elif not first and time - before > HOLE * step + base:
                     self._check_hole(before + step, time, step, shift, missing)
@@ -255,19 +258,19 @@ class Pictures:
         if raw is not None:
             self._check_length(ends - self._newest)
         if failed and not self._in_order:
-            self._lose(sent)
+            self._lose(sent, shift)
         elif not self._in_order:
             self._check_hole(ends, float("inf"), step, shift, sent)
         if self.zero is not None and not self._checked:
             self._checked = True
-            self._check_end(ends, step)
+            self._check_end(ends, step, 0.0 if shift else self.duration)
 
-    def _lose(self, stamps: list[int]) -> None:
-        zero = self.zero or 0.0
+    def _lose(self, stamps: list[int], shift: float) -> None:
+        zero = (self.zero or 0.0) - shift
         self.damage.lost |= {round(stamp * self._base - zero, 4): 1 for stamp in stamps}
 
     def _check_length(self, seconds: float) -> None:
-        if seconds > 3600 * LONGEST_H:
+        if seconds > LONGEST_S:
             raise MediaError(f"{self.path}: a picture lasts for {seconds / 3600:.0f} hours; its times are damaged")
 
     def _check_hole(self, begin: float, end: float, step: float, shift: float, missing: list[int]) -> None:
@@ -283,16 +286,21 @@ class Pictures:
         first, last = begin - 0.4 * step + zero, end - 0.5 * step + zero  # without the second half of a picture
         inside = [m for m in missing if first < m * self._base < last]
         if inside and not self._skips:
-            self._lose(inside)
+            self._lose(inside, shift)
         elif end < float("inf") and self._structure.proves(first, last):
             count = max(1, round((end - begin) / step))
             self.damage.lost[round(begin, 4)] = 1
             if count > 1:
                 self.damage.lost[round(end - step, 4)] = count - 1
 
-    def _check_end(self, end: float, step: float) -> None:
-        """Note a file that ends before its header says so, by less than a second only where it is broken."""
-        promised, zero = self.duration, self.zero or 0.0
+    def _check_end(self, end: float, step: float, promised: float) -> None:
+        """Note a file that ends before its header says so; by less than half a second only where it is broken.
+
+        Args:
+            end, promised: seconds; a promise of 0 is none, as where the file's clock was set anew.
+            step: seconds from one picture to the next.
+        """
+        zero = self.zero or 0.0
         counted = max(promised, self.stream.frames * self._base) if self._by_dts else promised
         if (not promised or end < counted - step / 2) and self._structure.broken_at is not None:
             if end < counted - step / 2:

@@ -212,4 +212,3 @@ STEPS: dict[str, Callable[[mmap.mmap, int], tuple[int, int] | None]] = {
     "asf": _object,
     "mxf": _klv,
 }
-
