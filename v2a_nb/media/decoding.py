@@ -174,7 +174,8 @@ class Damage:
         flawed: times of pictures that the decoder calls damaged; seconds.
         silence: seconds of sound that are missing, by time.
         ends: (end, promised end) of the pictures and of the sound, seconds, where they end too early; the first counts.
-        broken: (end, line) of a file that is cut off or damaged where nobody knows what it held; empty where none is.
+        cut: when a file ends that is cut off, seconds; None where nobody knows of that.
+        broken: a line for a file that is damaged, and nobody knows what that costs.
         pictures: how many pictures the file promises, or 0.
     """
 
@@ -183,7 +184,8 @@ class Damage:
         self.flawed: set[float] = set()
         self.silence: dict[float, float] = {}
         self.ends: dict[str, tuple[float, float]] = {}
-        self.broken: tuple[float, str] | tuple[()] = ()
+        self.cut: float | None = None
+        self.broken = ""
         self.pictures = 0
 
     def lines(self, start: float = 0.0, stop: float | None = None) -> tuple[str, ...]:
@@ -205,8 +207,10 @@ class Damage:
         for what, (end, promised) in list(self.ends.items())[:1]:
             if stop is None or stop > end:
                 said.append(f"{what} ends at {end:.2f} s of the {promised:.2f} s that the file promises")
-        if self.broken and not said and (stop is None or stop > self.broken[0]):
-            said.append(self.broken[1])
+        if self.cut is not None and not self.ends and (stop is None or stop > self.cut):
+            said.append(f"the file is cut off at {self.cut:.2f} s")
+        if self.broken and not said:
+            said.append(self.broken)
         return tuple(said)
 
 

@@ -54,6 +54,7 @@ class Pictures:
         self.damage = decoding.Damage()
         self.zero: float | None = None
         self._seekable, self._tail_read, self._checked = True, False, False
+        self._end = 0.0  # of the last picture that was decoded
         self.container: Any = None
         self._open()
         try:
@@ -238,6 +239,7 @@ class Pictures:
                 elif not first and time <= before:
                     if ordered and not self._in_order:  # timestamps in the order of the packets, which is another one
                         self._in_order, self._seekable = True, False
+                        self.damage.lost.clear()  # they were not lost but late
                     time = before + lasts / 2
                 if not first:
                     self._check_length(time - before)
@@ -249,21 +251,22 @@ class Pictures:
                 steps.append(lasts if first else time - before)
                 step = sorted(steps)[len(steps) // 2]
                 self._newest, ends = time, time + lasts
+                self._end = max(self._end, ends)
                 if frame.is_corrupt:
                     self.damage.flawed.add(round(time, 4))
                 yield Picture(frame, time, lasts)
         if count > failures and not self._tail_read:
             self._short = True
             return
-        if raw is not None:
-            self._check_length(ends - self._newest)
         if failed and not self._in_order:
             self._lose(sent, shift)
-        elif not self._in_order:
+        elif raw is not None and not self._in_order:
             self._check_hole(ends, float("inf"), step, shift, sent)
+        if raw is not None:
+            self._check_length(ends - self._newest)
         if self.zero is not None and not self._checked:
             self._checked = True
-            self._check_end(ends, step, 0.0 if shift else self.duration)
+            self._check_end(self._end, step, 0.0 if shift else self.duration)
 
     def _lose(self, stamps: list[int], shift: float) -> None:
         zero = (self.zero or 0.0) - shift
@@ -305,7 +308,7 @@ class Pictures:
         if (not promised or end < counted - step / 2) and self._structure.broken_at is not None:
             if end < counted - step / 2:
                 self.damage.ends["the video"] = end, counted
-            self.damage.broken = end, self._structure.line(end)
+            self._structure.note(self.damage, end)
             return
         longest = end
         if end < promised - decoding.SHORT_S and not decoding.own_duration(self.stream):

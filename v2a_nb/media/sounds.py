@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,8 +189,14 @@ class Sounds:
         stream, base = self._stream, self._base
         clock: int | None = None  # the sample at which the next piece begins, if nothing is missing
         shift, failed, frames_done = 0.0, False, 0
+        ends = math.inf  # when the last packet ends, seconds on the file's clock
         broadcast = self._container.format.name in BROADCAST
         for packet in decoding.packets(self._container, stream):
+            if packet is not None and packet.pts is not None:
+                begin = float(packet.pts * packet.time_base)
+                if begin - ends > HOLE_S and self._structure.proves(ends, begin - HOLE_S / 2):
+                    self.damage.silence[round(ends - (self.zero or 0.0) + shift / (self.rate or 1), 4)] = begin - ends
+                ends = begin + float(packet.duration * packet.time_base) if packet.duration else math.inf
             frames, error = decoding.decode(stream, packet)
             if error:
                 failed = self._failed = True
@@ -232,11 +239,6 @@ class Sounds:
                     # a frame of another length than all others may be noise that was decoded
                     odd = self._grid is not None and frame.samples != self._grid[1]
                     failed = odd or (failed and not pieces)
-                missing = 0 if clock is None else position - clock
-                if missing > HOLE_S * self.rate and not failed:
-                    begin = (clock - shift) / self.rate + self.zero
-                    if self._structure.proves(begin, begin + missing / self.rate - HOLE_S / 2):
-                        self.damage.silence[round(clock / self.rate, 4)] = missing / self.rate
                 frames_done += 1
                 if not after_seek and self._grid is None and frames_done == 2 and clock is not None:
                     self._grid = clock, frame.samples
@@ -309,7 +311,7 @@ class Sounds:
         if end < promised - decoding.SHORT_S:
             self.damage.ends["its sound"] = end, promised
         elif (not length or end < promised - HOLE_S) and self._structure.broken_at is not None:
-            self.damage.broken = end, self._structure.line(end)
+            self._structure.note(self.damage, end)
 
 
 def _planar(frame) -> np.ndarray:

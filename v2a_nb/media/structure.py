@@ -70,12 +70,12 @@ class Structure:
                     return size
         return None
 
-    def line(self, end: float) -> str:
-        """A broken file in words; ``end`` is where its decoded part ends, seconds."""
-        size = os.path.getsize(self.path)
-        if self.broken_at == size:
-            return f"the file is cut off at {end:.2f} s"
-        return f"the file is damaged at byte {self.broken_at} of {size}; something may be missing"
+    def note(self, damage: decoding.Damage, end: float) -> None:
+        """Say in ``damage`` that the file is cut off behind ``end`` (s), or broken somewhere."""
+        if self.broken_at == os.path.getsize(self.path):
+            damage.cut = end
+        else:
+            damage.broken = f"the file is damaged at byte {self.broken_at}; something may be missing"
 
     def proves(self, begin: float, end: float) -> bool:
         """Whether the file shows that something between two times (s, on its clock) is lost."""
@@ -200,6 +200,25 @@ def _klv(data: mmap.mmap, at: int) -> tuple[int, int] | None:
     return at + size, at + size
 
 
+def _tag(data: mmap.mmap, at: int) -> tuple[int, int] | None:
+    """The end of an FLV's tag, and where the next one begins, behind the length of this one."""
+    if at == 0:
+        return 9, 13
+    if data[at] & 31 not in (8, 9, 18):
+        return None
+    end = at + 11 + int.from_bytes(data[at + 1 : at + 4], "big")
+    return end, end + 4
+
+
+def _page(data: mmap.mmap, at: int) -> tuple[int, int] | None:
+    """The end of an Ogg page, where the next one begins."""
+    if data[at : at + 4] != b"OggS":
+        return None
+    pieces = data[at + 26]
+    end = at + 27 + pieces + sum(data[at + 27 : at + 27 + pieces])
+    return end, end
+
+
 def _printable(kind: bytes) -> bool:
     return all(32 <= byte < 127 for byte in kind)
 
@@ -210,5 +229,7 @@ STEPS: dict[str, Callable[[mmap.mmap, int], tuple[int, int] | None]] = {
     "avi": _chunk,
     "wav": _chunk,
     "asf": _object,
+    "flv": _tag,
     "mxf": _klv,
+    "ogg": _page,
 }
