@@ -86,9 +86,9 @@ class Pictures:
         if self._last is not None:
             self._unread.appendleft(self._last)
             self._last = None
-        at = self._unread[0].time if self._unread else float("inf")
-        lasts = len(self._unread) > 1 and self._unread[1].time > start + SAME  # the picture at ``at`` is still there
-        if at > start + SAME or (start - at > AHEAD and not lasts):
+        newest = max((p.time for p in self._unread if p.time <= start + SAME), default=None)
+        known = bool(self._unread) and self._unread[-1].time > start  # the newest is the one that is wanted
+        if newest is None or (start - newest > AHEAD and not known):
             self._go(start)
         visible = self._visible(start)
         over = visible is not None and not self._unread and visible.time + visible.lasts <= start
