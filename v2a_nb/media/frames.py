@@ -305,7 +305,8 @@ class Pictures:
         """
         zero = self.zero or 0.0
         counted = max(promised, self.stream.frames * self._base) if self._by_dts else promised
-        if (not promised or end < counted - step / 2) and self._structure.broken_at is not None:
+        promises = promised and self.container.format.name not in BROADCAST  # there it is the last time in the file
+        if (not promises or end < counted - step / 2) and self._structure.broken_at is not None:
             if end < counted - step / 2:
                 self.damage.ends["the video"] = end, counted
             self._structure.note(self.damage, end)
