@@ -114,10 +114,10 @@ def generate_files(
                 report(f"already made: {files.paths[1]}")
                 continue
             part = {"start": start, "duration": duration}
-            with (
-                media.Video(path, audio_track=audio_track) as file,
-                generate_long(model, file, seed=seed, **part, **options) as sound,
-            ):
+            with ExitStack() as stack:
+                file = stack.enter_context(media.Video(path, audio_track=audio_track))
+                _check_length(file, output.longest(model.sample_rate), **part)
+                sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
                 output.write(file, sound, files.paths, files.written, report, **part)
@@ -265,6 +265,24 @@ def _check_part(start: float, duration: float | None) -> None:
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
 
 
+def _check_length(file: media.Video, longest: float, start: float, duration: float | None) -> None:
+    """Refuse a sound that is too long for its file before it is made.
+
+    Args:
+        longest: seconds that the file holds.
+        start, duration: the part of the video that is used, seconds.
+
+    Raises:
+        UsageError: the video is that long, as its packets say, since headers lie.
+    """
+    most = start + longest
+    if (duration is None or duration > longest) and file.info.duration > most and file.scan() > most:
+        raise UsageError(
+            f"{file.path}: a wav holds {longest / 3600:.0f} hours of sound (4 GB), and this video is longer; "
+            "give --duration, or --format flac"
+        )
+
+
 def generate_long(
     model: System,
     file: media.Video,
@@ -390,6 +408,7 @@ def demo(
         else:
             file = stack.enter_context(media.Video(video))
             part = {"start": start, "duration": duration}
+            _check_length(file, output.longest(model.sample_rate), **part)
             sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
             for problem in file.problems:
                 report(f"{video}: {problem}")

@@ -13,7 +13,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.media.soundtracks import Soundtrack
 from v2a_nb.media.spooled import SpooledSound
 from v2a_nb.media.video import Video
-from v2a_nb.media.writing import save_mp4, save_sound
+from v2a_nb.media.writing import WAV_BYTES, save_mp4, save_sound
 
 FORMATS = ("wav", "flac", "m4a")
 
@@ -64,6 +64,12 @@ class Output:
     def endings(self) -> tuple[str, str]:
         """File name endings of the sound and of the video."""
         return self.format, "mp4"
+
+    def longest(self, sample_rate: int) -> float:
+        """Seconds that the sound file holds at most, at a system's rate (Hz); infinite but for wav."""
+        if self.format != "wav":
+            return math.inf
+        return WAV_BYTES / ((self.sample_rate or sample_rate) * (self.channels or 1) * self.bits // 8)
 
     def write(
         self,
