@@ -70,7 +70,7 @@ class Sound:
         check_value("Sound", "sample_rate", self.sample_rate, float)
         check_value("Sound", "layout", self.layout, str, type(None))
         try:
-            samples = np.array(self.samples, np.float32)
+            samples = self.samples if _is_frozen(self.samples) else np.array(self.samples, np.float32)
         except (TypeError, ValueError) as error:
             raise MediaError(f"samples must be numbers [channels, n]: {error}") from error
         if samples.ndim == 1:
@@ -81,8 +81,8 @@ class Sound:
             raise MediaError(f"a sample rate of {self.sample_rate} Hz is impossible")
         if self.layout is not None and len(self._speakers) != samples.shape[0]:
             raise MediaError(f"a sound of {samples.shape[0]} channels cannot have the layout {self.layout!r}")
-        bad = int((~np.isfinite(samples)).sum())
-        if bad:
+        if samples.size and not np.isfinite([samples.min(), samples.max()]).all():
+            bad = int((~np.isfinite(samples)).sum())
             raise MediaError(f"{bad} of {samples.size} samples are NaN or infinite")
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
@@ -376,6 +376,14 @@ def register_display(html_of: Callable[[Clip | Sound], str]) -> None:
     """
     global _html_of
     _html_of = html_of
+
+
+def _is_frozen(samples: object) -> bool:
+    """Whether samples are float32 that nobody can change, and not a part of a larger array: they need no copy."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.flags.writeable:
+        return False
+    whole = samples if samples.base is None else samples.base
+    return isinstance(whole, np.ndarray) and not whole.flags.writeable and whole.nbytes == samples.nbytes
 
 
 def _fit(samples: np.ndarray, n: int) -> np.ndarray:
