@@ -165,7 +165,7 @@ class StrikeVision(Pretrained, nn.Module):
         b, t = frames.shape[:2]
         size = t if self.training else GROUP  # batch statistics are of all
         groups = [self._motion(frames[:, max(0, a - 1) : a + size], a > 0) for a in range(0, t, size)]
-        moving = torch.cat(groups, dim=1).flatten(0, 1)  # [BT, C, 8, 8]
+        moving = torch.cat(groups, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [BT, C, 8, 8]
         grid = moving.shape[-1]
         over_time = moving.view(b, t, -1, grid, grid).transpose(1, 2)  # [B, C, T, 8, 8]
         moving = moving + F.relu(self.time(over_time)).transpose(1, 2).flatten(0, 1)
