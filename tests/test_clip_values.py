@@ -74,6 +74,22 @@ def test_channels_and_length():
     assert Sound(np.full(1000, 0.1), 100).rms_dbfs == pytest.approx(-20)
 
 
+def test_a_sound_shares_only_what_nobody_can_change():
+    own = np.zeros((2, 10), np.float32)
+    view = own[:]
+    view.flags.writeable = False
+    for samples in (own, view, own.tolist()):
+        sound = Sound(samples, 100)
+        own[:] = 1
+        assert sound.peak == 0 and not sound.samples.flags.writeable
+        own[:] = 0
+    again = Sound(sound.samples, 200)
+    assert again.samples is sound.samples
+    assert again.slice(0, 0.02).samples.base is None  # a part does not keep the whole
+    own.flags.writeable = False
+    assert Sound(own.T, 100).samples.base is own
+
+
 def test_silent_and_repr():
     clip = ramp().with_sound(Sound(np.zeros(10), 8000))
     assert clip.sound.duration == clip.duration and clip.silent().sound is None

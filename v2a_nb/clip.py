@@ -381,13 +381,11 @@ def register_display(html_of: Callable[[Clip | Sound], str]) -> None:
 
 
 def _is_frozen(samples: object) -> bool:
-    """Whether samples are such that nobody can write to them, so that they need not be copied."""
-    return (
-        isinstance(samples, np.ndarray)
-        and samples.dtype == np.float32
-        and samples.flags.owndata
-        and not samples.flags.writeable
-    )
+    """Whether samples are float32 that nobody can change, and not a part of a larger array: they need no copy."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.flags.writeable:
+        return False
+    whole = samples if samples.base is None else samples.base
+    return isinstance(whole, np.ndarray) and not whole.flags.writeable and whole.nbytes == samples.nbytes
 
 
 def _fit(samples: np.ndarray, n: int) -> np.ndarray:

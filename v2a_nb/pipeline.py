@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from v2a_nb import __version__, media
 from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
-from v2a_nb.files import Ledger, fingerprint
+from v2a_nb.files import Ledger, fingerprint, noting
 from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def generate_files(
                 sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
-                output.write(file, sound, files.paths, files.written, report, **part)
+                output.write(file, sound, files.paths, files.note, report, **part)
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
             fail(path, error)
@@ -152,12 +152,12 @@ class _Files:
     Attributes:
         paths: of the results, in the order of their endings.
         done: whether all are there already, made with the same settings.
-        written: notes in the ledger that one of them was made.
+        note: writes into the ledger that one of them is made, see :func:`~v2a_nb.files.noting`.
     """
 
     paths: tuple[Path, ...]
     done: bool
-    written: Callable[[Path], None]
+    note: Callable[[Path, Path], None]
 
 
 class _Shelf:
@@ -215,13 +215,13 @@ class _Shelf:
         done = not self.overwrite and all(origin and origin["settings"] == self.settings for origin in ours)
         origin = {**self.by, "settings": self.settings}
 
-        def written(path: Path) -> None:
+        def note(path: Path, partial: Path) -> None:
             if "input" not in origin:
                 about = {} if source is None else {"path": os.path.abspath(source), **fingerprint(source)}
                 origin["input"] = about
-            self.ledger.record(path, origin)
+            self.ledger.record(path, origin, partial)
 
-        return _Files(paths, done, written)
+        return _Files(paths, done, note)
 
 
 def _is_input(video: Path | None, before: dict[str, Any]) -> bool:
@@ -404,7 +404,7 @@ def demo(
             events = [{**event, "time_s": event["time_s"] - start} for event in events]
             title = f"Strike World: {item.narration}"
             sound = model.generate(clip.silent(), seed=seed)
-            output.write(clip, sound, (wav, mp4), files.written)
+            output.write(clip, sound, (wav, mp4), files.note)
         else:
             file = stack.enter_context(media.Video(video))
             part = {"start": start, "duration": duration}
@@ -412,7 +412,7 @@ def demo(
             sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
             for problem in file.problems:
                 report(f"{video}: {problem}")
-            output.write(file, sound, (wav, mp4), files.written, report, **part)
+            output.write(file, sound, (wav, mp4), files.note, report, **part)
             seconds = min(PAGE_S, sound.duration)
             clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
             title = Path(video).name + (f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else "")
@@ -422,8 +422,8 @@ def demo(
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}
     try:
-        compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
-        files.written(page)
+        with noting(files.note):
+            compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
         results["page"] = page
     except Exception as error:  # the sound and the video do not depend on it
         report(str(error) if isinstance(error, V2AError) else f"{page}: {error or type(error).__name__}")

@@ -127,16 +127,18 @@ class Sounds:
         return Sound(out, self.rate, self.layout)
 
     def read_all(self) -> Sound:
-        """All of the sound from time zero on."""
-        parts, reached = [], 0
+        """All of the sound from time zero on; memory holds it once."""
+        n, out = 0, np.zeros((self.rate, self.channels), np.float32)
         while (chunk := self._next()) is not None:
             position, samples = chunk
-            if position > reached:
-                parts.append(np.zeros((self.channels, position - reached), np.float32))
-            parts.append(samples[:, max(0, reached - position) :])
-            reached = max(reached, position + samples.shape[1])
-        samples = np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)
-        return Sound(samples, self.rate, self.layout)
+            samples, position = samples[:, max(0, n - position) :], max(n, position)
+            n = position + samples.shape[1]
+            if n > len(out):  # grows in place: no second copy is made
+                out.resize((n + n // 8, self.channels), refcheck=False)
+            out[position:n] = samples.T
+        out.resize((n, self.channels), refcheck=False)
+        out.flags.writeable = False
+        return Sound(out.T, self.rate, self.layout)
 
     def _open(self) -> None:
         """Begin at the beginning of the file."""

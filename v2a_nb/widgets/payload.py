@@ -191,9 +191,9 @@ def notes_of(sound: Sound, duration: float, bad: int = 0) -> list[str]:
     return notes
 
 
-def longest(sounds: Sequence[Sound], most: float) -> float:
-    """Seconds of pictures, and of sounds in the lowest quality, whose base64 fits ``most`` bytes."""
-    return max(0.0, most) / (_sound_bytes(1.0, sounds, 1, LOW_RATES[-1]) + FILM_RATE)
+def longest(sounds: Sequence[Sound], most: float, film: float = FILM_RATE) -> float:
+    """Seconds of sounds in the lowest quality, and of pictures of ``film`` bytes each, that fit ``most`` bytes."""
+    return max(0.0, most) / (_sound_bytes(1.0, sounds, 1, LOW_RATES[-1]) + film)
 
 
 def fit_sound(duration: float, sounds: Sequence[Sound], room: float, most: float) -> tuple[int, int, str]:
