@@ -4,32 +4,39 @@
 onset times in seconds, divided by spaces), a line of their names before them, comments with ``#``. The weights have
 never seen a real video, and the clips are third-party: nothing of them is kept but the numbers.
 
-Pooled F1 rewards many onsets and regular ones, so every value stands beside two controls: the same generated onsets
-against those of other clips, and against the clip's own moved by every tenth of its length.
+What the numbers are is told in :mod:`v2a_nb.scores.onset_agreement`. Clips of Greatest Hits (by the column source) are
+counted apart: it is the one published set in which a stick hits things in plain view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from v2a_nb import media
-from v2a_nb.audio.onsets import detect_onsets, match_onsets
+from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, detect_onsets, onset_strength
+from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
 
+if TYPE_CHECKING:
+    from v2a_nb.models.video_encoders.strike import StrikeVision
+
 TABLE = "onsets.tsv"
 SYSTEMS = ("vaura", "egosonics", "action2sound", "retrieval")
-WINDOWS_S = (0.05, 0.1)
 SEEDS = 3
-SHIFTS = 10
 SIZE = 256
+SMALL = 128
+"""Pixels of the short side for systems, and for encoders alone."""
+ALL, GREATEST_HITS, REST = "all clips", "Greatest Hits", "the rest"
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,22 @@ class RealClip:
     Attributes:
         path: of the video.
         onsets: float [n], seconds from its start.
+        source: where it is from.
     """
 
     path: Path
     onsets: np.ndarray
+    source: str = ""
+
+    @property
+    def group(self) -> str:
+        """Greatest Hits, or the rest."""
+        return GREATEST_HITS if "greatest hits" in self.source.lower() else REST
+
+    @property
+    def scene(self) -> str:
+        """The file's name, without the letter that tells clips of one scene apart: ``granite`` of ``granite_b``."""
+        return re.sub(r"_[a-z]$", "", self.path.stem)
 
 
 def read_onsets(folder: str | Path) -> list[RealClip]:
@@ -65,82 +84,89 @@ def read_onsets(folder: str | Path) -> list[RealClip]:
             raise UsageError(f"{path}, line {number}: five columns are needed, the last with times: {error}") from error
         if not (Path(folder) / cells[0]).is_file():
             raise UsageError(f"{path}, line {number}: there is no {cells[0]}")
-        clips.append(RealClip(Path(folder) / cells[0], onsets))
+        clips.append(RealClip(Path(folder) / cells[0], onsets, cells[3]))
     if len(clips) < 2:
         raise UsageError(f"{path} names {len(clips)} clips: at least two are needed")
     return clips
 
 
-def real(job: Job, folder: str | Path, systems: Sequence[str] = SYSTEMS) -> dict[str, Table]:
-    """By system, the table of its onset F1 on the clips of a folder.
+class RealSet:
+    """The clips of a folder, read once: many encoders and systems can be measured on it.
+
+    Args:
+        folder: with ``onsets.tsv``.
+        size: pixels of the pictures' short side; the whole picture is kept.
+
+    Attributes:
+        known: what the table says of each clip.
+        clips: with their own sounds.
 
     Raises:
         UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read.
     """
-    known = read_onsets(folder)
-    clips = [media.open(clip.path, size=SIZE).silent() for clip in known]
-    true = [clip.onsets for clip in known]
-    about = {"clips": len(known), "onsets": sum(len(times) for times in true), "seeds": SEEDS}
-    tables = {}
-    for name in systems:
-        job.say(f"{name}: {len(known)} clips, {SEEDS} seeds")
-        model = load(name)
-        found = [[detect_onsets(model.generate(clip, seed=seed)) for seed in range(SEEDS)] for clip in clips]
-        rows = f1_rows(name, true, found, [clip.duration for clip in clips])
-        command = "v2a-nb score real FOLDER"
-        tables[name] = Table("real", command, tuple(rows), job.table("", []).version, REAL, about=about)
-    return tables
+
+    def __init__(self, folder: str | Path, size: int = SMALL) -> None:
+        self.known = read_onsets(folder)
+        self.clips = [media.open(clip.path, size=size) for clip in self.known]
+        self.true = [clip.onsets for clip in self.known]
+        self.durations = [clip.duration for clip in self.clips]
+        self.scenes = [clip.scene for clip in self.known]
+
+    def rows_of(
+        self,
+        found: Sequence[Sequence[np.ndarray]],
+        curves: Sequence[Sequence[agree.Curve]],
+        stuck: Sequence[float] | None = None,
+    ) -> list[Row]:
+        """The numbers of a table, whose columns are the groups of clips.
+
+        Args:
+            found: onsets in seconds, for each clip one list a seed.
+            curves: that should rise at onsets, for each clip one a seed.
+            stuck: for each clip, the share of its sounds that drone.
+        """
+        aucs = [
+            float(np.mean([agree.auc(curve, self.true[i], self.durations[i]) for curve in some]))
+            for i, some in enumerate(curves)
+        ]
+        all_clips = agree.agreements(self.true, found, self.durations, self.scenes, aucs, stuck)
+        rows = []
+        for group in (ALL, GREATEST_HITS, REST):
+            some = [one for one, clip in zip(all_clips, self.known, strict=True) if group in (ALL, clip.group)]
+            rows += agree.rows(group, some) if some else []
+        return rows
+
+    def rows_of_curves(self, curves: Sequence[agree.Curve], offsets: Sequence[float] = (0.0,)) -> list[Row]:
+        """The numbers of one curve a clip; its peaks are the onsets, by :func:`~.onset_agreement.crossed` thresholds."""
+        found = agree.crossed(curves, self.true, self.durations, self.scenes, offsets)
+        return self.rows_of(found, [[curve] for curve in curves])
 
 
-def f1_rows(
-    subject: str, true: Sequence[np.ndarray], found: Sequence[Sequence[np.ndarray]], durations: Sequence[float]
-) -> list[Row]:
-    """Pooled onset F1 of a system with its controls.
+def score_encoder(
+    encoder: StrikeVision | Callable[[Clip], agree.Curve], clips: RealSet | str | Path, name: str = "encoder"
+) -> Table:
+    """Measure how well a video encoder alone knows when real clips sound, without any generation. Takes seconds.
 
     Args:
-        subject: the system.
-        true: onsets of each clip, seconds.
-        found: of each clip, those of the sounds that were generated for it with each seed.
-        durations: of the clips, seconds.
+        encoder: has ``onset_curve(clip) -> (times [N] in seconds, values [N])``, or is such a function.
+        clips: a folder with ``onsets.tsv``, or what was read of one before, which saves time.
+        name: of the table.
+
+    Returns:
+        a table whose subjects are all clips, Greatest Hits and the rest.
+
+    Examples:
+        >>> table = score_encoder(v2a_nb.load("vaura").encoder, "clips")
+        >>> table.row("onset_f1_100ms", "Greatest Hits").text_with_interval
+        '0.532 [0.444, 0.611]'
     """
-    n = len(true)
-    rows = []
-    for window in WINDOWS_S:
-        own = [[(true[i], some) for some in found[i]] for i in range(n)]
-        moved = [
-            [
-                (np.sort((true[i] + k * durations[i] / SHIFTS) % durations[i]), some)
-                for some in found[i]
-                for k in _SHIFTED
-            ]
-            for i in range(n)
-        ]
-        others = [
-            [_common(true[i], some, min(durations[i], durations[j])) for j in range(n) if j != i for some in found[j]]
-            for i in range(n)
-        ]
-        columns = {subject: own, "onsets moved in time": moved, "sounds of other clips": others}
-        for column, groups in columns.items():
-            counts = [_counts(pairs, window) for pairs in groups]
-            low, high = bootstrap(counts, _f1)
-            measured = {"value": _f1(counts), "low": low, "high": high, "n": sum(len(times) for times in true)}
-            rows.append(Row.of(column, measured, f"onset_f1_{1000 * window:.0f}ms"))
-    return rows
+    clips = clips if isinstance(clips, RealSet) else RealSet(clips)
+    curve = getattr(encoder, "onset_curve", encoder)
+    rows = clips.rows_of_curves([curve(clip.silent()) for clip in clips.clips])
+    return Table(name, "v2a_nb.scores.real.score_encoder", tuple(rows), source=REAL)
 
 
-_SHIFTED = range(1, SHIFTS)
-
-
-def _common(true: np.ndarray, found: np.ndarray, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both as far as the shorter of two clips goes."""
-    return true[true < seconds], found[found < seconds]
-
-
-def _counts(pairs: Sequence[tuple[np.ndarray, np.ndarray]], window: float) -> tuple[int, int]:
-    """Matched onsets, and all onsets of both sides."""
-    return sum(len(match_onsets(a, b, window)) for a, b in pairs), sum(len(a) + len(b) for a, b in pairs)
-
-
-def _f1(counts: Sequence[tuple[int, int]]) -> float:
-    matched, total = np.sum(counts, axis=0)
-    return float(2 * matched / total) if total else float("nan")
+def strength_curve(sound: Sound) -> agree.Curve:
+    """The onset strength of a sound, every 5 ms."""
+    strength = onset_strength(sound.mono().resample(SAMPLE_RATE).samples[0])
+    return np.arange(len(strength)) * HOP / SAMPLE_RATE, strength
