@@ -9,19 +9,21 @@ Intervals are those of a bootstrap over scenes; see :func:`v2a_nb.metrics.statis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from v2a_nb.audio.onsets import match_onsets
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.statistics import bootstrap, mean
 from v2a_nb.training.results import Row
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Times in seconds, increasing, and the value at each."""
 
 WINDOWS_S = (0.05, 0.1)
+CONTROLS = ("_shifted", "_other_clips")
 SHIFTS, LEAST_SHIFT_S = 19, 0.2
 STEP_S = 0.005
 NEAR_S = 0.05
@@ -29,6 +31,8 @@ NEAR_S = 0.05
 PEAK_REACH_S = 0.04
 """A peak is the largest value within so many seconds on either side."""
 SPLITS = 5
+PARTS = {"median": 50, "q25": 25, "q75": 75}
+"""Percentiles over clips."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,20 @@ class Agreement:
         scene: clips of one scene are not independent.
         counts: by window in milliseconds and by ``""``, ``"_shifted"`` or ``"_other_clips"``: how many onsets were
             matched, and how many there are on both sides.
-        auc: NaN where there is nothing to compare.
         offsets_ms: of matched onsets, found minus true.
         n: true onsets.
-        stuck: share of the clip's sounds that drone; NaN where none was generated.
+        auc: of :func:`auc`; NaN where there is nothing to compare.
+        stuck_share, drone_share: share of the clip's sounds that are loud for much more of the time than its own, and
+            share of those that hold on for much longer; NaN where there are no sounds.
     """
 
     scene: str
     counts: dict[tuple[int, str], tuple[int, int]]
-    auc: float
     offsets_ms: np.ndarray
     n: int
-    stuck: float = float("nan")
+    auc: float = float("nan")
+    stuck_share: float = float("nan")
+    drone_share: float = float("nan")
 
     def f1(self, window: int, control: str = "") -> float:
         """Onset F1 of this clip; NaN where there are no onsets at all."""
@@ -62,8 +68,7 @@ def agreements(
     found: Sequence[Sequence[np.ndarray]],
     durations: Sequence[float],
     scenes: Sequence[str],
-    aucs: Sequence[float] | None = None,
-    stuck: Sequence[float] | None = None,
+    **others: Sequence[float],
 ) -> list[Agreement]:
     """Compare onsets with the true ones, clip by clip.
 
@@ -72,10 +77,9 @@ def agreements(
         found: for each clip, those of each of its sounds or curves (one a seed, say).
         durations: of the clips, seconds.
         scenes: a name for each clip.
-        aucs, stuck: see :class:`Agreement`; left out, NaN.
+        others: ``auc``, ``stuck_share`` and ``drone_share``, one number for each clip; left out, NaN.
     """
     n = len(true)
-    nothing = [float("nan")] * n
     made = []
     for i in range(n):
         counts = {}
@@ -84,17 +88,15 @@ def agreements(
             counts[ms, ""] = _counts([(true[i], some) for some in found[i]], window)
             moved = [np.sort((true[i] + shift) % durations[i]) for shift in shifts(durations[i])]
             counts[ms, "_shifted"] = _counts([(times, some) for some in found[i] for times in moved], window)
-            others = [
+            foreign = [
                 _common(true[i], some, min(durations[i], durations[j])) for j in range(n) if j != i for some in found[j]
             ]
-            counts[ms, "_other_clips"] = _counts(others, window)
+            counts[ms, "_other_clips"] = _counts(foreign, window)
         offsets = [
             some[b] - true[i][a] for some in found[i] for a, b in match_onsets(true[i], some, max(WINDOWS_S))
         ]  # fmt: skip
         made.append(
-            Agreement(
-                scenes[i], counts, (aucs or nothing)[i], 1000 * np.array(offsets), len(true[i]), (stuck or nothing)[i]
-            )
+            Agreement(scenes[i], counts, 1000 * np.array(offsets), len(true[i]), **{k: v[i] for k, v in others.items()})
         )
     return made
 
@@ -103,30 +105,32 @@ def rows(subject: str, clips: Sequence[Agreement]) -> list[Row]:
     """All numbers of some clips, with their intervals."""
     scenes = [clip.scene for clip in clips]
 
-    def row(metric: str, score, n: int = len(clips), some: Sequence = clips) -> Row:
-        low, high = bootstrap(list(some), score, scenes)
-        return Row.of(subject, {"value": score(some), "low": low, "high": high, "n": n}, metric)
+    def row(metric: str, score: Callable[[list], float], n: int = len(clips), some: Sequence = clips) -> Row:
+        low, high = bootstrap(some, score, scenes)
+        return Row.of(subject, {"value": score(list(some)), "low": low, "high": high, "n": n}, metric)
+
+    def mean_of(name: str) -> Callable[[list[Agreement]], float]:
+        return lambda some: mean([getattr(clip, name) for clip in some])
 
     onsets = sum(clip.n for clip in clips)
-    made = []
+    found = []
     for window in WINDOWS_S:
         ms = round(1000 * window)
         name = f"onset_f1_{ms}ms"
-        for control in ("", "_shifted", "_other_clips"):
-            made.append(row(f"{name}{control}", lambda some: _pooled(some, ms, control), onsets))  # noqa: B023
-        made.append(row(f"{name}_over_shifted", lambda some: _pooled(some, ms) - _pooled(some, ms, "_shifted"), onsets))  # noqa: B023
+        for control in ("", *CONTROLS):
+            found.append(row(f"{name}{control}", partial(_pooled, window=ms, control=control), onsets))
+        found.append(row(f"{name}_over_shifted", partial(_over_shifted, window=ms), onsets))
         per_clip = {
             "per_clip": [clip.f1(ms) for clip in clips],
             "per_clip_over_shifted": [clip.f1(ms) - clip.f1(ms, "_shifted") for clip in clips],
         }
         for what, values in per_clip.items():
-            for part, percent in (("median", 50), ("q25", 25), ("q75", 75)):
-                made.append(row(f"{name}_{what}_{part}", lambda some: _percentile(some, percent), some=values))  # noqa: B023
-    made.append(row("onset_auc", lambda some: _mean([clip.auc for clip in some])))
-    made.append(row("onset_offset_signed_ms", _offset, sum(len(clip.offsets_ms) for clip in clips)))
-    if np.isfinite([clip.stuck for clip in clips]).any():
-        made.append(row("stuck_share", lambda some: _mean([clip.stuck for clip in some])))
-    return made
+            for part, percent in PARTS.items():
+                found.append(row(f"{name}_{what}_{part}", partial(_percentile, percent=percent), some=values))
+    found.append(row("onset_auc", mean_of("auc")))
+    found.append(row("onset_offset_signed_ms", _offset, sum(len(clip.offsets_ms) for clip in clips)))
+    found += [row(name, mean_of(name)) for name in ("stuck_share", "drone_share")]
+    return [row for row in found if row.value is not None]
 
 
 def shifts(duration: float) -> np.ndarray:
@@ -240,6 +244,10 @@ def _pooled(clips: Sequence[Agreement], window: int, control: str = "") -> float
     return f1([clip.counts[window, control] for clip in clips])
 
 
+def _over_shifted(clips: Sequence[Agreement], window: int) -> float:
+    return _pooled(clips, window) - _pooled(clips, window, "_shifted")
+
+
 def _offset(clips: Sequence[Agreement]) -> float:
     offsets = np.concatenate([clip.offsets_ms for clip in clips]) if len(clips) else np.zeros(0)
     return float(np.median(offsets)) if len(offsets) else float("nan")
@@ -253,8 +261,3 @@ def _finite(values: Sequence[float]) -> np.ndarray:
 def _percentile(values: Sequence[float], percent: float) -> float:
     values = _finite(values)
     return float(np.percentile(values, percent)) if len(values) else float("nan")
-
-
-def _mean(values: Sequence[float]) -> float:
-    values = _finite(values)
-    return float(values.mean()) if len(values) else float("nan")

@@ -11,7 +11,7 @@ counted apart: it is the one published set in which a stick hits things in plain
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,10 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, detect_onsets, onset_strength
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.metrics.statistics import mean
 from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
+from v2a_nb.systems.base import System, evaluating
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
 
@@ -32,11 +34,16 @@ if TYPE_CHECKING:
 
 TABLE = "onsets.tsv"
 SYSTEMS = ("vaura", "egosonics", "action2sound", "retrieval")
-SEEDS = 3
-SIZE = 256
-SMALL = 128
-"""Pixels of the short side for systems, and for encoders alone."""
-ALL, GREATEST_HITS, REST = "all clips", "Greatest Hits", "the rest"
+BASELINES_WITH = "vaura"
+"""The system beside whose results the baselines are kept, which depend on the clips alone."""
+SEEDS, PHASES = 3, 8
+SIZE = 128
+"""Pixels of the pictures' short side; encoders read at most so many."""
+ALL, GREATEST_HITS, REST = GROUPS = ("all clips", "Greatest Hits", "the rest")
+LAGS_S = tuple(np.arange(-20, 21, 4) * 0.005)
+"""Constant offsets among which that of a baseline is chosen."""
+LOUD_DBFS, FRAME_S, STUCK = -35.0, 0.02, 0.25
+"""A sound is stuck where a frame of this RMS is held for so much more of the clip's time than in its own sound."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class RealSet:
         UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read.
     """
 
-    def __init__(self, folder: str | Path, size: int = SMALL) -> None:
+    def __init__(self, folder: str | Path, size: int = SIZE) -> None:
         self.known = read_onsets(folder)
         self.clips = [media.open(clip.path, size=size) for clip in self.known]
         self.true = [clip.onsets for clip in self.known]
@@ -115,29 +122,42 @@ class RealSet:
     def rows_of(
         self,
         found: Sequence[Sequence[np.ndarray]],
-        curves: Sequence[Sequence[agree.Curve]],
-        stuck: Sequence[float] | None = None,
+        curves: Sequence[Sequence[agree.Curve]] | None = None,
+        **shares: Sequence[float],
     ) -> list[Row]:
         """The numbers of a table, whose columns are the groups of clips.
 
         Args:
             found: onsets in seconds, for each clip one list a seed.
-            curves: that should rise at onsets, for each clip one a seed.
-            stuck: for each clip, the share of its sounds that drone.
+            curves: that should rise at onsets, for each clip one a seed; left out, there is no AUC.
+            shares: others numbers of :class:`~.onset_agreement.Agreement`, one for each clip.
         """
         aucs = [
-            float(np.mean([agree.auc(curve, self.true[i], self.durations[i]) for curve in some]))
-            for i, some in enumerate(curves)
+            mean([agree.auc(curve, self.true[i], self.durations[i]) for curve in some])
+            for i, some in enumerate(curves or [[]] * len(self.known))
         ]
-        all_clips = agree.agreements(self.true, found, self.durations, self.scenes, aucs, stuck)
+        all_clips = agree.agreements(self.true, found, self.durations, self.scenes, auc=aucs, **shares)
         rows = []
-        for group in (ALL, GREATEST_HITS, REST):
+        for group in GROUPS:
             some = [one for one, clip in zip(all_clips, self.known, strict=True) if group in (ALL, clip.group)]
             rows += agree.rows(group, some) if some else []
         return rows
 
+    def rows_of_sounds(self, sounds: Sequence[Sequence[Sound]]) -> list[Row]:
+        """The numbers of sounds, some for each clip: the onsets that the detector hears in them, and drones."""
+        found = [[detect_onsets(sound) for sound in some] for some in sounds]
+        curves = [[strength_curve(sound) for sound in some] for some in sounds]
+        shares = {
+            name: [
+                mean([measure(sound) - measure(clip.sound) > STUCK for sound in some]) if clip.sound else float("nan")
+                for clip, some in zip(self.clips, sounds, strict=True)
+            ]
+            for name, measure in {"stuck_share": loud_share, "drone_share": longest_hold}.items()
+        }
+        return self.rows_of(found, curves, **shares)
+
     def rows_of_curves(self, curves: Sequence[agree.Curve], offsets: Sequence[float] = (0.0,)) -> list[Row]:
-        """The numbers of one curve a clip; its peaks are the onsets, by :func:`~.onset_agreement.crossed` thresholds."""
+        """The numbers of one curve a clip, whose peaks are its onsets (:func:`~.onset_agreement.crossed`)."""
         found = agree.crossed(curves, self.true, self.durations, self.scenes, offsets)
         return self.rows_of(found, [[curve] for curve in curves])
 
@@ -166,7 +186,117 @@ def score_encoder(
     return Table(name, "v2a_nb.scores.real.score_encoder", tuple(rows), source=REAL)
 
 
+def real(
+    job: Job, folder: str | Path, systems: Sequence[str] = SYSTEMS, weights: Mapping[str, str] | None = None
+) -> dict[str, list[Table]]:
+    """By system, its tables on the clips of a folder.
+
+    - ``real``: of its generated sounds.
+    - ``real_encoder``: of the peaks of its encoder's expected onset flux; ``real_hits``: of the hits that it expects,
+      by their probability. Both are without generation, and left out where a system has neither.
+    - with :data:`BASELINES_WITH` also those of :func:`baselines`.
+
+    Args:
+        job: says what is done.
+        folder: with ``onsets.tsv``.
+        systems: names out of :data:`SYSTEMS`.
+        weights: folders of other weights by system; left out, the shipped ones.
+
+    Raises:
+        UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read, an unknown system.
+        WeightsError: there are no such weights.
+    """
+    clips, weights = RealSet(folder), dict(weights or {})
+    about = {"clips": len(clips.known), "onsets": sum(len(times) for times in clips.true), "seeds": SEEDS}
+
+    def table(name: str, rows: Sequence[Row]) -> Table:
+        return Table(name, "v2a-nb score real FOLDER", tuple(rows), job.table("", []).version, REAL, about=about)
+
+    tables: dict[str, list[Table]] = {}
+    for name in systems:
+        job.say(f"{name}: {len(clips.known)} clips, {SEEDS} seeds")
+        model = load(name, weights.get(name))
+        tables[name] = [table("real", clips.rows_of_sounds(_generated(model, clips.clips)))]
+        if hasattr(getattr(model, "encoder", None), "onset_curve"):
+            with evaluating(model):
+                curves = [model.encoder.onset_curve(clip.silent()) for clip in clips.clips]
+                hits = [hits_curve(expected_hits(model, clip.silent()), clip.duration) for clip in clips.clips]
+            tables[name] += [table("real_encoder", clips.rows_of_curves(curves))]
+            tables[name] += [table("real_hits", clips.rows_of_curves(hits))]
+        if name == BASELINES_WITH:
+            tables[name] += [table(f"real_{what}", rows) for what, rows in baselines(clips).items()]
+    return tables
+
+
+def _generated(model: System, clips: Sequence[Clip]) -> list[list[Sound]]:
+    """For each clip, a sound for each seed."""
+    seeds = list(range(SEEDS))
+    return [model.generate_batch([clip.silent()] * SEEDS, seeds=seeds) for clip in clips]
+
+
+def baselines(clips: RealSet) -> dict[str, list[Row]]:
+    """By name, the numbers of what needs no network.
+
+    - ``truth``: the clips' own sounds, through the onset detector.
+    - ``ticker``: onsets at a constant rate, as many as the clip has, from several beginnings.
+    - ``motion_energy``: the mean difference of neighbouring frames; ``deceleration``: how much that falls. Threshold
+      and a constant offset are chosen on the other half.
+    """
+    energies = [motion_energy(clip) for clip in clips.clips]
+    falls = [(times, np.maximum(-np.diff(values, prepend=values[:1]), 0.0)) for times, values in energies]
+    tickers = [
+        [(np.arange(len(true)) + phase / PHASES) * seconds / max(len(true), 1) for phase in range(PHASES)]
+        for true, seconds in zip(clips.true, clips.durations, strict=True)
+    ]
+    return {
+        "truth": clips.rows_of_sounds([[] if clip.sound is None else [clip.sound] for clip in clips.clips]),
+        "ticker": clips.rows_of(tickers),
+        "motion_energy": clips.rows_of_curves(energies, LAGS_S),
+        "deceleration": clips.rows_of_curves(falls, LAGS_S),
+    }
+
+
+def motion_energy(clip: Clip) -> agree.Curve:
+    """The mean absolute difference of each frame from the one before, relative to the clip's largest one."""
+    grey = clip.frames.mean(axis=3, dtype=np.float32)
+    energy = np.abs(np.diff(grey, axis=0, prepend=grey[:1])).mean(axis=(1, 2))
+    return clip.times, energy / max(float(energy.max()), 1e-9)
+
+
+def expected_hits(model: System, clip: Clip) -> list[dict[str, float]]:
+    """The hits that a system expects: ``time_s``, ``probability``, ``x`` and ``y`` of each."""
+    return model.encoder.hits(clip)
+
+
+def hits_curve(hits: Sequence[Mapping[str, float]], duration: float) -> agree.Curve:
+    """The probability of expected hits every 5 ms, zero between them."""
+    values = np.zeros(max(1, round(duration / agree.STEP_S)))
+    for hit in hits:
+        at = min(round(hit["time_s"] / agree.STEP_S), len(values) - 1)
+        values[at] = max(values[at], hit["probability"])
+    return np.arange(len(values)) * agree.STEP_S, values
+
+
 def strength_curve(sound: Sound) -> agree.Curve:
     """The onset strength of a sound, every 5 ms."""
     strength = onset_strength(sound.mono().resample(SAMPLE_RATE).samples[0])
     return np.arange(len(strength)) * HOP / SAMPLE_RATE, strength
+
+
+def _loud(sound: Sound) -> np.ndarray:
+    """Whether each 20 ms of a sound are louder than -35 dBFS."""
+    wave, n = sound.mono().samples[0], round(FRAME_S * sound.sample_rate)
+    frames = wave[: len(wave) // n * n].reshape(-1, n)
+    return np.mean(np.square(frames, dtype=np.float64), axis=1) > 10 ** (LOUD_DBFS / 10)
+
+
+def loud_share(sound: Sound) -> float:
+    """The share of a sound's time that is louder than -35 dBFS."""
+    return mean(_loud(sound))
+
+
+def longest_hold(sound: Sound) -> float:
+    """The longest stretch of a sound that is louder than -35 dBFS, as a share of its time."""
+    loud = _loud(sound)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))
+    return float((edges[1::2] - edges[::2]).max(initial=0)) / max(len(loud), 1)
