@@ -139,7 +139,7 @@ def _score(args: argparse.Namespace) -> int:
     else:
         registry.score(
             args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
-            json=args.json,
+            systems=args.systems, json=args.json,
         )  # fmt: skip
     return 0
 
@@ -382,7 +382,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
     p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
-    p.add_argument("--weights", metavar="DIR", help="other weights of that kind (default: the shipped ones)")
+    p.add_argument(
+        "--weights", metavar="DIR",
+        help="other weights of that kind (default: the shipped ones); with real: NAME=DIR,NAME=DIR",
+    )  # fmt: skip
+    p.add_argument("--systems", metavar="A,B", help="with real: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")

@@ -25,6 +25,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import mean
 from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
+from v2a_nb.scores.real_results import ALL, GREATEST_HITS, GROUPS, REST
 from v2a_nb.systems.base import System, evaluating
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
@@ -39,7 +40,6 @@ BASELINES_WITH = "vaura"
 SEEDS, PHASES = 3, 8
 SIZE = 128
 """Pixels of the pictures' short side; encoders read at most so many."""
-ALL, GREATEST_HITS, REST = GROUPS = ("all clips", "Greatest Hits", "the rest")
 LAGS_S = tuple(np.arange(-20, 21, 4) * 0.005)
 """Constant offsets among which that of a baseline is chosen."""
 LOUD_DBFS, FRAME_S, STUCK = -35.0, 0.02, 0.25
