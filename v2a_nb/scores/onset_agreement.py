@@ -177,9 +177,11 @@ def peaks(curve: Curve, duration: float) -> Curve:
     values, reach = on_grid(curve, duration), round(PEAK_REACH_S / STEP_S)
     padded = np.pad(values, reach, constant_values=-np.inf)
     highest = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1)
-    at = np.flatnonzero((values >= highest) & (values > 0))
-    at = at[np.diff(at, prepend=-reach - 1) > 1]  # of equal neighbours only the first is a peak
-    return at * STEP_S, values[at]
+    found: list[int] = []
+    for at in np.flatnonzero((values >= highest) & (values > 0)):
+        if not found or at - found[-1] > reach:  # of equal neighbours only the first is a peak
+            found.append(at)
+    return np.array(found, int) * STEP_S, values[found]
 
 
 def crossed(

@@ -81,12 +81,18 @@ def read_onsets(folder: str | Path) -> list[RealClip]:
     if not path.is_file():
         raise UsageError(f"{folder} has no {TABLE}: give a folder of videos with a table of their onsets")
     clips = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}") from error
+    for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         if not line.strip() or line.startswith("#") or cells[0] == "file":
             continue
         try:
             onsets = np.sort(np.array([float(x) for x in cells[4].split()]))
+            if not (np.isfinite(onsets) & (onsets >= 0)).all():
+                raise ValueError(f"{cells[4]} are no times")
         except (IndexError, ValueError) as error:
             raise UsageError(f"{path}, line {number}: five columns are needed, the last with times: {error}") from error
         if not (Path(folder) / cells[0]).is_file():
