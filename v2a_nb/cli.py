@@ -57,8 +57,8 @@ def _demo(args: argparse.Namespace) -> int:
 
     _threads()
     files = demo(
-        args.video, args.out, seed=args.seed, start=args.start, duration=args.duration, overwrite=args.overwrite,
-        report=_complain,
+        args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
+        overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
     if args.video:
         print(f"Note: {HONEST}")
@@ -282,6 +282,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
     p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
+    p.add_argument(
+        "--system", help=f"{', '.join(SYSTEMS)}, or a folder or Hub id (default: what scores best on real video)"
+    )  # fmt: skip
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")

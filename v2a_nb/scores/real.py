@@ -27,6 +27,7 @@ from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
 from v2a_nb.scores.real_results import ALL, GREATEST_HITS, GROUPS, REST
 from v2a_nb.systems.base import System, evaluating
+from v2a_nb.systems.expected_hits import expected_hits
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
 
@@ -226,7 +227,7 @@ def real(
         if hasattr(getattr(model, "encoder", None), "onset_curve"):
             with evaluating(model):
                 curves = [model.encoder.onset_curve(clip.silent()) for clip in clips.clips]
-                hits = [hits_curve(expected_hits(model, clip.silent()), clip.duration) for clip in clips.clips]
+            hits = [hits_curve(expected_hits(model, clip) or [], clip.duration) for clip in clips.clips]
             tables[name] += [table("real_encoder", clips.rows_of_curves(curves))]
             tables[name] += [table("real_hits", clips.rows_of_curves(hits))]
         if name == BASELINES_WITH:
@@ -267,11 +268,6 @@ def motion_energy(clip: Clip) -> agree.Curve:
     grey = clip.frames.mean(axis=3, dtype=np.float32)
     energy = np.abs(np.diff(grey, axis=0, prepend=grey[:1])).mean(axis=(1, 2))
     return clip.times, energy / max(float(energy.max()), 1e-9)
-
-
-def expected_hits(model: System, clip: Clip) -> list[dict[str, float]]:
-    """The hits that a system expects: ``time_s``, ``probability``, ``x`` and ``y`` of each."""
-    return model.encoder.hits(clip)
 
 
 def hits_curve(hits: Sequence[Mapping[str, float]], duration: float) -> agree.Curve:
