@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from v2a_nb.errors import V2AError
 from v2a_nb.hub import SHIPPED
-from v2a_nb.training.results import FILE, Results, Table, markdown
+from v2a_nb.training.results import FILE, Results, Row, Table, markdown
 
 ALL, GREATEST_HITS, REST = GROUPS = ("all clips", "Greatest Hits", "the rest")
 """The columns of a system's table ``real``."""
@@ -39,26 +39,35 @@ def tables(titles: Mapping[str, str]) -> dict[str, str]:
     Args:
         titles: of the systems by name, in their order.
     """
+    found = {group: _table(rows(titles, COLUMNS, group)) for group in GROUPS}
+    alone = {title.format(name) for title in [*OF_SYSTEMS.values()][1:] for name in titles.values()}
+    return {**found, "systems": _table([row for row in rows(titles, COLUMNS) if row.subject not in alone])}
+
+
+def rows(titles: Mapping[str, str], metrics: Iterable[str], group: str = ALL) -> list[Row]:
+    """Numbers of all systems, of their encoders alone, and of the baselines; the subject says of which.
+
+    Args:
+        titles: of the systems by name, in their order.
+        metrics: names, in their order.
+        group: of clips.
+    """
     results = {name: Results.read(SHIPPED / name) for name in titles if (SHIPPED / name / FILE).exists()}
-    own = [
-        (some, table, title.format(titles[name]))
-        for table, title in OF_SYSTEMS.items()
-        for name, some in results.items()
+    lines = [
+        (some, what, title.format(titles[name])) for what, title in OF_SYSTEMS.items() for name, some in results.items()
     ]
-    clips = [(some, table, title) for table, title in OF_CLIPS.items() for some in results.values()]
-    found = {group: _table([*own, *clips], group) for group in GROUPS}
-    return {**found, "systems": _table([*own[: len(results)], *clips], ALL)}
-
-
-def _table(lines: list[tuple[Results, str, str]], group: str) -> str:
-    rows = [
+    lines += [(some, what, title) for what, title in OF_CLIPS.items() for some in results.values()]
+    return [
         replace(row, subject=title)
-        for metric in COLUMNS
-        for results, table, title in lines
-        if table in results
-        for row in results[table].rows
+        for metric in metrics
+        for some, what, title in lines
+        if what in some
+        for row in some[what].rows
         if row.metric == metric and row.subject == group
     ]
+
+
+def _table(rows: Sequence[Row]) -> str:
     if not rows:
         return "*Not scored yet.*"
     text = markdown(Table("real", "v2a-nb score real FOLDER", tuple(rows), down="subject"))
