@@ -234,7 +234,10 @@ def test_demo_says_how_sure_it_is_and_marks_it(tmp_path, fake, capsys, monkeypat
     monkeypatch.setattr(Hum, "encoder", Doubt(), raising=False)
     assert main(["demo", str(video(tmp_path / "mine.mp4")), "--out", str(tmp_path / "demo")]) == 0
     out = capsys.readouterr().out
-    assert "Hum: 2 hits expected: 1 sure, 1 doubtful; 1 other motion looks like none." in out and "edit_hits" in out
+    assert (
+        "Hum: 2 hits expected (1 other motion looks like none): 1 sure, 1 doubtful (hollow in the page)." in out
+        and "edit_hits" in out
+    )
     page = (tmp_path / "demo" / "mine.html").read_text()
     text = re.search(r'<script type="application/json">(.*?)</script>', page, re.S).group(1)
     events = json.loads(text)["events"]

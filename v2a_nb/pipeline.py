@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
-EDIT = "Doubtful ones are hollow in the page; v2a_nb.edit_hits(system, clip) in a notebook changes them."
+EDIT = "To add, move or remove hits: v2a_nb.edit_hits(system, clip) in a notebook"
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -409,8 +409,9 @@ def demo(
             sound = sound.first(clip.duration)
         hits = expected_hits(model, clip)
     if hits is not None:
-        say(f"{model.title}: {summary(hits)}. {EDIT}")
         marks = [{**hit, "material": "expected hit", "doubtful": not is_sure(hit)} for hit in likely(hits)]
+        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
+        say(f"{model.title}: {summary(hits)}{hollow}. {EDIT}")
         events = marks if events is None else events  # of a Strike World clip, the truth is shown
     tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:

@@ -44,8 +44,8 @@ def test_a_system_without_hits():
     [
         ([], "0 hits expected"),
         ([0.9], "1 hit expected: 1 sure, 0 doubtful"),
-        ([0.9, 0.5, 0.2, 0.01, 0.02], "3 hits expected: 1 sure, 2 doubtful; 2 other motions look like none"),
-        ([0.05], "0 hits expected; 1 other motion looks like none"),
+        ([0.9, 0.5, 0.2, 0.01, 0.02], "3 hits expected (2 other motions look like none): 1 sure, 2 doubtful"),
+        ([0.05], "0 hits expected (1 other motion looks like none)"),
     ],
 )
 def test_words(probabilities, words):

@@ -52,12 +52,11 @@ def summary(hits: Sequence[Hit]) -> str:
 
     Examples:
         >>> summary([{"probability": 0.9}, {"probability": 0.3}, {"probability": 0.01}])
-        '2 hits expected: 1 sure, 1 doubtful; 1 other motion looks like none'
+        '2 hits expected (1 other motion looks like none): 1 sure, 1 doubtful'
     """
     some = likely(hits)
     sure = sum(map(is_sure, some))
     text = f"{len(some)} hit{'' if len(some) == 1 else 's'} expected"
-    text += f": {sure} sure, {len(some) - sure} doubtful" if some else ""
     if rest := len(hits) - len(some):
-        text += f"; {rest} other motion{' looks' if rest == 1 else 's look'} like none"
-    return text
+        text += f" ({rest} other motion{' looks' if rest == 1 else 's look'} like none)"
+    return text + (f": {sure} sure, {len(some) - sure} doubtful" if some else "")
