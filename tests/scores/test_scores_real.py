@@ -156,6 +156,14 @@ def test_a_table_that_is_no_text(tmp_path):
         real.read_onsets(tmp_path)
 
 
+def test_an_onset_after_the_end(tmp_path, folder):
+    for name in ("gh_a.mp4", "gh_b.mp4"):
+        (tmp_path / name).symlink_to(folder / name)
+    (tmp_path / "onsets.tsv").write_text("gh_a.mp4\tx\tx\tx\t0.5\ngh_b.mp4\tx\tx\tx\t0.5 7\n")
+    with pytest.raises(UsageError, match=r"gh_b.mp4 lasts 4.00 s, .* an onset at 7 s"):
+        real.RealSet(tmp_path)
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

@@ -116,7 +116,7 @@ class RealSet:
         clips: with their own sounds.
 
     Raises:
-        UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read.
+        UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read, or ends before an onset.
     """
 
     def __init__(self, folder: str | Path, size: int = SIZE) -> None:
@@ -125,6 +125,11 @@ class RealSet:
         self.true = [clip.onsets for clip in self.known]
         self.durations = [clip.duration for clip in self.clips]
         self.scenes = [clip.scene for clip in self.known]
+        for clip, seconds in zip(self.known, self.durations, strict=True):
+            if len(clip.onsets) and clip.onsets[-1] > seconds:
+                raise UsageError(
+                    f"{clip.path} lasts {seconds:.2f} s, and {TABLE} has an onset at {clip.onsets[-1]:g} s"
+                )
 
     def rows_of(
         self,
@@ -137,7 +142,7 @@ class RealSet:
         Args:
             found: onsets in seconds, for each clip one list a seed.
             curves: that should rise at onsets, for each clip one a seed; left out, there is no AUC.
-            shares: others numbers of :class:`~.onset_agreement.Agreement`, one for each clip.
+            shares: other numbers of :class:`~.onset_agreement.Agreement`, one for each clip.
         """
         aucs = [
             mean([agree.auc(curve, self.true[i], self.durations[i]) for curve in some])
@@ -180,12 +185,8 @@ def score_encoder(
         name: of the table.
 
     Returns:
-        a table whose subjects are all clips, Greatest Hits and the rest.
-
-    Examples:
-        >>> table = score_encoder(v2a_nb.load("vaura").encoder, "clips")
-        >>> table.row("onset_f1_100ms", "Greatest Hits").text_with_interval
-        '0.532 [0.444, 0.611]'
+        a table whose subjects are all clips, Greatest Hits and the rest:
+        ``table.row("onset_f1_100ms", "Greatest Hits").value``.
     """
     clips = clips if isinstance(clips, RealSet) else RealSet(clips)
     curve = getattr(encoder, "onset_curve", encoder)
