@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
+EDIT = "To add, move or remove hits: v2a_nb.edit_hits(system, clip) in a notebook"
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -357,21 +358,26 @@ def demo(
     video: str | None,
     out: str | Path,
     *,
+    system: str | None = None,
     seed: int = 0,
     start: float = 0.0,
     duration: float | None = None,
     overwrite: bool = False,
+    say: Callable[[str], None] = print,
     report: Callable[[str], None] = print,
 ) -> dict[str, Path]:
-    """Make a soundtrack with V-AURA, a video that has it, and a page that plays it.
+    """Make a soundtrack, a video that has it, and a page that plays it and marks the hits that were expected.
 
     Args:
         video: a file; None takes a Strike World clip that was not in the training data.
         out: folder for the results, made if it is missing.
+        system: as for :func:`v2a_nb.load`. Left out, for a video the one that scores best on real clips, by the
+            ``results.json`` of the shipped weights; for a Strike World clip V-AURA.
         seed: for the sound, and for the choice of the Strike World clip.
         start, duration: the part that is used, seconds; left out, all of it.
         overwrite: replace files of the same names, whoever made them; left out, only earlier results of ``demo`` from
             the same video are replaced.
+        say: receives a line that says how sure the system is.
         report: receives one line per problem.
 
     Returns:
@@ -379,10 +385,12 @@ def demo(
 
     Raises:
         MediaError: the video cannot be read, the folder cannot be made, or a result would replace another file.
-        UsageError: an impossible part.
+        UsageError: an impossible part, an unknown system.
         WeightsError: the shipped weights are missing.
     """
-    from v2a_nb.systems.registry import load
+    from v2a_nb.scores.real_results import best_system
+    from v2a_nb.systems.expected_hits import expected_hits, is_sure, likely, summary
+    from v2a_nb.systems.registry import SYSTEMS, load
     from v2a_nb.widgets.player import compare
 
     _check_part(start, duration)
@@ -392,9 +400,9 @@ def demo(
     stem = "demo" if video is None else _short(Path(video).stem)
     files = shelf.place(video, stem, (*output.endings, "html"))
     wav, mp4, page = files.paths
-    events = None
+    system = system or ("vaura" if video is None else best_system(SYSTEMS))
     with ExitStack() as stack:
-        model = load("vaura", SHIPPED / "vaura")
+        model = load(system, SHIPPED / system if system in SYSTEMS else None)
         if video is None:
             from v2a_nb.systems.base import part_of
             from v2a_nb.world import strike_world
@@ -415,9 +423,16 @@ def demo(
             output.write(file, sound, (wav, mp4), files.note, report, **part)
             seconds = min(PAGE_S, sound.duration)
             clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
-            title = Path(video).name + (f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else "")
+            title, events = Path(video).name, None
+            title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
-    tracks = {"V-AURA (tiny)": sound}
+        hits = expected_hits(model, clip)
+    if hits is not None:
+        marks = [{**hit, "material": "expected hit", "doubtful": not is_sure(hit)} for hit in likely(hits)]
+        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
+        say(f"{model.title}: {summary(hits)}{hollow}. {EDIT}")
+        events = marks if events is None else events  # of a Strike World clip, the truth is shown
+    tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -223,6 +224,13 @@ class StrikeVision(Pretrained, nn.Module):
             frames = self.pixels(clip)
             timing, _, attention = self.timing_and_content(frames)
             return self.event_crop.hits(frames, timing, self.flux(timing).sigmoid(), attention)
+
+    @torch.no_grad()
+    def onset_curve(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+        """The onset flux that is expected, from timing features alone: times in seconds and values in [0, 1], 5 ms."""
+        timing, _, _ = self.timing_and_content(self.pixels(clip))
+        flux = self.flux(timing).sigmoid()[0, :, :4].flatten().cpu().numpy()
+        return np.arange(len(flux)) / (4 * self.rate), flux
 
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
