@@ -149,7 +149,7 @@ def test_levels_are_learned_before_the_codes(tmp_path):
     plain, tokens = (compute_tokens(store, clips, encoder, codec, bins)["codes"][:] for bins in (0, 64))
     assert tokens.shape == (2, 5, 128) and (tokens[:, 1:] == plain).all()
     assert (tokens[:, 0] == levels_of(torch.from_numpy(waves), 320, 64).numpy()).all()
-    recipe = VAuraRecipe(replace(VAuraTrainConfig(), steps=4, batch_size=2, level_bins=64))
+    recipe = VAuraRecipe(replace(VAuraTrainConfig(), steps=4, batch_size=2, levels=True))
     stage = recipe.decoder_stage(random_tokens(codes=tokens[[0, 1] * 4]), encoder, codec)
     assert (stage.module.decoder.config.num_codebooks, stage.module.decoder.config.level_bins) == (5, 64)
     trained = fit(stage.module, stage.batch_of, stage.optim, tmp_path / "run").decoder

@@ -37,8 +37,8 @@ from v2a_nb.world import strike_world
 
 CODEBOOK_WEIGHTS = (2.0, 1.0, 0.7, 0.4)
 """The first codebook carries timing and material, the last one texture."""
-LEVEL_WEIGHT = 1.0
-"""Weight of the level, where the decoder has one: half of it is the noise of the ambience."""
+LEVEL_BINS, LEVEL_WEIGHT = 64, 1.0
+"""Steps of the level, 1 dB each, and its weight beside those of the codebooks."""
 LOGIT_BIAS, LOGIT_SCALE = 1.75, 8.0
 """How the event crops decide once training is over, chosen on seed 4000."""
 DROP_VIDEO = 0.1
@@ -62,7 +62,7 @@ class VAuraTrainConfig(TrainConfig):
     event_crop_steps: int = scaling(6000)
     codec_cycles: tuple[Cycle, ...] = CYCLES
     batch_size: int = 16
-    level_bins: int = 0
+    levels: bool = False
 
     def scaled(self, share: float) -> VAuraTrainConfig:
         cycles = tuple(replace(c, steps=max(8, int(c.steps * share))) for c in self.codec_cycles)
@@ -136,7 +136,7 @@ class VAuraRecipe(Recipe):
         # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
-        tokens = compute_tokens(store, features.decoder_clips, encoder, codec, c.level_bins)
+        tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
         trained = yield self.decoder_stage(tokens, encoder, codec)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
@@ -151,8 +151,8 @@ class VAuraRecipe(Recipe):
             return {"sample": VAura(module.decoder, encoder, codec).generate(clip, seed=0)}
 
         config = PRESETS["tiny"]
-        if c.level_bins:
-            config = replace(config, num_codebooks=config.num_codebooks + 1, level_bins=c.level_bins)
+        if c.levels:
+            config = replace(config, num_codebooks=config.num_codebooks + 1, level_bins=LEVEL_BINS)
         torch.manual_seed(seed)
         module = DecoderTraining(VAuraDecoder(config))
         optim = OptimConfig(steps=c.steps, lr=1.5e-3, warmup=150, weight_decay=3e-2, seed=seed)
