@@ -57,8 +57,8 @@ def _demo(args: argparse.Namespace) -> int:
 
     _threads()
     files = demo(
-        args.video, args.out, seed=args.seed, start=args.start, duration=args.duration, overwrite=args.overwrite,
-        report=_complain,
+        args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
+        overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
     if args.video:
         print(f"Note: {HONEST}")
@@ -74,6 +74,7 @@ def _world(args: argparse.Namespace) -> int:
         args.out, args.clips, seconds=args.seconds, seed=args.seed, size=args.size, fps=args.fps,
         sample_rate=args.sample_rate, mismatched=args.mismatched, pairs=args.pairs, variety=args.variety,
         style=args.style, progress=_bar("clips"),
+        **({} if args.world_version is None else {"version": args.world_version}),
     )  # fmt: skip
     print(path)
     return 0
@@ -139,7 +140,7 @@ def _score(args: argparse.Namespace) -> int:
     else:
         registry.score(
             args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
-            json=args.json,
+            systems=args.systems, json=args.json,
         )  # fmt: skip
     return 0
 
@@ -282,6 +283,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
     p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
+    p.add_argument(
+        "--system", help=f"{', '.join(SYSTEMS)}, or a folder or Hub id (default: what scores best on real video)"
+    )  # fmt: skip
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")
@@ -299,6 +303,10 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
     p.add_argument("--variety", choices=("wide", "plain"), default="wide")
     p.add_argument("--style", default="camera", help="camera, or game: flat game graphics (default: %(default)s)")
+    p.add_argument(
+        "--world-version", type=int, metavar="N",
+        help="1, or 2: strikes, near misses and pictures as varied as in real video (default: the weights' own)",
+    )  # fmt: skip
 
     p = command(
         "generate", _generate, "make soundtracks for videos",
@@ -382,7 +390,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
     p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
-    p.add_argument("--weights", metavar="DIR", help="other weights of that kind (default: the shipped ones)")
+    p.add_argument(
+        "--weights", metavar="DIR",
+        help="other weights of that kind (default: the shipped ones); with real: NAME=DIR,NAME=DIR",
+    )  # fmt: skip
+    p.add_argument("--systems", metavar="A,B", help="with real: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")

@@ -73,9 +73,9 @@ def _joined(first: Clip, second: Clip) -> Clip:
     frames = np.concatenate([first.frames, second.frames])
     times = np.concatenate([first.times, first.duration + second.times])
     later = np.append(True, np.diff(times) > 0)  # the frame at the cut may be in both
-    return replace(
-        second, frames=frames[later], times=times[later], duration=first.duration + second.duration, name=second.name
-    )
+    if not later.all():
+        frames, times = frames[later], times[later]
+    return replace(second, frames=frames, times=times, duration=first.duration + second.duration)
 
 
 def _crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:

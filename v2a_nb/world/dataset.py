@@ -11,8 +11,9 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.world import sound as world_sound
-from v2a_nb.world.picture import frames, margin_of
-from v2a_nb.world.recording import Event, Recording, draw
+from v2a_nb.world.description import Event, Recording
+from v2a_nb.world.picture import Move, frames
+from v2a_nb.world.recording import VERSION, draw
 from v2a_nb.world.scenery import silhouette, view_of
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -23,7 +24,7 @@ class Settings:
     """How clips are rendered.
 
     Attributes:
-        seconds: length of a clip.
+        seconds: length of a clip, of which it has the nearest whole number of frames: see :attr:`duration`.
         size: pixels of a picture's side.
         fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.
@@ -37,6 +38,16 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", exact_rate(self.fps))
 
+    @property
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return int(round(self.seconds * self.fps))
+
+    @property
+    def duration(self) -> float:
+        """Seconds for which a clip's frames last, and its sound."""
+        return self.frames / self.fps
+
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that are out of range."""
         for name, low, high in (
@@ -45,7 +56,7 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"{name}={value} is outside of {low} to {high}")
-        if self.seconds * self.fps < 0.5:
+        if not self.frames:
             raise UsageError(f"{self.seconds:g} s at {self.fps:g} frames per second have no frame")
 
 
@@ -79,7 +90,7 @@ class Take:
     def __post_init__(self) -> None:
         source = self.recording
         if source.mismatched:  # the sound of an unrelated recording
-            source = draw(source.seed + 7919, source.index, variety="wide")
+            source = draw(source.seed + 7919, source.index, variety="wide", version=source.version)
         raw = world_sound.synthesize(source, self.settings.sample_rate)
         gain = world_sound.gain_of(raw) if self.level is None else self.level
         object.__setattr__(self, "gain", gain)
@@ -120,17 +131,16 @@ class WorldClip:
     def clip(self) -> Clip:
         """The pictures, uint8 [T, size, size, 3], with the mix of all stems as sound."""
         s = self.take.settings
-        n = int(round(s.seconds * s.fps))
-        times = np.arange(n) / s.fps
+        times = np.arange(s.frames) / s.fps
         pictures = frames(self.recording, self.start_s + times, s.size, s.fps)
-        return Clip(pictures, times, s.fps, n / s.fps, self.stems["mix"], self.id)
+        return Clip(pictures, times, s.fps, s.duration, self.stems["mix"], self.id)
 
     @cached_property
     def stems(self) -> dict[str, Sound]:
         """The sounds ``action``, ``ambient``, ``offscreen`` and their exact sum ``mix``."""
         s = self.take.settings
         start = int(round(self.start_s * s.sample_rate))
-        stop = start + int(round(s.seconds * s.sample_rate))
+        stop = start + int(round(s.duration * s.sample_rate))
         return {name: Sound(wave[start:stop], s.sample_rate) for name, wave in self.take.stems.items()}
 
     @cached_property
@@ -142,7 +152,7 @@ class WorldClip:
             "video": f"clips/{self.id}.mp4",
             "recording": self.recording.id,
             "start_s": round(self.start_s, 6),
-            "duration_s": s.seconds,
+            "duration_s": round(s.duration, 6),
             "narration": self.narration,
             "mismatched": self.recording.mismatched,
             "ambient": {
@@ -159,7 +169,7 @@ class WorldClip:
     @property
     def events(self) -> list[Event]:
         """The events that take place in this clip."""
-        stop = self.start_s + self.take.settings.seconds
+        stop = self.start_s + self.take.settings.duration
         return [e for e in self.recording.events if self.start_s <= e.time_s < stop]
 
     @property
@@ -180,6 +190,8 @@ class WorldClip:
             "sounding": event.sounding,
             "box": self.box(event),
         }
+        if event.manner != "turn":
+            entry["manner"] = event.manner
         if event.duration_s:
             entry["duration_s"] = round(event.duration_s, 4)
         return entry
@@ -192,14 +204,10 @@ class WorldClip:
         x = np.array([thing.x - half, thing.x + half, thing.x + half, thing.x - half])
         y = np.array([thing.top, thing.top, thing.base, thing.base])
         px, py = view_of(self.recording, s.size).to_pixels(x, y)
-        shift = self._sway_at(np.array([event.time_s]))[0]
-        corners = (px.min() + shift[0], py.min() + shift[1], px.max() + shift[0], py.max() + shift[1])
+        move = Move.of(self.recording, np.full(4, event.time_s), s.size)
+        px, py = move.at(px, 0), move.at(py, 1)
+        corners = (px.min(), py.min(), px.max(), py.max())
         return [round(float(np.clip(v, 0, s.size)), 2) for v in corners]
-
-    def _sway_at(self, times: np.ndarray) -> np.ndarray:
-        from v2a_nb.world.picture import sway
-
-        return sway(self.recording, times, self.take.settings.size)
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -211,17 +219,15 @@ class WorldClip:
         s = self.take.settings
         times = self.start_s + self.clip.times
         out = np.zeros((len(times), s.size, s.size), bool)
-        shapes = {t.index: silhouette(self.recording, t, s.size) for t in self.recording.things}
-        shifts = np.round(self._sway_at(times)).astype(int)
+        move = Move.of(self.recording, times, s.size)
+        zooms = np.ones(len(times)) if move.zoom is None else move.zoom
         for event in self.recording.events:
             if not event.sounding:
                 continue
             last = event.time_s + max(event.duration_s, 0.2)
+            thing = self.recording.things[event.thing]
             for k in np.flatnonzero((times >= event.time_s - 0.5 / s.fps) & (times <= last)):
-                shape = np.pad(shapes[event.thing], margin_of(self.recording, s.size))
-                m = margin_of(self.recording, s.size)
-                dx, dy = shifts[k]
-                out[k] |= shape[m - dy : m - dy + s.size, m - dx : m - dx + s.size]
+                out[k] |= silhouette(self.recording, thing, s.size, zooms[k], np.round(move.shift[k]))
         return out
 
 
@@ -233,11 +239,13 @@ class StrikeWorld:
         seed: of the world.
         settings: how the clips are rendered.
         clips: all of them, in order.
+        version: of the world.
     """
 
     seed: int
     settings: Settings
     clips: tuple[WorldClip, ...]
+    version: int = 1
 
     @property
     def train(self) -> list[WorldClip]:
@@ -300,7 +308,7 @@ class StrikeWorld:
         from datasets import Array4D, Dataset, Features, Sequence, Value
 
         s = self.settings
-        shape = (int(round(s.seconds * s.fps)), s.size, s.size, 3)
+        shape = (s.frames, s.size, s.size, 3)
         features = Features(
             {
                 "id": Value("string"),
@@ -343,13 +351,14 @@ def strike_world(
     mismatched: float = 0.0,
     per_recording: int = 4,
     style: str = "camera",
+    version: int = VERSION,
 ) -> StrikeWorld:
     """Make a world of ``clips`` clips in memory; the same seed gives the same bytes.
 
     Args:
         seed: the world's seed; other seeds share no recording with it.
         clips: number of clips.
-        seconds: length of each, 0.2 to 28.
+        seconds: length of each, 0.2 to 28, rounded to whole frames.
         size: pictures are ``size`` by ``size`` pixels.
         fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.
@@ -357,6 +366,7 @@ def strike_world(
         mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.
         per_recording: at most this many clips are cut from one recording; they do not overlap.
         style: ``"camera"``, or ``"game"``: the same clips, sounds and truth drawn as flat game graphics.
+        version: of the world, 1 or 2; 2 is as wide as real video.
 
     Raises:
         UsageError: a setting is out of range.
@@ -377,7 +387,7 @@ def strike_world(
     cut: list[WorldClip] = []
     index = 0
     while len(cut) < clips:
-        recording = draw(seed, index, variety=variety, style=style)
+        recording = draw(seed, index, variety=variety, style=style, version=version)
         if recording.rng("mismatched").random() < mismatched:
             recording = recording.changed(mismatched=True)
         take = Take(recording, settings)
@@ -385,7 +395,7 @@ def strike_world(
         for start in starts[: clips - len(cut)]:
             cut.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
         index += 1
-    return StrikeWorld(seed, settings, tuple(cut))
+    return StrikeWorld(seed, settings, tuple(cut), version)
 
 
 def cut_points(recording: Recording, settings: Settings, at_most: int) -> np.ndarray:
