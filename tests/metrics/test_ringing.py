@@ -9,7 +9,7 @@ import pytest
 
 from v2a_nb.clip import Sound
 from v2a_nb.metrics import truth
-from v2a_nb.metrics.ringing import Hit, decay_errors, event_distances, loud_share
+from v2a_nb.metrics.ringing import Hit, decay_errors, event_distances, longest_hold, loud_share
 from v2a_nb.world import strike_world
 
 RATE = 16000
@@ -118,6 +118,13 @@ def test_ambience_is_not_ringing():
         assert len(errors) == 2 and max(map(abs, errors)) < 1
     drowned = hits([0.5, 1.5], 100.0, level=0.02, room=10 ** (-42 / 20))
     assert scored(true, drowned, [0.5, 1.5]).decay_errors == []  # nobody can tell how that hit decays
+
+
+def test_a_hold_is_one_stretch():
+    wave = np.zeros(16000)
+    wave[:1600] = wave[8000:12000] = 0.1
+    assert longest_hold(wave) == pytest.approx(0.26, abs=0.02) and loud_share(wave) == pytest.approx(0.36, abs=0.03)
+    assert longest_hold(np.zeros(16000)) == longest_hold(wave[:100]) == 0 and longest_hold(np.ones(16000)) == 1
 
 
 def test_loud_share():

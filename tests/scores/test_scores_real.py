@@ -92,14 +92,6 @@ def test_late_sounds_that_drone(monkeypatch, folder):
     assert table.row("stuck_share").value == table.row("drone_share").value == 1
 
 
-def test_a_hold_is_one_stretch():
-    wave = np.zeros(16000)
-    wave[:1600] = wave[8000:12000] = 0.1
-    assert real.longest_hold(Sound(wave, RATE)) == pytest.approx(0.26, abs=0.02)
-    assert real.loud_share(Sound(wave, RATE)) == pytest.approx(0.36, abs=0.03)
-    assert real.longest_hold(Sound(np.zeros(16000), RATE)) == 0
-
-
 def test_an_encoder_alone(folder):
     def knows(clip):
         grid = np.arange(0, SECONDS, 0.01)

@@ -85,10 +85,27 @@ def decay_errors(
 
 def loud_share(wave: np.ndarray) -> float:
     """Share of the frames of a 16 kHz wave that are loud, 0 to 1; 0 for a wave that is shorter than a frame."""
+    loud = _loud(wave)
+    return float(np.mean(loud)) if len(loud) else 0.0
+
+
+def longest_hold(wave: np.ndarray) -> float:
+    """The longest stretch of loud frames of a 16 kHz wave, as a share of all frames, 0 to 1.
+
+    Examples:
+        >>> longest_hold(np.repeat([0.1, 0.0, 0.1, 0.1], 1600))
+        0.5
+    """
+    loud = _loud(wave)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))  # beginnings and ends by turns
+    return float((edges[1::2] - edges[::2]).max(initial=0)) / max(len(loud), 1)
+
+
+def _loud(wave: np.ndarray) -> np.ndarray:
+    """Whether each frame of a 16 kHz wave is loud, bool [frames]."""
     n = round(FRAME_S * RATE)
     frames = wave[: len(wave) // n * n].reshape(-1, n)
-    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
-    return float(np.mean(power > 10 ** (LOUD_DBFS / 10))) if len(power) else 0.0
+    return np.mean(np.square(frames, dtype=np.float64), axis=1) > 10 ** (LOUD_DBFS / 10)
 
 
 def event_distances(wave: np.ndarray, true: np.ndarray, times: Sequence[float]) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, detect_onsets, onset_strength
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.metrics.ringing import STUCK, longest_hold, loud_share
 from v2a_nb.metrics.statistics import mean
 from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
@@ -43,8 +44,6 @@ SIZE = 128
 """Pixels of the pictures' short side; encoders read at most so many."""
 LAGS_S = tuple(np.arange(-20, 21, 4) * 0.005)
 """Constant offsets among which that of a baseline is chosen."""
-LOUD_DBFS, FRAME_S, STUCK = -35.0, 0.02, 0.25
-"""A sound is stuck where a frame of this RMS is held for so much more of the clip's time than in its own sound."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +156,17 @@ class RealSet:
 
     def rows_of_sounds(self, sounds: Sequence[Sequence[Sound]]) -> list[Row]:
         """The numbers of sounds, some for each clip: the onsets that the detector hears in them, and drones."""
-        found = [[detect_onsets(sound) for sound in some] for some in sounds]
-        curves = [[strength_curve(sound) for sound in some] for some in sounds]
+        waves = [[_wave(sound) for sound in some] for some in sounds]
+        own = [None if clip.sound is None else _wave(clip.sound) for clip in self.clips]
         shares = {
             name: [
-                mean([measure(sound) - measure(clip.sound) > STUCK for sound in some]) if clip.sound else float("nan")
-                for clip, some in zip(self.clips, sounds, strict=True)
+                float("nan") if truth is None else mean([measure(wave) - measure(truth) > STUCK for wave in some])
+                for truth, some in zip(own, waves, strict=True)
             ]
             for name, measure in {"stuck_share": loud_share, "drone_share": longest_hold}.items()
         }
-        return self.rows_of(found, curves, **shares)
+        found = [[detect_onsets(wave) for wave in some] for some in waves]
+        return self.rows_of(found, [[strength_curve(wave) for wave in some] for some in waves], **shares)
 
     def rows_of_curves(self, curves: Sequence[agree.Curve], offsets: Sequence[float] = (0.0,)) -> list[Row]:
         """The numbers of one curve a clip, whose peaks are its onsets (:func:`~.onset_agreement.crossed`)."""
@@ -282,26 +282,12 @@ def hits_curve(hits: Sequence[Mapping[str, float]], duration: float) -> agree.Cu
     return np.arange(len(values)) * agree.STEP_S, values
 
 
-def strength_curve(sound: Sound) -> agree.Curve:
-    """The onset strength of a sound, every 5 ms."""
-    strength = onset_strength(sound.mono().resample(SAMPLE_RATE).samples[0])
+def strength_curve(wave: np.ndarray) -> agree.Curve:
+    """The onset strength of a 16 kHz wave, every 5 ms."""
+    strength = onset_strength(wave)
     return np.arange(len(strength)) * HOP / SAMPLE_RATE, strength
 
 
-def _loud(sound: Sound) -> np.ndarray:
-    """Whether each 20 ms of a sound are louder than -35 dBFS."""
-    wave, n = sound.mono().samples[0], round(FRAME_S * sound.sample_rate)
-    frames = wave[: len(wave) // n * n].reshape(-1, n)
-    return np.mean(np.square(frames, dtype=np.float64), axis=1) > 10 ** (LOUD_DBFS / 10)
-
-
-def loud_share(sound: Sound) -> float:
-    """The share of a sound's time that is louder than -35 dBFS."""
-    return mean(_loud(sound))
-
-
-def longest_hold(sound: Sound) -> float:
-    """The longest stretch of a sound that is louder than -35 dBFS, as a share of its time."""
-    loud = _loud(sound)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]])))
-    return float((edges[1::2] - edges[::2]).max(initial=0)) / max(len(loud), 1)
+def _wave(sound: Sound) -> np.ndarray:
+    """The samples of a sound, [n] at 16 kHz."""
+    return sound.mono().resample(SAMPLE_RATE).samples[0]
