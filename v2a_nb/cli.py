@@ -74,6 +74,7 @@ def _world(args: argparse.Namespace) -> int:
         args.out, args.clips, seconds=args.seconds, seed=args.seed, size=args.size, fps=args.fps,
         sample_rate=args.sample_rate, mismatched=args.mismatched, pairs=args.pairs, variety=args.variety,
         style=args.style, progress=_bar("clips"),
+        **({} if args.world_version is None else {"version": args.world_version}),
     )  # fmt: skip
     print(path)
     return 0
@@ -299,6 +300,10 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--pairs", metavar="FACTOR", help="write pairs in which one factor differs")
     p.add_argument("--variety", choices=("wide", "plain"), default="wide")
     p.add_argument("--style", default="camera", help="camera, or game: flat game graphics (default: %(default)s)")
+    p.add_argument(
+        "--world-version", type=int, metavar="N",
+        help="1, or 2: strikes, near misses and pictures as varied as in real video (default: the weights' own)",
+    )  # fmt: skip
 
     p = command(
         "generate", _generate, "make soundtracks for videos",

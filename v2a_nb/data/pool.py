@@ -43,7 +43,7 @@ class Source:
         path: of a file that FFmpeg reads. Neither: the pool holds the samples.
         ambience_dbfs: of a recording of the world: its room is as loud as this, and not as the world drew it. No
             clip looks or sounds so, and no search finds it.
-        variety: of a recording of the world, see :func:`v2a_nb.world.recording.draw`.
+        variety, version: of a recording of the world, see :func:`v2a_nb.world.recording.draw`.
     """
 
     recording: str
@@ -53,6 +53,7 @@ class Source:
     path: str | None = None
     ambience_dbfs: float | None = None
     variety: str = "wide"
+    version: int = 1
 
 
 def quiet_dbfs(wave: np.ndarray, sample_rate: int) -> float:
@@ -257,7 +258,9 @@ class Pool(Pretrained):
             return _part_of_file(source, self.sample_rate)
         first, n = (round(s * self.sample_rate) for s in (source.start_s, source.duration_s))
         index = int(source.recording.removeprefix("r"))
-        wave = _recording(source.world_seed, index, self.sample_rate, source.ambience_dbfs, source.variety)
+        wave = _recording(
+            source.world_seed, index, self.sample_rate, source.ambience_dbfs, source.variety, source.version
+        )
         return Sound(wave[first : first + n], self.sample_rate).fit(n=n)
 
     # --- making, keeping ----------------------------------------------------------------------------
@@ -322,7 +325,10 @@ class Pool(Pretrained):
         """Return what is saved: tensors by name, and the rest for JSON; see :meth:`from_tensors`."""
         import torch
 
-        of = [(s.recording, s.world_seed, s.path, s.ambience_dbfs, s.variety) for s in self.sources]
+        of = [
+            (s.recording, s.world_seed, s.path, s.ambience_dbfs, s.variety, *([s.version] if s.version != 1 else []))
+            for s in self.sources
+        ]
         number = {r: i for i, r in enumerate(dict.fromkeys(of))}
         times = [(round(1e6 * s.start_s), round(1e6 * s.duration_s)) for s in self.sources]
         micro = [(number[r], *t) for r, t in zip(of, times, strict=True)]
@@ -403,12 +409,14 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _recording(seed: int, index: int, sample_rate: int, ambience_dbfs: float | None, variety: str) -> np.ndarray:
+def _recording(
+    seed: int, index: int, sample_rate: int, ambience_dbfs: float | None, variety: str, version: int
+) -> np.ndarray:
     """The whole sound of a Strike World recording."""
     from v2a_nb.world import sound
     from v2a_nb.world.recording import draw
 
-    recording = draw(seed, index, variety=variety)
+    recording = draw(seed, index, variety=variety, version=version)
     if ambience_dbfs is not None:
         recording = recording.changed(ambience_dbfs=ambience_dbfs)
     return sound.render(recording, sample_rate)["mix"]

@@ -85,6 +85,7 @@ class StrikeRecordings:
         variety, style: see :func:`v2a_nb.world.recording.draw`.
         ambience_dbfs: least and greatest level of the rooms, drawn anew for each; None: as the world has them.
         cross_recording_foreground: each room stays as it is, and in it happens what happens in the next recording.
+        version: of the world.
     """
 
     seed: int = 1000
@@ -93,6 +94,7 @@ class StrikeRecordings:
     style: str = "camera"
     ambience_dbfs: tuple[float, float] | None = None
     cross_recording_foreground: bool = False
+    version: int = world.VERSION
     known_ambience: ClassVar[bool] = True
 
     def numbers(self, first: int, count: int) -> range:
@@ -107,6 +109,8 @@ class StrikeRecordings:
             described["ambience_dbfs"] = list(self.ambience_dbfs)
         if self.cross_recording_foreground:
             described["cross_recording_foreground"] = True
+        if self.version != 1:  # so that the features of version 1 keep their keys
+            described["version"] = self.version
         return described
 
 
@@ -122,13 +126,16 @@ class StrikeRecording:
     begin_s: ClassVar[float] = 0.0
 
     def __init__(self, recordings: StrikeRecordings, number: int) -> None:
-        drawn = world.draw(recordings.seed, number, variety=recordings.variety, style=recordings.style)
+        how = {"variety": recordings.variety, "style": recordings.style, "version": recordings.version}
+        drawn = world.draw(recordings.seed, number, **how)
         if recordings.cross_recording_foreground:
-            other = world.draw(recordings.seed, number + 1, variety=recordings.variety, style=recordings.style)
+            other = world.draw(recordings.seed, number + 1, **how)
             drawn = drawn.changed(
                 variety=other.variety, things=other.things, actor=other.actor, actor_scale=other.actor_scale,
                 events=tuple(e for e in other.events if e.time_s + e.duration_s < drawn.duration_s),
             )  # fmt: skip
+            if recordings.version > 1:  # the camera is where the events can be seen
+                drawn = drawn.changed(distance=other.distance, roll=other.roll, camera=other.camera)
         if recordings.ambience_dbfs is not None:
             level = float(drawn.rng("room-level").uniform(*recordings.ambience_dbfs))
             drawn = drawn.changed(ambience_dbfs=level)
@@ -155,7 +162,7 @@ class StrikeRecording:
 
     def source(self, start_s: float, seconds: float) -> Source:
         d = self.description
-        return Source(self.name, start_s, seconds, d.seed, variety=d.variety)
+        return Source(self.name, start_s, seconds, d.seed, variety=d.variety, version=d.version)
 
     def _events(self, start_s: float, seconds: float) -> list:
         return [e for e in self.description.events if start_s <= e.time_s < start_s + seconds]

@@ -2,7 +2,7 @@
 
 | source | what |
 |---|---|
-| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when it is needed |
+| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when needed; also ``style=game``, ``version=2`` |
 | ``folder:PATH`` | a folder of videos, each a recording of its own, or of a Strike World with its ``truth.json`` |
 | ``csv:FILE`` | a table with a column ``video`` and, where they are known, ``text``, ``start_s``, ``duration_s``, \
 ``recording`` (left out, each video is one) and ``id``; or the published table of Ego4D-Sounds |
@@ -26,7 +26,8 @@ from v2a_nb.data.recordings import Recordings, StrikeRecordings, of_collection
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.world import strike_world
 from v2a_nb.world.dataset import StrikeWorld, WorldClip
-from v2a_nb.world.recording import STYLES
+from v2a_nb.world.description import STYLES
+from v2a_nb.world.recording import VERSIONS
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 KINDS = ("strike", "folder", "csv", "list")
@@ -54,7 +55,7 @@ def open_recordings(source: str | Path, seed: int = 0) -> Recordings:
     Examples:
         >>> open_recordings("strike:seed=5,clips=100,variety=plain")
         StrikeRecordings(seed=5, limit=100, variety='plain', style='camera', ambience_dbfs=None, \
-cross_recording_foreground=False)
+cross_recording_foreground=False, version=1)
     """
     kind, rest = split_source(source)
     if kind == "strike":
@@ -72,9 +73,12 @@ def _strike_options(text: str) -> dict[str, object]:
             options[name] = int(value)
         elif name in STRIKE_CHOICES and value in STRIKE_CHOICES[name]:
             options[name] = value
+        elif name == "version" and value in map(str, VERSIONS):
+            options[name] = int(value)
         else:
             raise UsageError(
-                f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game"
+                f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game, "
+                "version=1|2"
             )
     return options
 
@@ -94,7 +98,7 @@ def read_source(source: object, *, media_root: str | Path | None = None, about: 
     if isinstance(source, Collection):
         return source
     if isinstance(source, StrikeWorld):
-        head = {"world": "strike", "version": 1, "seed": source.seed, "fps": source.settings.fps}
+        head = {"world": "strike", "version": source.version, "seed": source.seed, "fps": source.settings.fps}
         head["sample_rate"] = source.settings.sample_rate
         return Collection("strike", [_of_world(clip) for clip in source], head=head)
     if not isinstance(source, str | Path):

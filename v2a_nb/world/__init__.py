@@ -9,11 +9,12 @@ from __future__ import annotations
 from v2a_nb.world.bulk import arrays, sounds
 from v2a_nb.world.counterfactual import FACTORS, counterfactual
 from v2a_nb.world.dataset import Settings, StrikeWorld, Take, WorldClip, strike_world
-from v2a_nb.world.recording import ACTORS, AMBIENCES, MATERIALS, STYLES, Event, Recording, Thing, draw
+from v2a_nb.world.description import ACTORS, AMBIENCES, MATERIALS, STYLES, Event, Recording, Thing
+from v2a_nb.world.recording import VERSION, VERSIONS, draw
 from v2a_nb.world.writing import write_world
 
 __all__ = [
-    "ACTORS", "AMBIENCES", "FACTORS", "MATERIALS", "STYLES", "Event", "Recording", "Settings", "StrikeWorld",
-    "Take", "Thing", "WorldClip", "arrays", "counterfactual", "draw", "sounds", "strike_world",
+    "ACTORS", "AMBIENCES", "FACTORS", "MATERIALS", "STYLES", "VERSION", "VERSIONS", "Event", "Recording", "Settings",
+    "StrikeWorld", "Take", "Thing", "WorldClip", "arrays", "counterfactual", "draw", "sounds", "strike_world",
     "write_world",
 ]  # fmt: skip

@@ -6,10 +6,18 @@ import numpy as np
 
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.picture import frames
-from v2a_nb.world.recording import draw
+from v2a_nb.world.recording import VERSION, draw
 
 
-def sounds(seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000, per_recording: int = 6) -> np.ndarray:
+def sounds(
+    seed: int,
+    n: int,
+    *,
+    seconds: float = 2.56,
+    sample_rate: int = 16000,
+    per_recording: int = 6,
+    version: int = VERSION,
+) -> np.ndarray:
     """Render the sounds of ``n`` random windows, without pictures.
 
     Args:
@@ -18,6 +26,7 @@ def sounds(seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000
         seconds: length of a window.
         sample_rate: Hz.
         per_recording: windows that are cut from one recording.
+        version: of the world.
 
     Returns:
         the mixes, float32 [n, samples] in (-1, 1).
@@ -26,7 +35,7 @@ def sounds(seed: int, n: int, *, seconds: float = 2.56, sample_rate: int = 16000
     out = np.empty((n, size), np.float32)
     for i in range(n):
         if i % per_recording == 0:
-            recording = draw(seed, i // per_recording)
+            recording = draw(seed, i // per_recording, version=version)
             mix = world_sound.render(recording, sample_rate)["mix"]
             rng = recording.rng("windows")
         start = int(rng.integers(0, len(mix) - size))
@@ -45,6 +54,7 @@ def arrays(
     sample_rate: int = 16000,
     per_recording: int = 2,
     style: str = "camera",
+    version: int = VERSION,
     out: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render pictures and sounds of ``n`` random windows.
@@ -53,7 +63,7 @@ def arrays(
         seed: of the world.
         n: number of windows.
         first: number of the first recording that is used.
-        seconds, size, fps, sample_rate, style: as for :func:`~v2a_nb.world.dataset.strike_world`.
+        seconds, size, fps, sample_rate, style, version: as for :func:`~v2a_nb.world.dataset.strike_world`.
         per_recording: windows that are cut from one recording.
         out: two arrays to write into, which may be memory-mapped; left out, new ones.
 
@@ -68,7 +78,7 @@ def arrays(
         )
     for i in range(n):
         if i % per_recording == 0:
-            recording = draw(seed, first + i // per_recording, style=style)
+            recording = draw(seed, first + i // per_recording, style=style, version=version)
             mix = world_sound.render(recording, sample_rate)["mix"]
             rng = recording.rng("windows")
         start = int(rng.integers(0, len(mix) - samples))

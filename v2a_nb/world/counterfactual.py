@@ -12,7 +12,7 @@ import numpy as np
 
 from v2a_nb.errors import UsageError
 from v2a_nb.world.dataset import Take, WorldClip
-from v2a_nb.world.recording import MATERIALS, METRES, Event, Recording
+from v2a_nb.world.description import MATERIALS, METRES, Event, Recording
 
 FACTORS = ("material", "size", "speed", "distance", "damping", "shift", "removal")
 

@@ -11,8 +11,9 @@ import numpy as np
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.world import sound as world_sound
-from v2a_nb.world.picture import frames, margin_of
-from v2a_nb.world.recording import Event, Recording, draw
+from v2a_nb.world.description import Event, Recording
+from v2a_nb.world.picture import Move, frames
+from v2a_nb.world.recording import VERSION, draw
 from v2a_nb.world.scenery import silhouette, view_of
 
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -79,7 +80,7 @@ class Take:
     def __post_init__(self) -> None:
         source = self.recording
         if source.mismatched:  # the sound of an unrelated recording
-            source = draw(source.seed + 7919, source.index, variety="wide")
+            source = draw(source.seed + 7919, source.index, variety="wide", version=source.version)
         raw = world_sound.synthesize(source, self.settings.sample_rate)
         gain = world_sound.gain_of(raw) if self.level is None else self.level
         object.__setattr__(self, "gain", gain)
@@ -180,6 +181,8 @@ class WorldClip:
             "sounding": event.sounding,
             "box": self.box(event),
         }
+        if event.manner != "turn":
+            entry["manner"] = event.manner
         if event.duration_s:
             entry["duration_s"] = round(event.duration_s, 4)
         return entry
@@ -192,14 +195,10 @@ class WorldClip:
         x = np.array([thing.x - half, thing.x + half, thing.x + half, thing.x - half])
         y = np.array([thing.top, thing.top, thing.base, thing.base])
         px, py = view_of(self.recording, s.size).to_pixels(x, y)
-        shift = self._sway_at(np.array([event.time_s]))[0]
-        corners = (px.min() + shift[0], py.min() + shift[1], px.max() + shift[0], py.max() + shift[1])
+        move = Move.of(self.recording, np.full(4, event.time_s), s.size)
+        px, py = move.at(px, 0), move.at(py, 1)
+        corners = (px.min(), py.min(), px.max(), py.max())
         return [round(float(np.clip(v, 0, s.size)), 2) for v in corners]
-
-    def _sway_at(self, times: np.ndarray) -> np.ndarray:
-        from v2a_nb.world.picture import sway
-
-        return sway(self.recording, times, self.take.settings.size)
 
     @cached_property
     def masks(self) -> np.ndarray:
@@ -211,17 +210,15 @@ class WorldClip:
         s = self.take.settings
         times = self.start_s + self.clip.times
         out = np.zeros((len(times), s.size, s.size), bool)
-        shapes = {t.index: silhouette(self.recording, t, s.size) for t in self.recording.things}
-        shifts = np.round(self._sway_at(times)).astype(int)
+        move = Move.of(self.recording, times, s.size)
+        zooms = np.ones(len(times)) if move.zoom is None else move.zoom
         for event in self.recording.events:
             if not event.sounding:
                 continue
             last = event.time_s + max(event.duration_s, 0.2)
+            thing = self.recording.things[event.thing]
             for k in np.flatnonzero((times >= event.time_s - 0.5 / s.fps) & (times <= last)):
-                shape = np.pad(shapes[event.thing], margin_of(self.recording, s.size))
-                m = margin_of(self.recording, s.size)
-                dx, dy = shifts[k]
-                out[k] |= shape[m - dy : m - dy + s.size, m - dx : m - dx + s.size]
+                out[k] |= silhouette(self.recording, thing, s.size, zooms[k], np.round(move.shift[k]))
         return out
 
 
@@ -233,11 +230,13 @@ class StrikeWorld:
         seed: of the world.
         settings: how the clips are rendered.
         clips: all of them, in order.
+        version: of the world.
     """
 
     seed: int
     settings: Settings
     clips: tuple[WorldClip, ...]
+    version: int = 1
 
     @property
     def train(self) -> list[WorldClip]:
@@ -343,6 +342,7 @@ def strike_world(
     mismatched: float = 0.0,
     per_recording: int = 4,
     style: str = "camera",
+    version: int = VERSION,
 ) -> StrikeWorld:
     """Make a world of ``clips`` clips in memory; the same seed gives the same bytes.
 
@@ -357,6 +357,7 @@ def strike_world(
         mismatched: share of recordings, 0 to 1, whose sound belongs to another recording.
         per_recording: at most this many clips are cut from one recording; they do not overlap.
         style: ``"camera"``, or ``"game"``: the same clips, sounds and truth drawn as flat game graphics.
+        version: of the world, 1 or 2; 2 is as wide as real video.
 
     Raises:
         UsageError: a setting is out of range.
@@ -377,7 +378,7 @@ def strike_world(
     cut: list[WorldClip] = []
     index = 0
     while len(cut) < clips:
-        recording = draw(seed, index, variety=variety, style=style)
+        recording = draw(seed, index, variety=variety, style=style, version=version)
         if recording.rng("mismatched").random() < mismatched:
             recording = recording.changed(mismatched=True)
         take = Take(recording, settings)
@@ -385,7 +386,7 @@ def strike_world(
         for start in starts[: clips - len(cut)]:
             cut.append(take.clip(float(start), f"s{seed}-{recording.id}-{int(start * 1000):05d}"))
         index += 1
-    return StrikeWorld(seed, settings, tuple(cut))
+    return StrikeWorld(seed, settings, tuple(cut), version)
 
 
 def cut_points(recording: Recording, settings: Settings, at_most: int) -> np.ndarray:

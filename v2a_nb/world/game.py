@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from v2a_nb.world.recording import Recording, Thing
+from v2a_nb.world.description import Recording, Thing
 from v2a_nb.world.scenery import cover_of, view_of
 
 INK = np.array([0.09, 0.08, 0.13], np.float32)

@@ -1,8 +1,9 @@
 """The path of the actor's striking point, as a function of a recording's events.
 
 The path is piecewise: moves between places are minimum-jerk (as human reaches are: Flash and Hogan,
-1985), downswings accelerate evenly until contact, rebounds and drops are ballistic. A near miss
-swings like a strike and turns above the surface, or beside the object.
+1985), downswings accelerate until contact, rebounds and drops are ballistic. A near miss swings like
+a strike and ends above the surface or beside the object, in one of the manners of
+:data:`~v2a_nb.world.description.MANNERS`. A restless actor moves about between events.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from v2a_nb.world.recording import METRES, REBOUND_S, Event, Recording, swing_time
+from v2a_nb.world.description import METRES, REBOUND_S, Event, Recording, swing_time
 
 Piece = tuple[float, float, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]
 
@@ -45,22 +46,26 @@ def _ease(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) 
     return t0, t1, piece
 
 
-def _swing(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) -> Piece:
-    """Move from rest at ``a`` to ``b`` with constant acceleration."""
+def _swing(
+    t0: float, t1: float, a: tuple[float, float], b: tuple[float, float], power: float = 2.0, bend: float = 0.0
+) -> Piece:
+    """Move from rest at ``a`` to ``b``, faster and faster, in an arc that bows by ``bend`` of the way."""
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        s = ((t - t0) / max(t1 - t0, 1e-6)) ** 2
-        return a[0] + (b[0] - a[0]) * s, a[1] + (b[1] - a[1]) * s
+        s = ((t - t0) / max(t1 - t0, 1e-6)) ** power
+        bow = bend * 16 * (s * (1 - s)) ** 2  # its slope at both ends is zero, so the speed of the contact stays
+        x, y = a[0] + (b[0] - a[0]) * s, a[1] + (b[1] - a[1]) * s
+        return x - bow * (b[1] - a[1]), y + bow * (b[0] - a[0])
 
     return t0, t1, piece
 
 
-def _throw(t0: float, t1: float, a: tuple[float, float], up: float, gravity: float) -> Piece:
-    """Fly from ``a`` upwards at ``up`` lengths per second under ``gravity``."""
+def _throw(t0: float, t1: float, a: tuple[float, float], up: float, gravity: float, drift: float = 0.0) -> Piece:
+    """Fly from ``a`` upwards at ``up`` and sideways at ``drift`` lengths per second under ``gravity``."""
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         s = t - t0
-        return np.full_like(s, a[0]), a[1] - up * s + 0.5 * gravity * s * s
+        return a[0] + drift * s, a[1] - up * s + 0.5 * gravity * s * s
 
     return t0, t1, piece
 
@@ -68,7 +73,7 @@ def _throw(t0: float, t1: float, a: tuple[float, float], up: float, gravity: flo
 def _rub(event: Event, width: float) -> Piece:
     """Move to and fro on the surface for as long as a scrape lasts."""
     t0, t1 = event.time_s, event.time_s + event.duration_s
-    reach = 0.3 * width * (1 if event.x <= 0 else -1)
+    reach = min(0.3 * width, 0.14) * (1 if event.x <= 0 else -1)
 
     def piece(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         s = (t - t0) / (t1 - t0)
@@ -85,31 +90,100 @@ def _tool(recording: Recording) -> list[Piece]:
         target = (event.x + event.side, event.y - event.gap)
         if event.side:  # beside the object it goes deeper, but touches nothing
             target = (target[0], event.y + 0.02)
-        fall = swing_time(event.speed, event.lift)
-        if event.kind == "scrape":
-            fall = max(0.12, min(fall, 0.3))
-        raised = (target[0], target[1] - event.lift)
-        begin = max(now + 0.04, event.time_s - fall)  # there may be less time before a slow scrape
-        pieces.append(_ease(now, begin, here, raised))
-        settle = _ease if event.kind == "scrape" else _swing
-        pieces.append(settle(begin, event.time_s, raised, target))
-        now = event.time_s
-        if event.kind == "scrape":
-            piece = _rub(event, recording.things[event.thing].width)
-            pieces.append(piece)
-            now = piece[1]
-            x, y = piece[2](np.array([now]))
-            target = (float(x[0]), float(y[0]))
-        # the rebound starts with a share of the speed and is slowed evenly to rest
-        up = (0.3 if event.kind == "scrape" else 0.45) * event.speed / METRES
-        height = min(0.12, 0.03 + 0.04 * up)
-        rest = min(REBOUND_S, max(0.05, 2 * height / up))
-        top = (target[0], target[1] - height)
-        pieces.append(_slow(now, now + rest, target, top))
-        now, here = now + rest, top
+        raised, fall, approach = _approach(event, target)
+        least = 0.04 if np.hypot(raised[0] - here[0], raised[1] - here[1]) > 1e-6 else 0.0
+        begin = max(now + least, event.time_s - fall)  # there may be less time before a slow scrape
+        pieces += _between(recording, event, now, begin, here, raised)
+        pieces += approach(begin)
+        leaving, now, here = _leave(recording, event, raised, target)
+        pieces += leaving
     end = (first.x, first.top - HOVER)
     pieces.append(_ease(now, now + 0.6, here, end))
     return _monotone(pieces)
+
+
+def _approach(event: Event, target: tuple) -> tuple[tuple, float, Callable[[float], list[Piece]]]:
+    """Return where the approach begins, how long it takes, and a function from its beginning to its pieces."""
+    time, lift = event.time_s, event.lift
+    away = (np.sin(event.slant), -np.cos(event.slant))
+    raised = (target[0] + lift * away[0], target[1] + lift * away[1])
+    fall = swing_time(event.speed, lift, event.power)
+    if event.kind == "scrape":
+        return raised, max(0.12, min(fall, 0.3)), lambda begin: [_ease(begin, time, raised, target)]
+    if event.manner in ("hover", "touch"):
+        return raised, event.settle_s, lambda begin: [_ease(begin, time, raised, target)]
+    if event.manner == "stop":
+        way = 0.5 * event.settle_s * event.speed / METRES
+        over = (target[0] + way * away[0], target[1] + way * away[1])
+        raised = (over[0] + lift * away[0], over[1] + lift * away[1])
+        brake = time - event.settle_s
+
+        def stopped(begin: float) -> list[Piece]:
+            return [_swing(begin, brake, raised, over, event.power), _slow(brake, time, over, target)]
+
+        return raised, fall + event.settle_s, stopped
+    return raised, fall, lambda begin: [_swing(begin, time, raised, target, event.power, event.bend)]
+
+
+def _leave(recording: Recording, event: Event, raised: tuple, at: tuple) -> tuple[list[Piece], float, tuple]:
+    """Return the pieces after an event that arrived at ``at``, and when and where they end."""
+    pieces: list[Piece] = []
+    now, speed = event.time_s, event.speed / METRES
+    if event.kind == "scrape":
+        piece = _rub(event, recording.things[event.thing].width)
+        pieces.append(piece)
+        now = piece[1]
+        x, y = piece[2](np.array([now]))
+        at = (float(x[0]), float(y[0]))
+    elif event.slide:
+        end = (at[0] + event.slide, at[1])
+        pieces.append(_slow(now, now + event.duration_s, at, end))
+        now, at = now + event.duration_s, end
+    if event.manner == "pass":
+        share = 0.5 * event.rise_s * speed / max(event.lift, 1e-6)
+        end = (at[0] + share * (at[0] - raised[0]), at[1] + share * (at[1] - raised[1]))
+        return [_slow(now, now + event.rise_s, at, end)], now + event.rise_s, end
+    if event.rest_s or event.slide or event.manner != "turn":
+        pieces.append(_ease(now, now + event.rest_s, at, at))
+        now += event.rest_s
+        top = (at[0] + 0.07 * np.sin(event.leave), at[1] - 0.07 * np.cos(event.leave))
+        pieces.append(_ease(now, now + event.rise_s, at, top))
+        return pieces, now + event.rise_s, top
+    # the rebound starts with a share of the speed and is slowed evenly to rest
+    up = (0.3 if event.kind == "scrape" else event.rebound) * speed
+    if event.rise_s:
+        rest = event.rise_s
+        height = 0.5 * up * rest
+    else:
+        height = min(0.12, 0.03 + 0.04 * up)
+        rest = min(REBOUND_S, max(0.05, 2 * height / up))
+    top = (at[0] + height * np.sin(event.leave), at[1] - height * np.cos(event.leave))
+    pieces.append(_slow(now, now + rest, at, top))
+    return pieces, now + rest, top
+
+
+def _between(recording: Recording, event: Event, now: float, begin: float, here: tuple, raised: tuple) -> list[Piece]:
+    """The way to where the next approach begins; a restless actor waits, gestures or leaves the picture on it."""
+    rng = recording.rng("drift", event.serial)
+    last = begin - float(rng.uniform(0.15, 0.6)) if recording.restless else now
+    pieces: list[Piece] = []
+    while last - now > 0.25 and rng.random() < recording.restless:
+        until = min(last, now + float(rng.uniform(0.22, 1.0)))
+        what, turn, way = rng.random(), rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.3)
+        if what < 0.3:
+            way *= 0.15
+        elif what < 0.42 and last - now > 1.2:  # out of the picture, to where the arm comes from, and slowly back
+            until, way, turn = (
+                min(now + rng.uniform(0.5, 1.0), last - 0.5),
+                1.1 * recording.distance,
+                recording.hand_angle,
+            )
+            last = until
+        x, y = here[0] + way * np.sin(turn), here[1] - way * np.cos(turn)
+        point = (float(np.clip(x, -1.5, 1.5)), float(min(y, event.y - 0.07)))
+        pieces.append(_ease(now, until, here, point))
+        here, now = point, until
+    return [*pieces, _ease(now, begin, here, raised)]
 
 
 def _slow(t0: float, t1: float, a: tuple[float, float], b: tuple[float, float]) -> Piece:
@@ -141,8 +215,9 @@ def _ball(recording: Recording) -> list[Piece]:
         now = event.time_s
         if following is not None and following.drop == event.drop:
             flight = following.time_s - event.time_s
-            pieces.append(_throw(now, following.time_s, surface, 0.5 * gravity * flight, gravity))
-            now, here = following.time_s, surface
+            drift = (following.x - event.x) / flight
+            pieces.append(_throw(now, following.time_s, surface, 0.5 * gravity * flight, gravity, drift))
+            now, here = following.time_s, (following.x, surface[1])
         else:
             low = (surface[0], surface[1] - 0.004)
             pieces.append(_ease(now, now + 0.12, surface, low))  # it lies, or is held, a moment

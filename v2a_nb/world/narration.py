@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v2a_nb.world.recording import Event, Recording
+from v2a_nb.world.description import Event, Recording
 
 _NOUN = {"wood": "block", "metal": "bowl", "glass": "tumbler", "ceramic": "cup", "drum": "drum"}
 _TIMES = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
@@ -20,7 +20,7 @@ def narrate(recording: Recording, events: list[Event]) -> str:
     phrases: list[str] = []
     counts: dict[tuple[str, int], int] = {}
     for event in events:
-        key = (event.kind, event.thing)
+        key = ("touch" if event.manner == "touch" else event.kind, event.thing)
         counts[key] = counts.get(key, 0) + 1
     for (kind, thing), count in counts.items():
         material = recording.things[thing].material
@@ -29,7 +29,7 @@ def narrate(recording: Recording, events: list[Event]) -> str:
         if kind == "bounce":
             phrases.append(f"bounces on {noun} {times}")
         else:
-            verb = {"strike": "strikes", "scrape": "scrapes", "near_miss": "misses"}[kind]
+            verb = {"strike": "strikes", "scrape": "scrapes", "near_miss": "misses", "touch": "touches"}[kind]
             phrases.append(f"{verb} {noun} {times}")
     if not phrases:
         return "nothing is touched"

@@ -1,119 +1,41 @@
-"""The description of a Strike World recording: its objects, actor, events, camera and ambience.
-
-A :class:`Recording` is a plain, immutable description of one long take. Sound and pictures are both
-rendered from it (:mod:`v2a_nb.world.sound`, :mod:`v2a_nb.world.picture`), so a clip's truth is
-exact by construction, and a counterfactual is the same description with one field replaced.
-
-Every factor has its own random stream, named by a word: changing one factor never shifts the random
-numbers of another.
-
-Units: world lengths are picture heights at distance 1 (``x`` to the right, ``y`` down, the
-picture's centre at the origin), one of which is :data:`METRES` metres. Times are seconds from the
-recording's start.
-"""
+"""Drawing of recordings: which objects, actor, events, camera and ambience a recording of a seed has."""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from v2a_nb.errors import UsageError
+from v2a_nb.world.description import (
+    ACTORS,
+    AMBIENCES,
+    MATERIALS,
+    METRES,
+    REBOUND_S,
+    STYLES,
+    Event,
+    Recording,
+    Thing,
+    stream,
+    travel_time,
+)
+from v2a_nb.world.wide import draw_wide
 
-METRES = 0.5
-"""Metres of one picture height at distance 1, which turns speeds in the picture into m/s."""
-
-MATERIALS = ("wood", "metal", "glass", "ceramic", "drum")
-ACTORS = ("stick", "mallet", "hand", "hammer", "knife", "ball", "foot")
-AMBIENCES = ("hum", "hiss", "rain", "traffic")
-STYLES = ("camera", "game")
-"""How a recording is drawn: as by a camera, or as flat game graphics. Sounds and truth do not depend on it."""
-
-HARDNESS = {
-    "stick": 0.8, "mallet": 0.45, "hand": 0.25, "hammer": 1.0, "knife": 1.0, "ball": 0.6, "foot": 0.3,
-}  # fmt: skip
-"""Hardness of each actor, 0 to 1: how strongly it excites the high modes."""
-
-
-def stream(seed: int, recording: int, word: str, *more: int) -> np.random.Generator:
-    """Return the random generator of one factor of one recording."""
-    return np.random.default_rng([seed, recording, zlib.crc32(word.encode()), *more])
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An object on the table: ``x``, ``top`` and ``base`` place it, and ``width`` scales its picture and pitch."""
-
-    index: int
-    material: str
-    x: float
-    top: float
-    base: float
-    width: float
-    pitch: float = 1.0
-    """Factor of every mode's frequency: 1 / relative size."""
-    decay: float = 1.0
-    """Factor of every mode's decay time; below 1 where a hand rests on the object."""
-    damped_by_hand: bool = False
+VERSION = 1
+"""The version of the world that everything takes if none is given."""
+VERSIONS = (1, 2)
 
 
-@dataclass(frozen=True)
-class Event:
-    """One contact, or a near miss; ``serial`` names its own random stream."""
-
-    serial: int
-    time_s: float
-    kind: str  # strike, scrape, bounce, near_miss
-    thing: int
-    speed: float  # m/s at contact (a near miss: the speed it would have had)
-    x: float
-    y: float
-    sounding: bool = True
-    duration_s: float = 0.0  # of a scrape
-    lift: float = 0.2  # height of the wind-up, world lengths
-    gap: float = 0.0  # height above the surface at which a near miss turns, world lengths
-    side: float = 0.0  # distance beside the object of a near miss, world lengths
-    drop: int = -1  # bounces of one drop share this serial
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One recording; ``seed`` and ``index`` name its random streams, and :func:`draw` draws the rest."""
-
-    seed: int
-    index: int
-    duration_s: float
-    variety: str
-    things: tuple[Thing, ...]
-    actor: str
-    actor_scale: float
-    hand_angle: float
-    ambience: str
-    ambience_dbfs: float
-    events: tuple[Event, ...]
-    offscreen: tuple[tuple[float, int], ...] = ()
-    distance: float = 1.0
-    roll: float = 0.0
-    sway: float = 0.004
-    gravity: float = 6.0
-    mismatched: bool = False
-    style: str = "camera"
-
-    @property
-    def id(self) -> str:
-        return f"r{self.index:05d}"
-
-    def rng(self, word: str, *more: int) -> np.random.Generator:
-        """Return this recording's random generator of the factor ``word``."""
-        return stream(self.seed, self.index, word, *more)
-
-    def changed(self, **fields: object) -> Recording:
-        """Return the same recording with some fields replaced."""
-        return replace(self, **fields)
-
-
-def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wide", style: str = "camera") -> Recording:
+def draw(
+    seed: int,
+    index: int,
+    *,
+    duration_s: float = 30.0,
+    variety: str = "wide",
+    style: str = "camera",
+    version: int = VERSION,
+) -> Recording:
     """Draw recording ``index`` of the world of ``seed``.
 
     Args:
@@ -123,13 +45,18 @@ def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wid
         variety: ``"wide"`` (training) or ``"plain"`` (figures and tests: one table, a mallet, no
             distractors, no roll).
         style: one of :data:`STYLES`: the same recording, drawn another way.
+        version: one of :data:`VERSIONS`. Version 2 is as wide as real video; ``"plain"`` is the same in both.
 
     Raises:
-        UsageError: an unknown style.
+        UsageError: an unknown style or version.
     """
     if style not in STYLES:
         raise UsageError(f"style={style!r} is unknown; choose one of {', '.join(STYLES)}")
+    if version not in VERSIONS:
+        raise UsageError(f"version={version!r} of Strike World is unknown; choose one of 1, 2")
     wide = variety == "wide"
+    if wide and version == 2:
+        return draw_wide(seed, index, duration_s, style)
     scene = stream(seed, index, "scene")
     things = _draw_things(scene, wide)
     actor_rng = stream(seed, index, "actor")
@@ -160,6 +87,7 @@ def draw(seed: int, index: int, *, duration_s: float = 30.0, variety: str = "wid
         sway=float(camera.uniform(0.0, 0.012)) if wide else 0.003,
         gravity=gravity,
         style=style,
+        version=version,
     )
 
 
@@ -273,17 +201,3 @@ def _drops(rng: np.random.Generator, things: tuple[Thing, ...], duration_s: floa
         # the ball is picked up, lifted and let go again
         time += float(rng.uniform(0.9, 2.0))
     return events
-
-
-REBOUND_S = 0.09
-"""Seconds for which an actor rises after a contact, before it can go elsewhere."""
-
-
-def travel_time(way: float) -> float:
-    """The least time in which an actor goes ``way`` world lengths to the side, seconds."""
-    return 0.06 + 0.3 * abs(way)
-
-
-def swing_time(speed: float, lift: float) -> float:
-    """Seconds of a downswing from rest over ``lift`` that arrives with ``speed`` (m/s)."""
-    return 2.0 * lift / (speed / METRES)

@@ -10,33 +10,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from v2a_nb.world.recording import Recording, Thing
+from v2a_nb.world.description import Recording, Thing
+from v2a_nb.world.photographs import Texture
 
 
 @dataclass(frozen=True)
 class View:
-    """The map from world lengths to pixels: ``pixel = scale * R(roll) (world - centre) + middle``."""
+    """The map from world lengths to pixels: ``pixel = scale * R(roll) (world - centre) + middle``.
+
+    ``squash`` is the horizontal over the vertical scale; ``scale`` is their geometric mean.
+    """
 
     size: int
     scale: float
     roll: float
     centre: tuple[float, float] = (0.0, 0.08)
+    squash: float = 1.0
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Pixels of a world length, horizontally and vertically in the picture."""
+        return self.scale * self.squash**0.5, self.scale / self.squash**0.5
 
     def to_pixels(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         u, v = np.asarray(x) - self.centre[0], np.asarray(y) - self.centre[1]
         c, s = np.cos(self.roll), np.sin(self.roll)
-        half = self.size / 2
-        return self.scale * (c * u - s * v) + half, self.scale * (s * u + c * v) + half
+        half, (wide, high) = self.size / 2, self.scales
+        return wide * (c * u - s * v) + half, high * (s * u + c * v) + half
 
     def to_world(self, px: np.ndarray, py: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u, v = (px - self.size / 2) / self.scale, (py - self.size / 2) / self.scale
+        wide, high = self.scales
+        u, v = (px - self.size / 2) / wide, (py - self.size / 2) / high
         c, s = np.cos(self.roll), np.sin(self.roll)
         return c * u + s * v + self.centre[0], -s * u + c * v + self.centre[1]
 
 
 def view_of(recording: Recording, size: int) -> View:
     """The camera of a recording for pictures of ``size`` pixels."""
-    return View(size, size * 0.92 / recording.distance, recording.roll)
+    camera = recording.camera
+    return View(size, size * 0.92 / recording.distance, recording.roll, camera.centre, camera.squash)
 
 
 def still(recording: Recording, size: int, margin: int) -> np.ndarray:
@@ -59,11 +71,14 @@ def still(recording: Recording, size: int, margin: int) -> np.ndarray:
     return np.clip(picture, 0, 1).astype(np.float32)
 
 
-def silhouette(recording: Recording, thing: Thing, size: int) -> np.ndarray:
-    """The object's pixels while the camera is at rest, bool [size, size]."""
+def silhouette(
+    recording: Recording, thing: Thing, size: int, zoom: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
+    """The object's pixels, bool [size, size], where the camera has moved by ``zoom`` and ``shift`` (pixels: x, y)."""
     view = view_of(recording, size)
     grid = np.arange(size, dtype=np.float32) + 0.5
-    x, y = view.to_world(grid[None, :], grid[:, None])
+    across, down = ((grid - shift[axis] - size / 2) / zoom + size / 2 for axis in (0, 1))
+    x, y = view.to_world(across[None, :], down[:, None])
     return cover_of(thing, x, y) > 0.5
 
 
@@ -122,6 +137,9 @@ def _background(recording: Recording, x: np.ndarray, y: np.ndarray) -> np.ndarra
         a = rng.uniform(0, np.pi)
         wave = np.sin(2 * np.pi * rng.uniform(3, 14) * (np.cos(a) * x + np.sin(a) * y))
         picture += (np.float32(rng.uniform(0.03, 0.12)) * np.sign(wave))[..., None]
+    photographs = recording.rng("photographs") if recording.photographs else None
+    if photographs is not None and photographs.random() < 0.8:
+        picture[:] = Texture(photographs).at(x, y)
     for _ in range(int(rng.integers(0, 5))):  # furniture, windows, people: rectangles and discs
         cx, cy, w, h = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.2), *rng.uniform(0.05, 0.3, 2)
         if rng.random() < 0.5:
@@ -136,6 +154,8 @@ def _background(recording: Recording, x: np.ndarray, y: np.ndarray) -> np.ndarra
         for cells in rng.uniform(3, 30, 2):
             shade = shade + np.float32(rng.uniform(0.03, 0.2)) * texture(rng, x, y * 2, cells)
         picture[ground] = (table * shade[..., None])[ground]
+        if photographs is not None and photographs.random() < 0.6:
+            picture[ground] = Texture(photographs).at(x[ground], y[ground])
     return picture
 
 
@@ -144,7 +164,11 @@ def cover_of(thing: Thing, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     half, height = thing.width / 2, thing.base - thing.top
     u, v = (x - thing.x) / half, (y - thing.top) / height  # v: 0 at the top, 1 at the base
     inside = (v >= -0.001) & (v <= 1)
-    if thing.material == "metal":  # a bowl
+    if thing.shape == "slab":
+        body = inside & (np.abs(u) < 1)
+    elif thing.shape == "wedge":
+        body = inside & (np.abs(u) < 1 - 0.5 * v)
+    elif thing.shape == "dome" or thing.material == "metal":  # a bowl
         body = inside & (np.abs(u) < np.sqrt(np.clip(1 - np.clip(v, 0, 1) ** 2 * 0.8, 0, 1)))
     elif thing.material == "glass":  # a tumbler, wider at the top
         body = inside & (np.abs(u) < 0.62 - 0.14 * v)
@@ -192,8 +216,12 @@ def _draw_thing(recording: Recording, thing: Thing, picture: np.ndarray, x: np.n
         hoop = (v < 0.16) | (v > 0.9)
         colour = np.where(hoop[..., None], np.array([0.85, 0.8, 0.68]), colour)
     if thing.material in ("wood", "drum", "metal", "ceramic"):
-        lip = (v < 0.1)[..., None]  # the top edge catches the light
+        lip = (v < (thing.face / height or 0.1))[..., None]  # the top edge, or the upper side, catches the light
         colour = np.where(lip, colour * 0.5 + 0.5, colour)
+    photographs = recording.rng("photographs", thing.index)
+    if recording.photographs and photographs.random() < 0.5:  # prints and wear, in the material's colour
+        grey = Texture(photographs).at(x, y).mean(axis=2, keepdims=True)
+        colour = colour * (0.45 + np.float32(photographs.uniform(0.4, 1.2)) * grey)
     mask = cover[..., None]
     picture += mask * (colour.astype(np.float32) - picture)
     if thing.damped_by_hand:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from v2a_nb.world.recording import HARDNESS, Event, Recording, Thing
+from v2a_nb.world.description import HARDNESS, Event, Recording, Thing
 
 STEMS = ("action", "ambient", "offscreen")
 
 _CEILING = 0.95
+_RESTING = 12.0  # 1/s: how much faster an object's ring decays under a tool that stays on it
 _PEAK_AT_3_MS = 0.42  # sample peak of a contact at 3 m/s, distance 1
 
 
@@ -90,7 +91,30 @@ def _strike(recording: Recording, event: Event, thing: Thing, bands: np.ndarray,
         click = np.convolve(click, np.ones(5, np.float32) / 5, mode="same")
     wave = wave / (peak + 1e-9)
     wave[: len(click)] += _BOOK[thing.material].click * click * (0.4 + hardness)
-    return wave * np.float32(level_of(event.speed, recording.distance, thing.damped_by_hand))
+    if event.rest_s or event.slide:  # what stays on the object damps it
+        t = np.arange(len(wave), dtype=np.float32) / sample_rate
+        wave *= np.exp(-_RESTING * np.clip(t - 0.01, 0, event.duration_s + event.rest_s))
+    wave = wave * np.float32(level_of(event.speed, recording.distance, thing.damped_by_hand))
+    return _with_slide(recording, event, wave, bands, sample_rate) if event.slide else wave
+
+
+def _with_slide(
+    recording: Recording, event: Event, wave: np.ndarray, bands: np.ndarray, sample_rate: int
+) -> np.ndarray:
+    """Add the soft scrape of a tool that slides on after a strike and slows evenly."""
+    from scipy.signal import fftconvolve
+
+    rng = recording.rng("slide", event.serial)
+    t = np.arange(int(event.duration_s * sample_rate), dtype=np.float32) / sample_rate
+    pace = np.minimum(1 - t / np.float32(event.duration_s), t / 0.02)
+    rough = np.diff(rng.standard_normal(len(t), dtype=np.float32) * pace, prepend=np.float32(0))
+    scrape = fftconvolve(rough, bands.sum(axis=0)[: int(0.05 * sample_rate)])
+    level = 0.12 * level_of(event.speed, recording.distance)
+    scrape *= np.float32(level / (np.abs(scrape).max() + 1e-9))
+    out = np.zeros(max(len(wave), len(scrape)), np.float32)
+    out[: len(wave)] = wave
+    out[: len(scrape)] += scrape
+    return out
 
 
 def level_of(speed: float, distance: float, damped: bool = False) -> float:

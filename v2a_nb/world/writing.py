@@ -10,6 +10,7 @@ from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
 from v2a_nb.world.counterfactual import FACTORS, counterfactual
 from v2a_nb.world.dataset import StrikeWorld, WorldClip, strike_world
+from v2a_nb.world.recording import VERSION
 
 UNFINISHED = ".unfinished"
 """A file in the folder of a world whose ``truth.json`` is not there yet."""
@@ -28,6 +29,7 @@ def write_world(
     pairs: str | None = None,
     variety: str = "wide",
     style: str = "camera",
+    version: int = VERSION,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render clips and write them with their truth.
@@ -42,6 +44,7 @@ def write_world(
         pairs: a factor of :data:`~v2a_nb.world.counterfactual.FACTORS`: every clip is written twice,
             as ``ID.a`` and ``ID.b``, with this factor changed.
         style: as for :func:`~v2a_nb.world.dataset.strike_world`; ``truth.json`` names it if it is not ``"camera"``.
+        version: of the world, which ``truth.json`` names.
         progress: called with (done, total) after each clip.
 
     Returns:
@@ -61,7 +64,7 @@ def write_world(
     if size % 2:
         raise UsageError(f"size={size}: an even number of pixels is needed, since H.264 holds no others")
     keep = {"seconds": seconds, "size": size, "fps": fps, "sample_rate": sample_rate}
-    options = {**keep, "variety": variety, "mismatched": mismatched, "style": style}
+    options = {**keep, "variety": variety, "mismatched": mismatched, "style": style, "version": version}
     world = strike_world(seed, clips if pairs is None else max(4 * clips, 8), **options)
     items = list(world) if pairs is None else _pairs(world, pairs, clips)
     for folder in (out / "clips", out / "stems"):
@@ -78,7 +81,7 @@ def write_world(
         if progress:
             progress(done, len(items))
     truth = {
-        "world": "strike", "version": 1, "seed": seed, "fps": world.settings.fps, "sample_rate": sample_rate,
+        "world": "strike", "version": version, "seed": seed, "fps": world.settings.fps, "sample_rate": sample_rate,
         "size": size, "variety": variety,
         **({} if style == "camera" else {"style": style}), "clips": entries,
     }  # fmt: skip

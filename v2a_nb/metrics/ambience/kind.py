@@ -23,7 +23,7 @@ from v2a_nb.errors import UsageError, WeightsError, check_types
 from v2a_nb.hub import Pretrained, read_tensors
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import mean_with_interval
-from v2a_nb.world.recording import AMBIENCES
+from v2a_nb.world.description import AMBIENCES
 
 NOTHING = "nothing"
 """The answer for digital silence."""

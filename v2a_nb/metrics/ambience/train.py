@@ -16,7 +16,7 @@ from v2a_nb.metrics.ambience.kind import AmbienceKind, describe, expand
 from v2a_nb.training.recipe import Recipe, Stages, TrainConfig
 from v2a_nb.world import AMBIENCES
 from v2a_nb.world import sound as world_sound
-from v2a_nb.world.recording import draw
+from v2a_nb.world.recording import VERSION, draw
 
 TRAIN_SEED, TEST_SEED, TEST_FIRST = 3500, 9300, 1000
 """The features were chosen on the first recordings of the test seed: scores are of those from the thousandth on."""
@@ -50,22 +50,28 @@ class AmbienceRecipe(Recipe):
     def stages(self, features: StrikeRecordings, store: FeatureStore, out: Path) -> Stages:
         yield from ()
         seed, count = features.seed + self.seed, features.limit or self.config.recordings
-        return train_ambience(seed, count, variety=features.variety)
+        return train_ambience(seed, count, variety=features.variety, version=features.version)
 
 
 def mixes(
-    seed: int, n: int, *, first: int = 0, levels: tuple[float, float] | None = None, variety: str = "wide"
+    seed: int,
+    n: int,
+    *,
+    first: int = 0,
+    levels: tuple[float, float] | None = None,
+    variety: str = "wide",
+    version: int = VERSION,
 ) -> Iterator[tuple[np.ndarray, str, float]]:
     """3 s of each of ``n`` short recordings: the mix [48000] at 16 kHz, and kind and level (dBFS) of its ambience.
 
     Args:
-        seed, variety: of the world.
+        seed, variety, version: of the world.
         n: how many recordings.
         first: number of the first recording.
         levels: the range in which the ambience's level is drawn; left out, the world's own.
     """
     for index in range(first, first + n):
-        recording = draw(seed, index, duration_s=_RECORDING_S, variety=variety)
+        recording = draw(seed, index, duration_s=_RECORDING_S, variety=variety, version=version)
         if levels is not None:
             level = float(recording.rng("ambience-level").uniform(*levels))
             recording = recording.changed(ambience_dbfs=level)
@@ -91,14 +97,14 @@ def through_mel(waves: Sequence[np.ndarray], iterations: int = 60, method: str =
 
 
 def train_ambience(
-    seed: int = TRAIN_SEED, recordings: int = 1600, ridge: float = 10.0, variety: str = "wide"
+    seed: int = TRAIN_SEED, recordings: int = 1600, ridge: float = 10.0, variety: str = "wide", version: int = VERSION
 ) -> AmbienceKind:
     """Fit the classifier on mixes of a world that nothing else uses, and a quarter more after :func:`through_mel`.
 
     It is solved in one go, in about half a minute; the same seed gives the same weights.
 
     Args:
-        seed, variety: of the world.
+        seed, variety, version: of the world.
         recordings: how many; 3 s of each are used.
         ridge: how strongly weights are drawn to zero.
 
@@ -107,8 +113,9 @@ def train_ambience(
     """
     if recordings < 4:
         raise UsageError(f"{recordings} recordings are too few to learn ambiences from: at least 4 are needed")
-    rows = [(describe(wave), kind) for wave, kind, _ in mixes(seed, recordings, levels=LEVELS, variety=variety)]
-    softer = list(mixes(seed, recordings // 4, first=recordings, levels=LEVELS, variety=variety))
+    world = {"levels": LEVELS, "variety": variety, "version": version}
+    rows = [(describe(wave), kind) for wave, kind, _ in mixes(seed, recordings, **world)]
+    softer = list(mixes(seed, recordings // 4, first=recordings, **world))
     # few iterations and the rougher inverse: it is quick, and generated sounds are no better
     rough = through_mel([wave for wave, _, _ in softer], iterations=8, method="pinv")
     rows += [(describe(wave), kind) for wave, (_, kind, _) in zip(rough, softer, strict=True)]

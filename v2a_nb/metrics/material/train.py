@@ -13,7 +13,7 @@ from v2a_nb.data.recordings import Recordings, StrikeRecordings, need_strike_wor
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.material.metric import CLASSES, LAGS, MaterialClassifier, describe
 from v2a_nb.training.recipe import Recipe, Stages, TrainConfig
-from v2a_nb.world import strike_world
+from v2a_nb.world import VERSION, strike_world
 
 TRAIN_SEED, TEST_SEED = 3000, 2000
 FEATURES = len(LAGS) * BANDS
@@ -42,18 +42,20 @@ class MaterialRecipe(Recipe):
     def stages(self, features: StrikeRecordings, store: FeatureStore, out: Path) -> Stages:
         yield from ()
         seed, clips = features.seed + self.seed, features.limit or self.config.clips
-        return train_material(seed, clips, variety=features.variety)
+        return train_material(seed, clips, variety=features.variety, version=features.version)
 
 
-def hits_of(seed: int, clips: int, stem: str = "action", variety: str = "wide") -> tuple[np.ndarray, np.ndarray]:
+def hits_of(
+    seed: int, clips: int, stem: str = "action", variety: str = "wide", version: int = VERSION
+) -> tuple[np.ndarray, np.ndarray]:
     """Features [N, 160] and class indices [N] of every strike and bounce in a world.
 
     Args:
-        seed, clips, variety: of the world.
+        seed, clips, variety, version: of the world.
         stem: the sound that is listened to: ``"action"``, or ``"mix"`` with ambience and off-screen sounds.
     """
     features, labels = [], []
-    for item in strike_world(seed, clips, size=16, variety=variety):
+    for item in strike_world(seed, clips, size=16, variety=variety, version=version):
         wave = item.stems[stem].samples[0]
         for event in item.truth["events"]:
             if event["sounding"] and event["kind"] != "scrape" and event["time_s"] < item.clip.duration - 0.1:
@@ -63,20 +65,20 @@ def hits_of(seed: int, clips: int, stem: str = "action", variety: str = "wide") 
 
 
 def train_material(
-    seed: int = TRAIN_SEED, clips: int = 1200, shrink: float = 0.1, variety: str = "wide"
+    seed: int = TRAIN_SEED, clips: int = 1200, shrink: float = 0.1, variety: str = "wide", version: int = VERSION
 ) -> MaterialClassifier:
     """Fit the classifier on the clean action stems of a world that nothing else uses.
 
     It is solved in one go, in about 20 s; the same seed gives the same weights.
 
     Args:
-        seed, clips, variety: of the world.
+        seed, clips, variety, version: of the world.
         shrink: 0 to 1, how far the covariance within classes is drawn towards a multiple of the identity.
 
     Raises:
         UsageError: the clips do not hold hits of every material.
     """
-    x, y = hits_of(seed, clips, variety=variety)
+    x, y = hits_of(seed, clips, variety=variety, version=version)
     missing = [name for k, name in enumerate(CLASSES) if k not in y]
     if missing:
         raise UsageError(f"no hit on {', '.join(missing)} in {clips} clips: give more clips")
