@@ -158,8 +158,8 @@ class System(Pretrained, nn.Module, ABC):
 
     def encode_videos(self, clips: Sequence[Clip], hits: Sequence[Hits] | None = None) -> Tensor:
         """:meth:`encode_video` of clips of one length, [B, T, D]."""
-        every = [None] * len(clips) if hits is None else hits
-        features = [self.encode_video(clip, each) for clip, each in zip(clips, every, strict=True)]
+        told = [{}] * len(clips) if hits is None else [{"hits": each} for each in hits]
+        features = [self.encode_video(clip, **each) for clip, each in zip(clips, told, strict=True)]
         shortest = min(each.shape[1] for each in features)  # frame times may differ by a rounding
         return torch.cat([each[:, :shortest] for each in features])
 

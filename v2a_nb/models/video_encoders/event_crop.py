@@ -12,36 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2a_nb.models.video_encoders.hit_windows import Event
+
 AGES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Time constants of the channels that say how long ago an event was, seconds."""
 STEPS = 8
 """Steps of 5 ms in a frame at 25 fps: how finely peaks are placed."""
-STEP_S = 0.005
-FAINT = 0.05
-"""Predicted flux from which a peak is a doubtful hit, of which the tokens say nothing."""
-
-
-class Event(NamedTuple):
-    """A moment at which a sound is expected.
-
-    Attributes:
-        step: when, in steps of 5 ms.
-        probability: that it sounds, a tensor without dimensions.
-        embedding: [72].
-        x, y: the place in the picture, 0 to 1.
-    """
-
-    step: int
-    probability: Tensor
-    embedding: Tensor
-    x: float = 0.5
-    y: float = 0.5
 
 
 @dataclass(frozen=True)

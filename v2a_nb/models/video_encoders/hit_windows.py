@@ -14,16 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from v2a_nb.errors import UsageError
-from v2a_nb.hits import Hits
-from v2a_nb.models.video_encoders.event_crop import FAINT, STEP_S, Event
+from v2a_nb.hits import STEP_S, Hits
 from v2a_nb.world import strike_world
 
+FAINT = 0.05
+"""Predicted flux from which a peak is a doubtful hit, of which the tokens say nothing."""
 BEFORE, AFTER = 8, 16
 """Tokens of a window before and after a hit's own."""
 CORE = (3, 6)
@@ -34,8 +35,39 @@ SURE, LIKELY = 0.9, 0.5
 NEAR_S = 0.03
 """A given hit so near to one that the encoder expects is that one."""
 SEED, CLIPS, SECONDS = 4100, 16, 5.12
-"""Of the world that windows are taken from; nothing is trained or scored on it."""
+"""Of the world that windows are taken from, of version 1, whose hits are clearest; nothing is trained on it."""
 ALONE_S = (0.2, 0.3)  # before and after a hit whose window is taken: nothing else happens
+
+
+class Event(NamedTuple):
+    """A moment at which an encoder expects a sound.
+
+    Attributes:
+        step: when, in steps of 5 ms.
+        probability: that it sounds, a tensor without dimensions.
+        embedding: of what is struck, [72].
+        x, y: the place in the picture, 0 to 1.
+    """
+
+    step: int
+    probability: Tensor
+    embedding: Tensor
+    x: float = 0.5
+    y: float = 0.5
+
+
+class Reading(NamedTuple):
+    """What an encoder makes of one clip, before it becomes tokens.
+
+    Attributes:
+        timing, content, flux: [N, 192], [N, 96] and [N, 12].
+        events: all that is expected, also what is doubted, in order.
+    """
+
+    timing: Tensor
+    content: Tensor
+    flux: Tensor
+    events: list[Event]
 
 
 @dataclass(frozen=True)
@@ -62,7 +94,7 @@ def windows_of(encoder: Any) -> Windows:
     """The windows of an encoder, taken from a small world when they are first needed, and kept.
 
     Args:
-        encoder: a :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`.
+        encoder: has ``config.size`` and ``reading(clip) -> Reading``.
 
     Raises:
         UsageError: an encoder that is sure of no hit in that world.
@@ -75,7 +107,8 @@ def windows_of(encoder: Any) -> Windows:
 def _taken(encoder: Any) -> Windows:
     span = torch.arange(-BEFORE, AFTER)
     hits, still = [], []
-    for item in strike_world(SEED, CLIPS, seconds=SECONDS, size=encoder.config.size, per_recording=1):
+    world = strike_world(SEED, CLIPS, seconds=SECONDS, size=encoder.config.size, per_recording=1, version=1)
+    for item in world:
         reading = encoder.reading(item.clip)
         timing, content, flux = reading.timing, reading.content, reading.flux
         true = torch.tensor([event["time_s"] for event in item.truth["events"]])

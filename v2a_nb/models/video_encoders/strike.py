@@ -17,7 +17,7 @@ as well: it says where the encoder looked.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,17 +26,9 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip
 from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
-from v2a_nb.models.video_encoders.event_crop import (
-    FAINT,
-    STEP_S,
-    Event,
-    EventCropConfig,
-    EventCropEncoder,
-    cells,
-    unit,
-)
+from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
 from v2a_nb.models.video_encoders.frames import at_rate, square
-from v2a_nb.models.video_encoders.hit_windows import following, windows_of
+from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, following, windows_of
 
 CHUNK = 1500
 """Frames that are read at a time: a minute."""
@@ -84,20 +76,6 @@ class VisionConfig:
     def dim(self) -> int:
         """Channels of a token: the three kinds of features side by side."""
         return self.timing_dim + self.content_dim + self.event_crop.dim
-
-
-class Reading(NamedTuple):
-    """What the encoder makes of one clip, before it becomes tokens.
-
-    Attributes:
-        timing, content, flux: [N, 192], [N, 96] and [N, 12].
-        events: all that is expected, also what is doubted, in order.
-    """
-
-    timing: Tensor
-    content: Tensor
-    flux: Tensor
-    events: list[Event]
 
 
 def _stem(channels: tuple[int, ...], first: int) -> nn.Sequential:
