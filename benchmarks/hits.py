@@ -51,7 +51,8 @@ def world(system, name: str, clips: int, seed: int) -> int:
     doubts = [system.hits(item.clip.silent(), sensitivity=1.0).times for item in items]
     true = [Hits(e["time_s"] for e in _apart(item.truth["events"])) for item in items]
     print(
-        f"{name}, {clips} clips of 3 s, seed {seed}, {sum(map(len, true))} true hits, F1 within 50 ms of those asked for"
+        f"{name}, {clips} clips of 3 s, seed {seed}, {sum(map(len, true))} true hits; "
+        "F1 within 50 ms of the hits that were asked for"
     )
 
     def row(what: str, hits, wanted, **other: float) -> list:
@@ -127,16 +128,13 @@ def real(system, name: str, folder: str) -> int:
     known = read_onsets(folder)
     clips = [media.open(clip.path, size=SIZE).silent() for clip in known]
     durations = [clip.duration for clip in clips]
-    ways = {"true onsets given": {}, "nothing given": {}} | {
-        f"sensitivity {s}": {"sensitivity": s} for s in SENSITIVITIES
-    }
+    given = [{"hits": Hits(t for t in each.onsets if t < c.duration)} for each, c in zip(known, clips, strict=True)]
+    ways = {"nothing given": [{}] * len(clips), "true onsets given": given}
+    ways |= {f"sensitivity {value}": [{"sensitivity": value}] * len(clips) for value in SENSITIVITIES}
     print(f"{name}, {len(clips)} clips: F1 within 50 and 100 ms / the same against shifted onsets")
     for what, options in ways.items():
-        found = []
-        for clip, truth in zip(clips, known, strict=True):
-            given = Hits(t for t in truth.onsets if t < clip.duration) if what == "true onsets given" else None
-            options = {**options, **({} if given is None else {"hits": given})}
-            found.append([onsets(system.generate(clip, seed=0, **options))])
+        sounds = [system.generate(clip, seed=0, **how) for clip, how in zip(clips, options, strict=True)]
+        found = [[onsets(sound)] for sound in sounds]
         rows = f1_rows(name, [clip.onsets for clip in known], found, durations)
         own = [row.value for row in rows if row.subject == name]
         shifted = [row.value for row in rows if row.subject == "onsets moved in time"]

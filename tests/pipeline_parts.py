@@ -16,7 +16,7 @@ class Tone:
     def __init__(self) -> None:
         self.seen: list[dict] = []
 
-    sample_rate = 8000
+    title, sample_rate = "Tone", 8000
 
     def generate(self, clip, *, seed=0, progress=None, **options):
         assert clip.sound is None, "a system must never hear the clip"

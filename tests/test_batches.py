@@ -312,5 +312,6 @@ def test_formats(tmp_path, tone, ending, bits):
 def test_a_clip_from_no_file_gives_its_own_pictures(tmp_path):
     clip = Clip(np.zeros((5, 32, 32, 3), np.uint8), fps=10.0)
     paths, noted = (tmp_path / "a.wav", tmp_path / "a.mp4"), []
-    media.Output().write(clip, Sound(np.zeros(4000), 8000), paths, noted.append)
-    assert noted == list(paths) and media.open(paths[1]).n == 5
+    note = lambda path, partial: noted.append((path, path.exists(), partial.stat().st_size > 0))  # noqa: E731
+    media.Output().write(clip, Sound(np.zeros(4000), 8000), paths, note)
+    assert noted == [(path, False, True) for path in paths] and media.open(paths[1]).n == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import wave
@@ -11,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from v2a_nb import media, pipeline
 from v2a_nb.cli import main
@@ -22,7 +24,7 @@ COMMANDS = ["demo", "world", "generate", "train", "evaluate", "curate", "monitor
 class Hum:
     """A stand-in system: a quiet hum as long as the clip."""
 
-    sample_rate = 16000
+    title, sample_rate = "Hum", 16000
 
     def generate(self, clip, *, seed=0, progress=None, **options):
         n = int(round(clip.duration * 16000))
@@ -30,6 +32,17 @@ class Hum:
 
     def steps_of(self, clip, **options):
         return 1
+
+
+class Doubt(torch.nn.Module):
+    """An encoder that expects a hit every half second, and is surer of each."""
+
+    def hits(self, clip):
+        return [
+            {"time_s": t, "probability": p, "x": 0.5, "y": 0.5}
+            for t, p in zip((0.1, 0.5, 0.9), (0.02, 0.4, 0.9), strict=True)
+            if t < clip.duration
+        ]
 
 
 @pytest.fixture
@@ -214,7 +227,35 @@ def test_demo_on_a_video(tmp_path, fake, capsys):
     out = capsys.readouterr().out
     assert "mine.mp4" in out and "mine.html" in out and "only ever seen Strike World" in out
     page = (tmp_path / "demo" / "mine.html").read_text()
-    assert "V-AURA (tiny)" in page and "https://" not in page
+    assert "Hum (tiny)" in page and "https://" not in page and "expected hit" not in page
+
+
+def test_demo_says_how_sure_it_is_and_marks_it(tmp_path, fake, capsys, monkeypatch):
+    monkeypatch.setattr(Hum, "encoder", Doubt(), raising=False)
+    assert main(["demo", str(video(tmp_path / "mine.mp4")), "--out", str(tmp_path / "demo")]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "Hum: 2 hits expected (1 other motion looks like none): 1 sure, 1 doubtful (hollow in the page)." in out
+        and "edit_hits" in out
+    )
+    page = (tmp_path / "demo" / "mine.html").read_text()
+    text = re.search(r'<script type="application/json">(.*?)</script>', page, re.S).group(1)
+    events = json.loads(text)["events"]
+    assert [(e["time"], e["labels"][1], e.get("doubtful", False)) for e in events] == [
+        (0.5, "40 %", True),
+        (0.9, "90 %", False),
+    ]
+
+
+def test_demo_takes_what_scores_best_on_real_video(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("v2a_nb.systems.registry.load", lambda *a, **k: asked.append(a[0]) or Hum())
+    monkeypatch.setattr("v2a_nb.scores.real_results.best_system", lambda names: "action2sound")
+    path = str(video(tmp_path / "mine.mp4"))
+    assert main(["demo", path, "--out", str(tmp_path / "a")]) == 0
+    assert main(["demo", path, "--out", str(tmp_path / "b"), "--system", "retrieval"]) == 0
+    assert main(["demo", "--out", str(tmp_path / "c")]) == 0
+    assert asked == ["action2sound", "retrieval", "vaura"]
 
 
 def test_world_then_evaluate(tmp_path, capsys):

@@ -74,6 +74,22 @@ def test_channels_and_length():
     assert Sound(np.full(1000, 0.1), 100).rms_dbfs == pytest.approx(-20)
 
 
+def test_a_sound_shares_only_what_nobody_can_change():
+    own = np.zeros((2, 10), np.float32)
+    view = own[:]
+    view.flags.writeable = False
+    for samples in (own, view, own.tolist()):
+        sound = Sound(samples, 100)
+        own[:] = 1
+        assert sound.peak == 0 and not sound.samples.flags.writeable
+        own[:] = 0
+    again = Sound(sound.samples, 200)
+    assert again.samples is sound.samples
+    assert again.slice(0, 0.02).samples.base is None  # a part does not keep the whole
+    own.flags.writeable = False
+    assert Sound(own.T, 100).samples.base is own
+
+
 def test_silent_and_repr():
     clip = ramp().with_sound(Sound(np.zeros(10), 8000))
     assert clip.sound.duration == clip.duration and clip.silent().sound is None
@@ -127,3 +143,19 @@ def test_the_full_rate_changes_nothing():
         assert clip.at_most_fps(fps) is clip
     with pytest.raises(UsageError, match="impossible"):
         clip.at_most_fps(0.0)
+
+
+def test_a_sound_is_copied_unless_nobody_can_write_to_it():
+    samples = np.zeros((1, 100), np.float32)
+    assert Sound(samples, 16000).samples is not samples
+    samples.flags.writeable = False
+    assert Sound(samples, 16000).samples is samples
+    assert Sound(samples[:, :50], 16000).samples.base is None  # a part does not keep the whole
+    assert Sound(samples.astype(np.float64), 16000).samples.dtype == np.float32
+
+
+def test_peak_and_rms_of_a_long_sound():
+    wave = np.random.default_rng(0).normal(0, 0.1, (2, 3_000_000)).astype(np.float32)
+    sound = Sound(wave, 16000)
+    assert sound.peak == np.abs(wave).max()
+    assert sound.rms_dbfs == pytest.approx(10 * np.log10(np.mean(wave.astype(float) ** 2)), abs=1e-9)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from v2a_nb.errors import MediaError
-from v2a_nb.files import LEDGER, Ledger, atomic, is_json_with, keep_others, unchanged, write_text
+from v2a_nb.files import LEDGER, Ledger, atomic, is_json_with, keep_others, noting, unchanged, write_text
 
 
 def test_a_failed_write_leaves_what_was_there_and_names_the_file(tmp_path):
@@ -62,6 +62,24 @@ def test_the_ledger_knows_its_files_until_they_change(tmp_path):
     path.write_text("SOUND")
     assert Ledger(tmp_path).origin(path) is None
     path.unlink()
+    assert Ledger(tmp_path).origin(path) is None
+
+
+def test_a_file_gets_its_name_after_its_note(tmp_path):
+    path, ledger = tmp_path / "a.wav", Ledger(tmp_path)
+
+    def note(path, partial):
+        ledger.record(path, {"seed": partial.read_text()}, partial)
+        if partial.read_text() == "third":
+            raise KeyboardInterrupt
+
+    with noting(note):
+        write_text(path, "first")
+        write_text(path, "second")
+        with pytest.raises(KeyboardInterrupt):
+            write_text(path, "third")
+    assert path.read_text() == "second" and Ledger(tmp_path).origin(path) == {"seed": "second"}
+    write_text(path, "fourth")
     assert Ledger(tmp_path).origin(path) is None
 
 

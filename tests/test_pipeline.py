@@ -60,6 +60,20 @@ def test_steps_of_the_sampler_reach_a_diffusion_system(tmp_path, tone):
     assert tone.loads == [("egosonics", None)] and tone.seen == [{"name": "a", "seed": 0, "steps": 7}]
 
 
+def test_a_sound_that_no_wav_holds_is_refused_before_it_is_made(tmp_path, tone):
+    path = tmp_path / "a.y4m"  # five pictures, one in 20 hours
+    path.write_bytes(b"YUV4MPEG2 W16 H16 F1:72000 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + bytes(384)) * 5)
+    made, failed = pipeline.generate_files([path], tmp_path / "m")
+    assert not made and not tone.seen
+    assert failed == [
+        f"{path}: a wav holds 75 hours of sound (4 GB), and this video is longer; give --duration, or --format flac"
+    ]
+    made, failed = pipeline.generate_files([path], tmp_path / "m", duration=0.5)
+    assert len(made) == 1 and not failed
+    two = media.Output(sample_rate=48000, channels=2, bits=24)
+    assert two.longest(8000) < 4.2 * 3600 and media.Output(format="flac").longest(8000) == float("inf")
+
+
 @pytest.mark.parametrize("steps", [None, 11])
 def test_the_bar_is_as_long_as_the_system_says(tmp_path, tone, monkeypatch, steps):
     made = []

@@ -57,8 +57,8 @@ def _demo(args: argparse.Namespace) -> int:
 
     _threads()
     files = demo(
-        args.video, args.out, seed=args.seed, start=args.start, duration=args.duration, overwrite=args.overwrite,
-        report=_complain,
+        args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
+        overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
     if args.video:
         print(f"Note: {HONEST}")
@@ -140,7 +140,7 @@ def _score(args: argparse.Namespace) -> int:
     else:
         registry.score(
             args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
-            json=args.json,
+            systems=args.systems, json=args.json,
         )  # fmt: skip
     return 0
 
@@ -283,6 +283,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p = command("demo", _demo, "make a soundtrack for a clip and a page that plays it", "v2a-nb demo clip.mp4")
     p.add_argument("video", nargs="?", help="left out, a Strike World clip")
     p.add_argument("--out", default="demo", help="folder (default: %(default)s)")
+    p.add_argument(
+        "--system", help=f"{', '.join(SYSTEMS)}, or a folder or Hub id (default: what scores best on real video)"
+    )  # fmt: skip
     p.add_argument("--seed", type=_seed, default=0)
     p.add_argument("--start", type=float, default=0.0, help="seconds")
     p.add_argument("--duration", type=float, help="seconds")
@@ -390,7 +393,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
     p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
-    p.add_argument("--weights", metavar="DIR", help="other weights of that kind (default: the shipped ones)")
+    p.add_argument(
+        "--weights", metavar="DIR",
+        help="other weights of that kind (default: the shipped ones); with real: NAME=DIR,NAME=DIR",
+    )  # fmt: skip
+    p.add_argument("--systems", metavar="A,B", help="with real: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")

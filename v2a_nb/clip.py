@@ -35,6 +35,7 @@ CHANNELS = {
     "7.1(wide)": "FL+FR+FC+LFE+BL+BR+FLC+FRC",
 }
 """Channel layouts: front, side and back, left, right and centre, and the low-frequency effects (LFE)."""
+_BLOCK = 1 << 20  # samples per channel that are squared at a time
 _HALF = 0.5**0.5
 _LEFT = {"FL": 1.0, "FLC": 1.0, "DL": 1.0, "FC": _HALF, "SL": _HALF, "BL": _HALF, "BC": 0.5}
 _RIGHT = {"FR": 1.0, "FRC": 1.0, "DR": 1.0, "FC": _HALF, "SR": _HALF, "BR": _HALF, "BC": 0.5}
@@ -70,7 +71,7 @@ class Sound:
         check_value("Sound", "sample_rate", self.sample_rate, float)
         check_value("Sound", "layout", self.layout, str, type(None))
         try:
-            samples = np.array(self.samples, np.float32)
+            samples = self.samples if _is_frozen(self.samples) else np.array(self.samples, np.float32)
         except (TypeError, ValueError) as error:
             raise MediaError(f"samples must be numbers [channels, n]: {error}") from error
         if samples.ndim == 1:
@@ -81,8 +82,8 @@ class Sound:
             raise MediaError(f"a sample rate of {self.sample_rate} Hz is impossible")
         if self.layout is not None and len(self._speakers) != samples.shape[0]:
             raise MediaError(f"a sound of {samples.shape[0]} channels cannot have the layout {self.layout!r}")
-        bad = int((~np.isfinite(samples)).sum())
-        if bad:
+        if samples.size and not np.isfinite([samples.min(), samples.max()]).all():  # which NaN becomes, too
+            bad = int((~np.isfinite(samples)).sum())
             raise MediaError(f"{bad} of {samples.size} samples are NaN or infinite")
         samples.flags.writeable = False
         object.__setattr__(self, "samples", samples)
@@ -111,14 +112,15 @@ class Sound:
     @property
     def peak(self) -> float:
         """The largest absolute sample; 0 for an empty sound."""
-        return float(np.abs(self.samples).max()) if self.n else 0.0
+        return float(max(self.samples.max(), -self.samples.min())) if self.n else 0.0
 
     @property
     def rms_dbfs(self) -> float:
         """The root mean square in dB relative to full scale, -120 at least."""
         if not self.n:
             return -120.0
-        power = float(np.mean(np.square(self.samples, dtype=np.float64)))
+        blocks = (self.samples[:, k : k + _BLOCK] for k in range(0, self.n, _BLOCK))
+        power = float(sum(np.square(block, dtype=np.float64).sum() for block in blocks)) / self.samples.size
         return 10 * float(np.log10(max(power, 1e-12)))
 
     @check_types
@@ -376,6 +378,14 @@ def register_display(html_of: Callable[[Clip | Sound], str]) -> None:
     """
     global _html_of
     _html_of = html_of
+
+
+def _is_frozen(samples: object) -> bool:
+    """Whether samples are float32 that nobody can change, and not a part of a larger array: they need no copy."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.flags.writeable:
+        return False
+    whole = samples if samples.base is None else samples.base
+    return isinstance(whole, np.ndarray) and not whole.flags.writeable and whole.nbytes == samples.nbytes
 
 
 def _fit(samples: np.ndarray, n: int) -> np.ndarray:

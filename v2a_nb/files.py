@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from v2a_nb.errors import MediaError
 LEDGER = ".v2a-nb.jsonl"
 HTML_MARK = '<meta name="generator" content="v2a-nb">'
 """In the head of every page that this package writes, so that it may replace it."""
+
+
+_note: ContextVar[Callable[[Path, Path], object] | None] = ContextVar("note", default=None)
 
 
 @contextmanager
@@ -42,6 +46,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     try:
         full.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if note := _note.get():
+            note(path, partial)
         os.replace(partial, full)
     except OSError as error:
         nameless = error.filename is None or str(error.filename) == str(partial)
@@ -52,6 +58,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def noting(note: Callable[[Path, Path], object]) -> Iterator[None]:
+    """Inside, :func:`atomic` calls ``note(path, partial)`` for each complete file, just before it gets its name.
+
+    A kill at any moment leaves no file without its note, but perhaps a note without its file.
+    """
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
 
 
 def partial_of(path: Path) -> Path:
@@ -145,13 +164,18 @@ class Ledger:
         entries = self._lines.get(self._name(path), [])
         return next((e["origin"] for e in reversed(entries) if unchanged(path, e["result"])), None)
 
-    def record(self, path: Path, origin: dict) -> None:
+    def record(self, path: Path, origin: dict, partial: Path | None = None) -> None:
         """Note that a file was made just now.
+
+        Args:
+            path: of the file.
+            origin: what it was made from.
+            partial: where the file is until it gets its name, see :func:`noting`; None: it has its name.
 
         Raises:
             OSError: the note cannot be written.
         """
-        entry = {"name": self._name(path), "result": fingerprint(path), "origin": origin}
+        entry = {"name": self._name(path), "result": fingerprint(partial or path), "origin": origin}
         with open(self.folder / LEDGER, "a", encoding="utf-8") as file:
             file.write(f"\n{json.dumps(entry)}\n")  # on a line of its own, even behind half a line
         self._lines.setdefault(entry["name"], []).append(entry)

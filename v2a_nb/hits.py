@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import overload
 
 from v2a_nb.errors import UsageError, check_types
@@ -64,14 +65,14 @@ class Hit:
                 continue
             try:
                 number = math.nan if isinstance(value, bool | str) else float(value)
-            except (TypeError, ValueError):
+            except (OverflowError, TypeError, ValueError):
                 number = math.nan
             if not (math.isfinite(number) and low <= number <= high):
                 words = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
-                raise UsageError(f"a hit's {name} must be a number, {words}, not {value!r}")
+                raise UsageError(f"a hit's {name} must be a number, {words}, not {short(value)}")
             object.__setattr__(self, name, number)
         if self.origin not in ("model", "user"):
-            raise UsageError(f"a hit's origin must be model or user, not {self.origin!r}")
+            raise UsageError(f"a hit's origin must be model or user, not {short(self.origin)}")
 
     def __repr__(self) -> str:
         return f"Hit({self.time_s:.3f} s, {', '.join(_words(self))})"
@@ -98,7 +99,7 @@ class Hits(Sequence[Hit]):
 
     def __init__(self, hits: Iterable[Hit | Mapping | float] = ()) -> None:
         if isinstance(hits, str | bytes | Mapping) or not isinstance(hits, Iterable):
-            raise UsageError(f"hits must be a list of hits or of times in seconds, not {hits!r}")
+            raise UsageError(f"hits must be a list of hits or of times in seconds, not {short(hits)}")
         self._hits = tuple(sorted(map(_hit, hits), key=lambda hit: hit.time_s))
         for a, b in zip(self._hits, self._hits[1:], strict=False):
             if b.time_s - a.time_s < STEP_S - 1e-9:
@@ -209,7 +210,7 @@ class Hits(Sequence[Hit]):
         Raises:
             UsageError: a sensitivity that is not 0 to 1.
         """
-        least = least_probability(sensitivity)
+        least = least_probability(sensitivity) - 1e-9  # 1 - 0.7 is a little more than 0.3
         return Hits(hit for hit in self if hit.origin == "user" or hit.probability >= least)
 
     @check_types
@@ -280,9 +281,9 @@ class Hits(Sequence[Hit]):
         if not (isinstance(value, Mapping) and "hits" in value and "hits_version" in value):
             raise UsageError('hits are {"hits_version": 1, "hits": [{"time_s": ...}, ...]}')
         if value["hits_version"] != VERSION:
-            raise UsageError(f"hits of version {value['hits_version']!r}; this package reads version {VERSION}")
+            raise UsageError(f"hits of version {short(value['hits_version'])}; this package reads version {VERSION}")
         if not isinstance(value["hits"], list):
-            raise UsageError(f"hits must be a list, not {value['hits']!r}")
+            raise UsageError(f"hits must be a list, not {short(value['hits'])}")
         return cls(value["hits"])
 
 
@@ -312,7 +313,7 @@ def _hit(value: Hit | Mapping | float) -> Hit:
         return Hit(value)
     unknown = [key for key in value if key not in _NAMES]
     if unknown or "time_s" not in value:
-        wrong = f"has an unknown {unknown[0]!r}" if unknown else "lacks time_s"
+        wrong = f"has an unknown {short(unknown[0])}" if unknown else "lacks time_s"
         raise UsageError(f"a hit {wrong}; it has {', '.join(_NAMES)}")
     return Hit(**value)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from v2a_nb import __version__, media
 from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
-from v2a_nb.files import Ledger, fingerprint, write_text
+from v2a_nb.files import Ledger, fingerprint, noting, write_text
 from v2a_nb.hits import Hits
 from v2a_nb.hub import SHIPPED, find_weights
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
+EDIT = "To add, move or remove hits: v2a_nb.edit_hits(system, clip) in a notebook"
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -127,17 +128,17 @@ def generate_files(
                 continue
             part = {"start": start, "duration": duration}
             followed: list[Hits] = []
-            notes = {"followed": followed.append} if save_hits else {}
-            with (
-                media.Video(path, audio_track=audio_track) as file,
-                generate_long(model, file, seed=seed, **part, **notes, **options) as sound,
-            ):
+            with ExitStack() as stack:
+                file = stack.enter_context(media.Video(path, audio_track=audio_track))
+                _check_length(file, output.longest(model.sample_rate), **part)
+                notes = {"followed": followed.append} if save_hits else {}
+                sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **notes, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
-                output.write(file, sound, files.paths, files.written, report, **part)
+                output.write(file, sound, files.paths, files.note, report, **part)
             if save_hits:
-                write_text(files.paths[2], Hits(hit for some in followed for hit in some).later(start).text())
-                files.written(files.paths[2])
+                with noting(files.note):
+                    write_text(files.paths[2], Hits(hit for some in followed for hit in some).later(start).text())
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
             fail(path, error)
@@ -169,12 +170,12 @@ class _Files:
     Attributes:
         paths: of the results, in the order of their endings.
         done: whether all are there already, made with the same settings.
-        written: notes in the ledger that one of them was made.
+        note: writes into the ledger that one of them is made, see :func:`~v2a_nb.files.noting`.
     """
 
     paths: tuple[Path, ...]
     done: bool
-    written: Callable[[Path], None]
+    note: Callable[[Path, Path], None]
 
 
 class _Shelf:
@@ -232,13 +233,13 @@ class _Shelf:
         done = not self.overwrite and all(origin and origin["settings"] == self.settings for origin in ours)
         origin = {**self.by, "settings": self.settings}
 
-        def written(path: Path) -> None:
+        def note(path: Path, partial: Path) -> None:
             if "input" not in origin:
                 about = {} if source is None else {"path": os.path.abspath(source), **fingerprint(source)}
                 origin["input"] = about
-            self.ledger.record(path, origin)
+            self.ledger.record(path, origin, partial)
 
-        return _Files(paths, done, written)
+        return _Files(paths, done, note)
 
 
 def _is_input(video: Path | None, before: dict[str, Any]) -> bool:
@@ -280,6 +281,24 @@ def _check_part(start: float, duration: float | None) -> None:
         raise UsageError(f"--start {start:g}: seconds from the beginning are needed, 0 or more")
     if duration is not None and not (math.isfinite(duration) and duration > 0):
         raise UsageError(f"--duration {duration:g}: more than 0 seconds are needed")
+
+
+def _check_length(file: media.Video, longest: float, start: float, duration: float | None) -> None:
+    """Refuse a sound that is too long for its file before it is made.
+
+    Args:
+        longest: seconds that the file holds.
+        start, duration: the part of the video that is used, seconds.
+
+    Raises:
+        UsageError: the video is that long, as its packets say, since headers lie.
+    """
+    most = start + longest
+    if (duration is None or duration > longest) and file.info.duration > most and file.scan() > most:
+        raise UsageError(
+            f"{file.path}: a wav holds {longest / 3600:.0f} hours of sound (4 GB), and this video is longer; "
+            "give --duration, or --format flac"
+        )
 
 
 def generate_long(
@@ -363,21 +382,26 @@ def demo(
     video: str | None,
     out: str | Path,
     *,
+    system: str | None = None,
     seed: int = 0,
     start: float = 0.0,
     duration: float | None = None,
     overwrite: bool = False,
+    say: Callable[[str], None] = print,
     report: Callable[[str], None] = print,
 ) -> dict[str, Path]:
-    """Make a soundtrack with V-AURA, a video that has it, and a page that plays it.
+    """Make a soundtrack, a video that has it, and a page that plays it and marks the hits that were expected.
 
     Args:
         video: a file; None takes a Strike World clip that was not in the training data.
         out: folder for the results, made if it is missing.
+        system: as for :func:`v2a_nb.load`. Left out, for a video the one that scores best on real clips, by the
+            ``results.json`` of the shipped weights; for a Strike World clip V-AURA.
         seed: for the sound, and for the choice of the Strike World clip.
         start, duration: the part that is used, seconds; left out, all of it.
         overwrite: replace files of the same names, whoever made them; left out, only earlier results of ``demo`` from
             the same video are replaced.
+        say: receives a line that says how sure the system is.
         report: receives one line per problem.
 
     Returns:
@@ -385,10 +409,12 @@ def demo(
 
     Raises:
         MediaError: the video cannot be read, the folder cannot be made, or a result would replace another file.
-        UsageError: an impossible part.
+        UsageError: an impossible part, an unknown system.
         WeightsError: the shipped weights are missing.
     """
-    from v2a_nb.systems.registry import load
+    from v2a_nb.scores.real_results import best_system
+    from v2a_nb.systems.expected_hits import expected_hits, is_sure, likely, summary
+    from v2a_nb.systems.registry import SYSTEMS, load
     from v2a_nb.widgets.player import compare
 
     _check_part(start, duration)
@@ -398,9 +424,9 @@ def demo(
     stem = "demo" if video is None else _short(Path(video).stem)
     files = shelf.place(video, stem, (*output.endings, "html"))
     wav, mp4, page = files.paths
-    events = None
+    system = system or ("vaura" if video is None else best_system(SYSTEMS))
     with ExitStack() as stack:
-        model = load("vaura", SHIPPED / "vaura")
+        model = load(system, SHIPPED / system if system in SYSTEMS else None)
         if video is None:
             from v2a_nb.systems.base import part_of
             from v2a_nb.world import strike_world
@@ -410,25 +436,33 @@ def demo(
             events = [{**event, "time_s": event["time_s"] - start} for event in events]
             title = f"Strike World: {item.narration}"
             sound = model.generate(clip.silent(), seed=seed)
-            output.write(clip, sound, (wav, mp4), files.written)
+            output.write(clip, sound, (wav, mp4), files.note)
         else:
             file = stack.enter_context(media.Video(video))
             part = {"start": start, "duration": duration}
+            _check_length(file, output.longest(model.sample_rate), **part)
             sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
             for problem in file.problems:
                 report(f"{video}: {problem}")
-            output.write(file, sound, (wav, mp4), files.written, report, **part)
+            output.write(file, sound, (wav, mp4), files.note, report, **part)
             seconds = min(PAGE_S, sound.duration)
             clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
-            title = Path(video).name + (f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else "")
+            title, events = Path(video).name, None
+            title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
-    tracks = {"V-AURA (tiny)": sound}
+        hits = expected_hits(model, clip)
+    if hits is not None:
+        marks = [{**hit, "material": "expected hit", "doubtful": not is_sure(hit)} for hit in likely(hits)]
+        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
+        say(f"{model.title}: {summary(hits)}{hollow}. {EDIT}")
+        events = marks if events is None else events  # of a Strike World clip, the truth is shown
+    tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}
     try:
-        compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
-        files.written(page)
+        with noting(files.note):
+            compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
         results["page"] = page
     except Exception as error:  # the sound and the video do not depend on it
         report(str(error) if isinstance(error, V2AError) else f"{page}: {error or type(error).__name__}")

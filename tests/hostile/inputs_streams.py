@@ -317,7 +317,6 @@ def clocks() -> Iterator[Case]:
         "pictures that jump by an hour",
         of("mkv", times=even[:25] + [t + 3600 for t in even[25:]], ticks=1000),
         Expect(True, PICTURES, None, None, None),
-        limit_s=60,
     )
     mjpeg = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
     yield case("pictures twice at a time", of("mkv", change=doubled, **mjpeg), Expect(True, (45, PICTURES)))

@@ -157,7 +157,9 @@ def clicks_in(clip: Clip) -> np.ndarray:
     """Seconds at which the sound clicks."""
     if clip.sound is None or clip.sound.peak < 0.1:
         return np.zeros(0)
-    loud = np.flatnonzero(np.abs(clip.sound.samples).max(axis=0) > 0.5 * clip.sound.peak)
+    samples, block = clip.sound.samples, 1 << 20  # an hour has gigabytes
+    parts = (np.abs(samples[:, k : k + block]).max(axis=0) for k in range(0, clip.sound.n, block))
+    loud = np.concatenate([k * block + np.flatnonzero(part > 0.5 * clip.sound.peak) for k, part in enumerate(parts)])
     new = np.append(True, np.diff(loud) > 0.1 * clip.sound.sample_rate)
     return loud[new] / clip.sound.sample_rate
 

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from film_parts import clicks, film, frames, heard_at, packets, pictures, psnr
+from media_parts import moving, write
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -104,18 +105,43 @@ def test_pictures_that_are_encoded_again_look_the_same(tmp_path, name, codec, pi
     assert abs(heard_at(media.open(result).sound, 0.5) - 0.5) < 0.005
 
 
+def test_fine_colours_of_rgb_are_kept_and_said(tmp_path):
+    """A GIF of dithered colours would lose half of them in 4:2:0; grey pictures become what all players show."""
+    original, said = film(tmp_path / "a.gif", "gif", pixels="rgb8"), []
+    result = media.dub(original, SOUND, tmp_path / "r.mp4", report=said.append)
+    a, b = ([f.to_ndarray(format="rgb24") for f in frames(path)] for path in (original, result))
+    assert frames(result)[0].format.name == "yuv444p" and psnr(np.stack(a), np.stack(b)) >= 45
+    assert said == [f"{original}: its fine colours are kept (H.264 4:4:4), which not every player shows"]
+    odd = film(tmp_path / "odd.gif", "gif", pixels="rgb8", size=(95, 127))
+    assert media.open(media.dub(odd, SOUND, tmp_path / "o.mp4")).frames.shape[1:3] == (95, 127)
+    grey, said = np.repeat(moving(30)[..., :1], 3, axis=-1), []
+    original = write(tmp_path / "s.mkv", grey, video="ffv1", pixels="bgr0", fps=15)
+    result = media.dub(original, SOUND, tmp_path / "s.mp4", start=0.2, report=said.append)
+    a, b = ([f.to_ndarray(format="rgb24") for f in frames(path)][-20:] for path in (original, result))
+    assert frames(result)[0].format.name == "yuv420p" and psnr(np.stack(a), np.stack(b)) >= 45 and not said
+
+
+def light_of(path) -> dict[str, list[int]]:
+    """What the first picture says of its screen and its light."""
+    data = {side.type.name: bytes(side) for side in frames(path)[0].side_data}
+    return {name: np.frombuffer(data[name], np.int32).tolist() for name in data if "LIGHT" in name or "DISPLAY" in name}
+
+
 def test_hdr_stays_hdr(tmp_path):
     def dress(container, video, _):
         context = video.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
 
-    options = {"x265-params": "log-level=error", "crf": "10"}
+    screen = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    options = {"x265-params": f"log-level=error:{screen}", "crf": "10"}
     original = film(tmp_path / "h.mp4", "libx265", pixels="yuv420p10le", options=options, dress=dress)
+    light = light_of(original)
+    assert light["CONTENT_LIGHT_LEVEL"] == [1000, 400] and light["MASTERING_DISPLAY_METADATA"][:2] == [34000, 50000]
     for part in ({}, {"start": 0.4}):
         result = media.dub(original, SOUND, tmp_path / "r.mp4", **part)
         frame = frames(result)[0]
         assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (9, 9, 16, 1)
-        assert frame.format.name == "yuv420p10le"
+        assert frame.format.name == "yuv420p10le" and light_of(result) == light
 
 
 @pytest.mark.parametrize(("size", "tag"), [((96, 128), 6), ((720, 1280), 1)])

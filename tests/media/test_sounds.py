@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from media_parts import moving, sweep, write
@@ -72,6 +74,19 @@ def test_layouts_are_mixed_as_the_itu_says():
         assert same.layout == "5.1"
     with pytest.raises(MediaError, match="layout"):
         Sound(np.zeros((2, 4)), 8000, "5.1")
+
+
+def test_a_long_sound_is_in_memory_once(tmp_path):
+    wave = 0.1 * np.random.default_rng(0).standard_normal((2, 40 * 48000))
+    path = media.save_wav(Sound(wave, 48000), tmp_path / "a.wav")
+    tracemalloc.start()
+    try:
+        sound = media.open_sound(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.allclose(sound.samples, wave, atol=1e-4) and not sound.samples.flags.writeable
+    assert peak < 1.3 * sound.samples.nbytes + 2e6
 
 
 def test_a_file_without_sound_says_so(tmp_path):

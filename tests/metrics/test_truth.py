@@ -43,7 +43,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def true_scores(world):
-    return [truth.score_clip(item.stems["mix"], item.truth) for item in world]
+    return [truth.score_clip(item.stems["mix"], item.truth, reference=item.stems["mix"]) for item in world]
 
 
 def test_golden_onsets():
@@ -95,9 +95,10 @@ def test_pooling_weighs_events_not_clips():
 
 def test_nothing_to_count_is_nan_and_n_is_zero():
     score = truth.score_clip(tick([]), entry([]))
-    for name in truth.NAMES[:-1]:
-        assert math.isnan(truth.pool([score], name)), name
-        assert truth.count([score], name) == 0
+    for name in truth.NAMES:
+        if name != "ambience_error_db":
+            assert math.isnan(truth.pool([score], name)), name
+            assert truth.count([score], name) == 0
     assert truth.count([score], "ambience_error_db") == 1
     full = truth.score_clip(tick([1.0]), entry([1.0]))
     assert truth.pool([full, score], "onset_f1_50ms") == 1  # an empty clip changes nothing
@@ -112,7 +113,8 @@ def test_all_truth_metrics_are_rows_of_a_report():
     rows = truth.summarize(scores)
     assert [row["name"] for row in rows] == list(truth.NAMES)
     assert rows[1]["value"] == truth.pool(scores, "onset_f1_50ms") and rows[1]["n"] == 6
-    assert [row["extractor"].split("@")[0] for row in rows[5:]] == ["mel-rise", "strike-material", "quiet-level"]
+    extractors = [row["extractor"].split("@")[0] for row in rows[5:]]
+    assert extractors == ["mel-rise", "strike-material", "quiet-level", "rms", "rms", "spectra", "spectra"]
 
 
 def test_near_misses():
@@ -169,6 +171,10 @@ def test_the_true_sound_scores_near_the_top(true_scores):
     assert value["material_accuracy"] > 0.9
     assert value["ambience_error_db"] < 0.8
     assert np.median([abs(s.ambience_error) for s in true_scores]) < 0.2
+    for name in truth.NAMES[8:]:
+        assert value[name] == 0
+    assert truth.count(true_scores, "stuck_share") == 60
+    assert truth.count(true_scores, "decay_error_db") > 0.8 * truth.count(true_scores, "material_accuracy")
 
 
 def test_controls_are_in_order(world, true_scores):
@@ -182,8 +188,11 @@ def test_controls_are_in_order(world, true_scores):
     assert truth.pool(room, "onset_f1_50ms") < 0.05  # an absolute threshold hears no hits in noise
     assert truth.pool(room, "near_miss_silent") > 0.97
     assert truth.pool(room, "ambience_error_db") < 0.3
-    wrong = [truth.score_clip(clips[i - 30].stems["mix"], c.truth) for i, c in enumerate(clips)]
+    wrong = [
+        truth.score_clip(clips[i - 30].stems["mix"], c.truth, reference=c.stems["mix"]) for i, c in enumerate(clips)
+    ]
     assert truth.pool(wrong, "onset_f1_50ms") < 0.30
     assert truth.pool(wrong, "material_accuracy") < 0.5
     assert truth.pool(wrong, "onset_offset_abs_ms") > 10 * truth.pool(true_scores, "onset_offset_abs_ms")
     assert truth.pool(wrong, "ambience_error_db") > 3
+    assert truth.pool(wrong, "decay_error_db") > 3 and truth.pool(wrong, "event_mel_distance") > 0.2

@@ -57,6 +57,7 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         "intervals": lambda ax: plots.intervals({"a": 0.5, "b": 0.7}, ax, xlabel="F1"),
         "picture": lambda ax: plots.picture(np.eye(8), 1.0, ax),
         "attention": lambda ax: plots.attention(np.eye(4), 0.1, 0.1, ax, events=EVENTS),
+        "against_truth": lambda ax: plots.against_truth(tone, [0.2], [0.25], ax=ax),
         "levels": lambda ax: plots.levels([-60.0, -50.0, -40.0], [-58.0, -50.0, -41.0], ax),
     }
     # what returns a figure and is not a plot

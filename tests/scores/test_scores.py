@@ -170,7 +170,7 @@ def test_other_weights_get_their_own_results(toy, tmp_path, monkeypatch):
         (["real"], "real needs a folder"),
         (["material", "folder"], "real needs a folder"),
         (["real", "nowhere"], "nowhere has no onsets.tsv"),
-        (["real", ".", "--clips", "3"], "neither --weights, nor --clips"),
+        (["real", ".", "--clips", "3"], "real takes neither"),
         (["material", "--keep"], "--keep"),
     ],
 )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from v2a_nb.models.codec_report import stft_distance
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder, VocoderConfig
-from v2a_nb.scores.vocoder import REFERENCE, TITLE, TRUE, measure, stft_distance
+from v2a_nb.scores.vocoder import REFERENCE, TITLE, TRUE, measure
 from v2a_nb.world import sounds
 
 SMALL = VocoderConfig(channels=16, block_kernels=(3,), block_dilations=((1,),), match=4)

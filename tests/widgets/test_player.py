@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import wave
 
 import av
 import numpy as np
@@ -164,6 +165,21 @@ def test_sound_alone_keeps_its_level():
     page = sound_html(tone(level=0.01))
     assert np.abs(wav_of(Tags(page).all("audio")[0]["src"])[0]).max() == round(0.01 * 32767)
     assert "silent" in sound_html(Sound(np.zeros(100), 16000))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "channels", "kept"),
+    [(2.0, 48000, 2, (2, 48000, 2.0)), (40.0, 48000, 2, (1, 16000, 40.0)), (300.0, 8000, 1, (1, 8000, 300.0)),
+     (500.0, 44100, 1, (1, 8000, 374.5))],
+)  # fmt: skip
+def test_a_long_sound_alone_is_small(seconds, rate, channels, kept):
+    page = sound_html(Sound(np.full((channels, round(seconds * rate)), 0.01, np.float32), rate))
+    assert len(page) <= payload.LIMIT_BYTES
+    data = base64.b64decode(Tags(page).all("audio")[0]["src"].split(",", 1)[1])
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getnchannels(), file.getframerate()) == kept[:2]
+        assert file.getnframes() / file.getframerate() == pytest.approx(kept[2], abs=0.1)
+    assert ("the first 375 of 500 s" in page) == (seconds == 500) and ("played in" in page) == (kept[1] < rate)
 
 
 def node() -> str | None:

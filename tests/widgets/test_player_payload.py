@@ -193,3 +193,12 @@ def test_saliency_that_is_strange_says_so():
     ]:
         with pytest.raises(UsageError, match=words):
             play(clip_of(), saliency=bad)
+
+
+def test_a_hit_with_its_probability():
+    hit = payload.event_of({"time_s": 1, "probability": 0.834, "material": "expected hit"})
+    assert hit["labels"] == ["expected hit 83 %", "83 %"] and "doubtful" not in hit
+    assert payload.event_of({"time_s": 1, "probability": 0.2, "doubtful": True})["labels"] == ["20 %"]
+    assert payload.event_of({"time_s": 1, "doubtful": True})["doubtful"] is True
+    with pytest.raises(UsageError, match="probability"):
+        payload.event_of({"time_s": 1, "probability": "high"})

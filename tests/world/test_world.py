@@ -240,6 +240,18 @@ def test_frame_rates_are_exact_in_files_and_truth(tmp_path, text, rate):
     assert np.allclose(np.diff(times), float(1 / rate), atol=1.2e-5)  # a tick of the clock is 1/90000 s
 
 
+@pytest.mark.parametrize("rate", [24, 24000 / 1001, 25, 30000 / 1001, 120])
+def test_truth_pictures_and_sounds_last_equally_long(tmp_path, rate):
+    truth = json.loads(write_world(tmp_path, 1, size=64, seed=3, fps=rate).read_text())["clips"][0]
+    written = media.open(tmp_path / truth["video"])
+    assert truth["duration_s"] == pytest.approx(round(2.56 * rate) / rate, abs=1e-6)
+    assert written.duration == pytest.approx(truth["duration_s"], abs=2e-5)  # a tick of the clock is 1/90000 s
+    for path in truth["stems"].values():
+        assert media.open_sound(tmp_path / path).n == round(truth["duration_s"] * 16000)
+    assert all(event["time_s"] < truth["duration_s"] for event in truth["events"])
+    assert rate != 25 or truth["duration_s"] == 2.56
+
+
 def test_boxes_are_those_of_the_written_picture(tmp_path):
     truth = json.loads(write_world(tmp_path, 2, size=66, seed=5).read_text())
     for clip in truth["clips"]:

@@ -28,19 +28,22 @@ def match_mels(wave: Tensor, spectrogram: Tensor, front: Spectrogram, times: int
     lie in no band are kept from 20 Hz on and removed below. Where the spectrogram is silent the wave becomes silent.
 
     Args:
-        wave: [B, T * hop].
+        wave: [B, n], of which T or T - 1 hops are whole. Give it the length of the wave whose mels are wanted: its last
+            windows reach beyond its end, and are softer for it. A longer wave would be made louder there, which sounds
+            like another hit.
         spectrogram: the wanted mels [B, F, T], scaled by ``front``.
         front: a front end with mels.
         times: number of iterations; the bands overlap, so that one does not suffice.
 
     Returns:
-        the matched wave [B, T * hop].
+        the matched wave [B, n].
 
     Raises:
         UsageError: a wave of another length, or a front end without mels.
     """
     f = front.front_end
-    if f.mels is None or wave.shape[-1] != spectrogram.shape[-1] * f.hop:
+    lacking = 1 + wave.shape[-1] // f.hop - spectrogram.shape[-1]  # frames of the wave's STFT that nothing is known of
+    if f.mels is None or lacking not in (0, 1):
         raise UsageError(
             f"{wave.shape[-1]} samples are not {spectrogram.shape[-1]} frames of mels, {f.hop} samples each"
         )
@@ -49,9 +52,9 @@ def match_mels(wave: Tensor, spectrogram: Tensor, front: Spectrogram, times: int
     share = basis / total.clamp(min=1e-9)
     audible = torch.arange(basis.shape[1], device=wave.device) * f.sample_rate / f.n_fft >= LOWEST_HZ
     target = f.scale.undo(spectrogram.to(wave)) * (spectrogram > f.scale.silence)
-    target = torch.cat([target, target[..., -1:]], dim=-1)  # one frame more: the last samples lie between two
+    target = torch.cat([target, *[target[..., -1:]] * lacking], dim=-1)
     for _ in range(times):
-        spectrum = stft(wave, f.n_fft, f.hop, f.pad_mode)  # [B, bins, T + 1]
+        spectrum = stft(wave, f.n_fft, f.hop, f.pad_mode)  # [B, bins, 1 + n // hop]
         lack = target.clamp(min=FLOOR) / (basis @ spectrum.abs()).clamp(min=FLOOR)
         gain = torch.exp(share.T @ lack.clamp(1 / MOST, MOST).log())
         gain = torch.where(total[:, None] > 0, gain, 1.0) * audible[:, None]

@@ -96,26 +96,31 @@ class StftImage:
         return Spectrogram(replace(self.front_end, picture=layout))
 
     def to_image(self, wave: Tensor | Sound, fill: int | None = None) -> Tensor:
-        """Convert waves [B, n] to pictures [B, c, height, columns(n)] in [-1, 1]; silence fills the last columns.
+        """Convert waves [B, n] to pictures [B, c, height, columns(n)] in [-1, 1].
+
+        The last columns are filled with the wave backwards. Silence would end the picture with an edge, of which an
+        autoencoder makes a hit.
 
         Args:
-            fill: columns of the picture, to which the wave's own spectrogram is filled up. Left out, silence is added
-                to the wave.
+            fill: columns of the picture, to which the wave's own spectrogram is filled up with silence instead.
 
         Raises:
             MediaError: NaN or infinite samples.
-            UsageError: not [B, n].
+            UsageError: not [B, n], or empty.
         """
         if isinstance(wave, Sound):
             wave = torch.tensor(wave.mono().resample(self.sample_rate).samples)
         if wave.ndim != 2:
             raise UsageError(f"waves must be [B, n], not {tuple(wave.shape)}")
+        if not wave.shape[-1]:
+            raise UsageError("an empty sound has no picture: give a longer one")
         if fill is not None:
             layout = replace(self.front_end.picture, frames=fill)
             front = Spectrogram(replace(self.front_end, picture=layout))
             return front.to_picture(front(wave))
         columns = self.columns(wave.shape[-1])
-        wave = torch.nn.functional.pad(wave, (0, self.samples(columns) - wave.shape[-1]))
+        there_and_back = torch.cat([wave, wave.flip(-1)], dim=-1)
+        wave = there_and_back[:, torch.arange(self.samples(columns)) % there_and_back.shape[-1]]
         front = self._layout(columns)
         spectrogram = front(wave)  # [B, F, T]
         return front.to_picture(spectrogram if self.resized else spectrogram[..., :columns])

@@ -6,6 +6,7 @@
 | `sounds.py` | the sound of a file |
 | `frames.py` | decoded pictures in order, from any moment on |
 | `decoding.py` | containers, streams, packets |
+| `structure.py` | what a file's own structure says about pictures that are missing |
 | `pictures.py` | a decoded frame as players show it |
 | `finding.py` | the videos in a folder; what is no file |
 | `spooled.py` | a sound that is too long for memory, on disk |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -20,14 +21,15 @@ MOST_PIXELS = 70e6
 """Pixels of the largest picture that is decoded: twice 8K. Damaged headers promise more, a gigabyte a picture."""
 
 
-def container(path: str | Path):
+def container(path: str | Path, **options: str):
+    """Open a file; ``options`` are FFmpeg's, of its demultiplexer."""
     import av
     from av.error import FFmpegError
 
     file = check_file(path)
     try:
         # in full: FFmpeg would take "take:1.mp4" for an address
-        return av.open(os.path.abspath(file), metadata_errors="replace")
+        return av.open(os.path.abspath(file), metadata_errors="replace", options=options)
     except (FFmpegError, OSError, ValueError) as error:
         raise MediaError(
             f"{path}: cannot be read as video or sound (damaged, cut off, or another kind of file)"
@@ -55,6 +57,7 @@ def video_stream(container, path: str | Path, *, frame_threads: bool = True):
     if not streams:
         raise MediaError(f"{path}: no video stream in this file")
     check_size(path, streams[0].codec_context)
+    streams[0].codec_context.options = {"max_pixels": str(int(MOST_PIXELS))}  # pictures may say other than headers
     streams[0].thread_type = "AUTO" if frame_threads else "SLICE"
     return streams[0]
 
@@ -125,9 +128,15 @@ def fps_of(video) -> float:
 
 def duration_of(container, video) -> float:
     """Seconds, as the header says; 0 where it says nothing."""
-    if video.duration and video.duration > 0:
-        return float(video.duration * video.time_base)
-    return max(0.0, container.duration / 1e6) if container.duration else 0.0
+    return own_duration(video) or max(0.0, (container.duration or 0) / 1e6)
+
+
+def own_duration(stream) -> float:
+    """Seconds of one stream, as its header says, or in Matroska a tag; 0 where neither says anything."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if found:
+        return sum(float(part) * seconds for part, seconds in zip(found.groups(), (3600, 60, 1)))
+    return float(stream.duration * stream.time_base) if (stream.duration or 0) > 0 else 0.0
 
 
 def scan(path: str | Path, *, after: float | None = None) -> float:
@@ -161,17 +170,22 @@ class Damage:
     """What of a file could not be decoded, by time; each picture and piece of sound counts once.
 
     Attributes:
-        lost, flawed: times of pictures that are missing, or that the decoder calls damaged; seconds.
+        lost: how many pictures are missing, by time; seconds.
+        flawed: times of pictures that the decoder calls damaged; seconds.
         silence: seconds of sound that are missing, by time.
         ends: (end, promised end) of the pictures and of the sound, seconds, where they end too early; the first counts.
+        cut: when a file ends that is cut off, seconds; None where nobody knows of that.
+        broken: a line for a file that is damaged, and nobody knows what that costs.
         pictures: how many pictures the file promises, or 0.
     """
 
     def __init__(self) -> None:
-        self.lost: set[float] = set()
+        self.lost: dict[float, int] = {}
         self.flawed: set[float] = set()
         self.silence: dict[float, float] = {}
         self.ends: dict[str, tuple[float, float]] = {}
+        self.cut: float | None = None
+        self.broken = ""
         self.pictures = 0
 
     def lines(self, start: float = 0.0, stop: float | None = None) -> tuple[str, ...]:
@@ -183,7 +197,8 @@ class Damage:
         said = []
         of = f" of {self.pictures}" if self.pictures else ""
         if lost := inside(self.lost):
-            said.append(f"{len(lost)}{of} pictures {_where(lost)} could not be decoded")
+            count = sum(self.lost[t] for t in lost)
+            said.append(f"{count}{of} pictures {_where(lost)} could not be decoded")
         if flawed := inside(self.flawed):
             said.append(f"{len(flawed)}{of} pictures {_where(flawed)} are damaged")
         if silence := inside(self.silence):
@@ -192,6 +207,10 @@ class Damage:
         for what, (end, promised) in list(self.ends.items())[:1]:
             if stop is None or stop > end:
                 said.append(f"{what} ends at {end:.2f} s of the {promised:.2f} s that the file promises")
+        if self.cut is not None and not self.ends and (stop is None or stop > self.cut):
+            said.append(f"the file is cut off at {self.cut:.2f} s")
+        if self.broken and not said:
+            said.append(self.broken)
         return tuple(said)
 
 

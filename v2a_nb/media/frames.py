@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from v2a_nb.errors import MediaError
 from v2a_nb.media import decoding
+from v2a_nb.media.structure import Structure
 
 SAME = 1e-6  # seconds within which two times are one
 STEPS = (0.0, 1.0, 4.0, 15.0)  # seconds by which a seek is tried earlier, before the file is read from its beginning
@@ -17,6 +18,8 @@ AHEAD = 4.0  # seconds up to which reading on is preferred to a seek
 JUMP = 10.0  # seconds by which a broadcast's clock may run ahead before it counts as set anew
 BACK = 1.0  # seconds by which a clock may run backwards before it counts as set anew
 BROADCAST = {"mpegts", "mpeg"}  # containers whose clock may be set anew in the middle
+LONGEST_S = 86400.0  # seconds that a picture may last, before its times count as damaged
+HOLE = 1.5  # pictures after which the next one is late
 SPARSE = {"mpeg": 2.0}  # seconds that FFmpeg needs to find the times again, where not every packet has one
 
 
@@ -31,7 +34,8 @@ class Picture(NamedTuple):
 class Pictures:
     """The pictures of a file, read forwards; from an earlier, or a much later, moment on after a seek.
 
-    A packet that cannot be decoded is noted in ``damage``, and decoding goes on behind it. Timestamps out of order
+    A packet that cannot be decoded is noted in ``damage``, and decoding goes on behind it. So are pictures that are
+    late where the file shows that others were between (:mod:`v2a_nb.media.structure`). Timestamps out of order
     (AVI, or B-frames that a writer did not know of) are given to the pictures in the order in which they are shown.
 
     Attributes:
@@ -42,7 +46,7 @@ class Pictures:
         duration: seconds that the header promises; 0 where it promises nothing.
 
     Raises:
-        MediaError: the file cannot be read, or not one picture can be decoded.
+        MediaError: the file cannot be read, or not one picture can be decoded; a picture lasts for more than a day.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,6 +54,7 @@ class Pictures:
         self.damage = decoding.Damage()
         self.zero: float | None = None
         self._seekable, self._tail_read, self._checked = True, False, False
+        self._end = 0.0  # of the last picture that was decoded
         self.container: Any = None
         self._open()
         try:
@@ -60,11 +65,15 @@ class Pictures:
             self.fps = decoding.fps_of(self.stream)
             self.duration = decoding.duration_of(self.container, self.stream)
             self.damage.pictures = self.stream.frames or round(self.duration * self.fps)
+            self._structure = Structure(self.path, self.container.format.name, self.stream.index)
+            self._skips = self.stream.codec_context.name == "mpeg4"  # packets may say that nothing changes
             first = self._next()
             if first is None:
                 raise MediaError(f"{path}: not one picture could be decoded")
             self._unread.appendleft(first)
             self._last = None
+            if "matroska" in self.container.format.name and 0 < self.zero < self.duration:
+                self.duration -= self.zero  # which is when it ends, and not how long it lasts
         except BaseException:
             self.container.close()
             raise
@@ -77,8 +86,9 @@ class Pictures:
         if self._last is not None:
             self._unread.appendleft(self._last)
             self._last = None
-        at = self._unread[0].time if self._unread else float("inf")
-        if at > start + SAME or start - at > AHEAD:
+        newest = max((p.time for p in self._unread if p.time <= start + SAME), default=None)
+        known = bool(self._unread) and self._unread[-1].time > start  # the newest is the one that is wanted
+        if newest is None or (start - newest > AHEAD and not known):
             self._go(start)
         visible = self._visible(start)
         over = visible is not None and not self._unread and visible.time + visible.lasts <= start
@@ -176,10 +186,11 @@ class Pictures:
         stream, base = self.stream, self._base
         sent: list[int] = []  # the timestamps of the packets that no picture came of yet
         count, failures, failed, ordered = 0, 0, False, True
-        stamp, latest, raw, shift, ends = None, None, None, 0.0, 0.0
+        stamp, latest, raw, shift, ends, step = None, None, None, 0.0, 0.0, 1 / self.fps
+        steps: deque[float] = deque(maxlen=9)  # from picture to picture
         broadcast = self.container.format.name in BROADCAST
         for packet in decoding.packets(self.container, stream):
-            if packet is not None and packet.size:
+            if packet is not None and packet.size and not packet.is_discard:
                 count += 1
                 stamp = packet.dts if self._by_dts else packet.pts
                 if stamp is not None:
@@ -191,27 +202,24 @@ class Pictures:
             if error and self._in_order and stamp in sent:
                 sent.remove(stamp)
                 heapify(sent)
-                self._lose([stamp])
+                self._lose([stamp], shift)
             elif error and stamp is None:
-                self.damage.lost.add(round(ends, 4))
+                self.damage.lost[round(ends, 4)] = 1
             for frame in frames:
                 decoding.check_size(self.path, frame)  # it may be larger than the headers say
                 count -= 1
                 if after_seek and raw is None and not frame.key_frame:
                     continue
                 lasts = frame.duration * base if frame.duration else 1 / self.fps
-                first, before = raw is None, self._newest
+                lasts = step if lasts > LONGEST_S else lasts
+                first, before, missing = raw is None, self._newest, []
                 if self._in_order:
                     stamp = heappop(sent) if sent else None
                 else:
                     stamp = frame.pts
-                    missing = []
                     while stamp is not None and sent and sent[0] <= stamp:
                         missing.append(heappop(sent))
                     missing = [m for m in missing if m != stamp]
-                    if failed and missing:
-                        self._lose(missing)
-                        failed = False
                     if stamp is not None and stamp == raw:
                         continue  # a repeated timestamp shows nothing new
                 if stamp is None:
@@ -231,8 +239,19 @@ class Pictures:
                 elif not first and time <= before:
                     if ordered and not self._in_order:  # timestamps in the order of the packets, which is another one
                         self._in_order, self._seekable = True, False
+                        self.damage.lost.clear()  # they were not lost but late
                     time = before + lasts / 2
+                if not first:
+                    self._check_length(time - before)
+                if missing and failed:
+                    self._lose(missing, shift)
+                    failed = False
+                elif not first and time - before > HOLE * step + base:
+                    self._check_hole(before + step, time, step, shift, missing)
+                steps.append(lasts if first else time - before)
+                step = sorted(steps)[len(steps) // 2]
                 self._newest, ends = time, time + lasts
+                self._end = max(self._end, ends)
                 if frame.is_corrupt:
                     self.damage.flawed.add(round(time, 4))
                 yield Picture(frame, time, lasts)
@@ -240,20 +259,60 @@ class Pictures:
             self._short = True
             return
         if failed and not self._in_order:
-            self._lose(sent)
+            self._lose(sent, shift)
+        elif raw is not None and not self._in_order:
+            self._check_hole(ends, float("inf"), step, shift, sent)
+        if raw is not None:
+            self._check_length(ends - self._newest)
         if self.zero is not None and not self._checked:
             self._checked = True
-            self._check_end(ends)
+            self._check_end(self._end, step, 0.0 if shift else self.duration)
 
-    def _lose(self, stamps: list[int]) -> None:
+    def _lose(self, stamps: list[int], shift: float) -> None:
+        zero = (self.zero or 0.0) - shift
+        self.damage.lost |= {round(stamp * self._base - zero, 4): 1 for stamp in stamps}
+
+    def _check_length(self, seconds: float) -> None:
+        if seconds > LONGEST_S:
+            raise MediaError(f"{self.path}: a picture lasts for {seconds / 3600:.0f} hours; its times are damaged")
+
+    def _check_hole(self, begin: float, end: float, step: float, shift: float, missing: list[int]) -> None:
+        """Note the pictures that were between two times.
+
+        Args:
+            begin, end: when the next picture was due, and when it came, seconds; infinite at the end of the file.
+            step: seconds from one picture to the next.
+            shift: seconds by which the file's clock was set anew.
+            missing: timestamps of packets that no picture came of.
+        """
+        zero = (self.zero or 0.0) - shift
+        first, last = begin - 0.4 * step + zero, end - 0.5 * step + zero  # without the second half of a picture
+        inside = [m for m in missing if first < m * self._base < last]
+        if inside and not self._skips:
+            self._lose(inside, shift)
+        elif end < float("inf") and self._structure.proves(first, last):
+            count = max(1, round((end - begin) / step))
+            self.damage.lost[round(begin, 4)] = 1
+            if count > 1:
+                self.damage.lost[round(end - step, 4)] = count - 1
+
+    def _check_end(self, end: float, step: float, promised: float) -> None:
+        """Note a file that ends before its header says so; by less than half a second only where it is broken.
+
+        Args:
+            end, promised: seconds; a promise of 0 is none, as where the file's clock was set anew.
+            step: seconds from one picture to the next.
+        """
         zero = self.zero or 0.0
-        self.damage.lost |= {round(stamp * self._base - zero, 4) for stamp in stamps}
-
-    def _check_end(self, end: float) -> None:
-        """Note a file that ends before its header says so."""
-        promised = self.duration
-        longest, zero = end, self.zero or 0.0
-        if end < promised - decoding.SHORT_S and not self.stream.duration:
+        counted = max(promised, self.stream.frames * self._base) if self._by_dts else promised
+        promises = promised and self.container.format.name not in BROADCAST  # there it is the last time in the file
+        if (not promises or end < counted - step / 2) and self._structure.broken_at is not None:
+            if end < counted - step / 2:
+                self.damage.ends["the video"] = end, counted
+            self._structure.note(self.damage, end)
+            return
+        longest = end
+        if end < promised - decoding.SHORT_S and not decoding.own_duration(self.stream):
             # the header speaks of the longest stream, which may be the sound
             longest = decoding.scan(self.path, after=zero + end) - zero
         if longest < promised - decoding.SHORT_S:

@@ -15,7 +15,7 @@ import numpy as np
 
 from v2a_nb.errors import MediaError
 from v2a_nb.files import atomic
-from v2a_nb.media.pictures import BT709, HLG, PQ, UNSPECIFIED, assumed_matrix
+from v2a_nb.media.pictures import BT709, HLG, PQ, UNSPECIFIED, assumed_matrix, is_rgb
 from v2a_nb.media.soundtracks import Soundtrack
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -140,12 +140,14 @@ def add_pictures(
     preset: str,
     tune: str | None = None,
     aspect: Fraction | None = None,
+    full_colours: bool = False,
 ):
     """Add a stream of H.264, or of HEVC for HDR pictures.
 
     Decoded pictures keep their pixel format where the encoder has it, their colour tags, rotation and mirroring.
     Where they have no tags, they get those that players assume: BT.709 for more than 1279 columns or 576 rows, BT.601
-    for less. RGB becomes 4:2:0 of these. Pictures of odd width or height lose their last column or row.
+    for less. RGB becomes 4:2:0 of these, or 4:4:4. In 4:2:0, pictures of odd width or height lose their last column or
+    row. HDR keeps what the first picture says of the screen that it was made on, and of its brightest light.
 
     Args:
         frames: tuples (``av.VideoFrame``, from, until), times in seconds.
@@ -153,6 +155,7 @@ def add_pictures(
         fps: the frame rate in the header.
         crf, preset, tune: settings of the encoder.
         aspect: width of a pixel divided by its height; None leaves it open, which is 1.
+        full_colours: RGB becomes 4:4:4, which fewer players show.
 
     Returns:
         the stream, and its packets, which are encoded as they are asked for.
@@ -164,15 +167,18 @@ def add_pictures(
     first = next(coming, None)
     if first is None:
         raise MediaError(f"{path}: there is no picture to write")
-    form = _Form.of(first[0])
+    form = _Form.of(first[0], full_colours)
     if form.height == 0 or form.width == 0:
         raise MediaError(f"{path}: a picture of {first[0].width}x{first[0].height} is too small for H.264")
     stream = container.add_stream(form.encoder, rate=Fraction(fps).limit_denominator(1001 * 60))
     stream.width, stream.height, stream.pix_fmt = form.width, form.height, form.pixels
     # without cpu-independent, x264 differs from run to run at small sizes; with B-frames, an mp4 of
     # uneven frame times ends at the wrong moment
-    params = {"libx264": "cpu-independent=1:bframes=0", "libx265": "log-level=error:bframes=0"}
-    stream.options = {"crf": str(crf), "preset": preset, f"{form.encoder[3:]}-params": params[form.encoder]}
+    params = "log-level=error:bframes=0" if form.encoder == "libx265" else "cpu-independent=1:bframes=0"
+    if form.encoder == "libx264" and "444" in form.pixels:
+        params += ":chroma-qp-offset=-6"  # undoes what x264 takes from colours in 4:4:4
+    params = ":".join([params, *(_light(first[0]) if form.encoder == "libx265" else ())])
+    stream.options = {"crf": str(crf), "preset": preset, f"{form.encoder[3:]}-params": params}
     if tune:
         stream.options["tune"] = tune
     context = stream.codec_context
@@ -188,13 +194,35 @@ def add_pictures(
     return stream, _encode_pictures(stream, form, chain([first], coming))
 
 
+def _side_data(frame, name: str) -> list[int]:
+    """What comes with a decoded picture, as FFmpeg's 32-bit numbers; empty where nothing of that name comes."""
+    try:
+        data = next((data for data in frame.side_data if data.type.name == name), None)
+    except ValueError:  # a kind that this PyAV does not know
+        return []
+    return [] if data is None else np.frombuffer(bytes(data), np.int32).tolist()
+
+
 def display_matrix(frame) -> list[int] | None:
     """How players turn and mirror a decoded picture: FFmpeg's nine numbers, or None where they do not."""
-    try:
-        data = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    except ValueError:  # a kind that this PyAV does not know
-        return None
-    return None if data is None else np.frombuffer(bytes(data), np.int32).tolist()
+    return _side_data(frame, "DISPLAYMATRIX") or None
+
+
+def _light(frame) -> list[str]:
+    """Parameters of x265 for the screen that an HDR picture was made on (SMPTE ST 2086), and for its brightest light.
+
+    FFmpeg has red, green, blue and white as fractions of x and y, the least and the most light in nits, and whether
+    it knows the colours and the light. x265 wants green, blue and red first, in units of 0.00002 and of 0.0001 nits.
+    """
+    found = []
+    screen, most = _side_data(frame, "MASTERING_DISPLAY_METADATA"), _side_data(frame, "CONTENT_LIGHT_LEVEL")
+    if len(screen) == 22 and screen[20] and screen[21]:
+        values = [n / (d or 1) for n, d in zip(screen[:20:2], screen[1:20:2])]
+        r, g, b, white = (f"({values[k] * 50000:.0f},{values[k + 1] * 50000:.0f})" for k in (0, 2, 4, 6))
+        found.append(f"master-display=G{g}B{b}R{r}WP{white}L({values[9] * 10000:.0f},{values[8] * 10000:.0f})")
+    if len(most) == 2:
+        found.append(f"max-cll={most[0]},{most[1]}")
+    return found
 
 
 def _encode_pictures(stream, form: _Form, frames: Iterator[tuple]) -> Packets:
@@ -237,13 +265,14 @@ class _Form:
     _crop = None
 
     @classmethod
-    def of(cls, frame) -> _Form:
-        """Choose the form that keeps most of a decoded picture."""
+    def of(cls, frame, full_colours: bool) -> _Form:
+        """Choose the form that keeps most of a decoded picture; RGB becomes 4:4:4 if ``full_colours``."""
         import av
 
         hdr = frame.color_trc in (PQ, HLG) and "libx265" in av.codecs_available
         encoder = "libx265" if hdr else "libx264"
-        pixels = _pixels(frame.format, [f.name for f in av.Codec(encoder, "w").video_formats or ()])
+        names = [f.name for f in av.Codec(encoder, "w").video_formats or ()]
+        pixels = _pixels(frame.format, names, full_colours)
         kind = av.VideoFormat(pixels, 16, 16)
         wide, high = (16 // kind.chroma_width(16), 16 // kind.chroma_height(16))
         tagged = not frame.format.is_rgb and frame.colorspace not in (RGB, UNSPECIFIED)
@@ -290,12 +319,12 @@ class _Form:
         return self._crop.vpull()
 
 
-def _pixels(kind, names: list[str]) -> str:
+def _pixels(kind, names: list[str], full_colours: bool) -> str:
     """Among an encoder's pixel formats, the one that keeps most of a format's depth and chroma."""
     if kind.name in names and not kind.name.startswith(("gray", "nv")):
         return kind.name
     chroma = (kind.chroma_width(16), kind.chroma_height(16))
-    if kind.is_rgb or kind.has_palette or len(kind.components) < 3 or chroma == (8, 8):
+    if (is_rgb(kind) and not full_colours) or len(kind.components) < 3 or chroma == (8, 8):
         sampling = "420"
     else:
         sampling = "422" if chroma[0] < 16 else "444"

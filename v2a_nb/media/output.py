@@ -10,10 +10,11 @@ from typing import Any
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.files import noting
 from v2a_nb.media.soundtracks import Soundtrack
 from v2a_nb.media.spooled import SpooledSound
 from v2a_nb.media.video import Video
-from v2a_nb.media.writing import save_mp4, save_sound
+from v2a_nb.media.writing import WAV_BYTES, save_mp4, save_sound
 
 FORMATS = ("wav", "flac", "m4a")
 
@@ -65,12 +66,18 @@ class Output:
         """File name endings of the sound and of the video."""
         return self.format, "mp4"
 
+    def longest(self, sample_rate: int) -> float:
+        """Seconds that the sound file holds at most, at a system's rate (Hz); infinite but for wav."""
+        if self.format != "wav":
+            return math.inf
+        return WAV_BYTES / ((self.sample_rate or sample_rate) * (self.channels or 1) * self.bits // 8)
+
     def write(
         self,
         pictures: Video | Clip,
         sound: Sound | SpooledSound,
         paths: Sequence[Path],
-        written: Callable[[Path], object] = lambda path: None,
+        note: Callable[[Path, Path], object] = lambda path, partial: None,
         report: Callable[[str], None] | None = None,
         **part: Any,
     ) -> None:
@@ -80,22 +87,21 @@ class Output:
             pictures: the video that the sound was generated for, or a clip that comes from no file.
             sound: what was generated.
             paths: of the sound file and of the video, with these :attr:`endings`.
-            written: called with each file when it is complete.
+            note: called for each file when it is complete, see :func:`~v2a_nb.files.noting`.
             report: receives one line for each thing of the video that an mp4 cannot hold.
             part: ``start`` and ``duration`` of the part of the video that the sound is for.
 
         Raises:
             MediaError: a file cannot be written.
         """
-        save_sound(self._pieces(sound), paths[0], bits=self.bits)
-        written(paths[0])
-        if isinstance(pictures, Clip):
-            save_mp4(pictures, self._pieces(sound), paths[1])
-        else:
-            pictures.dub(
-                self._pieces(sound), paths[1], keep_original=self.keep_original, mix=self.mix, report=report, **part
-            )
-        written(paths[1])
+        with noting(note):
+            save_sound(self._pieces(sound), paths[0], bits=self.bits)
+            if isinstance(pictures, Clip):
+                save_mp4(pictures, self._pieces(sound), paths[1])
+            else:
+                pictures.dub(
+                    self._pieces(sound), paths[1], keep_original=self.keep_original, mix=self.mix, report=report, **part
+                )
 
     def _pieces(self, sound: Sound | SpooledSound) -> Iterator[Sound]:
         """The sound at the wanted rate, with as many channels as are wanted."""

@@ -10,6 +10,7 @@ import numpy as np
 PQ, HLG = 16, 18  # transfer characteristics, by their numbers in ITU-T H.273
 BT709, UNSPECIFIED, SMPTE170M, BT2020 = 1, 2, 6, 9  # matrix coefficients and primaries, by the same numbers
 WHITE_NITS, PEAK_NITS = 203.0, 1000.0  # of BT.2408: diffuse white, and the brightest highlight that is kept apart
+LIKE_DB = 45.0  # PSNR from which on pictures look alike
 KNEE = 0.5  # of diffuse white: darker pixels stay as they are
 TO_BT709 = np.array(  # linear light, BT.2087
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
@@ -101,6 +102,21 @@ def assumed_matrix(frame) -> int:
     if frame.color_trc in (PQ, HLG):
         return BT2020
     return BT709 if frame.width >= 1280 or frame.height > 576 else SMPTE170M
+
+
+def is_rgb(kind) -> bool:
+    """Whether pixels of a format are red, green and blue, or numbers of such in a palette."""
+    return kind.is_rgb or kind.has_palette
+
+
+def suffers_from_420(picture: np.ndarray) -> bool:
+    """Whether an RGB picture, uint8 [H, W, 3], loses visibly, under :data:`LIKE_DB`, where its colours are halved."""
+    import av
+
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    again = frame.reformat(format="yuv420p").to_ndarray(format="rgb24")
+    error = np.mean(np.square(again.astype(np.float32) - picture))
+    return bool(error > 255**2 / 10 ** (LIKE_DB / 10))
 
 
 def tone_mapped(picture: np.ndarray, transfer: int, *, bt2020: bool = True) -> np.ndarray:

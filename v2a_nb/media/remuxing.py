@@ -50,6 +50,7 @@ def dub(
     keep_original: bool,
     mix: float | None,
     crf: int,
+    full_colours: bool,
     report: Callable[[str], None] | None,
 ) -> Path:
     """Write a file's pictures, or a part of them, with another sound.
@@ -65,6 +66,7 @@ def dub(
         start, duration: the part, seconds from the first picture.
         track: which of the file's own sounds is kept or mixed, counted from 0; None takes the default one.
         keep_original, mix, crf, report: as for :func:`v2a_nb.media.dub`.
+        full_colours: whether RGB pictures that are encoded again become 4:4:4.
 
     Returns:
         ``target``.
@@ -98,7 +100,10 @@ def dub(
                 preset="veryfast",
                 tune="psnr",
                 aspect=video.sample_aspect_ratio,
+                full_colours=full_colours,
             )
+            if full_colours and report:
+                report(f"{path}: its fine colours are kept (H.264 4:4:4), which not every player shows")
             streams, sources = {}, [packets]
         pictures.metadata.update(_tags(video.metadata))
         own = decoding.audio_stream(source, path, track) if keep_original or mix is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from v2a_nb.clip import CHANNELS, Sound
 from v2a_nb.errors import MediaError, check_types
 from v2a_nb.media import decoding
 from v2a_nb.media.frames import AHEAD, BACK, BROADCAST, JUMP, Pictures
+from v2a_nb.media.structure import Structure
 
 HOLE_S = 0.02
 """Seconds by which timestamps and samples may disagree before a hole, or an overlap, is believed."""
@@ -121,19 +123,22 @@ class Sounds:
                 self._unread.appendleft((max(position, begin + n), samples[:, max(0, begin + n - position) :]))
                 break
         self._reached = begin + n
+        out.flags.writeable = False  # so that it is not copied: silence that nothing was written to needs no memory
         return Sound(out, self.rate, self.layout)
 
     def read_all(self) -> Sound:
-        """All of the sound from time zero on."""
-        parts, reached = [], 0
+        """All of the sound from time zero on; memory holds it once."""
+        n, out = 0, np.zeros((self.rate, self.channels), np.float32)
         while (chunk := self._next()) is not None:
             position, samples = chunk
-            if position > reached:
-                parts.append(np.zeros((self.channels, position - reached), np.float32))
-            parts.append(samples[:, max(0, reached - position) :])
-            reached = max(reached, position + samples.shape[1])
-        samples = np.concatenate(parts, axis=1) if parts else np.zeros((self.channels, 0), np.float32)
-        return Sound(samples, self.rate, self.layout)
+            samples, position = samples[:, max(0, n - position) :], max(n, position)
+            n = position + samples.shape[1]
+            if n > len(out):  # grows in place: no second copy is made
+                out.resize((n + n // 8, self.channels), refcheck=False)
+            out[position:n] = samples.T
+        out.resize((n, self.channels), refcheck=False)
+        out.flags.writeable = False
+        return Sound(out.T, self.rate, self.layout)
 
     def _open(self) -> None:
         """Begin at the beginning of the file."""
@@ -145,6 +150,7 @@ class Sounds:
             self._container.close()
             raise MediaError(f"{self.path}: its sound is of a kind that cannot be decoded")
         self._base = float(self._stream.time_base or 1)
+        self._structure = Structure(self.path, self._container.format.name, self._stream.index)
         self._exact = self._stream.codec_context.name.startswith("pcm")  # whose numbers are the file's own
         self._start_over(after_seek=False)
 
@@ -185,8 +191,14 @@ class Sounds:
         stream, base = self._stream, self._base
         clock: int | None = None  # the sample at which the next piece begins, if nothing is missing
         shift, failed, frames_done = 0.0, False, 0
+        ends = math.inf  # when the last packet ends, seconds on the file's clock
         broadcast = self._container.format.name in BROADCAST
         for packet in decoding.packets(self._container, stream):
+            if packet is not None and packet.pts is not None:
+                begin = float(packet.pts * packet.time_base)
+                if begin - ends > HOLE_S and self._structure.proves(ends, begin - HOLE_S / 2):
+                    self.damage.silence[round(ends - (self.zero or 0.0) + shift / (self.rate or 1), 4)] = begin - ends
+                ends = begin + float(packet.duration * packet.time_base) if packet.duration else math.inf
             frames, error = decoding.decode(stream, packet)
             if error:
                 failed = self._failed = True
@@ -293,11 +305,15 @@ class Sounds:
         """Note a sound that ends before the file says so."""
         stream = self._stream
         sure = any(name in self._container.format.name for name in SURE)
-        if clock is None or not stream.duration or not sure:
+        length = decoding.own_duration(stream) if sure else 0.0
+        if clock is None:
             return
-        promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - (self.zero or 0.0)
-        if clock / self.rate < promised - decoding.SHORT_S:
-            self.damage.ends["its sound"] = clock / self.rate, promised
+        promised = float((stream.start_time or 0) * stream.time_base) + length - (self.zero or 0.0)
+        end = clock / self.rate
+        if end < promised - decoding.SHORT_S:
+            self.damage.ends["its sound"] = end, promised
+        elif (not length or end < promised - HOLE_S) and self._structure.broken_at is not None:
+            self._structure.note(self.damage, end)
 
 
 def _planar(frame) -> np.ndarray:

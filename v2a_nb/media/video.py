@@ -6,6 +6,7 @@ placed on the same clock: a sound that starts late or ends early stays where it 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from v2a_nb.errors import MediaError, UsageError, check_types
 from v2a_nb.media import decoding, remuxing
 from v2a_nb.media.finding import check_file
 from v2a_nb.media.frames import Pictures
-from v2a_nb.media.pictures import orientation_of, pixel_shape, shown_size, upright
+from v2a_nb.media.pictures import is_rgb, orientation_of, pixel_shape, shown_size, suffers_from_420, upright
 from v2a_nb.media.sounds import Sounds
 
 
@@ -113,7 +114,7 @@ class Video:
         if not duration and check_file(self.path).stat().st_size <= decoding.SCAN_BYTES:
             duration = decoding.scan(self.path)
         sar = pixel_shape(video)
-        self._how = orientation_of(first)
+        self._how, self._is_rgb = orientation_of(first), is_rgb(first.format)
         width, height = shown_size(first, self._how, sar)
         return MediaInfo(
             path=str(self.path),
@@ -131,6 +132,10 @@ class Video:
             mirrored=self._how.mirrored,
             color=(int(first.color_primaries), int(first.color_trc), int(first.colorspace), int(first.color_range)),
         )
+
+    def scan(self) -> float:
+        """Seconds from the first packet to the end of the last one, whatever the header says; nothing is decoded."""
+        return decoding.scan(self.path)
 
     def read(
         self,
@@ -209,6 +214,7 @@ class Video:
             keep_original=keep_original,
             mix=mix,
             crf=crf,
+            full_colours=self._is_rgb and _has_fine_colours(self.path, start, duration),
             report=report,
         )
 
@@ -302,8 +308,10 @@ def dub(
     """Write the pictures of a file with another soundtrack, into an mp4.
 
     The whole file's pictures are copied bit for bit where an mp4 can hold them. A part of them, another codec, or
-    pictures without usable times are encoded again: visually lossless, in full size, one at a time in memory. Title,
-    date, chapters, subtitles, colour tags, rotation, mirroring and the shape of the pixels stay.
+    pictures without usable times are encoded again: visually lossless, in full size, one at a time in memory. RGB, as
+    in GIFs, becomes 4:2:0, which all players show, unless that would cost fine colours (PSNR under 45 dB): then it
+    becomes 4:4:4, and ``report`` says so. Title, date, chapters, subtitles, colour tags, rotation, mirroring and the
+    shape of the pixels stay, and so does what an HDR video says of its screen and of its brightest light.
 
     Args:
         video: the file whose pictures are taken.
@@ -358,6 +366,20 @@ def _gathered(part: _Part, size: int | None, expected: int) -> tuple[np.ndarray,
     assert frames is not None  # a part has one picture or raises
     frames.resize((len(times), *frames.shape[1:]), refcheck=False)
     return frames, np.array(times)
+
+
+def _has_fine_colours(path: str | Path, start: float, duration: float | None) -> bool:
+    """Whether one of five pictures of a part would suffer where its colours have half the resolution."""
+    with Video(path) as video:
+        seconds = min(video.info.duration - start, math.inf if duration is None else duration)
+        for k in range(5):
+            try:
+                clip = video.read(start=start + max(0.0, seconds) * k / 5, duration=1e-3, sound=False)
+            except UsageError:  # it is shorter than its header says
+                break
+            if suffers_from_420(clip.frames[0]):
+                return True
+    return False
 
 
 def _lasting(path: str | Path, start: float, duration: float | None) -> Iterator[tuple]:

@@ -18,6 +18,8 @@ from v2a_nb.media.soundtracks import Soundtrack
 
 BITS = {".wav": (16, 24, 32), ".flac": (16, 24), ".m4a": (16,)}
 """The kinds of sound files, and the bits per sample that each has; those of AAC are no choice."""
+WAV_BYTES = 2**32 - 64
+"""Samples that a WAV file holds at most; its header has 32 bits for them."""
 
 
 @check_types
@@ -140,7 +142,7 @@ def _write_wav(track: Soundtrack, path: Path, bits: int) -> Path:
 
 def _wav_header(file: BinaryIO, track: Soundtrack, bits: int, size: int, path: Path) -> None:
     """Write the header of a WAV file that holds ``size`` bytes of samples."""
-    if size > 2**32 - 64:
+    if size > WAV_BYTES:
         raise MediaError(f"{path}: {size / 2**30:.1f} GiB of samples are more than WAV can hold; write .flac instead")
     frame = track.channels * bits // 8  # bytes
     form = struct.pack(

@@ -41,6 +41,7 @@ class Entry:
 
 
 _ONSETS, _TRUTH = "v2a_nb.metrics.truth.OnsetMetrics", ("truth",)
+_RINGING, _EVENTS = "v2a_nb.metrics.truth.Ringing", "v2a_nb.metrics.truth.EventDistance"
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
 _ENTRIES = (
     Entry("onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips"),
@@ -56,6 +57,22 @@ _ENTRIES = (
     Entry(
         "ambience_error_db", "v2a_nb.metrics.truth.AmbienceError", _TRUTH,
         "mean distance of the quiet level from the true ambience, dB",
+    ),
+    Entry(
+        "decay_error_db", _RINGING, ("truth", "reference"),
+        "mean distance of the hits' decays from the true ones, dB: power of 100 to 400 ms against the first 50 ms",
+    ),
+    Entry(
+        "stuck_share", _RINGING, ("truth", "reference"),
+        "share of clips that are loud (over -35 dBFS) for over 25 points of their time more than the true sound",
+    ),
+    Entry(
+        "event_mel_distance", _EVENTS, ("truth", "reference"),
+        "mean distance of log10-mels around true events, 0.05 for 1 dB",
+    ),
+    Entry(
+        "event_stft_distance", _EVENTS, ("truth", "reference"),
+        "mean multi-resolution STFT distance around true events",
     ),
     Entry(
         "ambience_kind_accuracy", "v2a_nb.metrics.ambience.kind.AmbienceKindAccuracy", _TRUTH,

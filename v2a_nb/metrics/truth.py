@@ -6,7 +6,8 @@ would not be noticed. Every metric is pooled over clips: all hits over all event
 as one event. The onset detector is :mod:`v2a_nb.audio.onsets`.
 
 What each one cannot see: silence keeps every near miss silent, so read ``near_miss_silent`` beside the F1; guessing
-one material scores about 0.2; the level says nothing of the ambience's kind.
+one material scores about 0.2; the level says nothing of the ambience's kind. The onset metrics do not hear how a hit
+decays: ``decay_error_db`` and ``stuck_share`` do (:mod:`v2a_nb.metrics.ringing`), and silence is never stuck.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
+from v2a_nb.metrics.ringing import STUCK, Hit, decay_errors, event_distances, loud_share
 from v2a_nb.metrics.statistics import mean
 
 if TYPE_CHECKING:
@@ -33,9 +35,11 @@ TAIL_S = 0.15
 """What follows an event or an onset within this time is not taken for ambience."""
 NAMES = (
     *(f"onset_f1_{w}ms" for w in WINDOWS_MS), "onset_offset_abs_ms", "onset_offset_signed_ms", "near_miss_silent",
-    "material_accuracy", "ambience_error_db",
+    "material_accuracy", "ambience_error_db", "decay_error_db", "stuck_share", "event_mel_distance",
+    "event_stft_distance",
 )  # fmt: skip
-"""The truth metrics: what :func:`v2a_nb.evaluate` scores where no metrics are named."""
+"""The truth metrics: what :func:`v2a_nb.evaluate` scores where no metrics are named. The last four also need the true
+sound."""
 
 
 @dataclass
@@ -52,6 +56,9 @@ class ClipScore:
         near_misses, near_misses_silent: how many there are, and how many of them have no onset.
         materials: (true, classified) for each strike and bounce.
         ambience_error: dB, positive is too loud; NaN where the truth says nothing of the ambience.
+        decay_errors: dB, one for each hit whose decay can be compared; positive rings on.
+        loud_excess: share of time that is loud, minus that of the true sound; NaN without true sound.
+        event_distances: of the log-mels and of the STFTs in the window of each event.
     """
 
     id: str
@@ -64,6 +71,9 @@ class ClipScore:
     near_misses_silent: int = 0
     materials: list[tuple[str, str]] = field(default_factory=list)
     ambience_error: float = float("nan")
+    decay_errors: list[float] = field(default_factory=list)
+    loud_excess: float = float("nan")
+    event_distances: list[tuple[float, float]] = field(default_factory=list)
 
     def row(self) -> dict:
         """The truth metrics of this clip alone, by name, and its ``id``."""
@@ -71,7 +81,7 @@ class ClipScore:
 
 
 @check_types
-def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
+def score_clip(sound: Sound, entry: dict, classifier=None, reference: Sound | None = None) -> ClipScore:
     """Score one sound against one clip's entry of ``truth.json``.
 
     Args:
@@ -79,6 +89,7 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
             the end of a short sound are missed.
         entry: with ``id``, ``recording``, ``duration_s``, ``events`` and ``ambient``.
         classifier: a :class:`~v2a_nb.metrics.material.metric.MaterialClassifier`; left out, the shipped one.
+        reference: the clip's true sound, for the metrics that compare with it.
     """
     from v2a_nb.metrics.material.metric import shipped_classifier
 
@@ -111,10 +122,23 @@ def score_clip(sound: Sound, entry: dict, classifier=None) -> ClipScore:
     ]
     classified = classifier.classify(wave, np.array([time for _, time in hits_at]))
     score.materials = [(material, name) for (material, _), name in zip(hits_at, classified, strict=True)]
+    busy = [(e["time_s"], e["time_s"] + e.get("duration_s", 0.0)) for e in sounding]
+    level = quiet_level(wave, busy + [(float(t), float(t)) for t in found])
     if "ambient" in entry:
-        busy = [(e["time_s"], e["time_s"] + e.get("duration_s", 0.0)) for e in sounding]
-        busy += [(float(t), float(t)) for t in found]
-        score.ambience_error = quiet_level(wave, busy) - entry["ambient"]["level_dbfs"]
+        score.ambience_error = level - entry["ambient"]["level_dbfs"]
+    if reference is not None:
+        n = round(seconds * 16000)
+        own = sound.mono().resample(16000).fit(n=n).samples[0]
+        theirs = reference.mono().resample(16000).fit(n=n).samples[0]
+        onsets = detect_onsets(theirs)
+        in_true = {i: float(onsets[j]) for i, j in nearest_pairs(true, onsets, NEAR_MISS_S)}
+        hits = [
+            Hit(near.get(i, np.nan), in_true.get(i, e["time_s"]), e["kind"] != "scrape") for i, e in enumerate(sounding)
+        ]
+        levels = level, quiet_level(theirs, busy + [(float(t), float(t)) for t in onsets])
+        score.decay_errors = decay_errors(own, theirs, hits, levels)
+        score.loud_excess = loud_share(own) - loud_share(theirs)
+        score.event_distances = event_distances(own, theirs, true)
     return score
 
 
@@ -189,6 +213,7 @@ def count(scores: Sequence[ClipScore], name: str) -> int:
 
 
 _F1 = {f"onset_f1_{w}ms": w for w in WINDOWS_MS}
+_EVENT = {"event_mel_distance": 0, "event_stft_distance": 1}
 
 
 def _values(scores: Sequence[ClipScore], name: str) -> list[float]:
@@ -203,6 +228,12 @@ def _values(scores: Sequence[ClipScore], name: str) -> list[float]:
         return [float(true == classified) for s in scores for true, classified in s.materials]
     if name == "ambience_error_db":
         return [abs(s.ambience_error) for s in scores if np.isfinite(s.ambience_error)]
+    if name == "decay_error_db":
+        return [abs(error) for s in scores for error in s.decay_errors]
+    if name == "stuck_share":
+        return [float(s.loud_excess > STUCK) for s in scores if np.isfinite(s.loud_excess)]
+    if name in _EVENT:
+        return [distances[_EVENT[name]] for s in scores for distances in s.event_distances]
     raise UsageError(f"unknown truth metric {name!r}; known are {', '.join(NAMES)}")
 
 
@@ -210,7 +241,7 @@ class _TruthMetric(Metric):
     """A part of :class:`ClipScore`, which is counted once for all truth metrics."""
 
     def score(self, clip: ScoredClip) -> ClipScore:
-        return clip.once_per_sound("truth", lambda: score_clip(clip.sound, clip.truth))
+        return clip.once_per_sound("truth", lambda: score_clip(clip.sound, clip.truth, reference=clip.reference))
 
     def pool(self, rows: Sequence[ClipScore], name: str) -> float:
         return pool(rows, name)
@@ -240,7 +271,22 @@ class AmbienceError(_TruthMetric):
     extractor = "quiet-level"
 
 
+class Ringing(_TruthMetric):
+    """Whether hits decay as the true ones do, and clips become quiet again."""
+
+    controls = frozenset({"round trip", "shuffled"})
+    extractor = "rms"
+
+
+class EventDistance(_TruthMetric):
+    """How far the spectra of hits are from the true ones."""
+
+    controls = frozenset({"round trip", "shuffled"})
+    extractor = "spectra"
+
+
 def summarize(scores: Sequence[ClipScore]) -> list[dict]:
     """All truth metrics as rows of a report, with intervals over recordings."""
-    metrics, recordings = (OnsetMetrics(), MaterialAccuracy(), AmbienceError()), [s.recording for s in scores]
+    metrics = OnsetMetrics(), MaterialAccuracy(), AmbienceError(), Ringing(), EventDistance()
+    recordings = [s.recording for s in scores]
     return [row for metric in metrics for row in metric.results(scores, recordings)]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2a_nb.audio.griffin_lim import stft
 from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from v2a_nb.models.codec import Codec
 
 WINDOW_S = 0.05
-MEL_FLOOR = 1e-5
+MEL_FLOOR = STFT_FLOOR = 1e-5
+STFTS = (512, 1024, 2048)
 
 
 def log10_mel(wave: Tensor, sample_rate: int) -> Tensor:
@@ -31,6 +33,28 @@ def log10_mel(wave: Tensor, sample_rate: int) -> Tensor:
     basis = torch.from_numpy(librosa.filters.mel(sr=sample_rate, n_fft=1024, n_mels=80).astype(np.float32))
     spectrum = torch.stft(wave, 1024, 256, window=torch.hann_window(1024), pad_mode="constant", return_complex=True)
     return torch.log10((basis @ spectrum.abs()).clamp(min=MEL_FLOOR))
+
+
+def stft_distance(decoded: Tensor, true: Tensor, range_db: float | None = None) -> Tensor:
+    """Multi-resolution STFT distance [B] of waves [B, n] (Yamamoto et al. 2020, section 2.2).
+
+    Spectral convergence plus the mean distance of log magnitudes (natural, floor 1e-5), averaged over transforms
+    of 512, 1024 and 2048 samples with hops of a quarter.
+
+    Args:
+        decoded, true: waves of one length.
+        range_db: magnitudes that are further below the largest of ``true`` count as so large.
+    """
+    total = decoded.new_zeros(len(decoded))
+    for n in STFTS:
+        a, b = (stft(wave, n, n // 4).abs() for wave in (decoded, true))
+        if range_db is not None:
+            floor = b.amax(dim=(1, 2), keepdim=True) * 10 ** (-range_db / 20)
+            a, b = a.maximum(floor), b.maximum(floor)
+        logs = (torch.log(a.clamp(min=STFT_FLOOR)) - torch.log(b.clamp(min=STFT_FLOOR))).abs().mean(dim=(1, 2))
+        convergence = (a - b).norm(dim=(1, 2)) / b.norm(dim=(1, 2)).clamp(min=torch.finfo(b.dtype).tiny)
+        total += convergence + logs
+    return total / len(STFTS)
 
 
 def code_use(codes: Tensor, size: int) -> list[dict[str, float]]:

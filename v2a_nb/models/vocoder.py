@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.audio.match_mels import match_mels
@@ -193,15 +194,19 @@ class Vocoder(Pretrained, _OfSpectrogram):
         if chunk < 1:
             raise UsageError(f"chunks of {chunk} frames: at least 1 is needed")
         spectrogram = spectrogram.to(self.model.conv_pre.weight)
-        frames, more, waves = spectrogram.shape[-1], self.context, []
+        frames, more, waves = -(-samples // self.hop), self.context, []
+        if self.config.match and spectrogram.shape[-1] < frames + more:
+            # past its end a network sees zeros, which are a loudness of their own, and makes a click of the step to it
+            spectrogram = F.pad(spectrogram, (0, frames + more - spectrogram.shape[-1]), mode="replicate")
         for a in range(0, frames, chunk):
             low, b = max(0, a - more), min(frames, a + chunk)
             wave = self(spectrogram[..., low : b + more], clamp)
             waves.append(wave[:, (a - low) * self.hop : (b - low) * self.hop])
-        wave = torch.cat(waves, dim=-1)
+        wave = torch.cat(waves, dim=-1)[:, :samples]
         if self.config.match:
+            spectrogram = spectrogram[..., : 1 + samples // self.hop]
             wave = match_mels(wave, spectrogram, self.spectrogram, self.config.match).clamp(-1, 1)
-        return wave[:, :samples]
+        return wave
 
     @torch.no_grad()
     def calibrate(self, spectrograms: Tensor) -> None:

@@ -10,7 +10,7 @@ are plain ``plotly.graph_objects.Figure`` with their alt text in ``fig.layout.me
 of plotly's own renderers write its script as well, 4.9 MB into every notebook, or fetch it from the network.
 """
 
-from v2a_nb.plots.events import mark_events, strip, timeline
+from v2a_nb.plots.events import against_truth, mark_events, strip, timeline
 from v2a_nb.plots.figure import COLOURS, MISS, WAVE, Figure, Zoomable, show
 from v2a_nb.plots.levels import levels
 from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
@@ -23,6 +23,7 @@ __all__ = [
     "WAVE",
     "Figure",
     "Zoomable",
+    "against_truth",
     "attention",
     "codes",
     "curve",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from v2a_nb.clip import Clip
+from v2a_nb.audio.onsets import match_onsets
+from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.plots.figure import COLOURS, MISS, axes, tell
+from v2a_nb.plots.sounds import waveform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +91,44 @@ def timeline(
     counts = ", ".join(f"{name} {len(times)}" for name, times in rows.items())
     bars = f"; bars at {len(events)} true events, {1000 * tolerance:g} ms to each side" if events else ""
     return tell(fig, f"Onsets over {duration:.2f} s: {counts}{bars}.")
+
+
+def against_truth(
+    sound: Sound,
+    true: Sequence[float] | np.ndarray,
+    onsets: Sequence[float] | np.ndarray,
+    hits: Sequence[Mapping] = (),
+    ax: Axes | None = None,
+    *,
+    tolerance: float = 0.1,
+    title: str = "",
+) -> Canvas:
+    """Draw the waveform of a true sound, its onsets as bars, and over it the onsets of a generated sound.
+
+    Args:
+        sound: the true one, drawn at its own full height.
+        true: its onsets, seconds.
+        onsets: of the generated sound: filled where one meets a true onset, open where it meets none.
+        hits: expected ones with ``time_s`` and ``probability``, drawn as stems of that height.
+        tolerance: half of a bar's width, seconds.
+    """
+    fig, ax = axes(ax, (9, 1.7))
+    waveform(Sound(sound.mono().samples / max(sound.peak, 1e-9), sound.sample_rate), ax)
+    true, onsets = np.asarray(true, float), np.asarray(onsets, float)
+    for time in true:
+        ax.axvspan(time - tolerance, time + tolerance, color=COLOURS["glass"], alpha=0.22, lw=0)
+    met = np.zeros(len(onsets), bool)
+    met[[k for _, k in match_onsets(true, onsets, tolerance)]] = True
+    for which, fill in ((met, "black"), (~met, "white")):
+        ax.plot(onsets[which], np.full(which.sum(), 1.25), "v", ms=7, mec="black", mfc=fill, clip_on=False)
+    for hit in hits:
+        ax.plot([hit["time_s"]] * 2, [0, hit["probability"]], color=COLOURS["drum"], lw=1.6)
+        ax.plot(hit["time_s"], hit["probability"], "o", ms=4, color=COLOURS["drum"])
+    ax.set(ylim=(-1, 1.5), yticks=[0, 1], ylabel="probability" if len(hits) else "", title=title)
+    words = (
+        f"{title + ': ' if title else ''}{len(true)} true onsets, {len(onsets)} generated, {met.sum()} of them within"
+    )
+    return tell(fig, f"{words} {1000 * tolerance:g} ms; {len(hits)} expected hits.")
 
 
 def strip(clip: Clip, times: Sequence[float], ax: Axes | None = None) -> Canvas:

@@ -58,7 +58,10 @@ def measure(model: TinyCodec, count: int = CLIPS, seed: int = SEED) -> dict[str,
     parts = torch.from_numpy(waves).split(BATCH)
     decoded = np.concatenate([model.decode(model.encode(part), waves.shape[1]).numpy() for part in parts])
     found = {
-        subject: [truth.score_clip(Sound(w, 16000), item.truth) for w, item in zip(sounds, items, strict=True)]
+        subject: [
+            truth.score_clip(Sound(w, 16000), item.truth, reference=item.stems["mix"])
+            for w, item in zip(sounds, items, strict=True)
+        ]
         for subject, sounds in ((TITLE, decoded), (TRUE, waves))
     }
     scores = [Row.of(subject, metric) for subject, some in found.items() for metric in truth.summarize(some)]

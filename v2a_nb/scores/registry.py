@@ -10,9 +10,10 @@ from pathlib import Path
 from v2a_nb.errors import UsageError
 from v2a_nb.files import is_json_with, keep_others, write_text
 from v2a_nb.hub import SHIPPED, find_weights
+from v2a_nb.scores import real_results
 from v2a_nb.scores.base import Job
 from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
-from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
+from v2a_nb.training.results import FILE, REAL, Results, Table, digest_of, markdown
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -59,6 +60,7 @@ def score(
     clips: int | None = None,
     run: str | Path | None = None,
     keep: bool = False,
+    systems: str | None = None,
     json: str | Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Results:
@@ -67,10 +69,12 @@ def score(
     Args:
         name: out of :data:`NAMES`, or ``"real"``: all systems on real clips, which writes nothing beside weights.
         folder: of the real clips.
-        weights: a folder with other weights of that kind; left out, the shipped ones.
+        weights: a folder with other weights of that kind; left out, the shipped ones. With ``"real"``, such folders
+            by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
         clips: at most so many in each part, for a look: then nothing is written beside the weights.
         run: folder of a run whose ablations are measured as well.
-        keep: put the numbers on real clips into the systems' ``results.json``.
+        keep: put the numbers on real clips into the ``results.json`` beside the systems' weights.
+        systems: with ``"real"``, names divided by commas; left out, those that ``weights`` names, or all.
         json: the results are also written to this file.
         say: receives each table as it is there, and one line before each part.
 
@@ -85,14 +89,19 @@ def score(
         raise UsageError("real needs a folder of clips; other names take none")
     if keep and name != "real":
         raise UsageError("--keep belongs to real; other scores are kept unless --clips is given")
-    if name == "real" and any(option is not None for option in (weights, clips, run)):
-        raise UsageError("real takes neither --weights, nor --clips, nor --run")
+    if name == "real" and any(option is not None for option in (clips, run)):
+        raise UsageError("real takes neither --clips nor --run")
+    if systems is not None and name != "real":
+        raise UsageError("--systems belongs to real; elsewhere the name says what is scored")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
     if json is not None:
         keep_others(json, is_json_with("name", "tables"))
     job = Job(name, str(weights or name), clips, None if run is None else Path(run), say)
-    results = _score_real(job, folder, keep) if folder is not None else _score_weights(job, weights is None)
+    if folder is None:
+        results = _score_weights(job, weights is None)
+    else:
+        results = _score_real(job, folder, systems, None if weights is None else str(weights), keep)
     if json is not None:
         write_text(json, results.dumps())
     return results
@@ -118,19 +127,31 @@ def _score_weights(job: Job, shipped: bool) -> Results:
     return results
 
 
-def _score_real(job: Job, folder: str | Path, keep: bool) -> Results:
-    from v2a_nb.scores.real import real
+def _score_real(job: Job, folder: str | Path, systems: str | None, weights: str | None, keep: bool) -> Results:
+    from v2a_nb.scores.real import SYSTEMS, real
 
-    tables = real(job, folder)
-    for name, table in tables.items():
-        job.say(f"{name}: {table}")
+    others = dict(pair.partition("=")[::2] for pair in (weights or "").split(",") if pair)
+    names = [name.strip() for name in (systems or ",".join(others or SYSTEMS)).split(",")]
+    for name in dict.fromkeys([*names, *others]):
+        if name not in SYSTEMS:
+            raise UsageError(f"no system {name!r} for real clips; there is {', '.join(SYSTEMS)}")
+        if name not in names or not others.get(name, "shipped"):
+            raise UsageError(f"--weights {weights}: NAME=DIR is needed, for names out of --systems")
+    found = []
+    for name, tables in real(job, folder, names, others).items():
+        for table in tables:
+            job.say(f"{name}: {table}")
         if keep:
-            results = Results.read(SHIPPED / name)
-            kept = tuple(t for t in results.tables if t.name != table.name)
-            replace(results, tables=(*kept, table)).write(SHIPPED / name)
+            place = find_weights(others[name]) if name in others else SHIPPED / name
+            before = Results.read(place) if (place / FILE).exists() else Results(name, digest_of(place), ())
+            kept = tuple(table for table in before.tables if table.source != REAL)
+            replace(before, tables=(*kept, *tables)).write(place)
+            if name in others:
+                write_card(place, PACKAGE / SCORES[name].template)
+        found += [replace(table, name=f"{name}_{table.name}") for table in tables]
     if keep:
         render()
-    return Results("real", "", tuple(replace(table, name=name) for name, table in tables.items()))
+    return Results("real", "", tuple(found))
 
 
 def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
@@ -144,6 +165,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
         texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
         fields[name] = Fields(SHIPPED / name)
     fields["overview"] = overview()
+    fields["real_video"] = real_results.tables(SYSTEMS)
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)

@@ -7,14 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from v2a_nb.audio.griffin_lim import spectral_convergence, stft
 from v2a_nb.clip import Sound
 from v2a_nb.metrics import truth
 from v2a_nb.metrics.frechet import StrikeAudio, frechet_with_interval
 from v2a_nb.metrics.statistics import bootstrap
-from v2a_nb.models.codec_report import log10_mel
+from v2a_nb.models.codec_report import log10_mel, stft_distance
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import Row, Table
@@ -23,7 +21,6 @@ from v2a_nb.world import strike_world
 CLIPS, SEED, SECONDS = 200, 2000, 3.0
 TRUE, TITLE, REFERENCE = "the true sound", "vocoder", "Griffin-Lim, 60 iterations"
 BATCH = 8
-_STFTS = (512, 1024, 2048)
 
 
 def vocoder(job: Job) -> list[Table]:
@@ -33,20 +30,6 @@ def vocoder(job: Job) -> list[Table]:
     rows = measure(Vocoder.from_pretrained(job.weights), count, StrikeAudio.from_pretrained())
     about = {"clips": count, "seed": SEED, "seconds": SECONDS}
     return [job.table("round_trip", rows, about=about)]
-
-
-def stft_distance(decoded: Tensor, true: Tensor) -> Tensor:
-    """Multi-resolution STFT distance [B] of waves [B, n] (Yamamoto et al. 2020, section 2.2).
-
-    Spectral convergence plus the mean distance of log magnitudes (natural, floor 1e-5), averaged over transforms
-    of 512, 1024 and 2048 samples with hops of a quarter.
-    """
-    total = decoded.new_zeros(len(decoded))
-    for n in _STFTS:
-        a, b = (stft(wave, n, n // 4).abs() for wave in (decoded, true))
-        logs = (torch.log(a.clamp(min=1e-5)) - torch.log(b.clamp(min=1e-5))).abs().mean(dim=(1, 2))
-        total += spectral_convergence(decoded, b, n // 4) + logs
-    return total / len(_STFTS)
 
 
 @torch.no_grad()
@@ -91,7 +74,9 @@ def measure(model: Vocoder, count: int = CLIPS, embed: StrikeAudio | None = None
             reference = reference or vectors
             distance = frechet_with_interval(vectors, reference)
             rows.append(Row.of(name, {"extractor": embed.tag, **distance}, "fad"))
-        scored = [truth.score_clip(sound, item.truth) for sound, item in zip(sounds, items, strict=True)]
+        scored = [
+            truth.score_clip(s, item.truth, reference=item.stems["mix"]) for s, item in zip(sounds, items, strict=True)
+        ]
         rows += [Row.of(name, metric) for metric in truth.summarize(scored)]
         if way is not None:
             rows.append(Row("cpu_s", name, seconds))

@@ -182,11 +182,12 @@ class System(Pretrained, nn.Module, ABC):
             1.0
         """
         check_value(f"{type(self).__name__}.hits", "clip", clip, Clip)
-        encoder, least = self._encoder(hits=True), least_probability(sensitivity)
+        least_probability(sensitivity)
+        encoder = self._encoder(hits=True)
         with torch.no_grad(), evaluating(self):
             clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
             found = encoder.hits(clip, faint=True)
-        return Hits({**hit, "origin": "model"} for hit in found if hit["probability"] >= least)
+        return Hits({**hit, "origin": "model"} for hit in found).at(sensitivity)
 
     def _encoder(self, *, hits: bool) -> Any:
         """The video encoder, perhaps one that knows hits."""

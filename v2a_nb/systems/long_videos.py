@@ -21,6 +21,8 @@ BLOCK_S = 10.0
 """Seconds of new pictures in a block."""
 OVERLAP_S = 1.0
 """Seconds that a block has in common with the one before it."""
+SEAM_S = 0.03
+"""Hits of two blocks that are nearer to each other are one."""
 SEED_STEP = 1_000_003  # between the seeds of blocks, whose noise would else be the same
 
 
@@ -57,16 +59,22 @@ def soundtrack(
     before: Clip | None = None  # the pictures that the next block begins with
     tail = np.zeros((1, 0), np.float32)  # their sound, which is still to be mixed with the next block's
     ended = 0.0  # seconds of all blocks so far
+    last = -1.0  # time of the last hit that was expected
     first = True
     for block in blocks:  # enumerate would keep a block while the next one is read
         clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
         del block
         start = ended - clip.duration + seconds  # of the clip
-        here = None if hits is None else hits.part(start, start + clip.duration)
-        if hits is None and (followed or sensitivity is not None):
+        here, new = None, Hits()
+        if hits is not None:
+            here, new = hits.part(start, start + clip.duration), hits.part(ended, ended + seconds).later(ended)
+        elif followed or sensitivity is not None:
             here = system.hits(clip, **given(sensitivity=sensitivity))
+            # both blocks may have seen the hit that lies at their seam
+            new = Hits(hit for hit in here.later(start) if max(ended, last + SEAM_S) <= hit.time_s < ended + seconds)
+            last = max([last, *new.times])
         if followed:
-            followed(here.later(start).part(ended, ended + seconds).later(ended))
+            followed(new)
         told = None if hits is None and sensitivity is None else here
         sound = system.generate(clip, seed=seed, progress=progress, **given(hits=told), **options)
         if first and seconds > BLOCK_S - 1e-3:  # only then can there be another block
@@ -92,9 +100,9 @@ def _joined(first: Clip, second: Clip) -> Clip:
     frames = np.concatenate([first.frames, second.frames])
     times = np.concatenate([first.times, first.duration + second.times])
     later = np.append(True, np.diff(times) > 0)  # the frame at the cut may be in both
-    return replace(
-        second, frames=frames[later], times=times[later], duration=first.duration + second.duration, name=second.name
-    )
+    if not later.all():
+        frames, times = frames[later], times[later]
+    return replace(second, frames=frames, times=times, duration=first.duration + second.duration)
 
 
 def _crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ export const limit = (x, low, high) => Math.min(Math.max(x, low), high);
 
 // The probability from which on a hit is followed.
 export const leastProbability = (sensitivity) => Math.min(0.99, 1 - sensitivity);
+const HAIR = 1e-9; // 1 - 0.7 is a little more than 0.3
 
 export const follows = (hit, sensitivity) =>
-  hit.origin === "user" || hit.probability >= leastProbability(sensitivity);
+  hit.origin === "user" || hit.probability >= leastProbability(sensitivity) - HAIR;
 
 const onGrid = (time, duration) => {
   const last = Math.ceil(duration / STEP - 1e-6) - 1;

@@ -81,7 +81,9 @@ def as_array(given: object, what: str) -> np.ndarray:
 
 
 def event_of(event: Mapping | float) -> dict:
-    """Convert an event of ``truth.json``, or a time, to what the script reads.
+    """Convert an event of ``truth.json``, an expected hit, or a time, to what the script reads.
+
+    A ``probability`` in [0, 1] is shown with its mark; what is ``doubtful`` has a hollow one.
 
     Raises:
         UsageError: no time, or one that is not finite.
@@ -96,7 +98,14 @@ def event_of(event: Mapping | float) -> dict:
     sounding, material = bool(given.get("sounding", True)), as_text(given.get("material", ""))
     words = [as_text(given.get("kind", "")), material] if sounding else ["miss"]
     labels = [text[:24] for text in (" ".join(words).strip(), words[0]) if text]  # the second where room is short
-    return {"time": time, "labels": labels, "material": material, "sounding": sounding}
+    read = {"time": time, "labels": labels, "material": material, "sounding": sounding}
+    if "probability" in given:
+        try:
+            share = f"{100 * float(given['probability']):.0f} %"
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"the probability of an event must be a number, not {given['probability']!r}") from error
+        read["labels"] = [*(f"{text} {share}" for text in labels[:1]), share]
+    return {**read, "doubtful": True} if given.get("doubtful") else read
 
 
 def saliency_of(given: object, duration: float, shown: float = math.inf) -> dict:
@@ -191,9 +200,9 @@ def notes_of(sound: Sound, duration: float, bad: int = 0) -> list[str]:
     return notes
 
 
-def longest(sounds: Sequence[Sound], most: float) -> float:
-    """Seconds of pictures, and of sounds in the lowest quality, whose base64 fits ``most`` bytes."""
-    return max(0.0, most) / (_sound_bytes(1.0, sounds, 1, LOW_RATES[-1]) + FILM_RATE)
+def longest(sounds: Sequence[Sound], most: float, film: float = FILM_RATE) -> float:
+    """Seconds of sounds in the lowest quality, and of pictures of ``film`` bytes each, that fit ``most`` bytes."""
+    return max(0.0, most) / (_sound_bytes(1.0, sounds, 1, LOW_RATES[-1]) + film)
 
 
 def fit_sound(duration: float, sounds: Sequence[Sound], room: float, most: float) -> tuple[int, int, str]:

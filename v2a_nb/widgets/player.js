@@ -295,7 +295,8 @@ function chartOf(canvas, data, legend) {
     events.forEach((e, i) => {
       const hue = HUES.get(e.material), x = places[i];
       g.fillStyle = g.strokeStyle = e.sounding ? (hue ? hue[Number(dark)] : ink) : dark ? "#b8b8b8" : "#6a6a6a";
-      g.setLineDash(e.sounding ? [] : [3, 3]);
+      const hollow = !e.sounding || e.doubtful;
+      g.setLineDash(hollow ? [3, 3] : []);
       g.lineWidth = 1.5;
       g.beginPath();
       g.moveTo(x, 13);
@@ -304,8 +305,8 @@ function chartOf(canvas, data, legend) {
       g.setLineDash([]);
       g.beginPath();
       g.arc(x, 9, 3.5, 0, 2 * Math.PI);
-      if (e.sounding) g.fill();
-      else g.stroke();
+      if (hollow) g.stroke();
+      else g.fill();
       const room = (i + 1 < places.length ? places[i + 1] - 10 : width) - x - 6;
       const fit = fitting(e.labels.map((text) => g.measureText(text).width), room);
       if (fit >= 0) g.fillText(e.labels[fit], x + 6, 3);
@@ -393,10 +394,13 @@ function legendOf(data, dark) {
     const [low, high] = data.range;
     parts.push(element("span", {}, `spectrogram ${String(low).replace("-", "−")}`, scale(stops), `${high} dBFS`));
   }
-  const seen = new Map(events.filter((e) => e.sounding).map((e) => [e.material, HUES.get(e.material)]));
+  const seen = new Map(events.filter((e) => e.sounding && !e.doubtful).map((e) => [e.material, HUES.get(e.material)]));
   for (const [name, hue] of seen) {
     const css = hue ? `background:${hue[Number(dark)]};border-color:${hue[Number(dark)]}` : "background:currentColor";
     parts.push(element("span", {}, element("i", { class: "dot", style: css }), element("bdi", {}, name || "event")));
+  }
+  if (events.some((e) => e.doubtful)) {
+    parts.push(element("span", {}, element("i", { class: "dot", style: "border-color:currentColor" }), "doubtful hit"));
   }
   if (events.some((e) => !e.sounding)) parts.push(element("span", {}, element("i", { class: "dot" }), "miss: no sound"));
   if (saliency) {

@@ -246,9 +246,18 @@ def compare(
 
 
 def sound_html(sound: Sound) -> str:
-    """HTML of a sound with the browser's controls; unlike IPython's, it is not scaled to full level."""
-    words = escape(", ".join([repr(sound), *make.notes_of(sound, sound.duration)]))
-    data = data_uri("audio/wav", make.wav_of(sound, min(2, sound.channels), sound.sample_rate))
+    """HTML of a sound with the browser's controls; unlike IPython's, it is not scaled to full level.
+
+    A long sound is played at a lower sample rate and in mono; of one that is longer still, the beginning.
+    """
+    notes, shown, room = make.notes_of(sound, sound.duration), sound, make.LIMIT_BYTES - 10_000
+    length = make.longest([sound], room, film=0)
+    if length < sound.duration:
+        shown = sound.slice(0, length)
+        notes.append(f"the first {length:.0f} of {sound.duration:.0f} s, to keep this output small")
+    channels, rate, lower = make.fit_sound(shown.duration, [shown], make.TARGET_BYTES, room)
+    words = escape(", ".join(filter(None, [repr(sound), *notes, lower])))
+    data = data_uri("audio/wav", make.wav_of(shown, channels, rate))
     return (
         f'<figure style="margin:0"><audio controls aria-label="{words}" src="{data}"></audio>'
         f"<figcaption>{words}</figcaption></figure>"

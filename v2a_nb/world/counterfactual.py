@@ -117,7 +117,7 @@ def _shifted(
     others = [e for e in recording.events if e.serial != event.serial]
     before = max((e.time_s + e.duration_s for e in others if e.time_s < event.time_s), default=0.0)
     after = min((e.time_s for e in others if e.time_s > event.time_s), default=recording.duration_s)
-    stop = item.start_s + item.take.settings.seconds
+    stop = item.start_s + item.take.settings.duration
     for _ in range(20):
         shift = float(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14))
         to = round((event.time_s + shift) * 16000) / 16000

@@ -24,7 +24,7 @@ class Settings:
     """How clips are rendered.
 
     Attributes:
-        seconds: length of a clip.
+        seconds: length of a clip, of which it has the nearest whole number of frames: see :attr:`duration`.
         size: pixels of a picture's side.
         fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.
@@ -38,6 +38,16 @@ class Settings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", exact_rate(self.fps))
 
+    @property
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return int(round(self.seconds * self.fps))
+
+    @property
+    def duration(self) -> float:
+        """Seconds for which a clip's frames last, and its sound."""
+        return self.frames / self.fps
+
     def check(self) -> None:
         """Raise :class:`UsageError` for settings that are out of range."""
         for name, low, high in (
@@ -46,7 +56,7 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"{name}={value} is outside of {low} to {high}")
-        if self.seconds * self.fps < 0.5:
+        if not self.frames:
             raise UsageError(f"{self.seconds:g} s at {self.fps:g} frames per second have no frame")
 
 
@@ -121,17 +131,16 @@ class WorldClip:
     def clip(self) -> Clip:
         """The pictures, uint8 [T, size, size, 3], with the mix of all stems as sound."""
         s = self.take.settings
-        n = int(round(s.seconds * s.fps))
-        times = np.arange(n) / s.fps
+        times = np.arange(s.frames) / s.fps
         pictures = frames(self.recording, self.start_s + times, s.size, s.fps)
-        return Clip(pictures, times, s.fps, n / s.fps, self.stems["mix"], self.id)
+        return Clip(pictures, times, s.fps, s.duration, self.stems["mix"], self.id)
 
     @cached_property
     def stems(self) -> dict[str, Sound]:
         """The sounds ``action``, ``ambient``, ``offscreen`` and their exact sum ``mix``."""
         s = self.take.settings
         start = int(round(self.start_s * s.sample_rate))
-        stop = start + int(round(s.seconds * s.sample_rate))
+        stop = start + int(round(s.duration * s.sample_rate))
         return {name: Sound(wave[start:stop], s.sample_rate) for name, wave in self.take.stems.items()}
 
     @cached_property
@@ -143,7 +152,7 @@ class WorldClip:
             "video": f"clips/{self.id}.mp4",
             "recording": self.recording.id,
             "start_s": round(self.start_s, 6),
-            "duration_s": s.seconds,
+            "duration_s": round(s.duration, 6),
             "narration": self.narration,
             "mismatched": self.recording.mismatched,
             "ambient": {
@@ -160,7 +169,7 @@ class WorldClip:
     @property
     def events(self) -> list[Event]:
         """The events that take place in this clip."""
-        stop = self.start_s + self.take.settings.seconds
+        stop = self.start_s + self.take.settings.duration
         return [e for e in self.recording.events if self.start_s <= e.time_s < stop]
 
     @property
@@ -299,7 +308,7 @@ class StrikeWorld:
         from datasets import Array4D, Dataset, Features, Sequence, Value
 
         s = self.settings
-        shape = (int(round(s.seconds * s.fps)), s.size, s.size, 3)
+        shape = (s.frames, s.size, s.size, 3)
         features = Features(
             {
                 "id": Value("string"),
@@ -349,7 +358,7 @@ def strike_world(
     Args:
         seed: the world's seed; other seeds share no recording with it.
         clips: number of clips.
-        seconds: length of each, 0.2 to 28.
+        seconds: length of each, 0.2 to 28, rounded to whole frames.
         size: pictures are ``size`` by ``size`` pixels.
         fps: frames per second; 23.976, 29.97, 59.94 and 119.88 become the exact 24000/1001 and so on.
         sample_rate: Hz.

@@ -50,6 +50,15 @@ def test_reading_in_parts_changes_no_token(encoder, monkeypatch):
     assert torch.allclose(encoder.features(clip), whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 7, 19])
+def test_groups_of_frames_change_nothing(encoder, monkeypatch, size):
+    frames = torch.rand(2, 20, 3, 64, 64)
+    whole = encoder(frames)
+    monkeypatch.setattr("v2a_nb.models.video_encoders.strike.GROUP", size)
+    assert torch.allclose(encoder(frames), whole, atol=1e-4)
+    assert torch.allclose(encoder((255 * frames).byte()), encoder((255 * frames).byte() / 255), atol=1e-4)
+
+
 def test_peaks_are_local_maxima_above_the_threshold(encoder):
     flux = torch.zeros(1, 50, 12)
     flux[0, 10, 2], flux[0, 11, 0], flux[0, 30, 1], flux[0, 40, 3] = 0.9, 0.8, 0.5, 0.05

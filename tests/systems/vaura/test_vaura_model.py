@@ -11,6 +11,7 @@ import torch
 from vaura_parts import DAC_RATES, SMALL, seeded, small_decoder
 
 from v2a_nb.errors import UsageError
+from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
 
 
@@ -272,6 +273,35 @@ def test_layerwise_conditioning_begins_as_nothing_and_then_acts():
     torch.nn.init.normal_(with_it.layerwise[1].weight, std=0.3)
     assert not torch.allclose(with_it(codes, visual), without(codes, visual), atol=1e-3)
     assert not any(layer._forward_pre_hooks for layer in with_it.backbone.layers)
+
+
+def test_levels_fall_with_a_ring_and_stay_within_their_range():
+    time = torch.arange(16000) / 16000
+    ring = 0.5 * torch.sin(2 * torch.pi * 1000 * time) * 10 ** (-50 * time / 20)  # 1 dB a frame of 20 ms
+    levels = levels_of(torch.stack([ring, 0.1 * ring]), 320, 64)  # steps of 1 dB
+    assert levels.shape == (2, 50) and levels.dtype == torch.long
+    assert (levels[0].diff() == -1).float().mean() > 0.9 and int(levels[0].diff().max()) <= 0  # no two are alike
+    assert set((levels[0] - levels[1])[:40].tolist()) <= {19, 20, 21}
+    assert (levels_of(ring, 320, 8).unique(return_counts=True)[1] > 4).all()  # steps of 8 dB hold for long
+    both = levels_of(torch.stack([torch.zeros(330), torch.ones(330)]), 320, 64)
+    assert both.tolist() == [[0, 0], [63, 48]]  # the last frame is filled with silence
+
+
+def test_the_level_is_a_codebook_before_those_of_the_codec():
+    decoder = small_decoder(num_codebooks=4, level_bins=8)
+    assert decoder.config.first_code == 1 and small_decoder().config.first_code == 0
+    codes, visual = example()
+    codes = torch.cat([codes[:, :1] % 8, codes], dim=1)
+    with torch.no_grad():
+        logits = decoder(codes, visual)
+        louder = codes.clone()
+        louder[:, 0, 7] = (codes[:, 0, 7] + 3) % 8
+        moved = (decoder(louder, visual) - logits).abs().amax((0, 3)) > 1e-6
+    assert not moved[0, :8].any() and moved[0, 8]
+    assert not moved[1, :7].any() and moved[1, 7]  # the frame's own code is predicted after its level
+    for wrong in ({"level_bins": -1}, {"level_bins": 17}, {"level_bins": 8, "num_codebooks": 1}):
+        with pytest.raises(UsageError, match="level_bins"):
+            replace(SMALL, **wrong)
 
 
 def test_unknown_switches_are_refused():

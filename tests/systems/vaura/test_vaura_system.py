@@ -162,6 +162,22 @@ def test_encode_sound_resamples_and_mixes():
     assert fake_system().encode_sound(sound).shape == (1, 3, 25)
 
 
+def test_a_level_before_the_codes_is_predicted_and_not_decoded():
+    system, clip = fake_system(num_codebooks=4, level_bins=16), clip_of(0.4)
+    given = []
+    decode = system.codec.decode
+    system.codec.decode = lambda codes, n=None: given.append(codes) or decode(codes, n)
+    assert system.generate(clip, seed=1).n == 6400
+    sound = Sound(0.5 * np.sin(np.arange(6400)), 16000)
+    codes = system.encode_sound(sound)
+    assert codes.shape == (1, 4, 20) and (codes[0, 0] == 15).all()  # -9 dBFS: steps of 4 dB from -72 dBFS on
+    assert system.round_trip(sound).n == 6400
+    assert [c.shape for c in given] == [(1, 3, 20)] * 2
+    assert system.log_likelihood(clip, codes).shape == (4, 20)
+    with pytest.raises(WeightsError, match="codebooks"):
+        fake_system(level_bins=16)
+
+
 # --- weights --------------------------------------------------------------------------------------------
 
 

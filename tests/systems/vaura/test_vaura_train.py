@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 
 from v2a_nb.audio import targets
 from v2a_nb.data.dataset import Cut, cut_clips
+from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropEncoder
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
+from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.systems.vaura.train import (
     DecoderTraining,
@@ -27,6 +29,7 @@ from v2a_nb.systems.vaura.train import (
     VAuraRecipe,
     VAuraTrainConfig,
     batches,
+    compute_tokens,
     frame_weights,
 )
 from v2a_nb.training import recipe as runner
@@ -117,13 +120,11 @@ def test_calibration_finds_the_steady_head_and_its_distance_without_labels():
         calibrate(Follower(), frames[:, :5])
 
 
-def random_tokens():
+def random_tokens(**arrays):
     rng = np.random.default_rng(0)
-    return features_of(
-        codes=np.repeat(rng.integers(0, 256, (8, 4, 1)), 128, axis=2).astype(np.uint8),
-        visual=rng.standard_normal((8, 128, 384)).astype(np.float16),
-        flux=np.zeros((8, 128), np.float16),
-    )
+    codes = np.repeat(rng.integers(0, 256, (8, 4, 1)), 128, axis=2).astype(np.uint8)
+    visual = rng.standard_normal((8, 128, 384)).astype(np.float16)
+    return features_of(**{"codes": codes, "visual": visual, "flux": np.zeros((8, 128), np.float16), **arrays})
 
 
 def test_decoder_starts_at_ln_256_and_learns(tmp_path):
@@ -139,6 +140,22 @@ def test_decoder_starts_at_ln_256_and_learns(tmp_path):
     assert log[-1]["ce"] < np.log(256) - 0.3
     after = dict(trained.named_parameters())
     assert after.keys() == fresh.keys() and not [k for k, p in after.items() if torch.equal(p.cpu(), fresh[k])]
+
+
+def test_levels_are_learned_before_the_codes(tmp_path):
+    frames, waves = arrays(1, 2)
+    clips, store = features_of(frames=frames, sounds=waves), FeatureStore(tmp_path)
+    encoder, codec = StrikeVision().eval(), TinyCodec().eval()
+    plain, tokens = (compute_tokens(store, clips, encoder, codec, bins)["codes"][:] for bins in (0, 64))
+    assert tokens.shape == (2, 5, 128) and (tokens[:, 1:] == plain).all()
+    assert (tokens[:, 0] == levels_of(torch.from_numpy(waves), 320, 64).numpy()).all()
+    recipe = VAuraRecipe(replace(VAuraTrainConfig(), steps=4, batch_size=2, levels=True))
+    stage = recipe.decoder_stage(random_tokens(codes=tokens[[0, 1] * 4]), encoder, codec)
+    assert (stage.module.decoder.config.num_codebooks, stage.module.decoder.config.level_bins) == (5, 64)
+    trained = fit(stage.module, stage.batch_of, stage.optim, tmp_path / "run").decoder
+    VAura(trained.cpu(), encoder, codec).save_pretrained(tmp_path / "weights")
+    again = VAura.from_pretrained(tmp_path / "weights")
+    assert again.config == trained.config and torch.equal(again.decoder.heads.weight, trained.heads.weight.half())
 
 
 def test_frame_weights_hold_from_one_before_to_six_after():

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, fol
 
 CHUNK = 1500
 """Frames that are read at a time: a minute."""
+GROUP = 64
+"""Frames whose pixels are worked on at a time when nothing is learned: nothing else needs so much memory."""
 REACH = 40
 """Frames to either side that a token may depend on, rounded up to a multiple of ``appearance_every``."""
 
@@ -156,12 +159,16 @@ class StrikeVision(Pretrained, nn.Module):
         return self.config.dim
 
     def timing_and_content(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Timing features [B, 2T, 192], content features [B, 2T, 96] and attention [B, T, heads, 8, 8]."""
+        """Timing features [B, 2T, 192], content features [B, 2T, 96] and attention [B, T, heads, 8, 8].
+
+        Args:
+            frames: [B, T, 3, 64, 64], in [0, 1] or as bytes.
+        """
         c = self.config
         b, t = frames.shape[:2]
-        change = frames - torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-        moving = torch.cat([frames - 0.5, 4.0 * change], dim=2).flatten(0, 1)  # [BT, 6, 64, 64]
-        moving = self.space(self.motion(moving.contiguous(memory_format=torch.channels_last)))
+        size = t if self.training else GROUP  # batch statistics are of all
+        groups = [self._motion(frames[:, max(0, a - 1) : a + size], a > 0) for a in range(0, t, size)]
+        moving = torch.cat(groups, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [BT, C, 8, 8]
         grid = moving.shape[-1]
         over_time = moving.view(b, t, -1, grid, grid).transpose(1, 2)  # [B, C, T, 8, 8]
         moving = moving + F.relu(self.time(over_time)).transpose(1, 2).flatten(0, 1)
@@ -169,7 +176,7 @@ class StrikeVision(Pretrained, nn.Module):
         values = self.motion_values(moving).view(b * t, c.heads, 24, -1)
         motion = torch.einsum("nhp,nhcp->nhc", attention, values).flatten(1)  # [BT, heads * 24]
         position = torch.einsum("nhp,pk->nhk", attention, cells(grid, frames.device)).flatten(1)
-        still = frames[:, :: c.appearance_every]  # [B, T', 3, 64, 64]
+        still = unit(frames[:, :: c.appearance_every])  # [B, T', 3, 64, 64]
         looks = self.appearance_space(self.appearance((still.flatten(0, 1) - 0.5).contiguous()))
         looks = self.appearance_values(looks).view(b, still.shape[1], c.heads, 32, -1)
         nearest = torch.arange(t, device=frames.device) // c.appearance_every
@@ -186,6 +193,19 @@ class StrikeVision(Pretrained, nn.Module):
         timing = self.timing_norm(fast.transpose(1, 2))
         content = self.content_norm(content.transpose(1, 2))
         return timing, content, attention.view(b, t, c.heads, grid, grid)
+
+    def _motion(self, frames: Tensor, context: bool) -> Tensor:
+        """The motion branch's stem for frames [B, T, 3, 64, 64]: [B, T, C, 8, 8], or one less with ``context``.
+
+        Args:
+            context: whether the first frame only tells what the second one changed.
+        """
+        frames = unit(frames)
+        before = frames[:, :-1] if context else torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+        frames = frames[:, int(context) :]
+        x = torch.cat([frames - 0.5, 4.0 * (frames - before)], dim=2)  # [B, T, 6, 64, 64]
+        x = self.space(self.motion(x.flatten(0, 1).contiguous(memory_format=torch.channels_last)))
+        return x.unflatten(0, frames.shape[:2])
 
     def forward(self, frames: Tensor) -> Tensor:
         """Tokens [B, 2T, 384]: timing, content and event features side by side."""
@@ -219,6 +239,13 @@ class StrikeVision(Pretrained, nn.Module):
         flux = self.flux(timing).sigmoid()
         events = self.event_crop.expected(frames, timing, flux, attention, least)
         return Reading(timing[0], content[0], flux[0], events)
+
+    @torch.no_grad()
+    def onset_curve(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+        """The onset flux that is expected, from timing features alone: times in seconds and values in [0, 1], 5 ms."""
+        timing, _, _ = self.timing_and_content(self.pixels(clip))
+        flux = self.flux(timing).sigmoid()[0, :, :4].flatten().cpu().numpy()
+        return np.arange(len(flux)) / (4 * self.rate), flux
 
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
@@ -258,7 +285,7 @@ class StrikeVision(Pretrained, nn.Module):
         parts = []
         for a in range(0, frames.shape[1], CHUNK):
             first, b = max(0, a - REACH), min(a + CHUNK, frames.shape[1])
-            timing, content, attention = self.timing_and_content(unit(frames[:, first : b + REACH]))
+            timing, content, attention = self.timing_and_content(frames[:, first : b + REACH])
             ups = self.config.upsample
             tokens = slice(ups * (a - first), ups * (b - first))
             parts.append((timing[:, tokens], content[:, tokens], attention[:, a - first : b - first]))

@@ -18,7 +18,7 @@ NULLS = ("trained", "zero")
 NEIGHBOUR_LATENTS = ("mean", "drawn")
 """The neighbour's latents: the posterior's mean, or a sample of it, as released."""
 PADDINGS = ("wave", "mel")
-"""What fills a picture after its sound has ended: silence after the wave, or zeros after the mel, as released."""
+"""What fills a picture after its sound has ended: the wave backwards, or zeros after the mel, as released."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,10 @@ class VAuraConfig:
         code_init: how :meth:`VAuraDecoder.init_codes` starts the code embeddings: ``"random"``; ``"codec"``, tables
             and projections of the codec; or ``"released"``, its tables and biases alone, because the released code
             loses the projections' weights.
+        level_bins: the first codebook is no codec's, but holds the level of each frame in so many steps
+            (:func:`levels_of`), so that the decay is predicted before the codes that have it: a code that is held for
+            long has the same input again and again, while the level of a ring falls from frame to frame. Not in the
+            paper; 0 has none.
         guidance, temperature, top_k: the preset's best :class:`~v2a_nb.sampling.autoregressive.Sampling`.
     """
 
@@ -77,8 +81,9 @@ class VAuraConfig:
     feed_forward_dropout: float = 0.0
     last_frame: str = "fed"
     code_init: str = "random"
-    guidance: float = 2.0
-    temperature: float = 0.4
+    level_bins: int = 0
+    guidance: float = 1.75
+    temperature: float = 0.9
     top_k: int = 32
 
     def __post_init__(self) -> None:
@@ -87,11 +92,21 @@ class VAuraConfig:
         for name, known in SWITCHES.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if not 0 <= self.level_bins <= self.codebook_size or (self.level_bins and self.num_codebooks < 2):
+            raise UsageError(
+                f"level_bins must be 0 to {self.codebook_size}, the codes of a codebook, and have one of at least two "
+                f"codebooks; not {self.level_bins} of {self.num_codebooks}"
+            )
 
     @property
     def special(self) -> int:
         """The id that begins, fills and pads: one past the last code."""
         return self.codebook_size
+
+    @property
+    def first_code(self) -> int:
+        """Index of the codec's first codebook: 1 where the level stands before it."""
+        return int(self.level_bins > 0)
 
     @property
     def sampling(self) -> Sampling:
@@ -119,6 +134,21 @@ PRESETS = {
         residual_dropout=0.1, feed_forward_dropout=0.1,
     ),
 }  # fmt: skip
+
+
+LEVELS_DBFS = (-72.0, -8.0)
+"""What the steps of :func:`levels_of` divide: from under the softest ambience of Strike World to its loudest hits."""
+
+
+def levels_of(waves: Tensor, hop: int, bins: int) -> Tensor:
+    """Level of each frame of ``hop`` samples in ``bins`` steps: waves [B, n] to int64 [B, ceil(n / hop)].
+
+    Levels beyond :data:`LEVELS_DBFS` are the first or the last step.
+    """
+    low, high = LEVELS_DBFS
+    frames = F.pad(waves, (0, -waves.shape[-1] % hop)).unflatten(-1, (-1, hop))
+    level = 10 * torch.log10(frames.float().square().mean(-1).clamp(min=1e-12))
+    return ((level - low) / (high - low) * bins).floor().long().clamp(0, bins - 1)
 
 
 class VAuraDecoder(nn.Module):
@@ -191,8 +221,8 @@ class VAuraDecoder(nn.Module):
             return
         if not self.project:
             raise UsageError("code_init needs embeddings with a projection: give code_width, 8 for DAC")
-        for q, table in enumerate(self.embed):
-            codes, out = quantizers[q].codebook.weight, quantizers[q].out_proj
+        for q, table in enumerate(self.embed[c.first_code :], c.first_code):
+            codes, out = quantizers[q - c.first_code].codebook.weight, quantizers[q - c.first_code].out_proj
             if codes.shape != (c.codebook_size, c.code_width) or out.weight.shape[:2] != (c.audio_width, c.code_width):
                 raise UsageError(
                     f"code tables {tuple(codes.shape)} with projections to {out.weight.shape[0]} channels do not fit "

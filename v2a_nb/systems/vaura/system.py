@@ -19,7 +19,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.hits import Hits
 from v2a_nb.sampling.autoregressive import generate_long, steps_of
 from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, evaluating, given, seeded
-from v2a_nb.systems.vaura.model import PRESETS, VAuraConfig, VAuraDecoder
+from v2a_nb.systems.vaura.model import PRESETS, VAuraConfig, VAuraDecoder, levels_of
 
 __all__ = ["PRESETS", "VAura", "VAuraConfig", "VAuraDecoder"]
 
@@ -59,7 +59,7 @@ class VAura(System):
             "visual channels": (encoder.dim, c.visual_dim),
             "visual tokens a second": (Fraction(encoder.rate), Fraction(c.visual_rate)),
             "codec frames a second": (Fraction(codec.sample_rate, codec.hop), Fraction(c.frame_rate)),
-            "codebooks": (codec.num_codebooks, c.num_codebooks),
+            "codebooks": (codec.num_codebooks, c.num_codebooks - c.first_code),
             "codes in a codebook": (codec.codebook_size, c.codebook_size),
         }
         check_fit(parts, "the decoder")
@@ -131,23 +131,27 @@ class VAura(System):
             frames = -(-samples // self.codec.hop)
             codes = generate_long(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
 
-            # 4. Decode the codes [B, K, frames]
-            waves = self.codec.decode(codes, samples)  # [B, samples]
+            # 4. Decode the codes [B, K, frames]; a level before them has done its part
+            waves = self.codec.decode(codes[:, self.config.first_code :], samples)  # [B, samples]
 
         # 5. Fit to the clip
         return self._sounds(waves, samples, clip, hits)
 
     def encode_sound(self, sound: Sound) -> Tensor:
-        """Codes int64 [1, K, T] of a sound, T = ceil(samples / hop) at the codec's rate."""
-        wave = torch.from_numpy(sound.mono().resample(self.sample_rate).samples.copy())
+        """Codes int64 [1, K, T] of a sound as the decoder has them, T = ceil(samples / hop) at the codec's rate."""
+        wave = torch.from_numpy(sound.mono().resample(self.sample_rate).samples.copy()).to(self.device)
         with evaluating(self):
-            return self.codec.encode(wave.to(self.device))
+            codes = self.codec.encode(wave)
+        if self.config.level_bins:
+            codes = torch.cat([levels_of(wave, self.codec.hop, self.config.level_bins)[:, None], codes], dim=1)
+        return codes
 
     @torch.no_grad()
     def round_trip(self, sound: Sound) -> Sound:
         """A sound after the codec alone, as long as before: the best that this system could give."""
         with evaluating(self):
-            waves = self.codec.decode(self.encode_sound(sound), round(sound.duration * self.sample_rate))
+            codes = self.encode_sound(sound)[:, self.config.first_code :]
+            waves = self.codec.decode(codes, round(sound.duration * self.sample_rate))
         return Sound(waves[0].cpu().numpy(), self.sample_rate)
 
     def _steps(self, samples: int, **options: object) -> int:

@@ -26,6 +26,7 @@ from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.parallel import once_per_machine
+from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling
@@ -36,6 +37,8 @@ from v2a_nb.world import strike_world
 
 CODEBOOK_WEIGHTS = (2.0, 1.0, 0.7, 0.4)
 """The first codebook carries timing and material, the last one texture."""
+LEVEL_BINS, LEVEL_WEIGHT = 64, 1.0
+"""Steps of the level, 1 dB each, and its weight beside those of the codebooks."""
 LOGIT_BIAS, LOGIT_SCALE = 1.75, 8.0
 """How the event crops decide once training is over, chosen on seed 4000."""
 DROP_VIDEO = 0.1
@@ -59,6 +62,7 @@ class VAuraTrainConfig(TrainConfig):
     event_crop_steps: int = scaling(6000)
     codec_cycles: tuple[Cycle, ...] = CYCLES
     batch_size: int = 16
+    levels: bool = False
 
     def scaled(self, share: float) -> VAuraTrainConfig:
         cycles = tuple(replace(c, steps=max(8, int(c.steps * share))) for c in self.codec_cycles)
@@ -132,7 +136,7 @@ class VAuraRecipe(Recipe):
         # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
-        tokens = compute_tokens(store, features.decoder_clips, encoder, codec)
+        tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
         trained = yield self.decoder_stage(tokens, encoder, codec)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
@@ -146,8 +150,11 @@ class VAuraRecipe(Recipe):
             """The sound of a clip that it is not trained on."""
             return {"sample": VAura(module.decoder, encoder, codec).generate(clip, seed=0)}
 
+        config = PRESETS["tiny"]
+        if c.levels:
+            config = replace(config, num_codebooks=config.num_codebooks + 1, level_bins=LEVEL_BINS)
         torch.manual_seed(seed)
-        module = DecoderTraining(VAuraDecoder(PRESETS["tiny"]))
+        module = DecoderTraining(VAuraDecoder(config))
         optim = OptimConfig(steps=c.steps, lr=1.5e-3, warmup=150, weight_decay=3e-2, seed=seed)
         return Stage("", module, batches(tokens, c.batch_size, seed), optim, eval_fn, 200)
 
@@ -178,25 +185,34 @@ def gather_examples(encoder: StrikeVision, frames, mels, folder: Path) -> dict[s
 
 
 @torch.no_grad()
-def compute_tokens(store: FeatureStore, clips: Features, encoder: StrikeVision, codec: TinyCodec) -> Features:
+def compute_tokens(
+    store: FeatureStore, clips: Features, encoder: StrikeVision, codec: TinyCodec, level_bins: int = 0
+) -> Features:
     """Frozen features, predicted flux and codes of every clip.
 
+    Args:
+        level_bins: with these, the levels of the frames stand before the codes.
+
     Returns:
-        ``visual`` float16 [N, 128, 384], ``flux`` float16 [N, 128], ``codes`` uint8 [N, 4, 128].
+        ``visual`` float16 [N, 128, 384], ``flux`` float16 [N, 128], ``codes`` uint8 [N, 4 or 5, 128].
     """
     encoder.eval()
 
     def function(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         pictures = torch.from_numpy(batch["frames"]).permute(0, 1, 4, 2, 3).float() / 255
         with torch.no_grad():
-            tokens = encoder(pictures)
-            codes = codec.encode(torch.from_numpy(batch["sounds"]))
+            tokens, waves = encoder(pictures), torch.from_numpy(batch["sounds"])
+            codes = codec.encode(waves)
+            if level_bins:
+                codes = torch.cat([levels_of(waves, codec.hop, level_bins)[:, None], codes], dim=1)
         return {
             "visual": tokens.half().numpy(), "flux": encoder.expected(tokens).half().numpy(),
             "codes": codes.numpy().astype(np.uint8),
         }  # fmt: skip
 
     revision = {"encoder": tag_of(encoder, "vision"), "codec": tag_of(codec, "codec")}
+    if level_bins:
+        revision["level_bins"] = str(level_bins)
     return store.map(clips, "tokens", function, ["frames", "sounds"], revision)
 
 
@@ -219,9 +235,10 @@ class DecoderTraining(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         drop = torch.rand(len(batch["codes"]), device=batch["codes"].device) < DROP_VIDEO
+        weights = (LEVEL_WEIGHT,) * self.decoder.config.first_code + CODEBOOK_WEIGHTS
         return self.decoder.loss(
             batch["codes"], batch["visual"], frame_weights=frame_weights(batch["flux"]),
-            codebook_weights=CODEBOOK_WEIGHTS, drop=drop,
+            codebook_weights=weights, drop=drop,
         )  # fmt: skip
 
 
