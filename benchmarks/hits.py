@@ -121,24 +121,24 @@ def world(system, name: str, clips: int, seed: int) -> int:
 
 def real(system, name: str, folder: str) -> int:
     """Real clips, their true onsets given, and by sensitivity."""
-    from v2a_nb import media
     from v2a_nb.hits import Hits
-    from v2a_nb.scores.real import SIZE, f1_rows, read_onsets
+    from v2a_nb.scores.onset_agreement import CONTROLS, WINDOWS_S, agreements, f1
+    from v2a_nb.scores.real import RealSet
 
-    known = read_onsets(folder)
-    clips = [media.open(clip.path, size=SIZE).silent() for clip in known]
-    durations = [clip.duration for clip in clips]
-    given = [{"hits": Hits(t for t in each.onsets if t < c.duration)} for each, c in zip(known, clips, strict=True)]
-    ways = {"nothing given": [{}] * len(clips), "true onsets given": given}
-    ways |= {f"sensitivity {value}": [{"sensitivity": value}] * len(clips) for value in SENSITIVITIES}
-    print(f"{name}, {len(clips)} clips: F1 within 50 and 100 ms / the same against shifted onsets")
+    clips = RealSet(folder)
+    given = [{"hits": Hits(t for t in times if t < d)} for times, d in zip(clips.true, clips.durations, strict=True)]
+    ways = {"nothing given": [{}] * len(given), "true onsets given": given}
+    ways |= {f"sensitivity {value}": [{"sensitivity": value}] * len(given) for value in SENSITIVITIES}
+    print(f"{name}, {len(given)} clips: F1 within 50 and 100 ms / the same against shifted onsets")
     for what, options in ways.items():
-        sounds = [system.generate(clip, seed=0, **how) for clip, how in zip(clips, options, strict=True)]
-        found = [[onsets(sound)] for sound in sounds]
-        rows = f1_rows(name, [clip.onsets for clip in known], found, durations)
-        own = [row.value for row in rows if row.subject == name]
-        shifted = [row.value for row in rows if row.subject == "onsets moved in time"]
-        print(f"  {what:20s} {own[0]:.3f} / {shifted[0]:.3f}   {own[1]:.3f} / {shifted[1]:.3f}", flush=True)
+        sounds = [system.generate(clip.silent(), seed=0, **how) for clip, how in zip(clips.clips, options, strict=True)]
+        found = agreements(clips.true, [[onsets(sound)] for sound in sounds], clips.durations, clips.scenes)
+        pooled = [
+            f1([clip.counts[round(1000 * window), control] for clip in found])
+            for window in WINDOWS_S
+            for control in ("", CONTROLS[0])
+        ]
+        print("  {:20s} {:.3f} / {:.3f}   {:.3f} / {:.3f}".format(what, *pooled), flush=True)
     return 0
 
 

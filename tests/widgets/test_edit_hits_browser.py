@@ -20,7 +20,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 from test_edit_hits import EXPECTED, Clicker  # noqa: E402 - its file is of no use without a browser
 
 MODEL = """
-const state = STATE, media = MEDIA.map((text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer));
+const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+const state = STATE, media = MEDIA.map(view);
 const heard = {};
 window.model = {
   sent: {}, saves: 0,
@@ -28,7 +29,10 @@ window.model = {
   set(name, value) { state[name] = value; this.sent[name] = value; },
   save_changes() { this.saves += 1; },
   on(name, run) { heard[name] = run; }, off(name) { delete heard[name]; },
-  python(changes) { Object.assign(state, changes); Object.keys(changes).forEach((name) => heard[`change:${name}`]?.()); },
+  python(changes) {
+    Object.assign(state, changes);
+    Object.keys(changes).forEach((name) => heard[`change:${name}`]?.());
+  },
 };
 window.cleanup = widget.default.render({ model, el: document.body });
 """
