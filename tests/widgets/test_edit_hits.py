@@ -9,6 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from hit_parts import EXPECTED, Clicker
 from page_parts import Tags
 from paths import SCRIPTS
 from player_parts import HOSTILE, clip_of, tone
@@ -16,40 +17,7 @@ from player_parts import HOSTILE, clip_of, tone
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.hits import Hit, Hits
-from v2a_nb.widgets.edit_hits import HitEditor, edit_hits
-
-EXPECTED = Hits(
-    [Hit(0.5, 0.97, 0.2, 0.8, origin="model"), Hit(1.0, 0.3, origin="model"), Hit(1.5, 0.02, origin="model")]
-)
-
-
-class Clicker:
-    """A system that clicks at every hit, and notes what it was told."""
-
-    name, options = "clicker", ("hits", "sensitivity", "guidance")
-
-    def __init__(self) -> None:
-        self.told: list[dict] = []
-
-    def hits(self, clip, *, sensitivity=0.5):
-        assert clip.sound is None, "the clip's own sound is not an input"
-        return EXPECTED.at(sensitivity)
-
-    def steps_of(self, clip, **options):
-        return 2
-
-    def generate(self, clip, *, seed=0, hits=None, progress=None, guidance=1.0):
-        assert clip.sound is None
-        self.told.append({"seed": seed, "hits": hits, "guidance": guidance})
-        if guidance > 10:
-            raise UsageError("guidance 11 is too much")
-        for _ in range(2):
-            if progress:
-                progress(1)
-        wave = np.zeros(round(16000 * clip.duration), np.float32)
-        for time in (EXPECTED.at(0.5) if hits is None else hits).times:
-            wave[round(16000 * time) : round(16000 * time) + 200] = 0.5
-        return Sound(wave, 16000)
+from v2a_nb.widgets.edit_hits import HitEditor, edit_hits, levels
 
 
 @pytest.fixture
@@ -84,6 +52,13 @@ def test_the_page_needs_no_kernel_and_no_network(editor):
     assert len(tags.all("audio")) == 2 and len(tags.all("script")) == 4
     editor.make()
     assert len(data_of(editor.html)["waves"]) == 2 and len(Tags(editor.html).all("audio")) == 3
+
+
+def test_levels_are_those_of_the_sound():
+    wave = np.concatenate([np.zeros(8000), np.full(8000, 10 ** (-45 / 20))])
+    found = levels(Sound(wave, 16000), 1.0)
+    assert found.shape == (600,) and (found[:299] == 0).all() and (found[301:] == 106).all()
+    assert (levels(Sound(np.ones(100), 16000), 1.0)[10:] == 0).all(), "a short sound is followed by silence"
 
 
 def test_names_are_text(editor):

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from hit_parts import EXPECTED, Clicker
 from player_parts import clip_of, tone
 
 from v2a_nb.hits import Hits
@@ -16,8 +17,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 if CHROMIUM is None:
     pytest.skip("chromium is not installed", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-from test_edit_hits import EXPECTED, Clicker  # noqa: E402 - its file is of no use without a browser
 
 MODEL = """
 const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -35,6 +34,7 @@ window.model = {
   },
 };
 window.cleanup = widget.default.render({ model, el: document.body });
+null; // a function would be called
 """
 
 
@@ -151,7 +151,7 @@ def test_the_playhead_is_the_players(saved):
     assert saved.get_by_role("slider", name="position").get_attribute("aria-valuenow") == "1.00"
 
 
-def show(page, editor) -> None:
+def show(page, editor, folder) -> None:
     panel = editor.live()
     state = {
         name: value
@@ -160,15 +160,17 @@ def show(page, editor) -> None:
     }
     media = [base64.b64encode(data).decode() for data in panel._media]
     esm = base64.b64encode(panel._esm.encode()).decode()
-    page.goto("about:blank")
+    empty = folder / "empty.html"
+    empty.write_text("<!doctype html>")  # media are not shown in about:blank
+    page.goto(empty.as_uri())
     page.evaluate(f"import('data:text/javascript;base64,{esm}').then((m) => {{ window.widget = m; }})")
     page.wait_for_function("window.widget")
     page.evaluate(MODEL.replace("STATE", json.dumps(state, default=str)).replace("MEDIA", json.dumps(media)))
     page.wait_for_selector(".mark")
 
 
-def test_the_widget_tells_python_asks_for_the_sound_and_shows_it(page, editor):
-    show(page, editor)
+def test_the_widget_tells_python_asks_for_the_sound_and_shows_it(page, editor, tmp_path):
+    show(page, editor, tmp_path)
     page.mouse.click(*at(page, 0.75))
     sent = page.evaluate("model.sent._hits")
     assert [hit["time_s"] for hit in sent] == pytest.approx([0.5, 0.75, 1.0, 1.5], abs=0.005)

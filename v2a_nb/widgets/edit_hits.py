@@ -10,18 +10,21 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.hits import SENSITIVITY, Hits, least_probability
 from v2a_nb.widgets import explorer_frame as frame
 from v2a_nb.widgets.page import escape, json_text, page_of, save_page
-from v2a_nb.widgets.payload import as_text
+from v2a_nb.widgets.payload import as_text, encode
 from v2a_nb.widgets.player import Player, compare
 from v2a_nb.widgets.player import script as player_script
 
 MOST_S = 30.0
 """Seconds of the longest clip that is edited at once."""
 BEFORE, YOURS, OWN = "as expected", "your hits", "its own sound"
+BLOCKS = 600  # levels of a sound
 EVERY_S = 0.3  # between two words on the progress
 
 
@@ -128,9 +131,11 @@ class HitEditor:
 
     def _data(self, player: Player) -> dict:
         """What the script is told, but for the hits and the sensitivity."""
-        waves = {track["label"]: track["envelope"] for track in player.payload["tracks"]}
-        shown = [waves[name] for name in (BEFORE, YOURS) if name in waves]
-        return {"duration": self.clip.duration, "name": as_text(self.clip.name), "title": self.title, "waves": shown}
+        sounds = [player.tracks[name] for name in (BEFORE, YOURS) if name in player.tracks]
+        return {
+            "duration": self.clip.duration, "name": as_text(self.clip.name), "title": self.title,
+            "waves": [encode(levels(sound, self.clip.duration)) for sound in sounds],
+        }  # fmt: skip
 
     @property
     def html(self) -> str:
@@ -296,6 +301,15 @@ def _panel() -> type:
                     self._status = _status_of(f"made with {len(self._editor.followed)} hits; compare with 1 and 2")
 
     return HitPanel
+
+
+def levels(sound: Sound, duration: float) -> np.ndarray:
+    """RMS levels over a clip of that duration (s), uint8 [600]: 0 for -70 dBFS and less, 255 for -10 and more."""
+    wave = sound.mono().fit(duration).samples[0]
+    edges = np.linspace(0, len(wave), BLOCKS + 1).astype(int)
+    sums = np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))])
+    power = np.diff(sums[edges]) / np.maximum(np.diff(edges), 1)
+    return np.round(255 * np.clip((10 * np.log10(power + 1e-12) + 70) / 60, 0, 1)).astype(np.uint8)
 
 
 def _status_of(text: object, *, bad: bool = False, busy: bool = False) -> dict:

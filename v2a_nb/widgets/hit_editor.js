@@ -137,7 +137,7 @@ input[type=number]{font:inherit;color:inherit;background:transparent;border:1px 
 details{font-size:12px}
 summary{cursor:pointer;width:max-content}`;
 
-const HELP = "Click: a new hit · drag a mark: move it · click below the line: go there. A mark that is chosen: ← → 5 ms " +
+const HELP = "Click, or Enter at the playhead: a new hit · drag a mark: move it · click below the line: go there. A mark that is chosen: ← → 5 ms " +
   "(with Shift 50 ms) · ↑ ↓ 1 dB louder, softer (with Shift 6 dB) · Del or X: remove · Enter: let a doubtful one sound. " +
   "Ctrl+Z: undo. The taller a mark, the louder.";
 
@@ -148,25 +148,24 @@ function node(tag, attributes = {}, ...children) {
   return made;
 }
 
-const bytes = (base64) => new Int8Array(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
-// Lowest and highest samples in [-1, 1] over the lane, the newest sound in front of the first one.
-function drawWaves(canvas, waves, style) {
+// Levels over the lane, from the softest at the bottom to the loudest, the newest sound in front of the first one.
+function drawLevels(canvas, waves, style) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (!width) return;
   [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
   const g = canvas.getContext("2d");
   g.scale(ratio, ratio);
-  const most = Math.max(8, ...waves.flatMap((wave) => [...wave].filter((v) => v > -128).map(Math.abs)));
-  const y = (v) => Math.sign(v) * Math.sqrt(Math.abs(v) / most) * 0.92; // of a root, soft hits are seen as well
   waves.forEach((wave, k) => {
-    const n = wave.length / 2, half = height / 2, front = k === waves.length - 1;
-    g.globalAlpha = front ? 0.75 : 0.3;
-    g.fillStyle = front ? style.getPropertyValue("--wave") || "#7f93b8" : style.color;
-    for (let i = 0; i < n; i++) {
-      const low = y(wave[2 * i]) * half, high = y(wave[2 * i + 1]) * half;
-      g.fillRect((i / n) * width, half - high, Math.max(1, width / n), Math.max(1, high - low));
-    }
+    const front = k === waves.length - 1, x = (i) => ((i + 0.5) / wave.length) * width;
+    g.beginPath();
+    g.moveTo(0, height);
+    wave.forEach((v, i) => g.lineTo(x(i), height * (1 - 0.9 * (v / 255))));
+    g.lineTo(width, height);
+    g.globalAlpha = front ? 0.55 : 0.18;
+    g.fillStyle = front ? style.getPropertyValue("--wave") : style.color;
+    g.fill();
   });
 }
 
@@ -176,7 +175,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
   if (root.dataset.mounted) return null;
   root.dataset.mounted = "yes";
   const { duration } = data;
-  let hits = data.hits, sensitivity = data.sensitivity, chosen = -1, drag = null, past = [], waves = [], stale = false;
+  let hits = data.hits, sensitivity = data.sensitivity, chosen = -1, drag = null, past = [], waves = [], now = 0;
   const first = { hits, sensitivity };
   const button = (text, attributes) => node("button", { type: "button", ...attributes }, text);
   const make = button("Make the sound", { class: "main", title: "the sound of these hits" });
@@ -185,7 +184,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
   const range = node("input", { type: "range", min: "0", max: "1", step: "0.01", "aria-label": "sensitivity" });
   const count = node("span", { class: "count", "aria-live": "polite" });
   const canvas = node("canvas", { "aria-hidden": "true" });
-  const lane = node("div", { class: "lane", role: "group", "aria-label": `hits of ${data.name}; click to add one` }, canvas);
+  const lane = node("div", { class: "lane", role: "group", tabindex: "0", "aria-label": `hits of ${data.name}; Enter adds one at the playhead` }, canvas);
   const ruler = node("div", { class: "ruler", "aria-hidden": "true" }), head = node("div", { class: "play" });
   const time = node("input", { type: "number", step: String(STEP), min: "0", max: String(duration), "aria-label": "time of the chosen hit, seconds" });
   const level = node("input", { type: "range", min: String(SOFTEST), max: String(LOUDEST), step: "1", "aria-label": "level of the chosen hit, dB" });
@@ -221,7 +220,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
   function paint() {
     const style = getComputedStyle(all), [r, g, b] = (style.color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
     all.classList.toggle("dark", 0.299 * r + 0.587 * g + 0.114 * b > 128);
-    drawWaves(canvas, waves, getComputedStyle(all));
+    drawLevels(canvas, waves, getComputedStyle(all));
     const step = spacing(duration, lane.clientWidth || 600), labels = [];
     for (let k = 0; k * step <= duration + 1e-9; k++) {
       labels.push(node("span", { style: `left:${share(k * step)}` }, `${Number((k * step).toFixed(2))} s`));
@@ -241,7 +240,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
       return mark;
     });
     lane.append(...marks);
-    if (focus && chosen >= 0) marks[chosen].focus({ preventScroll: true });
+    if (focus) (marks[chosen] || lane).focus({ preventScroll: true });
     const hit = hits[chosen], sounding = hits.filter((each) => follows(each, sensitivity)).length;
     range.value = String(sensitivity);
     range.setAttribute("aria-valuetext", `hits of at least ${Math.round(leastProbability(sensitivity) * 100)} percent sound`);
@@ -267,7 +266,6 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
     hits = next.hits ?? hits;
     sensitivity = next.sensitivity ?? sensitivity;
     chosen = next.index ?? chosen;
-    stale = true;
     show(focus);
     if (regenerate) say("changed; not heard yet");
     tell({ hits, sensitivity });
@@ -278,7 +276,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
     const last = past.pop();
     if (!last) return;
     ({ hits, sensitivity, chosen } = last);
-    show();
+    show(lane.matches(":focus-within")); // a mark that had the focus is another element now
     tell({ hits, sensitivity });
   }
 
@@ -329,6 +327,11 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
       back();
       return;
     }
+    if (event.target === lane && event.key === "Enter") {
+      event.preventDefault();
+      if (!put(added(hits, now, duration), { focus: true })) say("there is a hit already");
+      return;
+    }
     const does = event.target.closest?.(".mark") && !event.ctrlKey && !event.metaKey && !event.altKey
       ? markKey(event.key, event.shiftKey) : null;
     if (!does || !hits[chosen]) return;
@@ -361,7 +364,10 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
     say(`${sounding.length} hits saved: v2a-nb generate VIDEO --hits FILE`);
   });
-  root.addEventListener("v2a-time", (event) => { head.style.left = share(event.detail); });
+  root.addEventListener("v2a-time", (event) => {
+    now = event.detail;
+    head.style.left = share(now);
+  });
   const resized = new ResizeObserver(paint);
   resized.observe(lane);
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
@@ -369,7 +375,6 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
 
   const api = {
     host, say,
-    state: () => ({ hits, sensitivity, chosen, stale }),
     set(next) { // from Python
       hits = next.hits ?? hits;
       sensitivity = next.sensitivity ?? sensitivity;
@@ -377,7 +382,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
       show();
     },
     busy(on) { make.disabled = on; make.textContent = on ? "Making …" : "Make the sound"; },
-    hear(list) { waves = list.map(bytes); stale = false; unname(); paint(); },
+    hear(list) { waves = list.map(bytes); unname(); paint(); },
     remove() { resized.disconnect(); scheme.removeEventListener("change", paint); host.remove(); },
   };
   api.hear(data.waves);
