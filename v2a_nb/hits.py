@@ -64,7 +64,7 @@ class Hit:
             if value is None and name in ("x", "y", "moved_from_s"):
                 continue
             try:
-                number = math.nan if isinstance(value, bool | str) else float(value)
+                number = math.nan if value is None or isinstance(value, bool | str) else float(value)
             except (OverflowError, TypeError, ValueError):
                 number = math.nan
             if not (math.isfinite(number) and low <= number <= high):

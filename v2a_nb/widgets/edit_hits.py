@@ -68,9 +68,10 @@ class HitEditor:
         Raises:
             UsageError: hits outside of the clip.
         """
-        if self._hits is None:
-            self._hits = self.system.hits(self.clip.silent(), sensitivity=1.0)
-        return self._hits
+        hits = self._hits
+        if hits is None:
+            hits = self._hits = self.system.hits(self.clip.silent(), sensitivity=1.0)
+        return hits
 
     @hits.setter
     def hits(self, value: Hits) -> None:
@@ -118,8 +119,8 @@ class HitEditor:
             UsageError: as ``generate``.
         """
         how = {**self.options, "hits": self.followed, "progress": progress}
-        self.sound = self.system.generate(self.clip.silent(), seed=self.seed, **how)
-        return self.sound
+        sound = self.sound = self.system.generate(self.clip.silent(), seed=self.seed, **how)
+        return sound
 
     @property
     def player(self) -> Player:
