@@ -44,7 +44,6 @@ def clips_picture(folder: Path):
     from v2a_nb.scores.real import RealSet
     from v2a_nb.scores.real_results import best_system
     from v2a_nb.scores.registry import SYSTEMS
-    from v2a_nb.systems.expected_hits import expected_hits, likely
     from v2a_nb.systems.registry import load
 
     clips, model = RealSet(folder), load(best_system(SYSTEMS))
@@ -54,7 +53,7 @@ def clips_picture(folder: Path):
     shown = [order[round(share * (len(order) - 1))] for share in SHARES]
     fig = Figure(figsize=(9, 1.75 * len(shown)), layout="constrained")
     for i, ax in zip(shown, fig.subplots(len(shown)), strict=True):
-        hits, name = likely(expected_hits(model, clips.clips[i]) or []), clips.known[i].path.stem
+        hits, name = model.hits(clips.clips[i]).likely, clips.known[i].path.stem
         title = f"{name}: {model.title}, onset F1 within 100 ms {f1[i]:.2f}"
         plots.against_truth(clips.clips[i].sound, clips.true[i], onsets[i], hits, ax, title=title)
     return plots.show(fig)

@@ -8,6 +8,7 @@ import numpy as np
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.hits import Hits
 
 
 class Tone:
@@ -16,7 +17,10 @@ class Tone:
     def __init__(self) -> None:
         self.seen: list[dict] = []
 
-    title, sample_rate = "Tone", 8000
+    title, sample_rate, options = "Tone", 8000, ()
+
+    def hits(self, clip, *, sensitivity=0.5):
+        return Hits()
 
     def generate(self, clip, *, seed=0, progress=None, **options):
         assert clip.sound is None, "a system must never hear the clip"

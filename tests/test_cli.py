@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.hits import Hits
 
 COMMANDS = ["demo", "world", "generate", "train", "evaluate", "curate", "monitor", "check"]
 
@@ -24,7 +24,12 @@ COMMANDS = ["demo", "world", "generate", "train", "evaluate", "curate", "monitor
 class Hum:
     """A stand-in system: a quiet hum as long as the clip."""
 
-    title, sample_rate = "Hum", 16000
+    name, title, sample_rate, options = "hum", "Hum", 16000, ("hits",)
+    expected = Hits()
+
+    def hits(self, clip, *, sensitivity=0.5):
+        assert clip.sound is None
+        return self.expected.at(sensitivity)
 
     def generate(self, clip, *, seed=0, progress=None, **options):
         n = int(round(clip.duration * 16000))
@@ -32,17 +37,6 @@ class Hum:
 
     def steps_of(self, clip, **options):
         return 1
-
-
-class Doubt(torch.nn.Module):
-    """An encoder that expects a hit every half second, and is surer of each."""
-
-    def hits(self, clip):
-        return [
-            {"time_s": t, "probability": p, "x": 0.5, "y": 0.5}
-            for t, p in zip((0.1, 0.5, 0.9), (0.02, 0.4, 0.9), strict=True)
-            if t < clip.duration
-        ]
 
 
 @pytest.fixture
@@ -230,14 +224,15 @@ def test_demo_on_a_video(tmp_path, fake, capsys):
     assert "Hum (tiny)" in page and "https://" not in page and "expected hit" not in page
 
 
-def test_demo_says_how_sure_it_is_and_marks_it(tmp_path, fake, capsys, monkeypatch):
-    monkeypatch.setattr(Hum, "encoder", Doubt(), raising=False)
-    assert main(["demo", str(video(tmp_path / "mine.mp4")), "--out", str(tmp_path / "demo")]) == 0
+def test_demo_says_how_sure_it_is_marks_it_and_offers_the_edit(tmp_path, fake, capsys, monkeypatch):
+    known = [(0.1, 0.02), (0.5, 0.4), (0.9, 0.9)]
+    hits = Hits({"time_s": t, "probability": p, "origin": "model"} for t, p in known)
+    monkeypatch.setattr(Hum, "expected", hits)
+    path = video(tmp_path / "mine.mp4")
+    assert main(["demo", str(path), "--out", str(tmp_path / "demo"), "--system", "vaura"]) == 0
     out = capsys.readouterr().out
-    assert (
-        "Hum: 2 hits expected (1 other motion looks like none): 1 sure, 1 doubtful (hollow in the page)." in out
-        and "edit_hits" in out
-    )
+    assert "Hum: 2 hits expected: 1 sure, 1 doubtful (hollow in the page)\n" in out
+    assert f"v2a-nb generate {path} --system vaura --hits FILE" in out and "mine.edit.html" in out
     page = (tmp_path / "demo" / "mine.html").read_text()
     text = re.search(r'<script type="application/json">(.*?)</script>', page, re.S).group(1)
     events = json.loads(text)["events"]
@@ -245,6 +240,17 @@ def test_demo_says_how_sure_it_is_and_marks_it(tmp_path, fake, capsys, monkeypat
         (0.5, "40 %", True),
         (0.9, "90 %", False),
     ]
+    edit = (tmp_path / "demo" / "mine.edit.html").read_text()
+    text = re.search(r'<script type="application/json" data-hits>(.*?)</script>', edit, re.S).group(1)
+    assert Hits(json.loads(text)["hits"]) == hits
+
+
+def test_demo_of_a_part_or_by_a_system_that_follows_no_hits_has_no_editor(tmp_path, fake, monkeypatch):
+    path = str(video(tmp_path / "mine.mp4"))
+    assert main(["demo", path, "--out", str(tmp_path / "a"), "--start", "0.2"]) == 0
+    monkeypatch.setattr(Hum, "options", ())
+    assert main(["demo", path, "--out", str(tmp_path / "b")]) == 0
+    assert not list(tmp_path.rglob("*.edit.html"))
 
 
 def test_demo_takes_what_scores_best_on_real_video(tmp_path, monkeypatch):

@@ -130,3 +130,21 @@ def test_what_cannot_be_meant_is_one_line(change, words):
     with pytest.raises(UsageError) as error:
         change()
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "words"),
+    [
+        ([], "0 hits expected"),
+        ([0.9], "1 hit expected: 1 sure, 0 doubtful"),
+        ([0.9, 0.5, 0.2, 0.01, 0.02], "3 hits expected: 1 sure, 2 doubtful"),
+        ([0.05], "0 hits expected"),
+    ],
+)
+def test_how_sure_a_system_is(probabilities, words):
+    hits = Hits({"time_s": k, "probability": p, "origin": "model"} for k, p in enumerate(probabilities))
+    assert hits.summary == words and len(hits.likely) == int(words[0])
+
+
+def test_the_users_hits_are_sure():
+    assert Hit(1.0, 0.2).sure and Hits([Hit(1.0, 0.0)]).summary == "1 hit expected: 1 sure, 0 doubtful"

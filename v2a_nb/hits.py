@@ -22,6 +22,8 @@ VERSION = 1
 STEP_S = 0.005
 """Hits that are nearer to each other are one: encoders place them no finer."""
 SOFTEST_DB, LOUDEST_DB = -60.0, 24.0
+SURE, LEAST = 0.75, 0.1
+"""A hit is sure from this probability on, and doubtful between the two; what is below looks like none."""
 SENSITIVITY = 0.5
 """Follows what is more likely than not."""
 
@@ -73,6 +75,11 @@ class Hit:
             object.__setattr__(self, name, number)
         if self.origin not in ("model", "user"):
             raise UsageError(f"a hit's origin must be model or user, not {short(self.origin)}")
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is the user's, or the system is sure of it."""
+        return self.origin == "user" or self.probability >= SURE
 
     def __repr__(self) -> str:
         return f"Hit({self.time_s:.3f} s, {', '.join(_words(self))})"
@@ -212,6 +219,23 @@ class Hits(Sequence[Hit]):
         """
         least = least_probability(sensitivity) - 1e-9  # 1 - 0.7 is a little more than 0.3
         return Hits(hit for hit in self if hit.origin == "user" or hit.probability >= least)
+
+    @property
+    def likely(self) -> Hits:
+        """The sure and the doubtful ones: what is worth a look."""
+        return self.at(1 - LEAST)
+
+    @property
+    def summary(self) -> str:
+        """How sure a system is, in words.
+
+        Examples:
+            >>> Hits({"time_s": t, "probability": p, "origin": "model"} for t, p in ((1, 0.9), (2, 0.3), (3, 0))).summary
+            '2 hits expected: 1 sure, 1 doubtful'
+        """
+        sure, some = sum(hit.sure for hit in self), len(self.likely)
+        text = f"{some} hit{'' if some == 1 else 's'} expected"
+        return text + (f": {sure} sure, {some - sure} doubtful" if some else "")
 
     @check_types
     def part(self, start_s: float, end_s: float) -> Hits:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
-EDIT = "To add, move or remove hits: v2a_nb.edit_hits(system, clip) in a notebook"
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -401,11 +401,12 @@ def demo(
         start, duration: the part that is used, seconds; left out, all of it.
         overwrite: replace files of the same names, whoever made them; left out, only earlier results of ``demo`` from
             the same video are replaced.
-        say: receives a line that says how sure the system is.
+        say: receives a line that says how sure the system is, and one that says how its hits are changed.
         report: receives one line per problem.
 
     Returns:
-        the paths of the files: ``wav``, ``mp4`` and ``page``; without ``page`` where that could not be made.
+        the paths of the files: ``wav``, ``mp4``, ``page``, and for a video of at most 30 s ``edit``, a page in which
+        the hits can be changed; without ``page`` and ``edit`` where they could not be made.
 
     Raises:
         MediaError: the video cannot be read, the folder cannot be made, or a result would replace another file.
@@ -413,8 +414,8 @@ def demo(
         WeightsError: the shipped weights are missing.
     """
     from v2a_nb.scores.real_results import best_system
-    from v2a_nb.systems.expected_hits import expected_hits, is_sure, likely, summary
     from v2a_nb.systems.registry import SYSTEMS, load
+    from v2a_nb.widgets.edit_hits import MOST_S, edit_hits
     from v2a_nb.widgets.player import compare
 
     _check_part(start, duration)
@@ -422,8 +423,8 @@ def demo(
     by = {"system": "v2a-nb demo"}
     shelf = _Shelf(out, [] if video is None else [video], overwrite, by, {"seed": seed})
     stem = "demo" if video is None else _short(Path(video).stem)
-    files = shelf.place(video, stem, (*output.endings, "html"))
-    wav, mp4, page = files.paths
+    files = shelf.place(video, stem, (*output.endings, "html", "edit.html"))
+    wav, mp4, page, edit = files.paths
     system = system or ("vaura" if video is None else best_system(SYSTEMS))
     with ExitStack() as stack:
         model = load(system, SHIPPED / system if system in SYSTEMS else None)
@@ -450,12 +451,11 @@ def demo(
             title, events = Path(video).name, None
             title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
-        hits = expected_hits(model, clip)
-    if hits is not None:
-        marks = [{**hit, "material": "expected hit", "doubtful": not is_sure(hit)} for hit in likely(hits)]
-        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
-        say(f"{model.title}: {summary(hits)}{hollow}. {EDIT}")
-        events = marks if events is None else events  # of a Strike World clip, the truth is shown
+        hits = _expected_hits(model, clip)
+    hollow = False
+    if hits is not None and events is None:  # of a Strike World clip, the truth is shown
+        events = [{**asdict(hit), "material": "expected hit", "doubtful": not hit.sure} for hit in hits.likely]
+        hollow = any(event["doubtful"] for event in events)
     tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
@@ -467,6 +467,14 @@ def demo(
     except Exception as error:  # the sound and the video do not depend on it
         report(str(error) if isinstance(error, V2AError) else f"{page}: {error or type(error).__name__}")
     return {name: Path(os.path.relpath(path)) for name, path in results.items()}
+
+
+def _expected_hits(model: System, clip: Clip) -> Hits | None:
+    """All hits that a system expects, also what it doubts; None of a system that knows no hits."""
+    try:
+        return model.hits(clip.silent(), sensitivity=1.0)
+    except UsageError:
+        return None
 
 
 def _flags(names: Sequence[str]) -> str:

@@ -6,12 +6,13 @@ import numpy as np
 
 from v2a_nb import plots
 from v2a_nb.clip import Sound
+from v2a_nb.hits import Hit, Hits
 
 SOUND = Sound(0.2 * np.sin(np.arange(32000)), 16000)
 
 
 def test_what_meets_a_true_onset_is_filled():
-    hits = [{"time_s": 0.4, "probability": 0.3}, {"time_s": 1.5, "probability": 1.0}]
+    hits = Hits([Hit(0.4, 0.3), Hit(1.5)])
     fig = plots.against_truth(SOUND, [0.5, 1.5], [0.45, 1.0, 1.52], hits, title="a")
     filled, open_ = [line for line in fig.axes[0].lines if line.get_marker() == "v"]
     assert list(filled.get_xdata()) == [0.45, 1.52] and list(open_.get_xdata()) == [1.0]

@@ -11,6 +11,7 @@ from v2a_nb import media
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hits
 from v2a_nb.scores import real, real_results, registry
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import REAL, Results, Row, Table
@@ -114,7 +115,9 @@ def test_baselines(folder):
 
 
 def test_hits_become_a_curve():
-    times, values = real.hits_curve([{"time_s": 0.5, "probability": 0.3}, {"time_s": 9.0, "probability": 0.9}], 1.0)
+    times, values = real.hits_curve(
+        Hits([{"time_s": 0.5, "probability": 0.3}, {"time_s": 9.0, "probability": 0.9}]), 1.0
+    )
     assert times[values > 0] == pytest.approx([0.5, 0.995]) and values.max() == 0.9
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from v2a_nb.audio.onsets import match_onsets
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hit
 from v2a_nb.plots.figure import COLOURS, MISS, axes, tell
 from v2a_nb.plots.sounds import waveform
 
@@ -97,7 +98,7 @@ def against_truth(
     sound: Sound,
     true: Sequence[float] | np.ndarray,
     onsets: Sequence[float] | np.ndarray,
-    hits: Sequence[Mapping] = (),
+    hits: Sequence[Hit] = (),
     ax: Axes | None = None,
     *,
     tolerance: float = 0.1,
@@ -109,7 +110,7 @@ def against_truth(
         sound: the true one, drawn at its own full height.
         true: its onsets, seconds.
         onsets: of the generated sound: filled where one meets a true onset, open where it meets none.
-        hits: expected ones with ``time_s`` and ``probability``, drawn as stems of that height.
+        hits: expected ones, drawn as stems as high as their probability.
         tolerance: half of a bar's width, seconds.
     """
     fig, ax = axes(ax, (9, 1.7))
@@ -122,8 +123,8 @@ def against_truth(
     for which, fill in ((met, "black"), (~met, "white")):
         ax.plot(onsets[which], np.full(which.sum(), 1.25), "v", ms=7, mec="black", mfc=fill, clip_on=False)
     for hit in hits:
-        ax.plot([hit["time_s"]] * 2, [0, hit["probability"]], color=COLOURS["drum"], lw=1.6)
-        ax.plot(hit["time_s"], hit["probability"], "o", ms=4, color=COLOURS["drum"])
+        ax.plot([hit.time_s] * 2, [0, hit.probability], color=COLOURS["drum"], lw=1.6)
+        ax.plot(hit.time_s, hit.probability, "o", ms=4, color=COLOURS["drum"])
     ax.set(ylim=(-1, 1.5), yticks=[0, 1], ylabel="probability" if len(hits) else "", title=title)
     words = (
         f"{title + ': ' if title else ''}{len(true)} true onsets, {len(onsets)} generated, {met.sum()} of them within"

@@ -22,13 +22,13 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, detect_onsets, onset_strength
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hits
 from v2a_nb.metrics.ringing import STUCK, longest_hold, loud_share
 from v2a_nb.metrics.statistics import mean
 from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
 from v2a_nb.scores.real_results import ALL, GREATEST_HITS, GROUPS, REST
 from v2a_nb.systems.base import System, evaluating
-from v2a_nb.systems.expected_hits import expected_hits
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
 
@@ -230,7 +230,7 @@ def real(
         if hasattr(getattr(model, "encoder", None), "onset_curve"):
             with evaluating(model):
                 curves = [model.encoder.onset_curve(clip.silent()) for clip in clips.clips]
-            hits = [hits_curve(expected_hits(model, clip) or [], clip.duration) for clip in clips.clips]
+            hits = [hits_curve(model.hits(clip, sensitivity=1.0), clip.duration) for clip in clips.clips]
             tables += [table("real_encoder", clips.rows_of_curves(curves))]
             tables += [table("real_hits", clips.rows_of_curves(hits))]
         if name == BASELINES_WITH:
@@ -273,12 +273,12 @@ def motion_energy(clip: Clip) -> agree.Curve:
     return clip.times, energy / max(float(energy.max()), 1e-9)
 
 
-def hits_curve(hits: Sequence[Mapping[str, float]], duration: float) -> agree.Curve:
+def hits_curve(hits: Hits, duration: float) -> agree.Curve:
     """The probability of expected hits every 5 ms, zero between them."""
     values = np.zeros(max(1, round(duration / agree.STEP_S)))
     for hit in hits:
-        at = min(round(hit["time_s"] / agree.STEP_S), len(values) - 1)
-        values[at] = max(values[at], hit["probability"])
+        at = min(round(hit.time_s / agree.STEP_S), len(values) - 1)
+        values[at] = max(values[at], hit.probability)
     return np.arange(len(values)) * agree.STEP_S, values
 
 

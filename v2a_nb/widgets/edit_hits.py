@@ -163,13 +163,17 @@ class HitEditor:
         except V2AError as error:  # IPython would print a traceback and go on; this is the same in one line
             return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the static page; the file gets its name when it is complete.
 
+        Args:
+            path: the file; a page of this package is replaced.
+            overwrite: replace any other file as well.
+
         Raises:
-            MediaError: the page cannot be written.
+            MediaError: the page cannot be written there, or there is another file.
         """
-        return save_page(path, page_of(self.title, self.html))
+        return save_page(path, page_of(self.title, self.html), overwrite)
 
     # --- with a kernel ----------------------------------------------------------------------------
 
