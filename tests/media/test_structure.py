@@ -102,6 +102,24 @@ def test_pictures_that_a_recorder_left_out_are_no_loss(tmp_path, name, kind):
     assert all(part.problems == () for part in media.windows(path, 0.3))
 
 
+def test_a_stream_that_begins_in_the_middle_stops_nothing(films):
+    """PyAV has no number for a stream that a damaged FLV seems to begin, and raises an IndexError for each packet."""
+
+    class Late:
+        def __init__(self, container):
+            self.packets, self.count = container.demux(container.streams.video[0]), 0
+
+        def demux(self, stream):
+            for packet in self.packets:
+                yield packet
+                self.count += 1
+                if self.count % 2:
+                    raise IndexError("list index out of range")
+
+    with decoding.container(films["a.flv"]) as container:
+        assert len(list(decoding.packets(Late(container), None))) == 51
+
+
 def test_sound_that_is_missing_is_said(tmp_path):
     path = film(tmp_path / "a.mka", codec=None, sound="flac", seconds=3.0, format="matroska")
     data, problems = path.read_bytes(), []

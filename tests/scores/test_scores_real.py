@@ -68,7 +68,8 @@ class Oracle:
 
 def scored(monkeypatch, folder, system) -> Table:
     monkeypatch.setattr(real, "load", lambda name, weights=None: system)
-    (table,) = real.real(Job("real", "", say=lambda _: None), folder, ["egosonics"])["egosonics"]
+    ((name, (table,)),) = real.real(Job("real", "", say=lambda _: None), folder, ["egosonics"])
+    assert name == "egosonics" and table.name == "real"
     return table
 
 

@@ -82,7 +82,10 @@ def audio_stream(container, path: str | Path, track: int | None = None):
 
 
 def packets(container, stream) -> Iterator:
-    """The packets of a stream, up to the empty one that flushes the decoder; what cannot be read is stepped over."""
+    """The packets of a stream, or of several, up to the empty one that flushes the decoder.
+
+    What cannot be read is stepped over.
+    """
     from av.error import FFmpegError
 
     failures = 0
@@ -93,6 +96,8 @@ def packets(container, stream) -> Iterator:
                     yield packet
                     failures = 0
             return
+        except IndexError:  # a packet of a stream that began later, which PyAV does not know
+            continue
         except (FFmpegError, OSError):
             failures += 1
             if failures > 20:
@@ -153,14 +158,15 @@ def scan(path: str | Path, *, after: float | None = None) -> float:
             with suppress(FFmpegError, OSError):
                 file.seek(int(after * 1e6))
         first, last, counted = None, 0.0, 0.0
-        with suppress(FFmpegError, OSError):
-            for packet in file.demux(streams):
-                length = float((packet.duration or 0) * packet.time_base)
-                counted += length if packet.stream is streams[0] else 0.0
-                if packet.pts is not None:
-                    time = float(packet.pts * packet.time_base)
-                    first = time if first is None else min(first, time)
-                    last = max(last, time + length)
+        for packet in packets(file, streams):
+            if packet is None:
+                continue
+            length = float((packet.duration or 0) * packet.time_base)
+            counted += length if packet.stream is streams[0] else 0.0
+            if packet.pts is not None:
+                time = float(packet.pts * packet.time_base)
+                first = time if first is None else min(first, time)
+                last = max(last, time + length)
     if first is None:
         return round(counted, 6)
     return last if after is not None else last - first

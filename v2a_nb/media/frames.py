@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 from v2a_nb.errors import MediaError
 from v2a_nb.media import decoding
-from v2a_nb.media.structure import Structure
+from v2a_nb.media.structure import BROADCAST, Structure
 
 SAME = 1e-6  # seconds within which two times are one
 STEPS = (0.0, 1.0, 4.0, 15.0)  # seconds by which a seek is tried earlier, before the file is read from its beginning
 AHEAD = 4.0  # seconds up to which reading on is preferred to a seek
 JUMP = 10.0  # seconds by which a broadcast's clock may run ahead before it counts as set anew
 BACK = 1.0  # seconds by which a clock may run backwards before it counts as set anew
-BROADCAST = {"mpegts", "mpeg"}  # containers whose clock may be set anew in the middle
 LONGEST_S = 86400.0  # seconds that a picture may last, before its times count as damaged
 HOLE = 1.5  # pictures after which the next one is late
 SPARSE = {"mpeg": 2.0}  # seconds that FFmpeg needs to find the times again, where not every packet has one
@@ -305,7 +304,7 @@ class Pictures:
         """
         zero = self.zero or 0.0
         counted = max(promised, self.stream.frames * self._base) if self._by_dts else promised
-        promises = promised and self.container.format.name not in BROADCAST  # there it is the last time in the file
+        promises = promised and self._structure.promises
         if (not promises or end < counted - step / 2) and self._structure.broken_at is not None:
             if end < counted - step / 2:
                 self.damage.ends["the video"] = end, counted

@@ -17,8 +17,9 @@ import numpy as np
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.media import decoding, mp4, soundtracks
-from v2a_nb.media.frames import BROADCAST, JUMP
+from v2a_nb.media.frames import JUMP
 from v2a_nb.media.soundtracks import Soundtrack
+from v2a_nb.media.structure import BROADCAST
 
 CRF = 6
 """Constant rate factor with which pictures are encoded again: 45 dB or more against the decoded original, in RGB."""

@@ -13,8 +13,8 @@ import numpy as np
 from v2a_nb.clip import CHANNELS, Sound
 from v2a_nb.errors import MediaError, check_types
 from v2a_nb.media import decoding
-from v2a_nb.media.frames import AHEAD, BACK, BROADCAST, JUMP, Pictures
-from v2a_nb.media.structure import Structure
+from v2a_nb.media.frames import AHEAD, BACK, JUMP, Pictures
+from v2a_nb.media.structure import BROADCAST, Structure
 
 HOLE_S = 0.02
 """Seconds by which timestamps and samples may disagree before a hole, or an overlap, is believed."""

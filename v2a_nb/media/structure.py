@@ -11,7 +11,6 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from v2a_nb.media import decoding
 
+BROADCAST = {"mpegts", "mpeg"}  # containers without a beginning or an end, whose clock may be set anew
 SYNC = 0x47  # the first byte of every packet of a transport stream
 BLOCK = 1 << 26  # bytes of a transport stream that are looked at together
 NEAR_S = 1.0  # seconds by which damage to a transport stream may lie beside what it cost
@@ -70,6 +70,21 @@ class Structure:
                     return size
         return None
 
+    @cached_property
+    def promises(self) -> bool:
+        """Whether the file says how long it is; else, FFmpeg names the end of what it finds."""
+        if self.container in BROADCAST:
+            return False
+        if STEPS.get(self.container) is not _box:
+            return True
+        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            at = 0
+            while at + 16 <= len(data) and (found := _box(data, at)):
+                if data[at + 4 : at + 8] == b"moof":
+                    return False
+                at = found[1]
+        return True
+
     def note(self, damage: decoding.Damage, end: float) -> None:
         """Say in ``damage`` that the file is cut off behind ``end`` (s), or broken somewhere."""
         if self.broken_at == os.path.getsize(self.path):
@@ -91,16 +106,13 @@ class Structure:
 
         Both are seconds on the file's clock.
         """
-        from av.error import FFmpegError
-
         times, places = [], []
         with decoding.container(self.path, fflags="noparse+nofillin") as file:
             stream = file.streams[self.index]
-            with suppress(FFmpegError, OSError):
-                for packet in file.demux(stream):
-                    if packet.pts is not None and packet.pos is not None:
-                        times.append(float(packet.pts * packet.time_base))
-                        places.append(packet.pos)
+            for packet in decoding.packets(file, stream):
+                if packet is not None and packet.pts is not None and packet.pos is not None:
+                    times.append(float(packet.pts * packet.time_base))
+                    places.append(packet.pos)
             damaged = np.array(_damaged_packets(self.path, stream.id), np.int64)
         if not times:
             return np.zeros(0), np.zeros(0)

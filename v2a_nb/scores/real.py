@@ -11,7 +11,7 @@ counted apart: it is the one published set in which a stick hits things in plain
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -196,8 +196,8 @@ def score_encoder(
 
 def real(
     job: Job, folder: str | Path, systems: Sequence[str] = SYSTEMS, weights: Mapping[str, str] | None = None
-) -> dict[str, list[Table]]:
-    """By system, its tables on the clips of a folder.
+) -> Iterator[tuple[str, list[Table]]]:
+    """Measure systems on the clips of a folder, one after the other.
 
     - ``real``: of its generated sounds.
     - ``real_encoder``: of the peaks of its encoder's expected onset flux; ``real_hits``: of the hits that it expects,
@@ -210,6 +210,9 @@ def real(
         systems: names out of :data:`SYSTEMS`.
         weights: folders of other weights by system; left out, the shipped ones.
 
+    Yields:
+        the name of a system and its tables.
+
     Raises:
         UsageError, MediaError: see :func:`read_onsets`; a video that cannot be read, an unknown system.
         WeightsError: there are no such weights.
@@ -220,20 +223,19 @@ def real(
     def table(name: str, rows: Sequence[Row]) -> Table:
         return Table(name, "v2a-nb score real FOLDER", tuple(rows), job.table("", []).version, REAL, about=about)
 
-    tables: dict[str, list[Table]] = {}
     for name in systems:
         job.say(f"{name}: {len(clips.known)} clips, {SEEDS} seeds")
         model = load(name, weights.get(name))
-        tables[name] = [table("real", clips.rows_of_sounds(_generated(model, clips.clips)))]
+        tables = [table("real", clips.rows_of_sounds(_generated(model, clips.clips)))]
         if hasattr(getattr(model, "encoder", None), "onset_curve"):
             with evaluating(model):
                 curves = [model.encoder.onset_curve(clip.silent()) for clip in clips.clips]
             hits = [hits_curve(expected_hits(model, clip) or [], clip.duration) for clip in clips.clips]
-            tables[name] += [table("real_encoder", clips.rows_of_curves(curves))]
-            tables[name] += [table("real_hits", clips.rows_of_curves(hits))]
+            tables += [table("real_encoder", clips.rows_of_curves(curves))]
+            tables += [table("real_hits", clips.rows_of_curves(hits))]
         if name == BASELINES_WITH:
-            tables[name] += [table(f"real_{what}", rows) for what, rows in baselines(clips).items()]
-    return tables
+            tables += [table(f"real_{what}", rows) for what, rows in baselines(clips).items()]
+        yield name, tables
 
 
 def _generated(model: System, clips: Sequence[Clip]) -> list[list[Sound]]:

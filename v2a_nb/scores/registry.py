@@ -138,7 +138,7 @@ def _score_real(job: Job, folder: str | Path, systems: str | None, weights: str 
         if name not in names or not others.get(name, "shipped"):
             raise UsageError(f"--weights {weights}: NAME=DIR is needed, for names out of --systems")
     found = []
-    for name, tables in real(job, folder, names, others).items():
+    for name, tables in real(job, folder, names, others):
         for table in tables:
             job.say(f"{name}: {table}")
         if keep:
