@@ -156,7 +156,7 @@ class EventCropEncoder(nn.Module):
         """The crops' pixels [N, frames * 3, crop, crop]; the border is repeated."""
         size, side = self.config.crop, pictures.shape[-1]
         corners = place.round().long().clamp(0, side - 1)[:, :, None] - size // 2  # [N, 2, 1]
-        places = (corners + torch.arange(size, device=place.device)).clamp(0, side - 1)  # columns and rows, [N, 2, crop]
+        places = (corners + torch.arange(size, device=place.device)).clamp(0, side - 1)  # [N, 2, crop]
         return torch.stack([p[:, y[:, None], x] for p, (x, y) in zip(pictures, places, strict=True)])
 
     def peaks(self, flux: Tensor) -> Tensor:
