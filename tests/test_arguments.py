@@ -17,7 +17,10 @@ CLIP = v2a.Clip(np.zeros((25, 8, 8, 3), np.uint8), sound=SOUND)
 class Generator:
     """Stands in for a system."""
 
-    name, options = "generator", ("guidance", "temperature", "ambient")
+    name, options = "generator", ("guidance", "temperature", "ambient", "hits")
+
+    def hits(self, clip, **options):
+        return v2a.Hits([0.5])
 
     def generate(self, clip, **options):
         return SOUND
@@ -25,11 +28,13 @@ class Generator:
 
 NEEDED = {
     "Clip": {"frames": CLIP.frames},
+    "Hits": {},
     "Sound": {"samples": SOUND.samples, "sample_rate": 16000},
     "Vaas": {},
     "browse": {"source": [CLIP]},
     "check_environment": {},
     "compare": {"clip": CLIP, "tracks": {"a": SOUND}},
+    "edit_hits": {"system": Generator(), "clip": CLIP},
     "explore_ambience": {"system": Generator(), "clip": CLIP},
     "explore_codec": {"sound": SOUND},
     "explore_guidance": {"system": Generator(), "clip": CLIP},
@@ -102,6 +107,7 @@ def test_a_wrong_type_is_named(name, parameter):
         (lambda: v2a.browse(3), "a world, a list of clips or a folder"),
         (lambda: v2a.monitor(["runs"]), "folder must be text or a path, not a list"),
         (lambda: v2a.listening_test([CLIP]), "trials must be a dictionary, not a list"),
+        (lambda: v2a.Hits([0.5]).move(0, None), "time_s must be a number, not None"),
         (lambda: CLIP.with_sound("a.wav"), "sound must be a Sound"),
         (lambda: CLIP.slice("0", 1), "start must be a number"),
         (lambda: CLIP.at_fps(None), "fps must be a number, not None"),

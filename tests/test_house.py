@@ -13,7 +13,7 @@ import pytest
 from paths import PACKAGE, ROOT
 
 FLOORS = (
-    ("errors", "files", "clip", "parallel"),
+    ("errors", "files", "clip", "hits", "parallel"),
     ("audio", "hub"),
     ("media",),
     ("world",),

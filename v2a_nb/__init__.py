@@ -17,12 +17,14 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Clip": "v2a_nb.clip",
+    "Hits": "v2a_nb.hits",
     "Sound": "v2a_nb.clip",
     "V2AError": "v2a_nb.errors",
     "Vaas": "v2a_nb.metrics.vaas.metric",
     "browse": "v2a_nb.widgets.browser",
     "check_environment": "v2a_nb.doctor",
     "compare": "v2a_nb.widgets.player",
+    "edit_hits": "v2a_nb.widgets.edit_hits",
     "evaluate": "v2a_nb.metrics.evaluate",
     "explore_ambience": "v2a_nb.widgets.explore_ambience",
     "explore_codec": "v2a_nb.widgets.explore_codec",

@@ -4,6 +4,7 @@ from v2a_nb.clip import Clip as Clip
 from v2a_nb.clip import Sound as Sound
 from v2a_nb.doctor import check_environment as check_environment
 from v2a_nb.errors import V2AError as V2AError
+from v2a_nb.hits import Hits as Hits
 from v2a_nb.media import open as open
 from v2a_nb.media import open_sound as open_sound
 from v2a_nb.media import save_mp4 as save_mp4
@@ -13,6 +14,7 @@ from v2a_nb.metrics.vaas.metric import Vaas as Vaas
 from v2a_nb.systems.registry import load as load
 from v2a_nb.training.registry import train as train
 from v2a_nb.widgets.browser import browse as browse
+from v2a_nb.widgets.edit_hits import edit_hits as edit_hits
 from v2a_nb.widgets.explore_ambience import explore_ambience as explore_ambience
 from v2a_nb.widgets.explore_codec import explore_codec as explore_codec
 from v2a_nb.widgets.explore_guidance import explore_guidance as explore_guidance

@@ -91,7 +91,7 @@ def _generate(args: argparse.Namespace) -> int:
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
         start=args.start, duration=args.duration, audio_track=args.audio_track, output=output,
-        overwrite=args.overwrite, report=_complain, **given,
+        save_hits=args.save_hits, overwrite=args.overwrite, report=_complain, **given,
     )  # fmt: skip
     for path in made:
         print(path)
@@ -339,6 +339,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--mix", type=_decibels, metavar="LEVELdB", help="add the new sound, amplified so, to the video's own sound"
     )  # fmt: skip
     group.add_argument("--audio-track", type=int, metavar="N", help="which own sound that is, from 0")
+    group.add_argument(
+        "--save-hits", action="store_true", help="also write STEM.hits.json: when something sounds, to edit for --hits"
+    )
     p.set_defaults(options=tuple(options))
     group = p.add_argument_group("options of a system", "left out, what is best with its weights")
     for name, systems in options.items():

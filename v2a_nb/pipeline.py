@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from v2a_nb import __version__, media
 from v2a_nb.clip import Clip
 from v2a_nb.errors import MediaError, UsageError, V2AError
-from v2a_nb.files import Ledger, fingerprint, noting
+from v2a_nb.files import Ledger, fingerprint, noting, write_text
+from v2a_nb.hits import Hits
 from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def generate_files(
     duration: float | None = None,
     audio_track: int | None = None,
     output: media.Output | None = None,
+    hits: str | Path | Hits | None = None,
+    save_hits: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
     **options: Any,
@@ -66,6 +69,9 @@ def generate_files(
         start, duration: the part of every video that is used, seconds; left out, all of it.
         audio_track: which of a video's own sounds ``output`` keeps, from 0; left out, the one that players choose.
         output: what the files are like.
+        hits: those that are to sound in the one video that there is, or a file of them.
+        save_hits: also write ``STEM.hits.json``, the hits that were followed, or that the system expects; in the
+            time of the whole video.
         overwrite: make everything anew and replace files of the same names, whoever made them; never a video of
             ``videos``.
         report: receives one line per problem, and per result that was there already.
@@ -85,6 +91,8 @@ def generate_files(
 
     _check_part(start, duration)
     known = list(class_of(system).options)
+    if hits is not None:
+        hits = options["hits"] = hits if isinstance(hits, Hits) else Hits.load(hits)
     unknown = [name for name in options if name not in known]
     if unknown:
         raise UsageError(f"{_flags(unknown)}: no option of {system}, which has {_flags(known) or 'none'}")
@@ -96,6 +104,7 @@ def generate_files(
     settings = {
         "weights_files": _state_of(weights or system), "version": __version__, "device": device, "seed": seed,
         "start": start, "duration": duration, "audio_track": audio_track, "output": asdict(output), **options,
+        **({} if hits is None else {"hits": hits.to_dict()}),
     }  # fmt: skip
     made, failed, done = [], [], 0
     report = report or (lambda line: None)
@@ -106,22 +115,30 @@ def generate_files(
         report(text)
 
     inputs = list(_inputs(videos, report, fail))
+    if hits is not None and len(inputs) > 1:
+        raise UsageError(f"--hits: hits are of one video, and there are {len(inputs)}")
+    endings = (*output.endings, "hits.json") if save_hits else output.endings
     shelf = _Shelf(out, [path for path, _ in inputs], overwrite, by, settings)
     for path, below in tqdm(inputs, desc="videos", unit="video", disable=len(inputs) < 2, file=sys.stderr):
         try:
-            files = shelf.place(path, str(below / _short(Path(path).stem)), output.endings)
+            files = shelf.place(path, str(below / _short(Path(path).stem)), endings)
             if files.done:
                 done += 1
                 report(f"already made: {files.paths[1]}")
                 continue
             part = {"start": start, "duration": duration}
+            followed: list[Hits] = []
             with ExitStack() as stack:
                 file = stack.enter_context(media.Video(path, audio_track=audio_track))
                 _check_length(file, output.longest(model.sample_rate), **part)
-                sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **options))
+                notes = {"followed": followed.append} if save_hits else {}
+                sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **notes, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
                 output.write(file, sound, files.paths, files.note, report, **part)
+            if save_hits:
+                with noting(files.note):
+                    write_text(files.paths[2], Hits(hit for some in followed for hit in some).later(start).text())
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
             fail(path, error)
@@ -290,6 +307,8 @@ def generate_long(
     *,
     start: float = 0.0,
     duration: float | None = None,
+    hits: Hits | None = None,
+    followed: Callable[[Hits], object] | None = None,
     bar: bool = True,
     **options: Any,
 ) -> media.SpooledSound:
@@ -301,6 +320,8 @@ def generate_long(
         model: the system.
         file: the opened video.
         start, duration: the part that is used, seconds; left out, all of it.
+        hits: those that are to sound, in the time of the whole video.
+        followed: see :func:`~v2a_nb.systems.long_videos.soundtrack`.
         bar: False shows no progress bar.
         options: ``seed``, and those of the system's ``generate``.
 
@@ -311,6 +332,9 @@ def generate_long(
 
     from v2a_nb.systems.long_videos import soundtrack
 
+    if hits is not None:
+        hits.check_within(file.info.duration, str(file.path))
+        options["hits"] = hits.part(start, math.inf if duration is None else start + duration)
     seconds = min(file.info.duration - start, math.inf if duration is None else duration)
     title = Path(file.path).stem[:24]
     with tqdm(desc=title, unit="step", leave=False, delay=2.0, file=sys.stderr, disable=not bar) as progress:
@@ -321,7 +345,7 @@ def generate_long(
                 progress.total = round(model.steps_of(clip, **steps) * max(1.0, seconds / clip.duration))
 
         blocks = _blocks(file, start, duration, count_steps)
-        return media.SpooledSound(soundtrack(model, blocks, progress=progress.update, **options))
+        return media.SpooledSound(soundtrack(model, blocks, progress=progress.update, followed=followed, **options))
 
 
 def _blocks(file: media.Video, start: float, duration: float | None, read: Callable[[Clip], None]) -> Iterator[Clip]:

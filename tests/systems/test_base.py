@@ -122,7 +122,9 @@ def test_switches_hold_for_once():
     with pytest.raises(ZeroDivisionError), switched(system, {"no_syncronet": True}):
         _ = 1 / 0
     assert system.config is before
-    with pytest.raises(UsageError, match="unknown options of egosonics: tempo; there are guidance, steps, fps"):
+    with pytest.raises(
+        UsageError, match="unknown options of egosonics: tempo; there are guidance, steps, hits, sensitivity, fps"
+    ):
         system.generate(clip_of(0.4), tempo=3)
 
 

@@ -67,7 +67,7 @@ def test_hostile_names_are_text():
     payload = json.loads(re.search(r'<script type="application/json">(.*?)</script>', made.html, re.S).group(1))
     assert payload["title"] == HOSTILE.replace("\0", "\ufffd")
     made.html.encode("utf-8")
-    assert ".innerHTML" not in player._script() and "insertAdjacentHTML" not in player._script()
+    assert ".innerHTML" not in player.script() and "insertAdjacentHTML" not in player.script()
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
+from pathlib import Path
 from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
 
+from v2a_nb.audio.hit_levels import with_levels
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError, check_value
+from v2a_nb.hits import SENSITIVITY, Hits, least_probability
 from v2a_nb.hub import Pretrained
 
 SHORTEST_S = 0.3
@@ -47,6 +50,24 @@ def count(text: str) -> int:
     if (value := int(text)) < 1:
         raise ArgumentTypeError(f"{value} is too few; at least 1")
     return value
+
+
+def sensitivity_of(text: str) -> float:
+    """A number from 0 to 1, for :class:`Option`."""
+    try:
+        least_probability(value := float(text))
+    except (ValueError, UsageError) as error:
+        raise ArgumentTypeError(f"{text!r} is not 0 (only sure) to 1 (every doubt)") from error
+    return value
+
+
+FOLLOWING = {
+    "hits": Option("the hits that are to sound, a file such as --save-hits writes", Path, "FILE"),
+    "sensitivity": Option(
+        "which of its own hits a system follows: 0, only sure ones, to 1, every doubt", sensitivity_of, "S"
+    ),
+}
+"""Options of the systems that can be told when something sounds."""
 
 
 class System(Pretrained, nn.Module, ABC):
@@ -118,25 +139,100 @@ class System(Pretrained, nn.Module, ABC):
         """How often ``generate`` will call ``progress``, given the same: the length of its bar."""
         return self._steps(self._samples(part_of(clip, start, duration)), **given(**options))
 
-    def encode_video(self, clip: Clip) -> Tensor:
+    def encode_video(self, clip: Clip, hits: Hits | None = None) -> Tensor:
         """What the video encoder makes of a clip, [1, T, D]; the clip's sound is not used.
 
         With ``config.fps`` the encoder gets no more frames a second than that, as if the camera were that slow.
 
+        Args:
+            hits: what is to sound; left out, what the encoder expects.
+
         Raises:
-            UsageError: this system was made without an encoder.
+            UsageError: this system was made without an encoder, or with one that knows no hits.
         """
-        if self.encoder is None:
-            raise UsageError(f"this {self.title} has no frame encoder: give one when it is made")
+        encoder = self._encoder(hits=hits is not None)
         with torch.no_grad(), evaluating(self):
             clip = clip.at_most_fps(getattr(self.config, "fps", None))
-            return self.encoder.features(clip)[None].to(self.device)
+            features = encoder.features(clip) if hits is None else encoder.features(clip, hits)
+            return features[None].to(self.device)
 
-    def encode_videos(self, clips: Sequence[Clip]) -> Tensor:
+    def encode_videos(self, clips: Sequence[Clip], hits: Sequence[Hits] | None = None) -> Tensor:
         """:meth:`encode_video` of clips of one length, [B, T, D]."""
-        features = [self.encode_video(clip) for clip in clips]
+        told = [{}] * len(clips) if hits is None else [{"hits": each} for each in hits]
+        features = [self.encode_video(clip, **each) for clip, each in zip(clips, told, strict=True)]
         shortest = min(each.shape[1] for each in features)  # frame times may differ by a rounding
         return torch.cat([each[:, :shortest] for each in features])
+
+    def hits(
+        self, clip: Clip, *, sensitivity: float = SENSITIVITY, start: float = 0.0, duration: float | None = None
+    ) -> Hits:
+        """What the system expects to sound in a clip, whose own sound is not used: times, probabilities and places.
+
+        Args:
+            sensitivity: which hits are taken, see :meth:`v2a_nb.hits.Hits.at`: 0.5, those that are more likely than
+                not; 1, every doubt.
+            start, duration: a part of the clip, seconds; times are those of the part.
+
+        Raises:
+            UsageError: a part outside of the clip, or an encoder that knows no hits.
+
+        Examples:
+            >>> from v2a_nb import load
+            >>> load("vaura").hits(clip)[:1].add(1.0).times[-1]
+            1.0
+        """
+        check_value(f"{type(self).__name__}.hits", "clip", clip, Clip)
+        least_probability(sensitivity)
+        encoder = self._encoder(hits=True)
+        with torch.no_grad(), evaluating(self):
+            clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
+            found = encoder.hits(clip, faint=True)
+        return Hits({**hit, "origin": "model"} for hit in found).at(sensitivity)
+
+    def _encoder(self, *, hits: bool) -> Any:
+        """The video encoder, perhaps one that knows hits."""
+        if self.encoder is None:
+            raise UsageError(f"this {self.title} has no frame encoder: give one when it is made")
+        if hits and not hasattr(self.encoder, "hits"):
+            raise UsageError(
+                f"the frame encoder of this {self.title} knows no hits: the tiny presets have one that does"
+            )
+        return self.encoder
+
+    def _hits(
+        self,
+        clip: Clip | Sequence[Clip],
+        hits: Hits | Sequence[Any] | str | Path | None,
+        sensitivity: float | None,
+        start: float,
+        duration: float | None,
+    ) -> list[Hits] | None:
+        """The hits that each clip's sound is to follow, in the time of the part that is used; None: the model's own.
+
+        Args:
+            clip, start, duration: of ``generate``.
+            hits: hits, times in seconds or a file of hits; for several clips a list of them, one each.
+            sensitivity: see :meth:`v2a_nb.hits.Hits.at`.
+
+        Raises:
+            UsageError: hits outside of the clip, that are no hits, or not one list for each clip.
+        """
+        if hits is None and sensitivity is None:
+            return None
+        clips = [clip] if isinstance(clip, Clip) else list(clip)
+        if hits is None:
+            part = {"start": start, "duration": duration}
+            return [self.hits(each, sensitivity=sensitivity, **part) for each in clips]
+        given = [hits] if isinstance(clip, Clip) else hits
+        if isinstance(given, Hits | str | Path) or len(given) != len(clips):
+            raise UsageError(f"{len(clips)} clips need as many lists of hits, one each")
+        found = []
+        for each, some in zip(clips, given, strict=True):
+            some = Hits.load(some) if isinstance(some, str | Path) else some if isinstance(some, Hits) else Hits(some)
+            some.check_within(each.duration, each.name)
+            some = some if sensitivity is None else some.at(sensitivity)
+            found.append(some.part(start, each.duration if duration is None else start + duration))
+        return found
 
     def _samples(self, clip: Clip) -> int:
         """Samples of a sound exactly as long as the clip."""
@@ -168,9 +264,17 @@ class System(Pretrained, nn.Module, ABC):
                 )
         return clips, [int(each) for each in seeds], samples
 
-    def _sounds(self, waves: Tensor, samples: int, clip: Clip | Sequence[Clip]) -> Sound | list[Sound]:
-        """Waves [B, n] as sounds of exactly so many samples, within full scale: one for one clip, or a list."""
+    def _sounds(
+        self, waves: Tensor, samples: int, clip: Clip | Sequence[Clip], hits: Sequence[Hits] | None = None
+    ) -> Sound | list[Sound]:
+        """Waves [B, n] as sounds of exactly so many samples, within full scale: one for one clip, or a list.
+
+        Args:
+            hits: of each clip; those with a level make the sound around them louder or softer.
+        """
         sounds = [Sound(wave, self.sample_rate).fit(n=samples) for wave in waves.clamp(-1, 1).cpu().numpy()]
+        if hits is not None:
+            sounds = [with_levels(sound, each) for sound, each in zip(sounds, hits, strict=True)]
         return sounds[0] if isinstance(clip, Clip) else sounds
 
 

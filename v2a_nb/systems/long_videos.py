@@ -7,24 +7,35 @@ video of one block gets exactly what ``system.generate`` gives for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.systems.base import Progress, System
+from v2a_nb.hits import Hits
+from v2a_nb.systems.base import Progress, System, given
 
 BLOCK_S = 10.0
 """Seconds of new pictures in a block."""
 OVERLAP_S = 1.0
 """Seconds that a block has in common with the one before it."""
+SEAM_S = 0.03
+"""Hits of two blocks that are nearer to each other are one."""
 SEED_STEP = 1_000_003  # between the seeds of blocks, whose noise would else be the same
 
 
 def soundtrack(
-    system: System, blocks: Iterable[Clip], *, seed: int = 0, progress: Progress = None, **options: Any
+    system: System,
+    blocks: Iterable[Clip],
+    *,
+    seed: int = 0,
+    progress: Progress = None,
+    hits: Hits | None = None,
+    sensitivity: float | None = None,
+    followed: Callable[[Hits], object] | None = None,
+    **options: Any,
 ) -> Iterator[Sound]:
     """The sound of a long video, in pieces that follow each other.
 
@@ -34,6 +45,9 @@ def soundtrack(
             is kept. Their own sounds are not used.
         seed: of the first block; the others' follow from it.
         progress: called with 1 after each step of the system.
+        hits, sensitivity: as for ``generate``; times are those of all blocks together.
+        followed: called with the hits of each block's new pictures: those that are followed, or that the system
+            expects.
         options: those of the system's ``generate``.
 
     Yields:
@@ -45,16 +59,29 @@ def soundtrack(
     before: Clip | None = None  # the pictures that the next block begins with
     tail = np.zeros((1, 0), np.float32)  # their sound, which is still to be mixed with the next block's
     ended = 0.0  # seconds of all blocks so far
+    last = -1.0  # time of the last hit that was expected
     first = True
     for block in blocks:  # enumerate would keep a block while the next one is read
         clip, seconds = block.silent() if before is None else _joined(before, block.silent()), block.duration
         del block
-        sound = system.generate(clip, seed=seed, progress=progress, **options)
+        start = ended - clip.duration + seconds  # of the clip
+        here, new = None, Hits()
+        if hits is not None:
+            here, new = hits.part(start, start + clip.duration), hits.part(ended, ended + seconds).later(ended)
+        elif followed or sensitivity is not None:
+            here = system.hits(clip, **given(sensitivity=sensitivity))
+            # both blocks may have seen the hit that lies at their seam
+            new = Hits(hit for hit in here.later(start) if max(ended, last + SEAM_S) <= hit.time_s < ended + seconds)
+            last = max([last, *new.times])
+        if followed:
+            followed(new)
+        told = None if hits is None and sensitivity is None else here
+        sound = system.generate(clip, seed=seed, progress=progress, **given(hits=told), **options)
         if first and seconds > BLOCK_S - 1e-3:  # only then can there be another block
             options = system.options_of_next_block(clip, options)
         first, seed = False, (seed + SEED_STEP) % 2**63
         rate = sound.sample_rate
-        began, ended = round((ended - clip.duration + seconds) * rate), ended + seconds
+        began, ended = round(start * rate), ended + seconds
         samples = sound.fit(n=round(ended * rate) - began).samples
         samples = np.concatenate([_crossfade(tail, samples[:, : tail.shape[1]]), samples[:, tail.shape[1] :]], axis=1)
         before = clip.slice(max(0.0, clip.duration - OVERLAP_S))

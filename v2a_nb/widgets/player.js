@@ -511,6 +511,7 @@ export function mount(root, data, changed = () => {}) {
   const draw = () => {
     chart.draw({ time: now(), current, selection, looping });
     heatmap(now(), opacity);
+    root.dispatchEvent(new CustomEvent("v2a-time", { detail: now(), bubbles: true })); // for what stands around it
   };
 
   // The picture and the muted tracks go along with the clock, so that a switch finds its track in place.
@@ -736,6 +737,8 @@ export function mount(root, data, changed = () => {}) {
   });
   const other = (event) => event.detail !== host && running() && pause(); // one player sounds at a time
   document.addEventListener("v2a-play", other);
+  const asked = (event) => seek(event.detail);
+  root.addEventListener("v2a-seek", asked);
   const repaint = () => { chart.forget(); draw(); };
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
   scheme.addEventListener("change", repaint);
@@ -757,6 +760,7 @@ export function mount(root, data, changed = () => {}) {
       pause();
       resized.disconnect();
       document.removeEventListener("v2a-play", other);
+      root.removeEventListener("v2a-seek", asked);
       scheme.removeEventListener("change", repaint);
       host.remove();
     },

@@ -120,7 +120,7 @@ class Player:
         channels, rate, _ = self._fit
         sounds = [make.wav_of(s.fit(self.shown.duration), channels, rate) for s in self.tracks.values()]
         poster = make.poster_of(self.shown)
-        rest = sum(map(len, sounds)) * 4 / 3 + 400 * len(sounds) + len(poster) * 8 / 3 + len(_script()) + 4000
+        rest = sum(map(len, sounds)) * 4 / 3 + 400 * len(sounds) + len(poster) * 8 / 3 + len(script()) + 4000
         rest += len(json.dumps(self.payload))
         film = make.film_of(self.shown, make.TARGET_BYTES - rest, make.LIMIT_BYTES - rest)
         return [film, poster, *sounds]
@@ -163,7 +163,7 @@ class Player:
             f'<img alt="{alt}" src="{poster}" style="max-width:100%"></video>'
             f'{"".join(sounds)}<p class="v2a-plain" style="margin:6px 0"><small>{plain}{absent}</small></p>'
             f'<script type="application/json">{payload}</script>'
-            f"<script>(() => {{\n{_script()}\n"
+            f"<script>(() => {{\n{script()}\n"
             f'for (const root of document.querySelectorAll("figure.{token}:not([data-mounted])"))'
             " mount(root, JSON.parse(root.querySelector(\"script[type='application/json']\").textContent));\n"
             "})();</script></figure>"
@@ -273,7 +273,7 @@ register_display(html_of)
 
 
 @lru_cache(maxsize=1)
-def _script() -> str:
+def script() -> str:
     """The module as a plain script: outputs of notebooks cannot import from each other."""
     source = (Path(__file__).parent / "player.js").read_text(encoding="utf-8")
     source = re.sub(r"^export default .*$", "", source, flags=re.M)

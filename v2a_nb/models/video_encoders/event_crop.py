@@ -10,12 +10,15 @@ likely something touched. The answer is held until the next peak, because a ring
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from v2a_nb.models.video_encoders.hit_windows import Event
 
 AGES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Time constants of the channels that say how long ago an event was, seconds."""
@@ -159,11 +162,15 @@ class EventCropEncoder(nn.Module):
         places = (corners + torch.arange(size, device=place.device)).clamp(0, side - 1)  # [N, 2, crop]
         return torch.stack([p[:, y[:, None], x] for p, (x, y) in zip(pictures, places, strict=True)])
 
-    def peaks(self, flux: Tensor) -> Tensor:
-        """Expected events in predicted flux [B, 2T, >= 4]: int64 [N, 2], clip and 5 ms step, in order."""
+    def peaks(self, flux: Tensor, least: float | None = None) -> Tensor:
+        """Expected events in predicted flux [B, 2T, >= 4]: int64 [N, 2], clip and 5 ms step, in order.
+
+        Args:
+            least: flux from which a peak counts; left out, the threshold.
+        """
         fine = flux[..., :4].flatten(1)
         top = F.max_pool1d(fine[:, None], 17, stride=1, padding=8)[:, 0]
-        found = (fine >= top) & (fine >= self.config.threshold)
+        found = (fine >= top) & (fine >= (self.config.threshold if least is None else least))
         # of equal neighbours only the first is a peak
         found[:, 1:] &= ~(found[:, :-1] & (fine[:, 1:] == fine[:, :-1]))
         return found.nonzero()
@@ -197,18 +204,21 @@ class EventCropEncoder(nn.Module):
         phase = F.one_hot(peaks[:, 1] % STEPS, STEPS).to(timing.dtype)
         return torch.cat([timing[peaks[:, 0], token], flux[peaks[:, 0], token], phase], dim=1)
 
-    def events(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> tuple[Tensor, ...]:
+    def events(
+        self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor, least: float | None = None
+    ) -> tuple[Tensor, ...]:
         """All expected events of a batch of clips.
 
         Args:
             frames: [B, T, 3, 64, 64], floats or bytes.
             timing, flux, attention: of :class:`~v2a_nb.models.video_encoders.strike.StrikeVision`, [B, 2T, D],
                 [B, 2T, 12] and [B, T, heads, 8, 8].
+            least: as for :meth:`peaks`.
 
         Returns:
             peaks [N, 2], embeddings [N, 72], probabilities of contact [N] and attention [N, heads, 16, 16].
         """
-        peaks = self.peaks(flux)
+        peaks = self.peaks(flux, least)
         if not len(peaks):
             c, grid = self.config, frames.shape[-1] // 4
             return peaks, flux.new_zeros(0, c.embed), flux.new_zeros(0), flux.new_zeros(0, c.heads, grid, grid)
@@ -221,45 +231,54 @@ class EventCropEncoder(nn.Module):
         return peaks, embedded, scaled.sigmoid(), attended
 
     def features(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> Tensor:
-        """Event features [B, 2T, 96]; arguments as for :meth:`events`.
-
-        Each token has the answer of the newest peak that is at most one token ahead: its embedding
-        times its probability, the probability, how long ago it was, in which quarter of the token.
-        """
-        b, n = flux.shape[:2]
+        """Event features [B, 2T, 96]; arguments as for :meth:`events`."""
         peaks, embedded, probability, _ = self.events(frames, timing, flux, attention)
-        empty = flux.new_zeros(b, n, self.config.embed + 1 + len(AGES_S) + 4)
-        none = flux.new_ones(b, n, 1)
-        ages = flux.new_tensor(AGES_S)
-        rows = []
-        for clip in range(b):
-            row, nothing = empty[clip], none[clip]
-            for k in (peaks[:, 0] == clip).nonzero()[:, 0].tolist():
-                step = int(peaks[k, 1])
-                token = step // 4
-                first = max(0, token - 1)
-                p = probability[k]
-                age = (torch.arange(first, n, device=flux.device) * 0.02 - step * 0.005).clamp(min=0)
-                decay = p * torch.exp(-age[:, None] / ages)
-                quarter = F.one_hot(torch.tensor(step % 4), 4).to(flux)[None] * p
-                quarter = quarter * (torch.arange(first, n, device=flux.device) == token)[:, None]
-                held = torch.cat([embedded[k] * p, p[None]])[None].expand(n - first, -1)
-                row = torch.cat([row[:first], torch.cat([held, decay, quarter], dim=1)])
-                nothing = torch.cat([nothing[:first], torch.zeros_like(nothing[first:])])
-            rows.append(torch.cat([row, flux[clip], nothing], dim=1))
-        return torch.stack(rows)
+        found = [Event(step, probability[k], embedded[k]) for k, (_, step) in enumerate(peaks.tolist())]
+        rows = [(peaks[:, 0] == clip).nonzero()[:, 0].tolist() for clip in range(len(flux))]
+        return torch.stack([self.features_of([found[k] for k in row], flux[i]) for i, row in enumerate(rows)])
 
-    def hits(self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor) -> list[dict[str, float]]:
-        """Expected hits of one clip: time in seconds, probability and place (0 to 1 across the picture)."""
-        peaks, _, probability, attended = self.events(frames, timing, flux, attention)
+    def features_of(self, events: Sequence[Event], flux: Tensor) -> Tensor:
+        """Event features [N, 96] of one clip's events.
+
+        Each token has the answer of the newest event that is at most one token ahead: its embedding times its
+        probability, the probability, how long ago it was, in which quarter of the token.
+
+        Args:
+            events: in the order of their times.
+            flux: predicted flux [N, 12].
+        """
+        n, ages = len(flux), flux.new_tensor(AGES_S)
+        row, none = flux.new_zeros(n, self.config.embed + 1 + len(AGES_S) + 4), flux.new_ones(n, 1)
+        for step, p, embedding, *_ in events:
+            token = step // 4
+            first = max(0, token - 1)
+            age = (torch.arange(first, n, device=flux.device) * 0.02 - step * 0.005).clamp(min=0)
+            decay = p * torch.exp(-age[:, None] / ages)
+            quarter = F.one_hot(torch.tensor(step % 4), 4).to(flux)[None] * p
+            quarter = quarter * (torch.arange(first, n, device=flux.device) == token)[:, None]
+            held = torch.cat([embedding * p, p[None]])[None].expand(n - first, -1)
+            row = torch.cat([row[:first], torch.cat([held, decay, quarter], dim=1)])
+            none = torch.cat([none[:first], torch.zeros_like(none[first:])])
+        return torch.cat([row, flux, none], dim=1)
+
+    def expected(
+        self, frames: Tensor, timing: Tensor, flux: Tensor, attention: Tensor, least: float | None = None
+    ) -> list[Event]:
+        """Expected events of one clip, with their places, in the order of their times.
+
+        Args:
+            frames, timing, flux, attention: as for :meth:`events`.
+            least: predicted flux from which a peak counts; left out, the threshold. The probability of a peak under
+                the threshold is reduced as its flux is.
+        """
+        peaks, embedded, probability, attended = self.events(frames, timing, flux, attention, least)
+        fine, side = flux[..., :4].flatten(1), attended.shape[-1]
+        strength = fine[peaks[:, 0], peaks[:, 1]] / self.config.threshold
+        probability = probability * strength.clamp(max=1)
         # the place where most of all heads' attention lies, as the centre of its cell
-        side = attended.shape[-1]
         best = attended.mean(1).flatten(1).argmax(1) if len(peaks) else peaks[:, 0]
-        x, y = (best % side + 0.5) / side, (best // side + 0.5) / side
-        return [
-            {"time_s": step * 0.005, "probability": float(p), "x": float(x[k]), "y": float(y[k])}
-            for k, ((_, step), p) in enumerate(zip(peaks.tolist(), probability, strict=True))
-        ]
+        x, y = ((best % side + 0.5) / side).tolist(), ((best // side + 0.5) / side).tolist()
+        return [Event(s, probability[k], embedded[k], x[k], y[k]) for k, (_, s) in enumerate(peaks.tolist())]
 
 
 def unit(frames: Tensor) -> Tensor:

@@ -25,9 +25,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip
+from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
 from v2a_nb.models.video_encoders.frames import at_rate, square
+from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, following, windows_of
 
 CHUNK = 1500
 """Frames that are read at a time: a minute."""
@@ -218,12 +220,25 @@ class StrikeVision(Pretrained, nn.Module):
         # the age channels are the probability, decaying; this one with 0.1 s, as a hit's sound does
         return tokens[..., start + 2]
 
-    def hits(self, clip: Clip) -> list[dict[str, float]]:
-        """What the encoder expects to sound: ``time_s``, ``probability`` and the place ``x``, ``y`` in [0, 1]."""
-        with torch.no_grad():
-            frames = self.pixels(clip)
-            timing, _, attention = self.timing_and_content(frames)
-            return self.event_crop.hits(frames, timing, self.flux(timing).sigmoid(), attention)
+    @torch.no_grad()
+    def hits(self, clip: Clip, *, faint: bool = False) -> list[dict[str, float]]:
+        """What the encoder expects to sound: ``time_s``, ``probability`` and the place ``x``, ``y`` in [0, 1].
+
+        Args:
+            faint: also peaks of which the tokens say nothing.
+        """
+        return [
+            {"time_s": event.step * STEP_S, "probability": float(event.probability), "x": event.x, "y": event.y}
+            for event in self.reading(clip, FAINT if faint else None).events
+        ]
+
+    @torch.no_grad()
+    def reading(self, clip: Clip, least: float | None = FAINT) -> Reading:
+        """Features and events of a clip; ``least`` is the predicted flux of the faintest, left out the threshold."""
+        frames, timing, content, attention = self._in_parts(clip)
+        flux = self.flux(timing).sigmoid()
+        events = self.event_crop.expected(frames, timing, flux, attention, least)
+        return Reading(timing[0], content[0], flux[0], events)
 
     @torch.no_grad()
     def onset_curve(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -247,12 +262,25 @@ class StrikeVision(Pretrained, nn.Module):
         return pixels.to(self.fuse.weight.device)
 
     @torch.no_grad()
-    def features(self, clip: Clip) -> Tensor:
+    def features(self, clip: Clip, hits: Hits | None = None) -> Tensor:
         """Tokens of a clip of any size, rate and length: [ceil(25 duration) * 2, 384].
 
         A minute is read at a time, with as much before and after it as a token depends on, so that an hour
         needs no more memory than its own pictures.
+
+        Args:
+            hits: what is to sound instead of what the encoder expects
+                (:func:`~v2a_nb.models.video_encoders.hit_windows.following`).
         """
+        if hits is None:
+            frames, timing, content, attention = self._in_parts(clip)
+            events = self.event_crop.features(frames, timing, self.flux(timing).sigmoid(), attention)
+            return torch.cat([timing, content, events], dim=-1)[0]
+        timing, content, flux, events = following(*self.reading(clip), hits, windows_of(self))
+        return torch.cat([timing, content, self.event_crop.features_of(events, flux)], dim=-1)
+
+    def _in_parts(self, clip: Clip) -> tuple[Tensor, ...]:
+        """The clip's frames uint8 [1, T, 3, 64, 64], and what :meth:`timing_and_content` makes of them."""
         frames = self._bytes(clip)
         parts = []
         for a in range(0, frames.shape[1], CHUNK):
@@ -261,6 +289,4 @@ class StrikeVision(Pretrained, nn.Module):
             ups = self.config.upsample
             tokens = slice(ups * (a - first), ups * (b - first))
             parts.append((timing[:, tokens], content[:, tokens], attention[:, a - first : b - first]))
-        timing, content, attention = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        events = self.event_crop.features(frames, timing, self.flux(timing).sigmoid(), attention)
-        return torch.cat([timing, content, events], dim=-1)[0]
+        return frames, *(torch.cat(part, dim=1) for part in zip(*parts, strict=True))

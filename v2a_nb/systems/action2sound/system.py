@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
@@ -31,7 +32,7 @@ from v2a_nb.systems.action2sound.model import (
     VideoTokens,
     make_unet,
 )
-from v2a_nb.systems.base import Option, Progress, System, check_fit, count, evaluating, seeded, switched
+from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, count, evaluating, seeded, switched
 
 if TYPE_CHECKING:
     from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
@@ -69,6 +70,7 @@ class Action2Sound(System):
         "ambient": Option(
             "the ambience: low, retrieved, a level like -40dB, or a file with a sound that has it", ambient_of, "A"
         ),
+        **FOLLOWING,
     }
     switches = ("fps", "null", "neighbour_latents", "padding", "clamp_mel", "vocoder")
     round_trip_of = "autoencoder and vocoder"
@@ -123,6 +125,8 @@ class Action2Sound(System):
         guidance: float | None = None,
         steps: int | None = None,
         ambient: Ambient = None,
+        hits: Hits | Sequence[Any] | str | Path | None = None,
+        sensitivity: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -139,6 +143,10 @@ class Action2Sound(System):
                 the clip best (the default; action-ambient); ``"low"``, that of the quietest one (action-focused); a
                 level in dBFS, the retrieved one at that level; a Sound or a path to one, such as a neighbour. For
                 several clips also a list, one Sound each.
+            hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
+                of them, one each. Left out, what the system expects.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
+                weighed by its probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
             vocoder: another one, or ``"griffin-lim"``.
@@ -148,21 +156,22 @@ class Action2Sound(System):
             a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
 
         Raises:
-            UsageError: under 0.3 s, a part outside of the clip, or settings out of range.
+            UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
             MediaError: ``ambient`` is a path that cannot be read.
         """
+        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         if isinstance(vocoder, str) and vocoder != "griffin-lim":
             raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
         if ambient is not None and not self.config.neighbour:
             raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
         with switched(self, switches), evaluating(self):
-            # 1. Encode the video, a vector for each frame, and the sound that has the ambience
+            # 1. Encode the video, a vector for each frame, perhaps with given hits, and the sound that has the ambience
             neighbour = None
             if self.config.neighbour:
                 sounds = (self.ambients or Ambients()).sounds(ambient, clips)
                 neighbour = self.encode_neighbour(sounds, seeds)  # [B, C, H, context]
-            vectors = self.encode_videos(clips)  # [B, T, video_dim]
+            vectors = self.encode_videos(clips, hits)  # [B, T, video_dim]
 
             # 2. Make the condition: video tokens, 16 a window, and the neighbour's audio tokens, 24
             conditions = self.window_conditions(vectors, neighbour)
@@ -175,7 +184,7 @@ class Action2Sound(System):
             waves = self.decode_latents(latents, samples, self._griffin_lim() if isinstance(vocoder, str) else vocoder)
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip)
+        return self._sounds(waves, samples, clip, hits)
 
     def options_of_next_block(self, clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
         """The first block's ambience for all: a retrieved one could change in the middle of a long video."""

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hits
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
-from v2a_nb.systems.base import Option, Progress, System, check_fit, count, evaluating, seeded, switched
+from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, count, evaluating, seeded, switched
 from v2a_nb.systems.egosonics.model import (
     AUTOENCODER_OF,
     PRESETS,
@@ -72,6 +73,7 @@ class EgoSonics(System):
     options: ClassVar[dict[str, Option]] = {
         "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
         "steps": Option("steps of the sampler", count, "N"),
+        **FOLLOWING,
     }
     switches = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
     round_trip_of = "autoencoder"
@@ -139,6 +141,8 @@ class EgoSonics(System):
         seed: int | Sequence[int] = 0,
         guidance: float | None = None,
         steps: int | None = None,
+        hits: Hits | Sequence[Any] | str | Path | None = None,
+        sensitivity: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -150,6 +154,10 @@ class EgoSonics(System):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, steps: left out, the preset's.
+            hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
+                of them, one each. Left out, what the system expects.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
+                weighed by its probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
             switches: ``fps``, ``control_weighting``, ``no_syncronet``, ``no_cross_attention`` for this once.
@@ -158,12 +166,13 @@ class EgoSonics(System):
             a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
 
         Raises:
-            UsageError: under 0.3 s, a part outside of the clip, or settings out of range.
+            UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
         """
+        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         with switched(self, switches), evaluating(self):
-            # 1. Encode the video: a vector for each frame
-            vectors = self.encode_videos(clips)  # [B, T, video_dim]
+            # 1. Encode the video: a vector for each frame; they follow hits that were given
+            vectors = self.encode_videos(clips, hits)  # [B, T, video_dim]
 
             # 2. Make the condition: text tokens for the UNet, frame image and video tokens for SyncroNet
             conditions = self.window_conditions(vectors, samples)
@@ -176,7 +185,7 @@ class EgoSonics(System):
             waves = self.decode_latents(latents, samples)  # [B, samples]
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip)
+        return self._sounds(waves, samples, clip, hits)
 
     def conditions(
         self, vectors: Tensor, columns: int, span: tuple[int, int] | None = None, text: Tensor | None = None

@@ -120,6 +120,11 @@ class Retrieval(System):
         """The vector of a clip's pictures, [1, 1, 256]; its sound is not used."""
         return torch.from_numpy(self.model.look(clip))[None, None]
 
+    def _encoder(self, *, hits: bool) -> Any:
+        if self.model.frame_encoder is None:
+            raise UsageError("the encoders of this retrieval read whole pictures: they know no hits")
+        return self.model.frame_encoder
+
     def find(
         self, clip: Clip, k: int = 1, *, by: str | None = None, leave_out: Source | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.hits import Hits
 from v2a_nb.sampling.autoregressive import generate_long, steps_of
-from v2a_nb.systems.base import Option, Progress, System, check_fit, evaluating, given, seeded
+from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, evaluating, given, seeded
 from v2a_nb.systems.vaura.model import PRESETS, VAuraConfig, VAuraDecoder, levels_of
 
 __all__ = ["PRESETS", "VAura", "VAuraConfig", "VAuraDecoder"]
@@ -47,6 +48,7 @@ class VAura(System):
         "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
         "temperature": Option("0 takes the likeliest code", float, "T"),
         "top_k": Option("codes to draw from; 0 is all", int, "K"),
+        **FOLLOWING,
     }
     round_trip_of = "codec"
 
@@ -89,6 +91,8 @@ class VAura(System):
         guidance: float | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
+        hits: Hits | Sequence[Any] | str | Path | None = None,
+        sensitivity: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -99,6 +103,10 @@ class VAura(System):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, temperature, top_k: left out, the preset's best.
+            hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
+                of them, one each. Left out, what the system expects.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
+                weighed by its probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each decoding step.
 
@@ -106,14 +114,15 @@ class VAura(System):
             a sound, mono, at the codec's rate; a list of them for several clips.
 
         Raises:
-            UsageError: under 0.3 s, or a part outside of the clip.
+            UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
         """
+        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         how = replace(self.config.sampling, **given(guidance=guidance, temperature=temperature, top_k=top_k))
         how.check()
         with evaluating(self):
-            # 1. Encode the video: tokens, each of which knows its moment
-            visual = self.encode_videos(clips)  # [B, Tv, visual_dim]
+            # 1. Encode the video: tokens, each of which knows its moment; they follow hits that were given
+            visual = self.encode_videos(clips, hits)  # [B, Tv, visual_dim]
 
             # 2. Make the condition. Nothing is to be made of the tokens here: the decoder takes the one of the current
             #    moment at every step, and for guidance its null beside it (VAuraDecoder.condition, null_condition)
@@ -126,7 +135,7 @@ class VAura(System):
             waves = self.codec.decode(codes[:, self.config.first_code :], samples)  # [B, samples]
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip)
+        return self._sounds(waves, samples, clip, hits)
 
     def encode_sound(self, sound: Sound) -> Tensor:
         """Codes int64 [1, K, T] of a sound as the decoder has them, T = ceil(samples / hop) at the codec's rate."""
