@@ -9,8 +9,9 @@ elsewhere in it every time. ``python -m v2a_nb generate`` runs on one core in a 
 - seconds of the processor for each second of video;
 - samples by which the wav, and pictures by which the mp4, differ from the video;
 - onset F1 within 50 ms and the median of how late onsets are, in the first and in the last 5 minutes;
-- whether clicks betray where blocks meet: how often the sharpest bend of the wave is sharper there than elsewhere
-  (0.5: no difference), and by how many decibels the level differs.
+- whether clicks betray where blocks meet: how often the sharpest bend of the wave is sharper there than within 50 ms
+  of it (0.5: no difference), and by how many decibels the level differs from that beside it. Both say nothing of
+  retrieval, which plays much the same recording in each block.
 """
 
 from __future__ import annotations
@@ -105,17 +106,15 @@ def in_time(path: Path, events: np.ndarray, start: float, stop: float) -> tuple[
 
 
 def seams(path: Path, seconds: float) -> tuple[float, float]:
-    """How often the sharpest bend at a border of blocks exceeds others around it, and how its level differs, dB."""
+    """How often the sharpest bend at a border of blocks exceeds those within 50 ms, and how its level differs, dB."""
     more, levels, rng = [], [], np.random.default_rng(0)
     for border in np.arange(BLOCK_S, seconds - BLOCK_S, BLOCK_S):
         for at in (border - OVERLAP_S, border):
-            first = at - BLOCK_S / 2
-            around = samples_of(path, first, at + BLOCK_S / 2)
-            rate = len(around) / BLOCK_S
-            bend = np.abs(np.diff(around, 2))
-            others = rng.uniform(1.2, 4.8, 20) * rng.choice([-1, 1], 20)
+            around = samples_of(path, at - 0.1, at + 0.1)
+            rate, bend = len(around) / 0.2, np.abs(np.diff(around, 2))
+            others = rng.uniform(0.002, 0.05, 20) * rng.choice([-1, 1], 20)
             here, *there = (
-                bend[round((BLOCK_S / 2 + t - 0.002) * rate) : round((BLOCK_S / 2 + t + 0.002) * rate)].max()
+                bend[round((0.1 + t - 0.0005) * rate) - 1 : round((0.1 + t + 0.0005) * rate)].max()
                 for t in (0.0, *others)
             )
             more += [(here > t) + 0.5 * (here == t) for t in there]

@@ -63,7 +63,6 @@ class Pictures:
                 self._seekable = False
             self.fps = decoding.fps_of(self.stream)
             self.duration = decoding.duration_of(self.container, self.stream)
-            self.damage.pictures = self.stream.frames or round(self.duration * self.fps)
             self._structure = Structure(self.path, self.container.format.name, self.stream.index)
             self._skips = self.stream.codec_context.name == "mpeg4"  # packets may say that nothing changes
             first = self._next()
@@ -71,8 +70,9 @@ class Pictures:
                 raise MediaError(f"{path}: not one picture could be decoded")
             self._unread.appendleft(first)
             self._last = None
-            if "matroska" in self.container.format.name and 0 < self.zero < self.duration:
-                self.duration -= self.zero  # which is when it ends, and not how long it lasts
+            if "matroska" in self.container.format.name and 0 < (self.zero or 0.0) < self.duration:
+                self.duration -= self.zero or 0.0  # which is when it ends, and not how long it lasts
+            self.damage.pictures = self.stream.frames or round(self.duration * self.fps)
         except BaseException:
             self.container.close()
             raise

@@ -157,11 +157,10 @@ class EventCropEncoder(nn.Module):
 
     def crops(self, pictures: Tensor, place: Tensor) -> Tensor:
         """The crops' pixels [N, frames * 3, crop, crop]; the border is repeated."""
-        half, side = self.config.crop // 2, pictures.shape[-1]
-        padded = F.pad(pictures, (half, half, half, half), mode="replicate")
-        corners = place.round().long().clamp(0, side - 1).tolist()
-        size = self.config.crop
-        return torch.stack([p[:, y : y + size, x : x + size] for p, (x, y) in zip(padded, corners, strict=True)])
+        size, side = self.config.crop, pictures.shape[-1]
+        corners = place.round().long().clamp(0, side - 1)[:, :, None] - size // 2  # [N, 2, 1]
+        places = (corners + torch.arange(size, device=place.device)).clamp(0, side - 1)  # [N, 2, crop]
+        return torch.stack([p[:, y[:, None], x] for p, (x, y) in zip(pictures, places, strict=True)])
 
     def peaks(self, flux: Tensor, least: float | None = None) -> Tensor:
         """Expected events in predicted flux [B, 2T, >= 4]: int64 [N, 2], clip and 5 ms step, in order.
