@@ -452,21 +452,32 @@ def demo(
             title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
         hits = _expected_hits(model, clip)
-    hollow = False
-    if hits is not None and events is None:  # of a Strike World clip, the truth is shown
-        events = [{**asdict(hit), "material": "expected hit", "doubtful": not hit.sure} for hit in hits.likely]
-        hollow = any(event["doubtful"] for event in events)
+    if hits is not None:
+        marks = [{**asdict(hit), "material": "expected hit", "doubtful": not hit.sure} for hit in hits.likely]
+        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
+        say(f"{model.title}: {hits.summary}{hollow}")
+        events = marks if events is None else events  # of a Strike World clip, the truth is shown
     tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}
+    whole = video is not None and start == 0 and duration is None and sound.duration <= MOST_S
     try:
         with noting(files.note):
             compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
-        results["page"] = page
-    except Exception as error:  # the sound and the video do not depend on it
-        report(str(error) if isinstance(error, V2AError) else f"{page}: {error or type(error).__name__}")
-    return {name: Path(os.path.relpath(path)) for name, path in results.items()}
+            results["page"] = page
+            if hits is not None and whole and "hits" in model.options:
+                editor = edit_hits(model, clip, hits, seed=seed)
+                editor.before = sound
+                results["edit"] = editor.save(edit, overwrite=True)
+    except Exception as error:  # the sound and the video do not depend on the pages
+        at = edit if "page" in results else page
+        report(str(error) if isinstance(error, V2AError) else f"{at}: {error or type(error).__name__}")
+    results = {name: Path(os.path.relpath(path)) for name, path in results.items()}
+    if "edit" in results:
+        again = shlex.join(["v2a-nb", "generate", str(video), "--system", system, "--hits"])
+        say(f"To change its hits: {results['edit']}, save them there, then {again} FILE")
+    return results
 
 
 def _expected_hits(model: System, clip: Clip) -> Hits | None:

@@ -33,7 +33,7 @@ class HitEditor:
 
     Attributes:
         system, clip, seed, options: the arguments; the clip's own sound is never an input.
-        before: the sound that the system makes by itself, generated at the first access.
+        before: the sound that the system makes by itself, generated at the first access; set it where it exists.
         sound: that of the hits as they were when it was last made; None before.
     """
 
