@@ -230,7 +230,7 @@ class Hits(Sequence[Hit]):
         """How sure a system is, in words.
 
         Examples:
-            >>> Hits([Hit(1.0, 0.9, origin="model"), Hit(2.0, 0.3, origin="model"), Hit(3.0)][:2]).summary
+            >>> Hits([Hit(1.0, 0.9, origin="model"), Hit(2.0, 0.3, origin="model")]).summary
             '2 hits expected: 1 sure, 1 doubtful'
         """
         sure, some = sum(hit.sure for hit in self), len(self.likely)
