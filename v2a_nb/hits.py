@@ -18,7 +18,7 @@ from v2a_nb.errors import UsageError, check_types
 from v2a_nb.files import is_json_with, keep_others, write_text
 
 VERSION = 1
-"""Of the file format."""
+"""The version of the file format."""
 STEP_S = 0.005
 """Hits that are nearer to each other are one: encoders place them no finer."""
 SOFTEST_DB, LOUDEST_DB = -60.0, 24.0

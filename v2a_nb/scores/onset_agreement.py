@@ -37,7 +37,7 @@ PARTS = {"median": 50, "q25": 25, "q75": 75}
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was found in one clip.
+    """Counts and measures of one clip.
 
     Attributes:
         scene: clips of one scene are not independent.
