@@ -25,3 +25,14 @@ def test_each_onset_is_met_once_and_nothing_is_fine_too():
     fig = plots.against_truth(SOUND, [0.5], [0.45, 0.55], tolerance=0.06)
     assert "1 of them within 60 ms" in fig.alt
     assert "0 generated" in plots.against_truth(Sound(np.zeros(16000), 16000), [], []).alt
+
+
+def test_several_fit_below_each_other(recwarn):
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(9, 8), layout="constrained")
+    for ax in fig.subplots(4):
+        plots.against_truth(SOUND, [0.5], [0.5], ax=ax)
+    plots.show(fig)
+    tops = [ax.get_position().y0 for ax in fig.axes]
+    assert min(np.diff(tops[::-1])) > 0.2 and not [w for w in recwarn if "layout" in str(w.message)]

@@ -74,7 +74,8 @@ def test_distances_and_shares_are_possible(name):
             ends = [x for x in (row.value, row.low, row.high) if x is not None]
             if row.metric in ("fad", "mel_distance", "stft_distance") or row.metric.endswith("_abs_ms"):
                 assert min(ends) >= 0, f"{name}, {table.name}: {row}"
-            if row.metric.startswith(("onset_f1", "near_miss", "material_accuracy")) and "change" not in row.metric:
+            share = row.metric.startswith(("onset_f1", "near_miss", "material_accuracy"))
+            if share and not re.search("change|over_shifted", row.metric):  # but for differences
                 assert min(ends) >= 0 and max(ends) <= 1, f"{name}, {table.name}: {row}"
 
 

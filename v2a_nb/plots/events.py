@@ -123,7 +123,8 @@ def against_truth(
     met = np.zeros(len(onsets), bool)
     met[[k for _, k in match_onsets(true, onsets, tolerance)]] = True
     for which, fill in ((met, "black"), (~met, "white")):
-        ax.plot(onsets[which], np.full(which.sum(), 1.25), "v", ms=7, mec="black", mfc=fill, clip_on=False)
+        (marks,) = ax.plot(onsets[which], np.full(which.sum(), 1.25), "v", ms=7, mec="black", mfc=fill, clip_on=False)
+        marks.set_in_layout(False)  # marks that are not clipped, and of which there are none, leave no room for axes
     for hit in hits:
         ax.plot([hit.time_s] * 2, [0, hit.probability], color=COLOURS["drum"], lw=1.6)
         ax.plot(hit.time_s, hit.probability, "o", ms=4, color=COLOURS["drum"])

@@ -40,29 +40,33 @@ def tables(titles: Mapping[str, str]) -> dict[str, str]:
         titles: of the systems by name, in their order.
     """
     found = {group: _table(rows(titles, COLUMNS, group)) for group in GROUPS}
-    alone = {title.format(name) for title in [*OF_SYSTEMS.values()][1:] for name in titles.values()}
-    return {**found, "systems": _table([row for row in rows(titles, COLUMNS) if row.subject not in alone])}
+    return {**found, "systems": _table(rows(titles, COLUMNS, encoders=False))}
 
 
-def rows(titles: Mapping[str, str], metrics: Iterable[str], group: str = ALL) -> list[Row]:
+def rows(titles: Mapping[str, str], metrics: Iterable[str], group: str = ALL, *, encoders: bool = True) -> list[Row]:
     """Numbers of all systems, of their encoders alone, and of the baselines; the subject says of which.
+
+    Systems that share an encoder share its rows.
 
     Args:
         titles: of the systems by name, in their order.
         metrics: names, in their order.
         group: of clips.
+        encoders: whether those of the encoders alone are wanted.
     """
     results = {name: Results.read(SHIPPED / name) for name in titles if (SHIPPED / name / FILE).exists()}
-    lines = [
-        (some, what, title.format(titles[name])) for what, title in OF_SYSTEMS.items() for name, some in results.items()
-    ]
-    lines += [(some, what, title) for what, title in OF_CLIPS.items() for some in results.values()]
+    subjects: dict[tuple[str, tuple[Row, ...]], list[str]] = {}
+    wanted = [what for what in OF_SYSTEMS if encoders or what == "real"]
+    for what in [*wanted, *OF_CLIPS]:
+        for name, some in results.items():
+            if what in some:
+                subjects.setdefault((what, some[what].rows), []).append(titles[name])
+    words = OF_SYSTEMS | OF_CLIPS
     return [
-        replace(row, subject=title)
+        replace(row, subject=words[what].format(", ".join(names)))
         for metric in metrics
-        for some, what, title in lines
-        if what in some
-        for row in some[what].rows
+        for (what, found), names in subjects.items()
+        for row in found
         if row.metric == metric and row.subject == group
     ]
 
