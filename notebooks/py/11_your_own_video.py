@@ -181,11 +181,13 @@ editor = v2a.edit_hits(system, clip, hits, seed=SEED)
 editor.make()
 wanted = np.array(editor.followed.times)
 onsets = {"as expected": detect_onsets(editor.before), "your hits": detect_onsets(editor.sound)}
-for name, times in onsets.items():
-    print(f"{name:12} {len(match_onsets(wanted, times, 0.05))} of your {len(wanted)} hits are heard within 50 ms")
+met = {name: len(match_onsets(wanted, times, 0.05)) for name, times in onsets.items()}
+for name, count in met.items():
+    print(f"{name:12} {count} of your {len(wanted)} hits are heard within 50 ms")
+bars = [{"time_s": t, "material": "hit"} for t in wanted]
+figure = plots.timeline(onsets, clip.duration, events=bars, bars="your hits")
 plots.show(
-    plots.timeline(onsets, clip.duration, events=[{"time_s": t, "material": "hit"} for t in wanted], bars="your hits"),
-    alt="Onsets of the sound before and after, over bars at your hits: after, they lie on the bars",
+    figure, alt=f"Onsets before and after, over bars at your hits: on {met['as expected']}, and {met['your hits']}"
 )
 
 # %%
@@ -260,7 +262,8 @@ plots.show(figure, alt=alt)
 # figure above, over many clips, says more. Did your own edits raise the row *your hits*? They should, if you edited
 # towards what you see; the edits in code above did not try to.
 #
-# Look at *retrieval*, too: a real recording, which sounds better than all others and knows nothing of when.
+# Look at *retrieval*, too: a sound that was found and not made, which knows nothing of *when*. What it gains on your
+# clip is luck, and tells you how lucky a single clip can be.
 #
 # ## 5. Take it home
 #
