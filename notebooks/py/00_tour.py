@@ -124,4 +124,5 @@ for hit in vaura.encoder.hits(silent)[:6]:
 # becomes one that grows. What does the model say to that?
 #
 # **From here.** `v2a.browse(v2a.strike_world(seed=5, clips=12))` shows more clips with their truth, to filter and to
-# open. `v2a.your_video()` makes a soundtrack for a file of yours, and is honest about what these weights know.
+# open. `v2a.your_video()` makes a soundtrack for a file of yours, and is honest about what these weights know;
+# `11_your_own_video` goes through it step by step.

@@ -116,6 +116,12 @@ def test_events_are_marked_by_material_and_near_misses_apart(tone):
     assert [t.get_text() for t in fig.axes[0].texts] == ["strike wood", "miss"]
 
 
+def test_timeline_names_its_bars():
+    fig = plots.timeline({"made": []}, 1.0, events=EVENTS, bars="your hits")
+    assert f"bars at {len(EVENTS)} your hits" in fig.alt
+    assert fig.axes[0].get_legend().get_title().get_text() == "bars: your hits ± 50 ms"
+
+
 def test_timeline_bars_are_as_wide_as_the_tolerance():
     fig = plots.timeline({"true": [0.2], "made": []}, 1.0, events=EVENTS, tolerance=0.025)
     bars = fig.axes[0].patches

@@ -6,6 +6,7 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.media import decoding
 from v2a_nb.widgets import upload as room
-from v2a_nb.widgets.upload import safe_stem, soundtrack, uploaded, your_video
+from v2a_nb.widgets.upload import Downloads, free_paths, safe_stem, soundtrack, uploaded, your_video
 
 HOSTILE = "../<script>alert(1)</script>\"'\n\u202eright to left\0;rm -rf.mp4"
 
@@ -67,6 +68,19 @@ def test_the_files_are_as_wished_and_have_the_pictures_in_full_size(tmp_path):
     assert made.wav.name == "a.flac" and made.clip.height == 360 and "audio/flac" in made.links()
     sound, info = media.open_sound(made.wav), media.info(made.mp4)
     assert (sound.sample_rate, sound.channels, info.audio_tracks, info.height) == (48000, 2, 2, 400)
+
+
+def test_guidance_is_given_where_a_system_has_it(video, tmp_path):
+    class Bare(Beeper):
+        options: ClassVar[dict] = {}
+
+        def generate(self, clip, *, seed=0, progress=None):
+            return Sound(np.zeros(round(clip.duration * 16000)), 16000)
+
+    how = {"system": Bare(), "seconds": 0.5, "out": tmp_path / "o"}
+    assert soundtrack(video, **how).sound.duration == 0.5
+    with pytest.raises(UsageError, match="Bare finds whole sounds and has no guidance"):
+        soundtrack(video, guidance=2.0, **how)
 
 
 def test_how_often_a_video_is_opened(video, tmp_path, monkeypatch):
@@ -181,6 +195,16 @@ def test_links_hold_the_files_or_say_where_they_are(video, tmp_path, monkeypatch
     monkeypatch.setattr(room, "LINK_BYTES", min(p.stat().st_size for p in (made.wav, made.mp4)))
     links = Links(made.links())
     assert len(links.links) == 1 and "too large for a link" in made.links()
+
+
+def test_downloads_know_their_kinds(tmp_path):
+    paths = free_paths(tmp_path / "o", "a", ("flac", "hits.json"))
+    for path in paths:
+        path.write_bytes(b"{}")
+    files = Downloads(*paths)
+    kinds = [link["href"].split(";")[0] for link in Links(files._repr_html_()).links]
+    assert kinds == ["data:audio/flac", "data:application/json"] and repr(files).splitlines() == [*map(str, paths)]
+    assert free_paths(tmp_path / "o", "a", ("wav", "hits.json"))[0].name == "a.2.wav"
 
 
 # --- the panel ------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def timeline(
     *,
     events: Sequence[Mapping] = (),
     tolerance: float = 0.05,
+    bars: str = "true events",
 ) -> Canvas:
     """Draw the onsets of several sounds, one row each, over the true events.
 
@@ -67,6 +68,7 @@ def timeline(
         duration: seconds of the time axis.
         events: true events, drawn as bars.
         tolerance: half of a bar's width, seconds: an onset inside of a bar is a hit at that window.
+        bars: name of the events where they are others, such as the hits that a sound was to follow.
     """
     fig, ax = axes(ax, (9, 0.5 * len(rows) + 1.2))
     handles: dict[str, object] = {}
@@ -83,15 +85,15 @@ def timeline(
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xlabel="time (s)", xlim=(0, duration), ylim=(len(rows) - 0.3, -0.7))
     if handles:
-        title = f"bars: true events ± {tolerance * 1000:g} ms"
+        title = f"bars: {bars} ± {tolerance * 1000:g} ms"
         ax.legend(
             list(handles.values()), list(handles), title=title, loc="upper left", fontsize=8,
             bbox_to_anchor=(1.01, 1.05),
             title_fontsize=8, frameon=False,
         )  # fmt: skip
     counts = ", ".join(f"{name} {len(times)}" for name, times in rows.items())
-    bars = f"; bars at {len(events)} true events, {1000 * tolerance:g} ms to each side" if events else ""
-    return tell(fig, f"Onsets over {duration:.2f} s: {counts}{bars}.")
+    marks = f"; bars at {len(events)} {bars}, {1000 * tolerance:g} ms to each side" if events else ""
+    return tell(fig, f"Onsets over {duration:.2f} s: {counts}{marks}.")
 
 
 def against_truth(

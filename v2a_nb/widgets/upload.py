@@ -33,6 +33,8 @@ UPLOAD_BYTES = 50_000_000
 """Largest upload. Notebook servers often drop more than 10 MB; a path has no such limit."""
 LINK_BYTES = 4_000_000
 """Largest file that the panel offers as a download; of a larger one it shows the path."""
+KINDS = {".mp4": "video/mp4", ".json": "application/json"}
+"""Mime types of files that are no sounds."""
 SECONDS, MOST_S = 8.0, 30.0  # of the video: by default, and at most
 SIDE = 360  # pixels of the picture's shorter side, at most: half a minute of it fits into 2 GB
 CODE = (
@@ -53,16 +55,40 @@ class Made:
     mp4: Path
 
     def links(self) -> str:
-        """HTML of download links; a file over :data:`LINK_BYTES` is named by its path."""
+        """HTML of download links, see :class:`Downloads`."""
+        return Downloads(self.wav, self.mp4).html
+
+
+class Downloads:
+    """Files as download links, which work in any notebook and in a saved page, since they hold the files.
+
+    Args:
+        paths: of the files, in one folder. One over :data:`LINK_BYTES` is named by its path.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self.paths = paths
+
+    def __repr__(self) -> str:
+        return "\n".join(str(path) for path in self.paths)
+
+    @property
+    def html(self) -> str:
+        """The links, and the folder in which the files are."""
         parts = []
-        for path, kind in ((self.wav, f"audio/{self.wav.suffix[1:]}"), (self.mp4, "video/mp4")):
+        for path in self.paths:
             name = escape(path.name)
             if path.stat().st_size > LINK_BYTES:
                 parts.append(f"<bdi>{escape(path)}</bdi> ({path.stat().st_size / 1e6:.0f} MB, too large for a link)")
             else:
+                kind = KINDS.get(path.suffix, f"audio/{path.suffix[1:]}")
                 data = data_uri(kind, path.read_bytes())
                 parts.append(f'<a download="{name}" href="{data}">Download <bdi>{name}</bdi></a>')
-        return f"<p>{' · '.join(parts)}<br><small>in the folder <bdi>{escape(self.wav.parent)}</bdi></small></p>"
+        folder = escape(self.paths[0].parent)
+        return f"<p>{' · '.join(parts)}<br><small>in the folder <bdi>{folder}</bdi></small></p>"
+
+    def _repr_html_(self) -> str:
+        return self.html
 
 
 @check_types
@@ -131,9 +157,13 @@ def soundtrack(
                 report(f"making {clip.duration:.1f} s of sound: step {done}, {reported - began:.0f} s so far")
 
         report(f"making {clip.duration:.1f} s of sound ...")
-        sound = system.generate(clip.silent(), seed=seed, guidance=guidance, progress=progress)
+        options = {} if guidance is None else {"guidance": guidance}
+        unknown = options.keys() - getattr(system, "options", options).keys()
+        if unknown:
+            raise UsageError(f"{label} finds whole sounds and has no guidance; leave it out")
+        sound = system.generate(clip.silent(), seed=seed, progress=progress, **options)
         report("writing the files ...")
-        paths = _free(Path(out), stem, output.endings)
+        paths = free_paths(Path(out), stem, output.endings)
         output.write(file, sound, paths, report=report, start=start, duration=seconds)
     player = compare(clip, {label: sound, "its own sound": clip.sound}, title=stem)
     return Made(clip, sound, player, *paths)
@@ -176,8 +206,12 @@ def safe_stem(name: str) -> str:
     return re.sub(r"[^\w .-]+", "_", stem).strip(" ._-")[:60].rstrip(" .") or "video"
 
 
-def _free(out: Path, stem: str, endings: Sequence[str]) -> tuple[Path, ...]:
-    """Make the folder, and return paths in it, with these endings, that do not exist yet."""
+def free_paths(out: Path, stem: str, endings: Sequence[str]) -> tuple[Path, ...]:
+    """Make the folder, and return paths in it, with these endings, that do not exist yet.
+
+    Raises:
+        MediaError: the folder cannot be made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
