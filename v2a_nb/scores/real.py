@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -268,8 +269,8 @@ def baselines(clips: RealSet) -> dict[str, list[Row]]:
 
 def motion_energy(clip: Clip) -> agree.Curve:
     """The mean absolute difference of each frame from the one before, relative to the clip's largest one."""
-    grey = clip.frames.mean(axis=3, dtype=np.float32)
-    energy = np.abs(np.diff(grey, axis=0, prepend=grey[:1])).mean(axis=(1, 2))
+    greys = (frame.mean(axis=2, dtype=np.float32) for frame in clip.frames)  # two at a time in memory
+    energy = np.array([0.0, *(np.abs(b - a).mean() for a, b in pairwise(greys))], np.float32)
     return clip.times, energy / max(float(energy.max()), 1e-9)
 
 
