@@ -90,8 +90,7 @@ ax = None
 for k, (metric, label) in enumerate({"onset_f1_100ms": "onset F1", "onset_f1_100ms_shifted": "shifted"}.items()):
     if found := {row.subject: vars(row) for row in rows({name: name for name in SYSTEMS}, [metric])}:
         ax = plots.intervals(found, ax, xlabel="onset F1 within 100 ms", label=label, shift=0.22 * k).axes[0]
-if ax:
-    plots.show(ax.figure, alt="Onset F1 on real clips of all systems and baselines, beside that of shifted onsets")
+plots.show(ax.figure, alt="Onset F1 on real clips of all, beside that of shifted onsets") if ax else "not scored yet"
 
 # %% [markdown]
 # ## 2. What a system expects
@@ -125,8 +124,8 @@ plots.show(figure, alt=f"Motion over time and {doubts.summary}; sure ones filled
 # look for yourself: the pictures at the likeliest hits, in the order of time
 likeliest = sorted(doubts.likely, key=lambda hit: -hit.probability)[:5]
 moments = sorted(hit.time_s for hit in likeliest) or [clip.duration / 2]
-alt = f"Pictures at {', '.join(f'{t:.2f}' for t in moments)} s: does something touch?"
-plots.show(plots.strip(clip, moments), alt=alt)
+listed = ", ".join(f"{t:.2f}" for t in moments)
+plots.show(plots.strip(clip, moments), alt=f"Pictures at {listed} s: does something touch?")
 
 # %% [markdown]
 # How many hits are followed, and what does that sound like? Where nothing changes between two rows, the system has
@@ -248,17 +247,16 @@ if len(true):
         print(f"{name:14}{len(times):8}{f1:7.2f}{moved:7.2f}{f1 - moved:7.2f}{late:>14}")
     assert f1 == 1  # check: the last row is the truth against itself
 else:
-    print("Nothing in the file's own sound begins: listen, and trust your eyes.")
+    print("The file has no sound in which something begins: listen, and trust your eyes.")
 
 # %%
 if len(true):
     title = f"{clip.name}: its own sound, and {system.title}"
     figure = plots.against_truth(clip.sound, true, heard[system.name], doubts.likely, title=title)
-    alt = f"{figure.alt} Filled triangles are on time, open ones are not; stems are expected hits"
+    legend = "Filled triangles are on time, open ones are not; stems are expected hits."
 else:
-    figure = plots.timeline(heard, clip.duration)
-    alt = f"{figure.alt} Nothing is known of the truth"
-plots.show(figure, alt=alt)
+    figure, legend = plots.timeline(heard, clip.duration), "Nothing is known of the truth."
+plots.show(figure, alt=f"{figure.alt} {legend}")
 
 # %% [markdown]
 # **What to notice.** One clip is an anecdote, and five onsets are few: a gain of 0.3 on your file says little, and the
