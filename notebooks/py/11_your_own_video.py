@@ -253,10 +253,10 @@ else:
 if len(true):
     title = f"{clip.name}: its own sound, and {system.title}"
     figure = plots.against_truth(clip.sound, true, heard[system.name], doubts.likely, title=title)
-    legend = "Filled triangles are on time, open ones are not; stems are expected hits."
+    legend = "filled triangles are on time, open ones are not; stems are expected hits."
 else:
-    figure, legend = plots.timeline(heard, clip.duration), "Nothing is known of the truth."
-plots.show(figure, alt=f"{figure.alt} {legend}")
+    figure, legend = plots.timeline(heard, clip.duration), "nothing is known of the truth."
+plots.show(figure, alt=f"{figure.alt} How to read it: {legend}")
 
 # %% [markdown]
 # **What to notice.** One clip is an anecdote, and five onsets are few: a gain of 0.3 on your file says little, and the
