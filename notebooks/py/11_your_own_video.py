@@ -256,7 +256,7 @@ if len(true):
     legend = "Filled triangles are on time, open ones are not; stems are expected hits."
 else:
     figure, legend = plots.timeline(heard, clip.duration), "Nothing is known of the truth."
-plots.show(figure, alt=f"{figure.alt} {legend}")
+plots.show(figure, alt=f"Onsets on your clip. {figure.alt} {legend}")
 
 # %% [markdown]
 # **What to notice.** One clip is an anecdote, and five onsets are few: a gain of 0.3 on your file says little, and the
