@@ -118,7 +118,10 @@ for hit in doubts.likely:
     axis.plot([hit.time_s] * 2, [0, hit.probability], color="#b3261e", ls="-" if hit.sure else ":")
     axis.plot(hit.time_s, hit.probability, "o", color="#b3261e", mfc="#b3261e" if hit.sure else "white")
 axis.set(xlim=(0, clip.duration), ylim=(0, 1.08))
-plots.show(figure, alt=f"Motion over time and {doubts.summary}; sure ones filled. Hits end a motion, but most do not")
+plots.show(
+    figure,
+    alt=f"Motion over time and {doubts.summary}; sure ones filled. A hit ends a motion; most ends of motion are no hits",
+)
 
 # %%
 # look for yourself: the pictures at the likeliest hits, in the order of time
@@ -253,10 +256,10 @@ else:
 if len(true):
     title = f"{clip.name}: its own sound, and {system.title}"
     figure = plots.against_truth(clip.sound, true, heard[system.name], doubts.likely, title=title)
-    legend = "filled triangles are on time, open ones are not; stems are expected hits."
+    legend = "Filled triangles are on time, open ones are not; stems are expected hits."
 else:
-    figure, legend = plots.timeline(heard, clip.duration), "nothing is known of the truth."
-plots.show(figure, alt=f"{figure.alt} How to read it: {legend}")
+    figure, legend = plots.timeline(heard, clip.duration), "Nothing is known of the truth."
+plots.show(figure, alt=f"Onsets on your clip. {figure.alt} {legend}")
 
 # %% [markdown]
 # **What to notice.** One clip is an anecdote, and five onsets are few: a gain of 0.3 on your file says little, and the
