@@ -118,10 +118,7 @@ for hit in doubts.likely:
     axis.plot([hit.time_s] * 2, [0, hit.probability], color="#b3261e", ls="-" if hit.sure else ":")
     axis.plot(hit.time_s, hit.probability, "o", color="#b3261e", mfc="#b3261e" if hit.sure else "white")
 axis.set(xlim=(0, clip.duration), ylim=(0, 1.08))
-plots.show(
-    figure,
-    alt=f"Motion over time and {doubts.summary}; sure ones filled. A hit ends a motion; most ends of motion are no hits",
-)
+plots.show(figure, alt=f"Motion and {doubts.summary}, sure ones filled. A hit ends a motion, and few ends are hits")
 
 # %%
 # look for yourself: the pictures at the likeliest hits, in the order of time
