@@ -475,7 +475,7 @@ def demo(
         report(str(error) if isinstance(error, V2AError) else f"{at}: {error or type(error).__name__}")
     results = {name: Path(os.path.relpath(path)) for name, path in results.items()}
     if "edit" in results:
-        again = shlex.join(["v2a-nb", "generate", str(video), "--system", system, "--hits"])
+        again = shlex.join(["v2a-nb", "generate", str(video), "--system", system, "--out", "made", "--hits"])
         say(f"To change its hits: {results['edit']}, save them there, then {again} FILE")
     return results
 
