@@ -149,7 +149,7 @@ class HitEditor:
             f'<div class="{token}" style="margin:8px 0;max-width:1000px;font-family:system-ui,sans-serif">'
             f"<pre data-plain>{escape(self.hits)}</pre>{player.html}"
             "<p><small>A page without a kernel: hits can be changed and saved. <code>.live()</code> makes their sound, "
-            "and so does <code>v2a-nb generate VIDEO --hits FILE</code>.</small></p>"
+            "and so does <code>v2a-nb generate VIDEO --hits FILE --out made</code>.</small></p>"
             f'<script type="application/json" data-hits>{data}</script>'
             f"<script>(() => {{\n{_script()}\n"
             f'for (const root of document.querySelectorAll("div.{token}:not([data-mounted])"))'

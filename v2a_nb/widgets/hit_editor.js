@@ -362,7 +362,7 @@ export function edit(root, data, { tell = () => {}, regenerate = null } = {}) {
     const address = URL.createObjectURL(new Blob([fileText(sounding)], { type: "application/json" }));
     node("a", { href: address, download: `${data.name}.hits.json` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
-    say(`${sounding.length} hits saved: v2a-nb generate VIDEO --hits FILE`);
+    say(`${sounding.length} hits saved: v2a-nb generate VIDEO --hits FILE --out made`);
   });
   root.addEventListener("v2a-time", (event) => {
     now = event.detail;
