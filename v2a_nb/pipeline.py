@@ -453,10 +453,9 @@ def demo(
             sound = sound.first(clip.duration)
         hits = _expected_hits(model, clip)
     if hits is not None:
-        marks = [{**asdict(hit), "material": "expected hit", "doubtful": not hit.sure} for hit in hits.likely]
-        hollow = " (hollow in the page)" if events is None and any(mark["doubtful"] for mark in marks) else ""
+        hollow = " (hollow in the page)" if events is None and not all(hit.sure for hit in hits.likely) else ""
         say(f"{model.title}: {hits.summary}{hollow}")
-        events = marks if events is None else events  # of a Strike World clip, the truth is shown
+        events = hits.likely if events is None else events  # of a Strike World clip, the truth is shown
     tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound

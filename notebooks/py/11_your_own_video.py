@@ -139,11 +139,8 @@ counts = [len(doubts.at(s)) for s in np.linspace(0, 1, 21)]
 assert counts == sorted(counts)  # check: more sensitive never takes a hit away
 
 # %%
-from dataclasses import asdict
-
-marks = [{**asdict(hit), "material": "expected hit", "doubtful": not hit.sure} for hit in doubts.likely]
 tried = {names[s]: system.generate(silent, seed=SEED, sensitivity=s) for s in names}
-v2a.compare(clip, tried, events=marks, title=f"{system.title}, from only sure to every doubt")
+v2a.compare(clip, tried, events=doubts.likely, title=f"{system.title}, from only sure to every doubt")
 
 # %% [markdown]
 # **What to notice.** Marks with a hollow head are doubtful. A missed hit and an imagined one cost about the same in
@@ -224,7 +221,7 @@ for name in SYSTEMS:
     model = system if name == system.name else v2a.load(name)
     sounds[name] = model.generate(silent, seed=SEED)
 sounds["your hits"] = sound
-v2a.compare(clip, {**sounds, "its own sound": clip.sound}, events=marks, title=f"{clip.name}: all systems")
+v2a.compare(clip, {**sounds, "its own sound": clip.sound}, events=doubts.likely, title=f"{clip.name}: all systems")
 
 # %% [markdown]
 # Is one of them on time? Where the file has a sound, its onsets are the truth: those of everything that is heard, also

@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from hostile.films import film
+from hostile.films import film, flip
 from media_parts import clicks, clip_of, damage, differences, moving, sweep, write
 
 from v2a_nb import media
@@ -427,3 +427,13 @@ def test_a_sound_whose_rate_changes_goes_on(tmp_path):
     sound = media.open_sound(path)
     assert sound.sample_rate == 44100 and sound.channels == 2
     assert sound.duration == pytest.approx(4.0, abs=0.3) and sound.slice(3.0, 3.5).rms_dbfs > -25
+
+
+def test_a_damaged_video_gives_the_same_pictures_each_time(tmp_path):
+    """What a decoder of several frames at a time makes of damage hangs on which thread is first."""
+    path = flip(film(tmp_path / "a.ts", codec_options={"g": "12"}), "video", 60, 2)
+    first = media.open(path)
+    assert first.problems
+    for _ in range(7):
+        again = media.open(path)
+        assert np.array_equal(again.frames, first.frames) and again.problems == first.problems

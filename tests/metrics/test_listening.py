@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from paths import SCRIPTS
+from node_parts import check_script
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
@@ -564,14 +564,7 @@ def test_shown_as_words_where_there_is_no_kernel(tmp_path, capsys):
 
 
 def test_pure_functions_of_the_script():
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    if int(subprocess.run([node, "--version"], capture_output=True, text=True).stdout[1:].split(".")[0]) < 20:
-        pytest.skip("node --test needs version 20")
-    script = SCRIPTS / "listening.test.mjs"
-    done = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_script("listening")
 
 
 # --- in a real browser, by keys alone -----------------------------------------------------------

@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,6 @@ from v2a_nb.clip import Clip
 from v2a_nb.widgets.player import Player, compare
 from v2a_nb.world import strike_world
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("chromium is not installed", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 TOOLS = """
 window.host = (k = 0) => document.querySelectorAll("[data-lm-suppress-shortcuts]")[k];
 window.find = (s, k = 0) => host(k).shadowRoot.querySelector(s);
@@ -31,14 +25,6 @@ window.every = (s, k = 0) => [...host(k).shadowRoot.querySelectorAll(s)];
 window.heard = (k = 0) => every("audio", k).find((a) => a.volume > 1e-3);
 window.ready = () => every("audio").every((a) => a.readyState === 4) && find("video").readyState >= 2;
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 from hit_parts import EXPECTED, Clicker
+from node_parts import check_script
 from page_parts import Tags
-from paths import SCRIPTS
 from player_parts import HOSTILE, clip_of, tone
 
 from v2a_nb.clip import Sound
@@ -139,9 +137,4 @@ def test_a_system_that_follows_no_hits_is_refused():
 
 
 def test_pure_functions_of_the_script():
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    script = SCRIPTS / "hit_editor.test.mjs"
-    done = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_script("hit_editor")

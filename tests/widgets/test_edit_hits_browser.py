@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 
 import pytest
 from hit_parts import EXPECTED, Clicker
@@ -12,11 +11,6 @@ from player_parts import clip_of, tone
 
 from v2a_nb.hits import Hits
 from v2a_nb.widgets.edit_hits import edit_hits
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("chromium is not installed", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 MODEL = """
 const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -36,14 +30,6 @@ window.model = {
 window.cleanup = widget.default.render({ model, el: document.body });
 null; // a function would be called
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 @pytest.fixture

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import numpy as np
 import pytest
+from node_parts import check_script
 from page_parts import Tags, wav_of
-from paths import SCRIPTS
 
 from v2a_nb import plots
 from v2a_nb.clip import Clip, Sound
@@ -134,12 +131,7 @@ def test_what_cannot_be_meant_is_one_clear_line(clip, change, words):
 
 
 def test_the_slider_shows_one_card_and_goes_on_playing():
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    script = SCRIPTS / "slider.test.mjs"
-    made = subprocess.run([node, "--test", str(script)], capture_output=True, text=True, timeout=60, check=False)
-    assert made.returncode == 0, made.stdout + made.stderr
+    check_script("slider")
 
 
 # --- the curve --------------------------------------------------------------------------------------

@@ -7,15 +7,13 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 import wave
 
 import av
 import numpy as np
 import pytest
+from node_parts import check_script
 from page_parts import Tags, wav_of
-from paths import SCRIPTS
 from player_parts import EVENTS, HOSTILE, clip_of, tone
 
 from v2a_nb.clip import Clip, Sound
@@ -182,25 +180,5 @@ def test_a_long_sound_alone_is_small(seconds, rate, channels, kept):
     assert ("the first 375 of 500 s" in page) == (seconds == 500) and ("played in" in page) == (kept[1] < rate)
 
 
-def node() -> str | None:
-    """Node, 20 or newer: the system's, or the one that Playwright brings along."""
-    found = [shutil.which("node")]
-    try:
-        from playwright._impl._driver import compute_driver_executable
-
-        found.append(compute_driver_executable()[0])
-    except ImportError:
-        pass
-    for path in filter(None, found):
-        words = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
-        if int(words[1:].split(".")[0]) >= 20:
-            return path
-    return None
-
-
 def test_pure_functions_of_the_script():
-    if (program := node()) is None:
-        pytest.skip("neither node 20 nor playwright, which brings one, is installed")
-    script = SCRIPTS / "player.test.mjs"
-    done = subprocess.run([program, "--test", str(script)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_script("player")

@@ -14,6 +14,7 @@ from player_parts import EVENTS, clip_of, tone
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hit
 from v2a_nb.widgets import payload
 from v2a_nb.widgets.payload import mel_picture
 from v2a_nb.widgets.player import compare, play
@@ -202,3 +203,7 @@ def test_a_hit_with_its_probability():
     assert payload.event_of({"time_s": 1, "doubtful": True})["doubtful"] is True
     with pytest.raises(UsageError, match="probability"):
         payload.event_of({"time_s": 1, "probability": "high"})
+    assert payload.event_of(Hit(1.0, 0.834, origin="model")) == hit
+    assert payload.event_of(Hit(1.0, 0.2, origin="model"))["doubtful"] is True
+    mine = payload.event_of(Hit(2.0))
+    assert mine["labels"][0] == "your hit" and mine["time"] == 2 and "doubtful" not in mine

@@ -58,7 +58,7 @@ def video_stream(container, path: str | Path, *, frame_threads: bool = True):
         raise MediaError(f"{path}: no video stream in this file")
     check_size(path, streams[0].codec_context)
     streams[0].codec_context.options = {"max_pixels": str(int(MOST_PIXELS))}  # pictures may say other than headers
-    streams[0].thread_type = "AUTO" if frame_threads else "SLICE"
+    streams[0].thread_type = "AUTO" if frame_threads else "NONE"
     return streams[0]
 
 

@@ -52,7 +52,7 @@ class Pictures:
         self.path = path
         self.damage = decoding.Damage()
         self.zero: float | None = None
-        self._seekable, self._tail_read, self._checked = True, False, False
+        self._seekable, self._frame_threads, self._checked = True, True, False
         self._end = 0.0  # of the last picture that was decoded
         self.container: Any = None
         self._open()
@@ -70,8 +70,9 @@ class Pictures:
                 raise MediaError(f"{path}: not one picture could be decoded")
             self._unread.appendleft(first)
             self._last = None
-            if "matroska" in self.container.format.name and 0 < (self.zero or 0.0) < self.duration:
-                self.duration -= self.zero or 0.0  # which is when it ends, and not how long it lasts
+            begins = self.zero or 0.0
+            if "matroska" in self.container.format.name and 0 < begins < self.duration:
+                self.duration -= begins  # which is when it ends, and not how long it lasts
             self.damage.pictures = self.stream.frames or round(self.duration * self.fps)
         except BaseException:
             self.container.close()
@@ -126,13 +127,13 @@ class Pictures:
             self._last = picture
         return picture
 
-    def _open(self, *, frame_threads: bool = True) -> None:
+    def _open(self) -> None:
         """Begin at the beginning of the file."""
         if self.container is not None:
             self.container.close()
         self.container = decoding.container(self.path)
         try:
-            self.stream = decoding.video_stream(self.container, self.path, frame_threads=frame_threads)
+            self.stream = decoding.video_stream(self.container, self.path, frame_threads=self._frame_threads)
         except BaseException:
             self.container.close()
             raise
@@ -143,17 +144,18 @@ class Pictures:
         self._unread: deque[Picture] = deque()
         self._last: Picture | None = None
         self._newest = -float("inf")
-        self._short = False
+        self._again = False
         self._decoder = self._decode(after_seek)
 
     def _next(self) -> Picture | None:
         if self._unread:
             return self._unread.popleft()
         picture = next(self._decoder, None)
-        if picture is None and self._short:
-            # a decoder of several frames at a time that meets damage at the very end forgets the pictures before it
-            newest, self._tail_read = self._newest, True
-            self._open(frame_threads=False)
+        if picture is None and self._again:
+            # of damage, a decoder of several frames at a time makes something else each time; and where it meets some
+            # at the very end, it forgets the pictures before
+            newest, self._frame_threads = self._newest, False
+            self._open()
             self._go(newest)
             while (picture := self._next()) is not None and picture.time <= newest + SAME:
                 pass
@@ -197,6 +199,9 @@ class Pictures:
                     latest = stamp
                     heappush(sent, stamp)
             frames, error = decoding.decode(stream, packet)
+            if self._frame_threads and (error or any(frame.is_corrupt for frame in frames)):
+                self._again = True
+                return
             failed, failures = failed or error, failures + error
             if error and self._in_order and stamp in sent:
                 sent.remove(stamp)
@@ -254,8 +259,8 @@ class Pictures:
                 if frame.is_corrupt:
                     self.damage.flawed.add(round(time, 4))
                 yield Picture(frame, time, lasts)
-        if count > failures and not self._tail_read:
-            self._short = True
+        if count > failures and self._frame_threads:
+            self._again = True
             return
         if failed and not self._in_order:
             self._lose(sent, shift)

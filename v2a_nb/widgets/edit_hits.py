@@ -16,7 +16,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError, check_types
 from v2a_nb.hits import SENSITIVITY, Hits, least_probability
 from v2a_nb.widgets import explorer_frame as frame
-from v2a_nb.widgets.page import escape, json_text, page_of, save_page
+from v2a_nb.widgets.page import Page, escape, json_text
 from v2a_nb.widgets.payload import as_text, encode
 from v2a_nb.widgets.player import Player, compare
 from v2a_nb.widgets.player import script as player_script
@@ -28,7 +28,7 @@ BLOCKS = 600  # levels of a sound
 EVERY_S = 0.3  # between two words on the progress
 
 
-class HitEditor:
+class HitEditor(Page):
     """What :func:`edit_hits` returns.
 
     Attributes:
@@ -156,24 +156,6 @@ class HitEditor:
             ' edit(root, JSON.parse(root.querySelector("script[data-hits]").textContent));\n'
             "})();</script></div>"
         )
-
-    def _repr_html_(self) -> str:
-        try:
-            return self.html
-        except V2AError as error:  # IPython would print a traceback and go on; this is the same in one line
-            return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the static page; the file gets its name when it is complete.
-
-        Args:
-            path: the file; a page of this package is replaced.
-            overwrite: replace any other file as well.
-
-        Raises:
-            MediaError: the page cannot be written there, or there is another file.
-        """
-        return save_page(path, page_of(self.title, self.html), overwrite)
 
     # --- with a kernel ----------------------------------------------------------------------------
 

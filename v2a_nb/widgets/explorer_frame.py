@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.widgets.page import data_uri, escape, page_of, save_page
+from v2a_nb.widgets.page import Page, data_uri, escape
 from v2a_nb.widgets.payload import notes_of
 from v2a_nb.widgets.player import sound_html
 
@@ -65,7 +64,7 @@ class Variant:
         return [*self.remarks, *notes_of(self.sound, self.sound.duration)]
 
 
-class Explorer:
+class Explorer(Page):
     """The base of the explorers: displays a static page; :meth:`live` has sliders.
 
     Attributes:
@@ -169,20 +168,6 @@ class Explorer:
         small = f"<p style='margin:8px 0 0'><small>{escape(reduced)}</small></p>" if reduced else ""
         grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px;margin:12px 0 0"
         return f'<div style="{grid}">{cards}</div>{small}'
-
-    def _repr_html_(self) -> str:
-        try:
-            return self.html
-        except V2AError as error:  # IPython would print a traceback and go on; this is the same in one line
-            return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
-
-    def save(self, path: str | Path) -> Path:
-        """Write the static page; the file gets its name when it is complete.
-
-        Raises:
-            MediaError: the page cannot be written.
-        """
-        return save_page(path, page_of(self.title, self.html))
 
     # --- sliders --------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
 
-from v2a_nb.errors import MediaError
+from v2a_nb.errors import MediaError, V2AError
 from v2a_nb.files import HTML_MARK, keep_others, write_text
 from v2a_nb.widgets.payload import as_text, encode
 
@@ -55,3 +56,36 @@ def save_page(path: str | Path, page: str, overwrite: bool = False) -> Path:
         return write_text(path, page)
     except OSError as error:
         raise MediaError(f"{path}: the page cannot be written: {error.strerror or error}") from error
+
+
+class Page(ABC):
+    """A view that shows itself in a notebook and can be saved as a page.
+
+    Attributes:
+        title: of the page.
+    """
+
+    title: str
+
+    @property
+    @abstractmethod
+    def html(self) -> str:
+        """The HTML of the static page, which needs no kernel."""
+
+    def _repr_html_(self) -> str:
+        try:
+            return self.html
+        except V2AError as error:  # IPython would print a traceback and go on; this is the same in one line
+            return f'<p role="alert"><b>Not possible:</b> {escape(error)}</p>'
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the static page, which opens in any browser; the file gets its name when it is complete.
+
+        Args:
+            path: the file; a page of this package is replaced.
+            overwrite: replace any other file as well.
+
+        Raises:
+            MediaError: the page cannot be written there, or there is another file.
+        """
+        return save_page(path, page_of(self.title, self.html), overwrite)

@@ -16,6 +16,7 @@ import numpy as np
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.hits import Hit
 
 TARGET_BYTES = 2_000_000
 """Target size of the HTML: sample rate, channels and picture quality are reduced to it, in this order."""
@@ -80,14 +81,18 @@ def as_array(given: object, what: str) -> np.ndarray:
         raise UsageError(f"{what} must be an array of numbers, not a {type(given).__name__}") from error
 
 
-def event_of(event: Mapping | float) -> dict:
-    """Convert an event of ``truth.json``, an expected hit, or a time, to what the script reads.
+def event_of(event: Mapping | Hit | float) -> dict:
+    """Convert an event of ``truth.json``, a hit, or a time, to what the script reads.
 
-    A ``probability`` in [0, 1] is shown with its mark; what is ``doubtful`` has a hollow one.
+    A ``probability`` in [0, 1] is shown with its mark; what is ``doubtful`` has a hollow one. Of a hit that a system
+    expects both are shown.
 
     Raises:
         UsageError: no time, or one that is not finite.
     """
+    if isinstance(event, Hit):
+        own = {"probability": event.probability, "doubtful": not event.sure} if event.origin == "model" else {}
+        event = {"time_s": event.time_s, "material": "expected hit" if own else "your hit", **own}
     given = event if isinstance(event, Mapping) else {"time_s": event}
     try:
         time = float(given["time_s"])

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 
 from v2a_nb.clip import Clip, Sound, register_display
 from v2a_nb.errors import UsageError, check_types
+from v2a_nb.hits import Hit
 from v2a_nb.widgets import payload as make
-from v2a_nb.widgets.page import data_uri, escape, json_text, page_of, save_page
+from v2a_nb.widgets.page import Page, data_uri, escape, json_text
 
 if TYPE_CHECKING:
     from v2a_nb.widgets.widget import PlayerWidget
 
 
-class Player:
+class Player(Page):
     """The result of :func:`play` and :func:`compare`, which shows itself in a notebook and can be saved as a page.
 
     A long clip is shown in smaller pictures, fewer of them and at a lower sample rate; of one that is longer still, the
@@ -43,7 +44,7 @@ class Player:
         self,
         clip: Clip,
         tracks: Mapping[str, Sound | tuple | None],
-        events: Sequence[Mapping | float] | None = None,
+        events: Sequence[Mapping | Hit | float] | None = None,
         title: str = "",
         saliency: object = None,
     ) -> None:
@@ -175,26 +176,11 @@ class Player:
             )
         return page
 
-    def _repr_html_(self) -> str:
-        return self.html
-
     def widget(self) -> PlayerWidget:
         """Return the player as a widget, whose position, selection, track and playing can be read and set."""
         from v2a_nb.widgets.widget import PlayerWidget
 
         return PlayerWidget(self)
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write a page that opens in any browser; the file gets its name when it is complete.
-
-        Args:
-            path: the file; a page of this package is replaced.
-            overwrite: replace any other file as well.
-
-        Raises:
-            MediaError: the page cannot be written there, or there is another file.
-        """
-        return save_page(path, page_of(self.title, self.html), overwrite)
 
 
 @check_types
@@ -202,7 +188,7 @@ def play(
     clip: Clip,
     sound: Sound | tuple | None = None,
     *,
-    events: Sequence[Mapping | float] | None = None,
+    events: Sequence[Mapping | Hit | float] | None = None,
     title: str = "",
     saliency: object = None,
 ) -> Player:
@@ -211,7 +197,7 @@ def play(
     Args:
         clip: the video.
         sound: a sound, or ``(samples, sample_rate)``, which may hold NaN; left out, the clip's own sound.
-        events: true events as in ``truth.json`` (``time_s``, ``kind``, ``material``, ``sounding``), or times (s).
+        events: true events as in ``truth.json`` (``time_s``, ``kind``, ``material``, ``sounding``), hits, or times (s).
         title: heading, any text; left out, the clip's name.
         saliency: where a model looked, an object or dict with ``map`` (float [T, h, w], not negative), ``fps`` and
             perhaps ``window`` (seconds), or ``(map, fps)``; drawn over the picture, with its curve over time.
@@ -228,7 +214,7 @@ def compare(
     clip: Clip,
     tracks: Mapping[str, Sound | tuple | None],
     *,
-    events: Sequence[Mapping | float] | None = None,
+    events: Sequence[Mapping | Hit | float] | None = None,
     title: str = "",
     saliency: object = None,
 ) -> Player:

@@ -35,7 +35,8 @@ SURE, LIKELY = 0.9, 0.5
 NEAR_S = 0.03
 """A given hit so near to one that the encoder expects is that one."""
 SEED, CLIPS, SECONDS = 4100, 16, 5.12
-"""Of the world that windows are taken from, of version 1, whose hits are clearest; nothing is trained on it."""
+"""The world that windows are taken from: its seed, its clips and their seconds. It is of version 1, whose hits are
+clearest, and nothing is trained on it."""
 ALONE_S = (0.2, 0.3)  # before and after a hit whose window is taken: nothing else happens
 
 
