@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
 VIDEO ?=
-# processes that share the tests; each takes a core and about 1.5 GB
+# processes that share the tests, and notebooks at once; each takes a core and about 1.5 GB
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
@@ -29,7 +29,7 @@ hostile: $(VENV)/.test
 	$(BIN)/python -m pytest -m "" tests/hostile
 
 notebooks: $(VENV)/.test
-	$(BIN)/python notebooks/run.py
+	$(BIN)/python notebooks/run.py --jobs $(WORKERS)
 
 sync: $(VENV)/.test
 	$(BIN)/python notebooks/sync.py

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
 import os
 import random
 import re
-import shutil
-import subprocess
-import time
 import wave
 from collections import Counter
 from pathlib import Path
@@ -569,10 +565,6 @@ def test_pure_functions_of_the_script():
 
 # --- in a real browser, by keys alone -----------------------------------------------------------
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--mute-audio", "--remote-debugging-port=0"]
-FLAGS += ["--window-size=1040,900", "about:blank"]
-CODES = {"Enter": 13, "Tab": 9, " ": 32, "ArrowRight": 39, "ArrowDown": 40, "ArrowUp": 38}
 FAKE = """<!doctype html><meta charset="utf-8"><div id="el"></div><script>(() => {
 SOURCE
 const state = STATE, heard = {}, bytes64 = (t) => Uint8Array.from(atob(t), (c) => c.charCodeAt(0));
@@ -584,197 +576,136 @@ window.go = () => { state._trial = "{}"; state._media = []; heard["change:_trial
 })();</script>"""
 
 
-class Page:
-    """A page that is driven through the DevTools protocol."""
+class Listener:
+    """Somebody in front of the page, with a keyboard only. Every look waits until the page has followed."""
 
-    def __init__(self, socket) -> None:
-        self.socket, self.session, self.number, self.problems = socket, None, 0, []
+    def __init__(self, page, expect) -> None:
+        self.page, self.expect, self.problems = page, expect, []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
 
-    async def call(self, method: str, **params) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        await self.socket.write_message(json.dumps(message | ({"sessionId": self.session} if self.session else {})))
-        while True:
-            answer = json.loads(await asyncio.wait_for(self.socket.read_message(), 60))
-            if answer.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.problems.append(answer["params"])
-            if answer.get("id") == self.number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    async def js(self, code: str):
-        made = await self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in made, made
-        return made["result"].get("value")
-
-    async def find(self, code: str):
-        """``code`` with ``root`` being the shadow root of the test."""
-        host = "[...document.querySelectorAll('div')].find((d) => d.shadowRoot)"
-        return await self.js(f"(() => {{ const root = {host}.shadowRoot; return {code}; }})()")
-
-    async def until(self, code: str) -> None:
-        for _ in range(200):
-            if await self.find(code):
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"never true: {code}; said: {await self.said()}")
-
-    async def said(self) -> str:
-        return await self.find("root.querySelector('.say').textContent")
-
-    async def go(self, path: Path) -> None:
-        await self.call("Page.navigate", url=path.as_uri())
-        for _ in range(100):
-            if await self.js("document.readyState + location.protocol") == "completefile:":
-                return
-            await asyncio.sleep(0.1)
-
-    async def keys(self, *names: str) -> None:
+    def press(self, *names: str) -> None:
         for name in names:
-            code = {"key": name, "windowsVirtualKeyCode": CODES.get(name, ord(name[0].upper()))}
-            text = {"text": "\r"} if name == "Enter" else {"text": name} if len(name) == 1 else {}
-            await self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
-            await self.call("Input.dispatchKeyEvent", type="keyUp", **code)
+            self.page.keyboard.press(name)
 
-    async def hear(self, letters: str) -> None:
+    def sees(self, where: str, words: str | re.Pattern) -> None:
+        self.expect(self.page.locator(where)).to_have_text(words, timeout=30_000)
+
+    @property
+    def focused(self):
+        """The element with the focus, to be expected things of; its host, outside the shadow, has it too."""
+        return self.expect(self.page.locator(":focus").last)
+
+    def hears(self, letters: str) -> None:
         for k, letter in enumerate(letters):
-            heard = f"root.querySelectorAll('.sound')[{k}].textContent.includes('\u2713')"
+            ticked = self.expect(self.page.locator(".sound").nth(k))
             for _ in range(20):  # it comes in where the one before was; from its start at the second time
-                await self.keys(letter)
-                await asyncio.sleep(0.25)
-                if await self.find(heard):
-                    break
-            await self.until(heard)
+                self.press(letter)
+                try:
+                    ticked.to_contain_text("\u2713", timeout=1_000)
+                except AssertionError:
+                    continue
+                break
+            ticked.to_contain_text("\u2713")
+
+    def downloads(self, path: Path) -> str:
+        """Press the button that has the focus; the name that the page gave the file, which is then at ``path``."""
+        with self.page.expect_download() as waiting:
+            self.press("Enter")
+        waiting.value.save_as(path)
+        return waiting.value.suggested_filename
 
 
-def browse(folder: Path, script) -> Page:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    pytest.importorskip("tornado", reason="speaks to the browser")
-    from tornado.websocket import websocket_connect
+@pytest.fixture
+def listener(browser):
+    from chromium_parts import sync_api
 
-    async def run() -> Page:
-        profile = folder / "profile"
-        command = [chromium, f"--user-data-dir={profile}", *FLAGS]
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            port_file, deadline = profile / "DevToolsActivePort", time.monotonic() + 40
-            while not (port_file.exists() and len(port_file.read_text().split()) == 2):
-                if time.monotonic() > deadline or browser.poll() is not None:
-                    pytest.skip("chromium does not start here")
-                await asyncio.sleep(0.1)
-            port, path = port_file.read_text().split()
-            page = Page(await websocket_connect(f"ws://127.0.0.1:{port}{path}", max_message_size=2**26))
-            await page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-            target = (await page.call("Target.createTarget", url="about:blank"))["targetId"]
-            page.session = (await page.call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
-            for domain in ("Runtime", "Log", "Page"):
-                await page.call(f"{domain}.enable")
-            await script(page)
-            return page
-        finally:
-            browser.kill()
-            browser.wait()
-
-    return asyncio.run(run())
+    context = browser.new_context(viewport={"width": 1040, "height": 900})
+    yield Listener(context.new_page(), sync_api.expect)
+    context.close()
 
 
-async def downloaded(folder: Path, page: Page) -> Path:
-    """Press the button that has the focus and wait for the file; a busy machine may need a second press."""
-    for k in range(300):
-        if k % 100 == 0:
-            await page.keys("Enter")
-        found = list(folder.glob("answers-*.csv"))
-        if found:
-            return found[0]
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"nothing was downloaded: {sorted(p.name for p in folder.iterdir())}")
-
-
-def test_in_chromium_choose_and_rate_by_keyboard_alone(tmp_path):
-    choose = listening_test(trials_of(seconds=0.2), out=tmp_path / "a.csv", listener='An "na" <b>', seed=2)
-    rate = listening_test(trials_of(2, ("secretx", "secrety"), 0.2), "rate", tmp_path / "r.csv", "ben")
-    pages = choose.save(tmp_path / "choose.html") + rate.save(tmp_path / "rate.html")
-    files = {}
-
-    async def script(page: Page) -> None:
-        await page.go(pages[0])
-        await page.until("root.querySelector('h2').textContent === 'Listening test'")
-        await page.keys("Enter")
-        await page.until("root.querySelector('h2').textContent === 'Trial 1 of 4'")
-        await page.keys("Enter")
-        assert await page.said() == "Answer question 1 first."
-        await page.keys("3", "1", "Enter", "2", "Enter")
-        assert await page.said() == "Listen to A, B and C first."
-        await page.hear("abc")
-        labels = await page.find("[...root.querySelectorAll('.sound')].map((b) => b.getAttribute('aria-label'))")
-        assert labels == ["sound A, heard", "sound B, heard", "sound C, heard"]
-        await page.keys("Enter")
-        await page.until("root.querySelector('h2').textContent === 'Trial 2 of 4'")
-        await page.go(pages[0])  # closed and opened again
-        # at first the old page still answers
-        await page.until("root.querySelector('.say').textContent.includes('Trials answered already: 1;')")
-        await page.keys("Enter")
-        for number in (2, 3, 4):
-            await page.until(f"root.querySelector('h2').textContent === 'Trial {number} of 4'")
-            await page.hear("abc")
-            # back to the first question to change the answer, then on
-            await page.keys("1", "Enter", "2", "ArrowUp", "3", "Enter")
-        await page.until("root.querySelector('h2').textContent.startsWith('That was all')")
-        await page.until("root.activeElement && root.activeElement.textContent.includes('Download')")
-        files["choose"] = (await downloaded(tmp_path, page)).rename(tmp_path / "choose.csv")
-        await page.go(pages[1])
-        await page.keys("Enter")
-        for number in (1, 2):
-            await page.until(f"root.querySelector('h2').textContent === 'Trial {number} of 2'")
-            await page.hear("ab")
-            await page.keys("a", "7", "5", "Enter", "1", "0", "0", "Enter", "ArrowRight", "Enter")
-            assert await page.find("root.activeElement.getAttribute('aria-label')") == "sound A, Temporal alignment"
-            await page.keys("Enter")
-            assert "Rate this field first" in await page.said()
-            await page.keys("5", "Enter", "6", "Enter", "7", "Enter", "8", "Enter", "9", "Enter")
-        await page.until("root.activeElement && root.activeElement.textContent.includes('Download')")
-        files["rate"] = await downloaded(tmp_path, page)
-
-    page = browse(tmp_path, script)
-    assert page.problems == []
-    rows, rest = read_answers(files["choose"])
+def test_in_chromium_choose_by_keyboard_alone(tmp_path, listener):
+    test = listening_test(trials_of(seconds=0.2), out=tmp_path / "a.csv", listener='An "na" <b>', seed=2)
+    (page,) = test.save(tmp_path / "choose.html")
+    listener.page.goto(page.as_uri())
+    listener.sees("h2", "Listening test")
+    listener.press("Enter")
+    listener.sees("h2", "Trial 1 of 4")
+    listener.press("Enter")
+    listener.sees(".say", "Answer question 1 first.")
+    listener.press("3", "1", "Enter", "2", "Enter")
+    listener.sees(".say", "Listen to A, B and C first.")
+    listener.hears("abc")
+    for k in range(3):
+        sound = listener.page.locator(".sound").nth(k)
+        assert sound.get_attribute("aria-label") == f"sound {LETTERS[k]}, heard"
+    listener.press("Enter")
+    listener.sees("h2", "Trial 2 of 4")
+    listener.page.goto("about:blank")
+    listener.page.goto(page.as_uri())  # closed and opened again
+    listener.sees(".say", re.compile("Trials answered already: 1;"))
+    listener.press("Enter")
+    for number in (2, 3, 4):
+        listener.sees("h2", f"Trial {number} of 4")
+        listener.hears("abc")
+        # back to the first question to change the answer, then on
+        listener.press("1", "Enter", "2", "ArrowUp", "3", "Enter")
+    listener.sees("h2", re.compile("^That was all"))
+    listener.focused.to_have_text(re.compile("Download"), timeout=30_000)
+    listener.downloads(tmp_path / "choose.csv")
+    assert listener.problems == []
+    rows, rest = read_answers(tmp_path / "choose.csv")
     assert rest == "" and [r["trial"] for r in rows] == [str(n) for n in (1, 1, 2, 2, 3, 3, 4, 4)]
     assert [r["answer"] for r in rows] == ["A", "B"] + ["C", "B"] * 3
     assert {r["listener"] for r in rows} == {'An "na" <b>'} and all(float(r["seconds"]) > 0 for r in rows)
-    made = analyse(files["choose"], key=tmp_path / "choose.key.json")
+    made = analyse(tmp_path / "choose.csv", key=tmp_path / "choose.key.json")
     assert made["plausible", "secretx"]["n"] == 3 and made.listeners[0]["repeats"] == 1
-    rows, _ = read_answers(files["rate"])
-    assert files["rate"].name == "answers-ben.csv"
+
+
+def test_in_chromium_rate_by_keyboard_alone(tmp_path, listener):
+    test = listening_test(trials_of(2, ("secretx", "secrety"), 0.2), "rate", tmp_path / "r.csv", "ben")
+    (page,) = test.save(tmp_path / "rate.html")
+    listener.page.goto(page.as_uri())
+    listener.sees("h2", "Listening test")
+    listener.press("Enter")
+    for number in (1, 2):
+        listener.sees("h2", f"Trial {number} of 2")
+        listener.hears("ab")
+        listener.press("a", "7", "5", "Enter", "1", "0", "0", "Enter", "ArrowRight", "Enter")
+        listener.focused.to_have_attribute("aria-label", "sound A, Temporal alignment")
+        listener.press("Enter")
+        listener.sees(".say", re.compile("Rate this field first"))
+        listener.press("5", "Enter", "6", "Enter", "7", "Enter", "8", "Enter", "9", "Enter")
+    listener.focused.to_have_text(re.compile("Download"), timeout=30_000)
+    assert listener.downloads(tmp_path / "rate.csv") == "answers-ben.csv"
+    assert listener.problems == []
+    rows, _ = read_answers(tmp_path / "rate.csv")
     assert [r["answer"] for r in rows] == ["75", "100", "51", "5", "6", "7", "8", "9"] * 2
-    assert analyse(files["rate"], key=tmp_path / "rate.key.json").kind == "rate"
+    assert analyse(tmp_path / "rate.csv", key=tmp_path / "rate.key.json").kind == "rate"
 
 
-def test_in_chromium_the_panel_sends_and_hears_of_trouble(tmp_path):
+def test_in_chromium_the_panel_sends_and_hears_of_trouble(tmp_path, listener):
     test = listening_test(trials_of(1, ("secretx", "secrety"), 0.2), out=tmp_path / "a.csv", several=True)
     state = {k: v for k, v in test.widget().get_state().items() if k in ("_spec", "_trial", "_media", "_notice")}
     state["_media"] = [base64.b64encode(bytes(data)).decode() for data in state["_media"]]
     path = tmp_path / "panel.html"
     text = FAKE.replace("SOURCE", listening._script()).replace("STATE", json.dumps(state).replace("<", "\\u003c"))
     path.write_text(text, encoding="utf-8")
-
-    async def script(page: Page) -> None:
-        await page.go(path)
-        assert await page.js("document.activeElement === document.body"), "a notebook's focus stays where it is"
-        await page.find("root.querySelector('.go').click()")
-        await page.hear("ab")
-        await page.keys("1", "2", "Enter", "2", "Enter")
-        await page.until("window.sent")
-        sent = await page.js("window.sent")
-        assert sent["trial"] == 1 and sent["answers"] == [["plausible", "", "AB"], ["ambient", "", "B"]]
-        assert await page.said() == "disk full"
-        await page.js("window.sent = null")
-        await page.keys("Enter")  # it can be sent again
-        await page.until("window.sent")
-        await page.js("window.go()")
-        await page.until("root.querySelector('h2').textContent.startsWith('That was all')")
-        await page.js("window.end()")
-        assert await page.js("document.getElementById('el').children.length") == 0
-
-    assert browse(tmp_path, script).problems == []
+    page = listener.page
+    page.goto(path.as_uri())
+    assert page.evaluate("document.activeElement === document.body"), "a notebook's focus stays where it is"
+    page.locator(".go").evaluate("button => button.click()")
+    listener.hears("ab")
+    listener.press("1", "2", "Enter", "2", "Enter")
+    sent = page.wait_for_function("window.sent").json_value()
+    assert sent["trial"] == 1 and sent["answers"] == [["plausible", "", "AB"], ["ambient", "", "B"]]
+    listener.sees(".say", "disk full")
+    page.evaluate("window.sent = null")
+    listener.press("Enter")  # it can be sent again
+    page.wait_for_function("window.sent")
+    page.evaluate("window.go()")
+    listener.sees("h2", re.compile("^That was all"))
+    page.evaluate("window.end()")
+    assert page.evaluate("document.getElementById('el').children.length") == 0
+    assert listener.problems == []
