@@ -99,35 +99,49 @@ class Clip4Clip(ClipFrames):
             raise UsageError(
                 f"a text encoder of {width} channels is no start for the head {self._settings()['head']!r}"
             )
-        with torch.no_grad():
-            self.head.places.copy_(text.embeddings.position_embedding.weight[:PLACES])
-            for own, layer in zip(self.head.layers, text.encoder.layers, strict=False):
-                own.load_state_dict(layer.state_dict())
+        self.head.start_from(text)
         return self
 
 
 class SequentialTransformer(nn.Module):
-    """The head ``"seqTransf"``: vectors [B, T, dim], T up to 77, to as many.
+    """The head ``"seqTransf"``: vectors [B, T, dim], T up to 77, to as many. Its layers are those of CLIP.
 
     Raises:
-        UsageError: a width that CLIP's heads of 64 channels do not fit.
+        UsageError: a width that heads of 64 channels do not fit.
     """
 
     def __init__(self, dim: int, layers: int = LAYERS) -> None:
-        from transformers import CLIPTextConfig
-        from transformers.models.clip.modeling_clip import CLIPEncoderLayer
-
         super().__init__()
         heads = max(1, dim // 64)
         if dim % heads:
             raise UsageError(f"{dim} channels cannot be shared by {heads} heads")
-        config = CLIPTextConfig(hidden_size=dim, intermediate_size=4 * dim, num_attention_heads=heads)
-        config._attn_implementation = "sdpa"
+        how = {"dropout": 0.0, "activation": quick_gelu, "batch_first": True, "norm_first": True}
         self.places = nn.Parameter(0.01 * torch.randn(PLACES, dim))
-        self.layers = nn.ModuleList(CLIPEncoderLayer(config) for _ in range(layers))
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(dim, heads, 4 * dim, **how) for _ in range(layers))
 
     def forward(self, vectors: Tensor) -> Tensor:
         x = vectors + self.places[: vectors.shape[1]]
         for layer in self.layers:
-            x = layer(x, attention_mask=None)
+            x = layer(x)
         return vectors + x
+
+    def start_from(self, text: Any) -> None:
+        """Copy places and first layers of a text encoder of ``transformers``' CLIP with as many channels."""
+        names = {
+            "self_attn.out_proj": "self_attn.out_proj", "norm1": "layer_norm1", "norm2": "layer_norm2",
+            "linear1": "mlp.fc1", "linear2": "mlp.fc2",
+        }  # fmt: skip
+        with torch.no_grad():
+            self.places.copy_(text.embeddings.position_embedding.weight[:PLACES])
+        for own, layer in zip(self.layers, text.encoder.layers, strict=False):
+            theirs, state = layer.state_dict(), {}
+            for part in ("weight", "bias"):
+                state |= {f"{ours}.{part}": theirs[f"{name}.{part}"] for ours, name in names.items()}
+                joined = [theirs[f"self_attn.{each}_proj.{part}"] for each in ("q", "k", "v")]
+                state[f"self_attn.in_proj_{part}"] = torch.cat(joined)
+            own.load_state_dict(state)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's activation."""
+    return x * torch.sigmoid(1.702 * x)

@@ -21,7 +21,7 @@ from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, load_weights, tag_of
 from v2a_nb.models.video_encoders.frames import visible_at
-from v2a_nb.models.video_encoders.preprocessing import Preprocessing
+from v2a_nb.models.video_encoders.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from v2a_nb.models.video_encoders.transformer_encoders import attention_weights, load_published, share_per_step
 from v2a_nb.models.video_encoders.video_encoder import EncodesFrames, token_count
 
@@ -60,6 +60,10 @@ class ClipFrames(EncodesFrames, Pretrained, nn.Module):
         self.model, self.rate, self.resize = model.eval().requires_grad_(False), float(rate), resize
         self.middle, self.normalise = middle, normalise
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever what holds the encoder does: it is frozen."""
+        return super().train(False)
+
     @property
     def dim(self) -> int:
         """Numbers in a vector; 768 for ViT-L/14."""
@@ -69,8 +73,8 @@ class ClipFrames(EncodesFrames, Pretrained, nn.Module):
     def preprocessing(self) -> Preprocessing:
         """The settings of ``CLIPImageProcessor`` for this network."""
         size = self.model.config.image_size
-        plain = {} if self.normalise else {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-        return Preprocessing(size, size, self.resize, **plain)
+        mean, std = (CLIP_MEAN, CLIP_STD) if self.normalise else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        return Preprocessing(size, size, self.resize, mean, std)
 
     @property
     def config(self) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ class EncoderInfo:
 ENCODERS = {
     "clip": EncoderInfo(
         "CLIP ViT-L/14, a vector for each frame; the released VTA-LDM reads it at 2 a second",
-        "clip_frames:ClipFrames", "openai/clip-vit-large-patch14", "MIT", 1711, 30.0, 768,
+        "clip_frames:ClipFrames", "openai/clip-vit-large-patch14", "MIT", 1710, 30.0, 768,
     ),
     "clip4clip": EncoderInfo(
         "CLIP ViT-B/32 trained on video with CLIP4Clip's head meanP",
@@ -63,21 +63,22 @@ ENCODERS = {
         "CLIP's text encoder. What VTA-LDM released under this name is plain CLIP ViT-L/14.",
     ),
     "imagebind": EncoderInfo(
-        "OpenCLIP ViT-H/14, from which ImageBind's image tower is",
+        "OpenCLIP ViT-H/14, of which ImageBind's image tower is made",
         "clip_frames:ClipFrames", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "MIT", 3945, 30.0, 1024,
         note="ImageBind itself (imagebind_huge.pth, CC-BY-NC-SA 4.0) is a pickle for classes that transformers lacks."
         " Its image tower was kept frozen at OpenCLIP's in training. PE-AV is the well-kept substitute.",
     ),
     "languagebind": EncoderInfo(
         "OpenCLIP ViT-L/14, a network of the kind that LanguageBind's towers start from",
-        "clip_frames:ClipFrames", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "MIT", 1711, 30.0, 768,
+        "clip_frames:ClipFrames", "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "MIT", 1710, 30.0, 768,
         note="LanguageBind itself (LanguageBind/LanguageBind_Image and LanguageBind_Video_FT, MIT) is published as "
-        "pickles for classes of its own, with attention over time that transformers' CLIP lacks.",
+        "pickles for classes of its own; the one for video has attention over time, which transformers' CLIP lacks.",
     ),
     "pe_av": EncoderInfo(
         "PE-AV's video encoder: a space of video, sound and text",
         "transformer_encoders:PEVideo", "facebook/pe-av-large", "Apache-2.0", None, 10.0, 1792,
-        note="Needs timm, in which its image tower is, and transformers 5.",
+        note="Needs timm, in which its image tower is, and transformers 5. The size of the download is not "
+        "known here, and the published file was never tried: the layout is that of transformers.",
     ),
     "vjepa2": EncoderInfo(
         "V-JEPA 2 ViT-L/16, self-supervised on video",
@@ -108,7 +109,7 @@ ENCODERS = {
     ),
     "strike": EncoderInfo(
         "our own encoder, trained on Strike World; the one that all tiny systems read",
-        "strike:StrikeVision", "vaura/vision", "MIT", 1, 50.0, 384,
+        "strike:StrikeVision", "vaura/vision", "MIT", 4, 50.0, 384,
     ),
 }  # fmt: skip
 """The encoders of VTA-LDM's study (section 5.3, appendix C) and their kin, by name."""
@@ -159,8 +160,8 @@ def small(name: str, seed: int = 0) -> Any:
         UsageError: an unknown name.
 
     Examples:
-        >>> small("vivit").encode(np.zeros((25, 48, 64, 3), np.uint8), fps=25.0).shape
-        torch.Size([7, 32])
+        >>> small("vivit").encode(clip.frames, fps=25.0).shape  # of 2.56 s
+        torch.Size([16, 32])
     """
     if name not in ENCODERS:
         raise UsageError(f"unknown encoder {name!r}; there are {', '.join(ENCODERS)}")
@@ -254,12 +255,10 @@ def page() -> str:
         "|---|---|---|---|---|---:|---:|---:|",
     ]
     for name, e in ENCODERS.items():
-        where = f"`{e.id}`" + ("" if e.loads else ", not as published")
+        where = f"`{e.id}`" + ("" if e.loads else " (to be converted)")
+        revision = f"`{e.revision[:10]}`" if e.revision else "shipped" if (SHIPPED / e.id).is_dir() else "newest"
         size = "unknown" if e.megabytes is None else e.megabytes
-        lines.append(
-            f"| `{name}` | {e.what} | {where} | {f'`{e.revision}`' if e.revision else 'newest'} | {e.licence} | {size} "
-            f"| {e.rate:g} | {e.dim} |"
-        )
+        lines.append(f"| `{name}` | {e.what} | {where} | {revision} | {e.licence} | {size} | {e.rate:g} | {e.dim} |")
     lines += ["", "What cannot be loaded, and what stands for it:", ""]
     lines += [f"- `{name}`: {e.note}" for name, e in ENCODERS.items() if e.note]
     lines += [

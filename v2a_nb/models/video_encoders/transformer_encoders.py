@@ -75,6 +75,9 @@ class TransformerEncoder(EncodesFrames, Pretrained, nn.Module):
         self.model = model.eval().requires_grad_(False)
         self.config = config or self.published
         self.config.check()
+        size = getattr(self.model.config, "image_size", getattr(self.model.config, "crop_size", None))
+        if size not in (None, self.config.preprocessing.crop):
+            raise UsageError(f"pictures of {self.config.preprocessing.crop} pixels, where the network reads {size}")
         if self.window < 1 or self.window % self.frames_per_token:
             raise UsageError(f"{self.window} frames cannot be cut into tokens of {self.frames_per_token}")
 
@@ -365,12 +368,8 @@ class PEVideo(TransformerEncoder):
         return 100
 
     @classmethod
-    def network(cls, config: dict[str, Any]) -> nn.Module:
-        """A network with random weights; the published image tower is of the library ``timm``.
-
-        Raises:
-            WeightsError: ``transformers`` is too old, or ``timm`` is missing.
-        """
+    def _configured(cls, config: dict[str, Any]) -> tuple[Any, Any]:
+        """The network's class and its configuration."""
         try:
             from transformers import AutoConfig, PeVideoEncoder
             from transformers.models.pe_video.configuration_pe_video import PeVideoEncoderConfig
@@ -380,27 +379,27 @@ class PEVideo(TransformerEncoder):
         if vision.get("model_type", "timm_wrapper") != "timm_wrapper":  # another image tower than the published one
             config = {**config, "vision_config": AutoConfig.for_model(**vision)}
         try:
-            return PeVideoEncoder(PeVideoEncoderConfig(**config))
+            return PeVideoEncoder, PeVideoEncoderConfig(**config)
         except ImportError as error:
             raise WeightsError("PE-AV's published image tower needs timm: pip install timm") from error
+
+    @classmethod
+    def network(cls, config: dict[str, Any]) -> nn.Module:
+        """A network with random weights; the published image tower is of the library ``timm``.
+
+        Raises:
+            WeightsError: ``transformers`` is too old, or ``timm`` is missing.
+        """
+        model_class, configuration = cls._configured(config)
+        return model_class(configuration)
 
     def _patches(self, pixels: Tensor) -> Tensor:
         return self._steps(self.model(pixel_values_videos=pixels).last_hidden_state, pixels.shape[1])
 
     @classmethod
     def _published_network(cls, path: Path) -> nn.Module:
-        from safetensors import safe_open
-
         saved = json.loads((path / "config.json").read_text(encoding="utf-8"))
         while "video_config" in saved:  # the encoder's lies inside of PE-AV's, or of PE-Video's
             saved = saved["video_config"]
-        model, state = cls.network(saved), {}
-        names = model.state_dict().keys()
-        for file in sorted(path.glob("*.safetensors")):
-            with safe_open(str(file), "pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  # it is no dictionary
-                    head, _, tail = name.rpartition("video_encoder.")
-                    if (not head or head.endswith(".")) and tail in names:  # not those of "audio_video_encoder."
-                        state[tail] = tensors.get_tensor(name)
-        load_weights(model, path, state=state)
-        return model
+        model_class, config = cls._configured(saved)
+        return load_published(model_class, path, config=config)

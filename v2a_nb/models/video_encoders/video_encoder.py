@@ -29,7 +29,10 @@ class VideoEncoder(Protocol):
         ...
 
     def features(self, clip: Clip) -> Tensor:
-        """Tokens [T, dim] of a clip of any size, frame rate and length; T is ``ceil(rate * duration)``."""
+        """Tokens [T, dim] of a clip of any size, frame rate and length.
+
+        T is ``ceil(rate * duration)``; an encoder that gives several tokens a frame gives all of its last one.
+        """
         ...
 
     def encode(self, frames: np.ndarray, fps: float) -> Tensor:
