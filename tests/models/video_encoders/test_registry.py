@@ -68,12 +68,11 @@ def published_networks() -> dict[str, Any]:
         ),
         "vjepa2": lambda: t.VJEPA2Model(t.VJEPA2Config()),
         "vivit": lambda: t.VivitForVideoClassification(t.VivitConfig(**labels)),
-        "videomae": lambda: t.VideoMAEForPreTraining(t.VideoMAEConfig(use_mean_pooling=False)),
         "timesformer": lambda: t.TimesformerForVideoClassification(t.TimesformerConfig(**labels)),
     }
 
 
-@pytest.mark.parametrize("name", ["clip", "vjepa2", "vivit", "videomae", "timesformer"])
+@pytest.mark.parametrize("name", ["clip", "vjepa2", "vivit", "timesformer"])
 def test_a_download_is_as_large_as_its_network(name):
     with torch.device("meta"):
         network = published_networks()[name]()
