@@ -146,7 +146,7 @@ class JoinedRecordings:
 
     Two recordings that follow each other are a pair, and each of them changes to the other and back at cuts that are
     evenly spaced, the first at a place that is drawn. A clip holds one cut at most, at any place. The two have one
-    name, ``"r0004+r0005"``, so that they stay together when recordings are held out: no clip to train on ever has
+    name, ``"r00004+r00005"``, so that they stay together when recordings are held out: no clip to train on ever has
     anything of a recording that is not.
 
     Attributes:
@@ -164,7 +164,7 @@ class JoinedRecordings:
         >>> from v2a_nb.data.recordings import StrikeRecordings
         >>> joined = JoinedRecordings(StrikeRecordings(7), probability=0.5, seconds=2.56)
         >>> joined.open(4).name, joined.open(4).narration(0.0, 30.0) != StrikeRecordings(7).open(4).narration(0.0, 30.0)
-        ('r0004+r0005', True)
+        ('r00004+r00005', True)
     """
 
     recordings: Recordings

@@ -60,7 +60,7 @@ def displacements(clip: Clip, algorithm: str = "dis") -> Iterator[np.ndarray]:
     Raises:
         UsageError: OpenCV is not installed, the pictures are smaller than :data:`SMALLEST`, or an unknown algorithm.
     """
-    cv2 = _opencv()
+    cv2 = need_opencv()
     if algorithm not in ALGORITHMS:
         raise UsageError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm!r}")
     if min(clip.height, clip.width) < SMALLEST:
@@ -174,7 +174,12 @@ def _between(cv2: Any, before: np.ndarray, after: np.ndarray, algorithm: str) ->
     return search.calc(before, after, None)
 
 
-def _opencv() -> Any:
+def need_opencv() -> Any:
+    """OpenCV, which is an optional extra.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     try:
         import cv2
     except ImportError as error:
