@@ -471,10 +471,9 @@ def joined_world(
         UsageError: a setting is out of range.
 
     Examples:
-        >>> world = joined_world(seed=3, clips=2, size=32)
-        >>> [event["time_s"] < world[0].at_s for event in world[0].truth["events"]] == sorted(
-        ...     (event["time_s"] < world[0].at_s for event in world[0].truth["events"]), reverse=True)
-        True
+        >>> item = joined_world(seed=3, clips=2, size=32)[0]
+        >>> item.truth["recording"], item.truth["joined"]["time_s"] == item.at_s
+        ('r00000+r00001', True)
     """
     source = strike_world(seed, 2 * (clips + per_recording), per_recording=per_recording, **options)
     recordings: dict[str, list[WorldClip]] = {}

@@ -179,7 +179,7 @@ def _stage(entries: list[Entry], stage: Filter, source: Collection, report: Repo
             progress(done + i, total)
     known = any(entry.mismatched is not None for entry in source.entries)
     counts = (dict(reasons), {why: n for why, n in unknown.items() if n})
-    report.stages.append(Stage(stage.name, len(entries), len(kept), *counts, tuple(wrong) if known else None))
+    report.stages.append(Stage(stage.name, len(entries), len(kept), *counts, (wrong[0], wrong[1]) if known else None))
     return kept
 
 

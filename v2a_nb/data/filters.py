@@ -135,9 +135,9 @@ def tags(threshold: float = TAG_LIMIT, tagger: Tagger | None = None, names: Sequ
     def judge(entry: Entry, source: Collection) -> Verdict:
         found = {name: entry.tags[name] for name in names if name in entry.tags}
         tag = tagger or (offscreen_tagger if source.kind == "strike" else None)
-        if not found and tag is None:
-            return _unknown("no tags are published, and no tagger was given")
         if not found:
+            if tag is None:
+                return _unknown("no tags are published, and no tagger was given")
             sound = entry.hear()
             if sound is None:
                 return _unknown("no sound stream")
@@ -175,7 +175,7 @@ def energy(threshold_db: float = ENERGY_DB, peaks: Mapping[str, float] | None = 
 
         def one(entry: Entry, source: Collection) -> Verdict:
             levels = source.levels(entry)
-            if levels.rms_dbfs is None:
+            if levels.rms_dbfs is None or levels.peak is None:
                 return _unknown("no sound stream")
             if levels.peak < SILENT:  # beside a recording that is silent too it would be as loud as anything
                 return Verdict(False, "quiet", levels.rms_dbfs)
