@@ -150,8 +150,9 @@ def _curate(args: argparse.Namespace) -> int:
 
     _threads()
     report = curate_file(
-        args.source, args.filters, args.out, media_root=args.media, about=args.about, progress=_bar("judgements")
-    )
+        args.source, args.filters, args.out, media_root=args.media, about=args.about, clap=args.clap,
+        progress=_bar("judgements"),
+    )  # fmt: skip
     print(report)
     print(args.out)
     return 0
@@ -411,12 +412,13 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("source", help="folder of a Strike World or of videos, a table of Ego4D-Sounds, or an earlier list")
     p.add_argument(
         "--filters", default="paper", metavar="A,B",
-        help="sound, scenario, tags, energy, correspondence, each perhaps with =LIMIT; paper is the first four "
-        "(default: %(default)s)",
+        help="sound, scenario, tags, energy, correspondence, audio_text, av_align, each perhaps with =LIMIT; paper is "
+        "the first four (default: %(default)s)",
     )  # fmt: skip
     p.add_argument("--out", required=True, metavar="F", help="kept clips: .json with counts and reasons, or .csv")
     p.add_argument("--media", metavar="DIR", help="where the videos of a table are (default: beside it)")
     p.add_argument("--about", metavar="JSON", help="ego4d.json, for lengths and scenarios")
+    p.add_argument("--clap", metavar="DIR|ID", help="CLAP model of the filter audio_text: a folder or a Hub id")
 
     p = command("monitor", _monitor, "watch a training run", "v2a-nb monitor runs/vaura")
     p.add_argument("folder", help="what train was given as --out")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from feature_parts import small_video
 from paths import FIXTURES
 
 from v2a_nb import media
@@ -14,7 +17,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.correspondence import overlap
 from v2a_nb.data.curation import Report, curate, curate_file
-from v2a_nb.data.filters import correspondence, energy, make_filters, scenario, sound, tags
+from v2a_nb.data.filters import audio_text, correspondence, energy, make_filters, scenario, sound, tags
 from v2a_nb.data.sources import read_source
 from v2a_nb.data.taggers import AUDIOSET, AudioSetTagger, offscreen_tagger
 from v2a_nb.errors import UsageError, V2AError, WeightsError
@@ -287,6 +290,9 @@ def test_the_audioset_tagger_reads_a_model(tmp_path):
         ("tags=1.5", "between 0 and 1"),
         ("tags=nan", "between 0 and 1"),
         ("energy=nan", "a number of dB"),
+        ("audio_text", "needs a CLAP model"),
+        ("audio_text=0.3", "needs a CLAP model"),
+        ("av_align=2", "between 0 and 1"),
     ],
 )
 def test_filters_that_make_no_sense(filters, what):
@@ -299,6 +305,59 @@ def test_filters_by_name_keep_their_order():
     assert [f.name for f in make_filters(["paper", correspondence(0.2)])][-1] == "correspondence"
     with pytest.raises(UsageError, match="neither 'clip' nor"):
         correspondence(by="video")
+
+
+def test_sounds_that_are_unlike_their_text_are_removed(table):
+    """A scorer that is given: a text names the least peak that it fits."""
+    entries = [
+        replace(e, narration={"day/loud.mp4": "0.5", "day/soft.mp4": "0.5"}.get(e.id, ""))
+        for e in read_source(table).entries
+    ]
+    source = Collection("csv", entries)
+    kept, report = curate(source, [audio_text(0.3, lambda sound, text: float(sound.peak > float(text)))])
+    consistent(report, kept)
+    assert [g["id"] for g in report.removed] == ["day/soft.mp4"]
+    assert report.removed[0] == {
+        "id": "day/soft.mp4",
+        "stage": "audio_text",
+        "why": "does not fit the text",
+        "value": 0.0,
+    }
+    assert report.stages[0].not_judged == {"no text": len(entries) - 2}
+    with pytest.raises(UsageError, match="a number is needed"):
+        audio_text(float("nan"), lambda sound, text: 1.0)
+
+
+def test_audio_text_takes_a_clap_by_its_folder(tmp_path):
+    from clap_parts import small_clap
+
+    small_clap(tmp_path / "clap")
+    world = read_source(strike_world(1, 3, size=16))
+    kept, report = curate(world, make_filters("audio_text=-1", clap=tmp_path / "clap"))
+    measured = [report.values[entry.id]["audio_text"] for entry in kept]
+    assert len(kept) == 3 and len(set(measured)) == 3 and all(-1 <= value <= 1 for value in measured)
+    out = tmp_path / "kept.json"
+    write_world(tmp_path / "world", 1, seconds=1.0, size=32, seed=1)
+    curate_file(tmp_path / "world", "audio_text=-1", out, clap=tmp_path / "clap")
+    assert "audio_text" in json.loads(out.read_text())["clips"][0]["measured"]
+    with pytest.raises(WeightsError, match="no CLAP there"):
+        curate(world, make_filters("audio_text", clap=tmp_path / "world"))
+
+
+def test_av_align_keeps_what_moves_with_its_sound(tmp_path, monkeypatch):
+    for seed in range(3):
+        small_video(tmp_path / "clips" / f"{seed}.mp4", 3.0, seed)
+    late = media.open(tmp_path / "clips" / "0.mp4")
+    wave = np.roll(late.sound.samples, late.sound.sample_rate // 4)
+    media.save_mp4(late, Sound(wave, late.sound.sample_rate), tmp_path / "clips" / "late.mp4")
+    small_video(tmp_path / "clips" / "mute.mp4", 1.0, 5, sound=False)
+    kept, report = curate(tmp_path / "clips", "av_align")
+    consistent(report, kept)
+    assert [gone["id"] for gone in report.removed] == ["late.mp4"]
+    assert report.stages[0].not_judged == {"no sound stream": 1}
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(UsageError, match=r"pip install"):
+        make_filters("av_align")
 
 
 def test_a_world_on_disk_is_curated_into_a_list_that_is_a_source_again(tmp_path):

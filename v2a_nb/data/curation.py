@@ -179,7 +179,7 @@ def _stage(entries: list[Entry], stage: Filter, source: Collection, report: Repo
             progress(done + i, total)
     known = any(entry.mismatched is not None for entry in source.entries)
     counts = (dict(reasons), {why: n for why, n in unknown.items() if n})
-    report.stages.append(Stage(stage.name, len(entries), len(kept), *counts, tuple(wrong) if known else None))
+    report.stages.append(Stage(stage.name, len(entries), len(kept), *counts, (wrong[0], wrong[1]) if known else None))
     return kept
 
 
@@ -190,6 +190,7 @@ def curate_file(
     *,
     media_root: str | Path | None = None,
     about: str | Path | None = None,
+    clap: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """What ``v2a-nb curate`` does: curate and write the kept clips, whole or not at all.
@@ -199,13 +200,14 @@ def curate_file(
         out: ``.json``: the kept clips with all that is known of them, what each filter measured, and the report;
             it can be a source again. ``.csv`` or ``.tsv``: a table, tab-separated, of the kept clips alone; those of
             Ego4D-Sounds in the published columns, which can be a source again.
+        clap: folder or Hub id of the model that the filter ``audio_text`` needs.
 
     Raises:
         UsageError: another ending, or the source's own file.
         MediaError: there is a file that no earlier call wrote; a table in published columns counts as one.
         V2AError: the source cannot be read, or ``out`` cannot be written.
     """
-    stages, out = make_filters(filters), _checked(Path(out), Path(source))
+    stages, out = make_filters(filters, clap), _checked(Path(out), Path(source))
     read = read_source(source, media_root=media_root, about=about)
     kept, report = curate(read, stages, progress=progress)
     write_kept(out, read, kept, report)

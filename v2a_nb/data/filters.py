@@ -9,8 +9,15 @@ Action2Sound's four stages (section 7.3), by the names that ``v2a-nb curate --fi
 | ``tags`` | clips that are likely speech, music or off-screen sounds alone | to 1.23M |
 | ``energy`` | clips that are quiet beside the loudest moment of their recording | to 1.18M |
 
-and one of ours: ``correspondence`` removes clips whose sound does not fit their pictures, which none of the four can
-see.
+VTA-LDM's two (section 5.5):
+
+| name | removes | needs |
+|---|---|---|
+| ``audio_text`` | clips whose sound is unlike their text | a CLAP model |
+| ``av_align`` | clips whose onsets and motion do not fall together | OpenCV (``v2a-nb[flow]``) |
+
+and one of ours: ``correspondence`` removes clips whose sound does not fit their pictures, which none of Action2Sound's
+can see.
 
 A filter judges each clip by itself or beside its recording, and says why. What it cannot judge it keeps and counts
 apart; what cannot be read it removes and reports.
@@ -20,21 +27,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from v2a_nb.clip import Sound
+from v2a_nb.data.av_align import av_align as av_align_score
 from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.correspondence import ClipScore
 from v2a_nb.data.correspondence import correspondence as clip_correspondence
 from v2a_nb.data.taggers import Tagger, offscreen_tagger
 from v2a_nb.errors import MediaError, UsageError, V2AError
+from v2a_nb.models.optical_flow import need_opencv
 
 SILENT = 1e-5
 """Peak under which a sound is digital silence: less than one step of 16 bits."""
 SOCIAL = ("board games", "party", "talking with")
 """Found in the labels that section 7.3 names. The paper picked 28 labels and published neither them nor a file."""
 OFFSCREEN = ("speech", "background_music", "offscreen")
-TAG_LIMIT, ENERGY_DB, CORRESPONDENCE = 0.5, -60.0, 0.3
+TAG_LIMIT, ENERGY_DB, CORRESPONDENCE, AUDIO_TEXT, AV_ALIGN = 0.5, -60.0, 0.3, 0.3, 0.2
+SHORT_SIDE = 256
+"""Pixels of the short side of pictures whose motion is measured, as where metrics are."""
+TextScorer = Callable[[Sound, str], float]
+"""A function from a sound and a text to how well they fit, higher is better."""
 UNREADABLE = "cannot be read"
 
 
@@ -119,9 +135,9 @@ def tags(threshold: float = TAG_LIMIT, tagger: Tagger | None = None, names: Sequ
     def judge(entry: Entry, source: Collection) -> Verdict:
         found = {name: entry.tags[name] for name in names if name in entry.tags}
         tag = tagger or (offscreen_tagger if source.kind == "strike" else None)
-        if not found and tag is None:
-            return _unknown("no tags are published, and no tagger was given")
         if not found:
+            if tag is None:
+                return _unknown("no tags are published, and no tagger was given")
             sound = entry.hear()
             if sound is None:
                 return _unknown("no sound stream")
@@ -159,7 +175,7 @@ def energy(threshold_db: float = ENERGY_DB, peaks: Mapping[str, float] | None = 
 
         def one(entry: Entry, source: Collection) -> Verdict:
             levels = source.levels(entry)
-            if levels.rms_dbfs is None:
+            if levels.rms_dbfs is None or levels.peak is None:
                 return _unknown("no sound stream")
             if levels.peak < SILENT:  # beside a recording that is silent too it would be as loud as anything
                 return Verdict(False, "quiet", levels.rms_dbfs)
@@ -214,9 +230,74 @@ def correspondence(threshold: float = CORRESPONDENCE, score: ClipScore | None = 
     return Filter("correspondence", judge)
 
 
-def _against(value: float, threshold: float) -> Verdict:
+def audio_text(threshold: float = AUDIO_TEXT, scorer: TextScorer | str | Path | None = None) -> Filter:
+    """Clips are removed whose sound is less like their text than ``threshold``; those without text are not judged.
+
+    Args:
+        threshold: of the score; 0.3 in the paper, of CLAP's cosine.
+        scorer: from a sound and a text to a score; or a CLAP's folder or Hub id (:class:`~v2a_nb.models.clap.Clap`).
+
+    Raises:
+        UsageError: no scorer is given, or the threshold is no number.
+    """
+    if not np.isfinite(threshold):
+        raise UsageError(f"audio_text={threshold}: a number is needed")
+    if scorer is None:
+        raise UsageError(
+            "audio_text needs a CLAP model: give its folder or Hub id, such as --clap laion/clap-htsat-unfused (0.6 GB)"
+        )
+    fit = _clap(scorer) if isinstance(scorer, (str, Path)) else scorer
+
+    def judge(entry: Entry, source: Collection) -> Verdict:
+        if not entry.narration.strip():
+            return _unknown("no text")
+        sound = entry.hear()
+        if sound is None:
+            return _unknown("no sound stream")
+        return _against(float(fit(sound, entry.narration)), threshold, "does not fit the text")
+
+    return _each("audio_text", judge)
+
+
+def _clap(weights: str | Path) -> TextScorer:
+    """The similarity of a CLAP, which is loaded when the first clip is judged."""
+
+    @cache
+    def load():
+        from v2a_nb.models.clap import Clap
+
+        return Clap(weights)
+
+    return lambda sound, text: load().similarity(sound, text)
+
+
+def av_align(threshold: float = AV_ALIGN) -> Filter:
+    """Clips are removed whose AV-Align (:func:`v2a_nb.data.av_align.av_align`) is under ``threshold``.
+
+    A clip in which nothing moves and nothing starts to sound is not judged.
+
+    Args:
+        threshold: of the score, 0 to 1; 0.2 in the paper.
+
+    Raises:
+        UsageError: OpenCV is not installed, or the threshold is out of range.
+    """
+    _share("av_align", threshold)
+    need_opencv()
+
+    def judge(entry: Entry, source: Collection) -> Verdict:
+        clip = entry.open(size=SHORT_SIDE)
+        if clip.sound is None:
+            return _unknown("no sound stream")
+        value = av_align_score(clip)
+        return _unknown("neither motion nor onsets") if np.isnan(value) else _against(value, threshold)
+
+    return _each("av_align", judge)
+
+
+def _against(value: float, threshold: float, why: str = "does not fit the pictures") -> Verdict:
     keep = value >= threshold
-    return Verdict(keep, "" if keep else "does not fit the pictures", value)
+    return Verdict(keep, "" if keep else why, value)
 
 
 def _share(name: str, value: float) -> None:
@@ -226,16 +307,18 @@ def _share(name: str, value: float) -> None:
 
 FILTERS: dict[str, Callable[..., Filter]] = {
     "sound": sound, "scenario": scenario, "tags": tags, "energy": energy, "correspondence": correspondence,
+    "audio_text": audio_text, "av_align": av_align,
 }  # fmt: skip
 PAPER = ("sound", "scenario", "tags", "energy")
-THRESHOLDS = ("tags", "energy", "correspondence")
+THRESHOLDS = ("tags", "energy", "correspondence", "audio_text", "av_align")
 
 
-def make_filters(wanted: str | Sequence[str | Filter]) -> list[Filter]:
+def make_filters(wanted: str | Sequence[str | Filter], clap: str | Path | None = None) -> list[Filter]:
     """Filters by name, in the order given.
 
     Args:
         wanted: filters, names, or one line such as ``"sound,energy=-50"``; ``"paper"`` stands for the four stages.
+        clap: folder or Hub id of the model that ``audio_text`` needs.
 
     Raises:
         UsageError: none, one twice, no such name, or a threshold that makes no sense.
@@ -258,15 +341,20 @@ def make_filters(wanted: str | Sequence[str | Filter]) -> list[Filter]:
                 f"filter {name!r} is unknown; choose of {', '.join(FILTERS)}, or 'paper' for the first four"
             )
         elif not value:
-            made.append(FILTERS[name]())
+            made.append(FILTERS[name](**_given(name, clap)))
         elif name not in THRESHOLDS:
             raise UsageError(f"filter {name!r} takes no threshold ({item.strip()!r})")
         else:
             try:
-                made.append(FILTERS[name](float(value)))
+                limit = float(value)
             except ValueError:
                 raise UsageError(f"filter {item.strip()!r}: {value!r} is no number") from None
+            made.append(FILTERS[name](limit, **_given(name, clap)))
     found = [f.name for f in made]
     if not found or len(set(found)) < len(found):
         raise UsageError(f"filters {', '.join(found) or '(none)'}: at least one is needed, and none twice")
     return made
+
+
+def _given(name: str, clap: str | Path | None) -> dict[str, str | Path | None]:
+    return {"scorer": clap} if name == "audio_text" else {}
