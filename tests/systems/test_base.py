@@ -195,10 +195,12 @@ def test_generate_reads_as_numbered_steps(kind):
 
 FROZEN = {
     "vaura": ("models/codec.py", "models/video_encoders/strike.py"),
-    "egosonics": ("models/autoencoder.py", "models/video_encoders/clip_frames.py"),
+    "egosonics": (
+        "models/autoencoder.py", "models/video_encoders/clip_frames.py", "models/video_encoders/registry.py",
+    ),
     "action2sound": (
-        "models/autoencoder.py", "models/video_encoders/clip_frames.py", "models/vocoder.py",
-        "systems/retrieval/system.py",
+        "models/autoencoder.py", "models/video_encoders/clip_frames.py", "models/video_encoders/registry.py",
+        "models/vocoder.py", "systems/retrieval/system.py",
     ),
 }  # fmt: skip
 """Where a system's frozen parts are loaded from: they are trained elsewhere, and what they take and give is said."""

@@ -9,7 +9,8 @@ import torch
 from vaura_parts import clip_of
 
 from v2a_nb.errors import WeightsError
-from v2a_nb.models.video_encoders.clip_frames import ClipFrames, check_encoder, load_frame_encoder
+from v2a_nb.models.video_encoders.clip_frames import ClipFrames, check_encoder
+from v2a_nb.models.video_encoders.registry import load_video_encoder
 
 # --- CLIP -----------------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ def test_vit_l_14_has_768_numbers():
 def test_clip_is_saved_and_read_again(tmp_path):
     encoder = ClipFrames(small_clip(), rate=25.0)
     folder = encoder.save_pretrained(tmp_path / "clip")
-    loaded = load_frame_encoder(folder)
+    loaded = load_video_encoder(folder)
     assert isinstance(loaded, ClipFrames) and (loaded.rate, loaded.resize) == (25.0, "bicubic")
     clip = clip_of(0.3)
     assert torch.allclose(loaded.features(clip), encoder.features(clip), atol=1e-2)
@@ -61,9 +62,9 @@ def test_clip_is_saved_and_read_again(tmp_path):
     assert torch.allclose(published.features(clip), encoder.features(clip), atol=1e-5)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "kind": "codec"}))
-    with pytest.raises(WeightsError, match="frame encoder"):
-        load_frame_encoder(folder)
-    with pytest.raises(WeightsError, match="no CLIP"):
+    with pytest.raises(WeightsError, match="video encoder"):
+        load_video_encoder(folder)
+    with pytest.raises(WeightsError, match="no CLIPVisionModelWithProjection"):
         ClipFrames.from_hub(str(tmp_path / "nowhere"))
 
 

@@ -40,6 +40,11 @@ def square(frames: np.ndarray, size: int, *, fit: str = "crop", resize: str = "b
     return out
 
 
+def visible_at(clip: Clip, times: np.ndarray) -> np.ndarray:
+    """The frames that are on the screen at some times (s): uint8 [len(times), height, width, 3]; none is mixed."""
+    return clip.frames[np.clip(np.searchsorted(clip.times, times + 1e-4, side="right") - 1, 0, clip.n - 1)]
+
+
 SAME_S = 0.002  # a frame this near to a wanted time is taken as it is: containers round times to a millisecond
 EXPOSURE = 0.9  # share of a frame's time over which a faster camera's frames are averaged
 

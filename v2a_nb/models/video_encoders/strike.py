@@ -30,6 +30,7 @@ from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
 from v2a_nb.models.video_encoders.frames import at_rate, square
 from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, following, windows_of
+from v2a_nb.models.video_encoders.video_encoder import EncodesFrames
 
 CHUNK = 1500
 """Frames that are read at a time: a minute."""
@@ -112,7 +113,7 @@ class _Residual(nn.Module):
         return x + self.mix(F.gelu(self.conv(self.norm(x))))
 
 
-class StrikeVision(Pretrained, nn.Module):
+class StrikeVision(EncodesFrames, Pretrained, nn.Module):
     """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 384]`` at 50 Hz."""
 
     kind, title, config_class = "strike-vision", "a strike-vision encoder", VisionConfig

@@ -388,12 +388,12 @@ class Action2Sound(System):
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
-        from v2a_nb.models.video_encoders.clip_frames import load_frame_encoder
+        from v2a_nb.models.video_encoders.registry import load_video_encoder
         from v2a_nb.systems.retrieval.system import Retrieval
 
         pool = where.get("retrieval")  # opened when a sound of it is asked for
         return {
-            "encoder": load_frame_encoder(where["vision"]),
+            "encoder": load_video_encoder(where["vision"]),
             "autoencoder": ImageAutoencoder.from_pretrained(where["autoencoder"]),
             "vocoder": where["vocoder"],
             "ambients": Ambients(None if pool is None else partial(Retrieval.from_pretrained, pool)),

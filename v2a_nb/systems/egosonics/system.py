@@ -380,11 +380,11 @@ class EgoSonics(System):
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
-        from v2a_nb.models.video_encoders.clip_frames import load_frame_encoder
+        from v2a_nb.models.video_encoders.registry import load_video_encoder
 
         sharp = where.get("super_resolution")
         return {
-            "encoder": load_frame_encoder(where["vision"]),
+            "encoder": load_video_encoder(where["vision"]),
             "autoencoder": ImageAutoencoder.from_pretrained(where["autoencoder"]),
             "base": BaseUNet.from_pretrained(where["base"]).unet,
             "super_resolution": None if sharp is None else SuperResolution.from_pretrained(sharp),
