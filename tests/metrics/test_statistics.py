@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from v2a_nb.metrics.frechet import frechet_distance
-from v2a_nb.metrics.statistics import bootstrap, jackknife_distance, mean, mean_with_interval
+from v2a_nb.metrics.statistics import bootstrap, jackknife, jackknife_distance, mean, mean_with_interval
 
 
 def test_bootstrap_covers_and_clusters():
@@ -69,3 +69,29 @@ def test_distances_leave_out_whole_recordings():
     assert jackknife_distance(rows, distance, groups=5)[0] < distance(rows)
     for few, names in (([], []), (rows[:1], ["a"]), (rows[:3], ["a"] * 3)):
         assert all(math.isnan(end) for end in jackknife_distance(few, distance, names))
+
+
+def test_a_jackknife_of_a_mean_is_students_interval():
+    from scipy.stats import sem, t
+
+    rng = np.random.default_rng(2)
+    values = list(rng.normal(-1.0, 1.0, 20))
+    reach = sem(values) * t.ppf(0.975, 19)
+    assert jackknife(values, mean) == pytest.approx((mean(values) - reach, mean(values) + reach))
+    names = [f"r{i // 2}" for i in range(20)]
+    assert jackknife(values, mean, names) != pytest.approx(jackknife(values, mean))
+    for few, clusters in (([], []), (values[:1], ["a"]), (values[:3], ["a"] * 3)):
+        assert all(math.isnan(end) for end in jackknife(few, mean, clusters))
+
+
+def test_intervals_of_shares_cover_and_stay_shares():
+    rng = np.random.default_rng(3)
+    for p in (0.04, 0.5, 0.9):
+        inside = 0
+        for _ in range(100):
+            rows = list((rng.random(80) < p).astype(float))
+            low, high = jackknife(rows, mean, share=True)
+            assert 0 <= low <= mean(rows) <= high <= 1
+            inside += low <= p <= high
+        assert inside >= 88, p
+    assert jackknife([1.0] * 30, mean, share=True) == (1, 1)

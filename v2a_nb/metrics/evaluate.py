@@ -192,6 +192,7 @@ class _Tally:
         self.metrics = _choose(metrics, given)
         self.problems: list[dict] = []
         self.clips: list[ScoredClip] = []
+        self.refused = 0
         self._rows: dict[str, list[list]] = defaultdict(lambda: [[] for _ in self.metrics])
         self._recordings: dict[str, list[list]] = defaultdict(lambda: [[] for _ in self.metrics])
         self._per_clip: list[dict] = []
@@ -202,7 +203,8 @@ class _Tally:
 
     def score(self, clip: ScoredClip, sound: Sound, control: str = "", kind: str = "") -> None:
         """Score a sound of a clip by every metric that has what it needs; ``control`` is empty for the generated."""
-        scored, values = clip.with_sound(sound), {"id": clip.id}
+        scored = clip.with_sound(sound)
+        values: dict[str, object] = {"id": clip.id}
         for k, (metric, names) in enumerate(self.metrics):
             if control and kind not in metric.controls:
                 continue
@@ -217,22 +219,25 @@ class _Tally:
                 self._rows[control][k].append(row)
                 self._recordings[control][k].append(clip.recording)
             if metric.per_clip:
-                values |= {name: metric.pool([row], name) if row is not None else float("nan") for name in names}
+                for name in names:
+                    values[name] = metric.pool([row], name.partition("[")[0]) if row is not None else float("nan")
         if not control:
             self.clips.append(clip)
             self._per_clip.append(values)
 
     def report(self) -> Report:
-        """Everything, pooled.
+        """Everything, pooled. A metric that refuses the sample as too small has NaN, and is among the problems.
 
         Raises:
-            V2AError: a metric that was named could score no clip.
+            V2AError: a metric that was named could score no clip, or all metrics refuse.
         """
         for (_, names), rows in zip(self.metrics, self._rows[""], strict=True):
             if self.named and not rows:
                 why = f"; {self.problems[0]['id']}: {self.problems[0]['what']}" if self.problems else ""
                 raise V2AError(f"{names[0]} could score none of {len(self.clips)} clips{why}")
         columns = {control: self._results(control) for control in self._rows}
+        if self.refused == len(self.metrics):
+            raise V2AError(f"{self.problems[-1]['id']}: {self.problems[-1]['what']}")
         return Report(
             len(self.clips), columns.pop(""), self._per_clip, self.problems,
             {control: rows for control, rows in columns.items() if rows},
@@ -244,8 +249,17 @@ class _Tally:
         results = []
         parts = zip(self.metrics, self._rows[control], self._recordings[control], strict=True)
         for (metric, names), rows, recordings in parts:
-            if rows or not control:
+            if not rows and control:
+                continue
+            try:
                 results += metric.results(rows, recordings, names)
+            except V2AError as error:
+                nan = float("nan")
+                empty = {"extractor": metric.extractor, "value": nan, "low": nan, "high": nan, "n": len(rows)}
+                results += [{"name": name, **empty} for name in names]
+                if not control:  # controls are as many
+                    self.refused += 1
+                    self.problems.append({"id": ", ".join(names), "what": str(error)})
         return results
 
 
@@ -259,7 +273,7 @@ def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list
     for asked in metrics:
         if isinstance(asked, str):
             (entry,) = registry.entries([asked])
-            where, names, needs = entry.where, [asked], entry.needs
+            where, names, needs = (entry.where, entry.extractor), [entry.asked], entry.needs
         elif isinstance(asked, Metric):
             where, names, needs = asked, list(asked.names), asked.needs
         else:
