@@ -108,13 +108,13 @@ def test_greedy_codes_are_what_teacher_forcing_predicts(guidance: float):
 def test_both_halves_run_as_one_batch_and_the_null_only_under_guidance():
     decoder, visual = small_decoder(), pictures(2, 10)
     shapes: list[tuple[int, int]] = []
-    run = decoder.run
+    cached = decoder.cached
 
-    def spy(embeddings, cache=None, use_cache=False):
-        shapes.append(tuple(embeddings.shape[:2]))
-        return run(embeddings, cache, use_cache)
+    def spy(condition):
+        step = cached(condition)
+        return lambda steps: shapes.append((len(condition), steps.shape[-1])) or step(steps)
 
-    decoder.run = spy
+    decoder.cached = spy
     generate_codes(decoder, visual, Sampling(2.0, 0.0), seeded())
     assert shapes == [(4, 1)] * 12  # T + K - 1 steps of one position each
     shapes.clear()
@@ -228,16 +228,17 @@ class Counting:
         tail = last[:, -1:] + torch.arange(1, 4)[:, None]
         return torch.cat([last, tail], dim=1)
 
-    def table(self):
-        return None
+    def cached(self, condition):
+        fed = 0
 
-    def fuse(self, steps, condition, table):
-        if steps.shape[-1] > 1:
-            self.prompts.append(steps.shape[-1] - 1)
-        return condition
+        def step(steps):
+            nonlocal fed
+            if steps.shape[-1] > 1:
+                self.prompts.append(steps.shape[-1] - 1)
+            fed += steps.shape[-1]
+            return self.predict(condition[:, fed - 1])
 
-    def run(self, embeddings, cache, use_cache):
-        return embeddings, cache
+        return step
 
     def predict(self, hidden):
         frame = hidden[:, 0].round().long()[:, None] - torch.arange(4)  # position s predicts frame s - q
