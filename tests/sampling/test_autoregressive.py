@@ -122,6 +122,31 @@ def test_both_halves_run_as_one_batch_and_the_null_only_under_guidance():
     assert shapes == [(2, 5)] + [(2, 1)] * 7  # the prompt is read at once
 
 
+def test_cached_steps_predict_what_the_llama_predicts():
+    """In fp32 to rounding, and in bf16 as nearly as its eight bits allow; whatever was fed at once."""
+    decoder, codes = small_decoder(layers=3), torch.randint(16, (2, 3, 20), generator=seeded(4))
+    condition = torch.randn(2, 20, 16, generator=seeded(5))
+    with torch.no_grad():
+        wanted = decoder.predict(decoder.run(decoder.fuse(codes, condition)))  # [B, S, K, V]
+        for first in (1, 7):
+            cached = decoder.cached(condition)
+            logits = [cached(codes[..., :first]), *(cached(codes[..., s : s + 1]) for s in range(first, 20))]
+            assert torch.allclose(torch.stack(logits, dim=1), wanted[:, first - 1 :], atol=1e-5)
+        half = decoder.bfloat16().cached(condition.bfloat16())
+        error = (half(codes).float() - wanted[:, -1]).abs().max() / wanted.abs().max()
+    assert half.keys[0].dtype == torch.bfloat16 and error < 0.05
+
+
+def test_steps_in_the_middle_are_fed_one_by_one():
+    decoder = small_decoder()
+    cached = decoder.cached(torch.zeros(1, 10, 16))
+    steps = torch.zeros(1, 3, 4, dtype=torch.long)
+    with torch.no_grad():
+        cached(steps)
+    with pytest.raises(UsageError, match="4 steps at once can only be the first ones, and 4 were fed"):
+        cached(steps)
+
+
 # --- draws -------------------------------------------------------------------------------------------
 
 
