@@ -24,12 +24,12 @@ def by_root(first: np.ndarray, second: np.ndarray) -> float:
 
     s, t = (np.cov(x, rowvar=False) for x in (first, second))
     apart = first.mean(0) - second.mean(0)
-    return float(apart @ apart + np.trace(s) + np.trace(t) - 2 * np.trace(sqrtm((s @ t).astype(complex)).real))
+    return float(apart @ apart + np.trace(s) + np.trace(t) - 2 * np.trace(np.real(sqrtm((s @ t).astype(complex)))))
 
 
 def main() -> int:
     """Print a row per distance."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--vectors", type=int, default=1000)
     parser.add_argument("--channels", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)

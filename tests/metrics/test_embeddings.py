@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from clap_parts import small_clap
+from safetensors.torch import save_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from v2a_nb.audio.onsets import detect_onsets
@@ -15,6 +16,7 @@ from v2a_nb.metrics.embeddings import AstAudioSet, ClapAudio, StrikeAudio, Strik
 from v2a_nb.metrics.extractors import EXTRACTORS, GIVES, load_extractor
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.models.clap import Clap
+from v2a_nb.models.cnn14 import Cnn14
 from v2a_nb.world import strike_world
 
 
@@ -104,6 +106,19 @@ def test_clap_gives_one_vector_a_clip(tmp_path):
     clap, sound = ClapAudio(Clap(tmp_path)), noise(1.3, 48000)
     assert clap(sound) == pytest.approx(clap.clap.encode_sound(sound)[None].numpy())
     assert clap(sound).shape == (1, 24) and clap.tag.startswith("clap@")
+
+
+def test_cnn14_gives_one_vector_a_sound_and_needs_its_file(tmp_path):
+    torch.manual_seed(0)
+    net, sound = Cnn14(classes=5, width=2).eval(), noise(1.5, 48000)
+    save_file({name: x.contiguous() for name, x in net.state_dict().items()}, tmp_path / "cnn14.safetensors")
+    panns = load_extractor(f"panns-cnn14={tmp_path / 'cnn14.safetensors'}")
+    vector, logits = net(torch.tensor(sound.resample(16000).samples))
+    assert panns(sound) == pytest.approx(vector.detach().numpy(), abs=1e-5) and panns(sound).shape == (1, 64)
+    assert panns.logits(sound) == pytest.approx(logits[0].detach().numpy(), abs=1e-5)
+    assert panns.tag.startswith("panns-cnn14-16k@")
+    with pytest.raises(WeightsError, match=r"comes without weights.*fad\[panns-cnn14=FILE"):
+        load_extractor("panns-cnn14")
 
 
 def test_every_entry_says_what_it_is():

@@ -15,8 +15,9 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, WeightsError
 
+INFINITE = float("inf")
 GIVES = {"vectors": "vectors", "logits": "classes"}
 """What an extractor may give, in words."""
 
@@ -31,10 +32,10 @@ class ExtractorInfo:
         id: on the Hub, or the name of shipped weights; empty where the weights have to be given.
         licence: of these weights.
         gives: out of :data:`GIVES`.
-        sample_rate: Hz, that sounds are read at, mono.
+        sample_rate: Hz, that sounds are read at, mono; where weights of several rates fit, that of the most used.
         window_s, hop_s: seconds of a window, and from one to the next. Where both are the same, windows follow each
-            other, and equally long parts of a sound take the place of a full window and a rest. A hop of 0: windows
-            lie at onsets.
+            other, and equally long parts of a sound take the place of a full window and a rest; infinite, the sound
+            is one window. A hop of 0: windows lie at onsets.
         dim: numbers in a vector; 0 where there is none.
         classes: how many; 0 where there are none.
     """
@@ -70,6 +71,11 @@ EXTRACTORS = {
         "v2a_nb.metrics.embeddings.ClapAudio", "laion/clap-htsat-unfused", "Apache-2.0", ("vectors",),
         48000, 10.0, 10.0, dim=512,
     ),
+    "panns-cnn14": ExtractorInfo(
+        "PANNs' Cnn14, 2048 numbers and 527 classes a sound; your FILE.safetensors of the published weights, CC-BY-4.0",
+        "v2a_nb.metrics.embeddings.PannsCnn14", "", "CC-BY-4.0", ("vectors", "logits"), 16000, INFINITE, INFINITE,
+        dim=2048, classes=527,
+    ),
 }  # fmt: skip
 
 
@@ -82,11 +88,13 @@ def load_extractor(name: str) -> Any:
 
     Raises:
         UsageError: the name is unknown.
-        WeightsError: there are no such weights.
+        WeightsError: there are no such weights, or their place has to be given.
     """
     name, _, folder = name.partition("=")
     if name not in EXTRACTORS:
         raise UsageError(f"unknown extractor {name!r}; known are {', '.join(EXTRACTORS)}")
     info = EXTRACTORS[name]
+    if not (folder or info.id):
+        raise WeightsError(f"{name} comes without weights: say where they are, as in fad[{name}=FILE.safetensors]")
     module, _, kind = info.where.rpartition(".")
     return getattr(import_module(module), kind).from_pretrained(folder or info.id)
