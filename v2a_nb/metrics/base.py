@@ -28,6 +28,7 @@ class ScoredClip:
         reference: its true sound, or None.
         text: one line that says what happens, or None.
         open_video: returns its pictures without sound; None where there are none.
+        stems: the parts ``action`` and ``ambient`` of its true sound, or None.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ScoredClip:
     reference: Sound | None = None
     text: str | None = None
     open_video: Callable[[], Clip] | None = None
+    stems: Mapping[str, Sound] | None = None
     _of_clip: dict = field(default_factory=dict, repr=False)
     _of_sound: dict = field(default_factory=dict, repr=False)
 
@@ -124,6 +126,16 @@ class Metric(ABC):
     def needs(self) -> tuple[str, ...]:
         """Out of :data:`~v2a_nb.metrics.registry.NEEDS`; those of its registry entries, as :attr:`names`."""
         return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.needs))
+
+    @property
+    def or_needs(self) -> tuple[str, ...]:
+        """What does instead of :attr:`needs`; those of its registry entries, empty where nothing does."""
+        return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.or_needs))
+
+    def can_score(self, clip: ScoredClip) -> bool:
+        """Whether the clip has what the metric needs, or what does instead."""
+        instead = self.or_needs
+        return all(clip.has(need) for need in self.needs) or (bool(instead) and all(clip.has(need) for need in instead))
 
     @cached_property
     def model(self) -> Any:

@@ -21,12 +21,13 @@ from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.files import write_text
 from v2a_nb.metrics.listening_plan import LETTERS, QUESTIONS, Plan, Trial, load, scores
 from v2a_nb.metrics.report import plain
+from v2a_nb.metrics.statistics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Analysis", "Plan", "Trial", "analyse", "deviations", "wilson"]
+__all__ = ["Analysis", "Plan", "Trial", "analyse", "deviations"]
 
 
 @dataclass(frozen=True)
@@ -248,23 +249,6 @@ def analyse(
         rows = _compare(plan, values[:, :, q], answered, systems.index(reference), chance[q], rounds, seed)
         table += [{"question": question, "system": s, **row} for s, row in zip(systems, rows, strict=True)]
     return Analysis(plan.kind, reference, table, people, positions, notes)
-
-
-def wilson(hits: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share from ``hits`` of ``n`` independent answers (Wilson 1927); NaN for none.
-
-    Examples:
-        >>> tuple(round(v, 3) for v in wilson(5, 10))
-        (0.237, 0.763)
-    """
-    from scipy.stats import norm
-
-    if n < 1:
-        return math.nan, math.nan
-    z, share = float(norm.ppf((1 + level) / 2)), hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def deviations(values: np.ndarray, answered: np.ndarray, rounds: int = 2000, seed: int = 0) -> np.ndarray:

@@ -32,6 +32,24 @@ def mean_with_interval(values: Sequence[float], clusters: Sequence[Hashable] | N
     return {"value": mean(values), "low": low, "high": high, "n": len(values)}
 
 
+def accuracy_with_interval(
+    right: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | None = None, scale: float = 1.0
+) -> dict:
+    """The share of clips that are right, with its :func:`share_interval`.
+
+    Args:
+        right: true or false for each clip.
+        clusters: one name per clip.
+        scale: 1 for shares, 100 for percent.
+
+    Returns:
+        ``{"value", "low", "high", "n"}``; ``n`` counts clips.
+    """
+    right = [float(one) for one in right]
+    low, high = share_interval([(one, 1) for one in right], clusters, scale=scale)
+    return {"value": scale * mean(right), "low": low, "high": high, "n": len(right)}
+
+
 def bootstrap(
     rows: Sequence,
     score: Callable[[list], float],
@@ -110,6 +128,68 @@ def jackknife_distance(
     error = np.sqrt((groups - 1) / groups * np.square(roots - np.mean(roots)).sum())
     root, reach = np.sqrt(score(list(rows))), error * t.ppf((1 + level) / 2, groups - 1)
     return float(np.maximum(root - reach, 0.0) ** 2), float((root + reach) ** 2)
+
+
+def wilson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share from ``hits`` of ``n`` independent trials (Wilson 1927); NaN for none.
+
+    Examples:
+        >>> tuple(round(v, 3) for v in wilson(5, 10))
+        (0.237, 0.763)
+    """
+    from scipy.stats import norm
+
+    if n <= 0:
+        return float("nan"), float("nan")
+    z, share = float(norm.ppf((1 + level) / 2)), hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+
+
+def share_interval(
+    trials: Sequence[tuple[float, int]],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+    scale: float = 1.0,
+) -> tuple[float, float]:
+    """Wilson's interval of a share whose trials are alike within clusters.
+
+    A bootstrap of a share that is 0 or 1 in every clip has no width, whatever the number of clips. Wilson's interval
+    has, but counts trials as independent. Here it is taken for the number of independent trials that would vary as
+    much as the clusters do (Korn and Graubard 1998, with Student's t for few clusters); that is at most the number of
+    trials. Where all trials agree, clusters do not show how much they vary, and each counts as one trial. Where every
+    cluster has one trial, it is Wilson's own.
+
+    Args:
+        trials: for each row, how many trials counted for the share, and how many there were.
+        clusters: one name per row; see :func:`bootstrap`.
+        level: of confidence.
+        scale: 1 for shares, 100 for percent.
+
+    Returns:
+        low and high; NaN where there are no trials, or fewer than two clusters with trials.
+
+    Examples:
+        >>> tuple(round(end, 3) for end in share_interval([(1, 1)] * 46 + [(0, 1)] * 54))
+        (0.366, 0.557)
+    """
+    from scipy.stats import norm, t
+
+    sums = [np.sum([trials[i] for i in part], axis=0) for part in _by_name(len(trials), clusters)]
+    parts = np.array([part for part in sums if part[1] > 0], float).reshape(-1, 2)
+    k, (hits, n) = len(parts), parts.sum(0)
+    if k < 2:
+        return float("nan"), float("nan")
+    share, independent = hits / n, float(n)
+    if parts[:, 1].max() > 1:
+        variance = k / (k - 1) * np.square(parts[:, 0] - share * parts[:, 1]).sum() / n**2
+        independent = share * (1 - share) / variance if variance > 0 else k if share in (0, 1) else n
+        tails = (1 + level) / 2
+        independent = float(min(n, independent) * (norm.ppf(tails) / t.ppf(tails, k - 1)) ** 2)
+    low, high = wilson(share * independent, independent, level)
+    return scale * low, scale * high
 
 
 def _by_name(n: int, names: Sequence[Hashable] | None) -> list[list[int]]:
