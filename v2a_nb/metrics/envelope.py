@@ -99,8 +99,9 @@ class EnvelopeLag(Metric):
     extractor = "mel-rise"
 
     def score(self, clip: ScoredClip) -> float:
-        assert clip.reference is not None
-        return clip.once_per_sound("lag", lambda: 1000 * envelope_lag(clip.fitted_sound, clip.reference))
+        true = clip.reference
+        assert true is not None
+        return clip.once_per_sound("lag", lambda: 1000 * envelope_lag(clip.fitted_sound, true))
 
     def pool(self, rows: Sequence[float], name: str) -> float:
         lags = np.array([row for row in rows if math.isfinite(row)])

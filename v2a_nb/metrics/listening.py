@@ -21,7 +21,7 @@ from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.files import write_text
 from v2a_nb.metrics.listening_plan import LETTERS, QUESTIONS, Plan, Trial, load, scores
 from v2a_nb.metrics.report import plain
-from v2a_nb.metrics.statistics import wilson
+from v2a_nb.metrics.statistics import holm, wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -359,11 +359,9 @@ def _compare(plan: Plan, values, answered, reference: int, chance: float, rounds
             else:
                 row["p"] = p_of(k, mean[k])
         rows.append(row)
-    worst = 0.0
-    tested = sorted((r for r in rows if r["p"] is not None), key=lambda r: r["p"])
-    for rank, row in enumerate(tested):
-        worst = max(worst, min(1.0, row["p"] * (len(tested) - rank)))
-        row["p_holm"] = worst if math.isfinite(row["p"]) else math.nan
+    tested = [r for r in rows if r["p"] is not None]
+    for row, p in zip(tested, holm([r["p"] for r in tested]), strict=True):
+        row["p_holm"] = p
     for row in rows:
         row["differs"] = row["p_holm"] is not None and row["p_holm"] < 0.05
     return rows

@@ -294,6 +294,9 @@ class _TruthMetric(Metric):
             return super().interval(rows, recordings, name)
         return share_interval([_share(row, name) for row in rows], recordings)
 
+    def comparable(self, first: ClipScore, second: ClipScore, name: str) -> bool:
+        return True  # what is pooled over events and onsets may be nothing in one clip of one system
+
 
 class OnsetMetrics(_TruthMetric):
     """When it sounds, and when it should not."""
@@ -305,7 +308,8 @@ class OnsetMetrics(_TruthMetric):
             return super().score(clip)
         if clip.reference is None:
             raise UsageError("there are neither true events nor a true sound to compare its onsets with")
-        true = clip.once_per_clip("onsets of reference", lambda: detect_onsets(clip.reference.fit(clip.duration)))
+        reference = clip.reference.fit(clip.duration)
+        true = clip.once_per_clip("onsets of reference", lambda: detect_onsets(reference))
         return clip.once_per_sound(
             "against reference",
             lambda: compare_onsets(true, detect_onsets(clip.fitted_sound), clip.id, clip.recording, "reference"),
