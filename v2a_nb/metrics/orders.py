@@ -40,7 +40,7 @@ def _truth_over(*worse: str) -> tuple[tuple[str, ...], ...]:
 _FOREIGN = (OTHER, OTHER_MATERIAL)
 _NOT_TIMED = _truth_over(*_FOREIGN, SILENCE, NOISE, AMBIENCE)
 _DISTANCE = Order("lower", _truth_over(SILENCE, NOISE, AMBIENCE))
-_SYNC = Order("higher", _truth_over(LATE_500, *_FOREIGN, SILENCE, NOISE))
+_SYNC = Order("higher", ((TRUTH, LATE_100, LATE_200, LATE_500), *_truth_over(*_FOREIGN, SILENCE, NOISE)))
 
 ORDERS: dict[str, Order] = {
     # truth and onsets: a shift over the window costs, one within it must not help
@@ -77,7 +77,7 @@ ORDERS: dict[str, Order] = {
     "ambience_db": Order("", ((ACTION, AMBIENCE),), rising=True),
     # distances between sets: those of a shifted or a foreign sound are near those of the truth
     "fad": _DISTANCE,
-    # sound and picture
+    # sound and picture: later is never better
     "av_sim": _SYNC,
     "av_align": _SYNC,
     "av_sync_acc": _SYNC,
