@@ -111,6 +111,21 @@ def test_a_clip_that_one_system_has_no_value_for_is_not_common(tmp_path):
     assert row["better"] is None  # no order is declared of a metric that is in no registry
 
 
+class Refusing(Level):
+    def score(self, clip):
+        return clip.sound.rms_dbfs
+
+    def difference(self, first, second, recordings, name):
+        raise UsageError("level needs a thousand clips")
+
+
+def test_a_metric_that_refuses_is_a_note_and_no_end(folder):
+    folders = {name: folder / name for name in ("exact", "late")}
+    both = compare_folders(folders, metrics=[Refusing(), "ambience_db"], controls=False)
+    assert both.notes == ["exact and late: no test of level: level needs a thousand clips"]
+    assert math.isnan(both.comparisons[0]["p_holm"]) and math.isfinite(both.comparisons[1]["p_holm"])
+
+
 def test_distances_between_sets_are_compared_too(folder, tmp_path):
     for path in sorted((folder / "exact").iterdir()):
         noise = 0.1 * np.random.default_rng(len(path.name)).standard_normal(40960)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import combinations
 
-from v2a_nb.errors import UsageError
-from v2a_nb.metrics.orders import ORDERS, Order
+from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.metrics.orders import order_of
 from v2a_nb.metrics.statistics import holm
 from v2a_nb.metrics.tally import Tally
 
@@ -44,17 +45,19 @@ def compare(tallies: Mapping[str, Tally]) -> list[dict]:
                 pairs = [(a, b) for a, b in common if metric.comparable(a.row, b.row, name)]
                 sides = [a.row for a, _ in pairs], [b.row for _, b in pairs]
                 recordings = [a.recording for a, _ in pairs]
-                values = [metric.results(side, [], [name])[0] for side in sides]
-                row = {
-                    "name": name, "extractor": values[0]["extractor"], "first": first, "second": second,
-                    "first_value": values[0]["value"], "second_value": values[1]["value"],
-                    **metric.difference(*sides, recordings, name),
-                    "clips": len(pairs), "recordings": len(set(recordings)),
-                }  # fmt: skip
-                rows.append(row)
+                row = {"name": name, "extractor": metric.extractor, "first": first, "second": second}
+                try:
+                    values = [metric.results(side, [], [name])[0] for side in sides]
+                    row |= {"extractor": values[0]["extractor"]}
+                    row |= {"first_value": values[0]["value"], "second_value": values[1]["value"]}
+                    row |= metric.difference(*sides, recordings, name)
+                except V2AError as error:  # a metric that refuses what is common as too little
+                    row |= dict.fromkeys(("first_value", "second_value", "difference", "low", "high", "p"), math.nan)
+                    row |= {"why": str(error)}
+                rows.append({**row, "clips": len(pairs), "recordings": len(set(recordings))})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p
-        promise = ORDERS.get(row["name"], Order("")).better
+        promise = order_of(row["name"]).better
         sign = {"higher": 1, "lower": -1}.get(promise, 0) * row["difference"]
         row["better"] = (row["second"] if sign > 0 else row["first"]) if p <= LEVEL and sign else None
     return rows

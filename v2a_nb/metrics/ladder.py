@@ -22,15 +22,14 @@ from v2a_nb.metrics.orders import (
     AMBIENCE,
     LATE,
     NOISE,
-    ORDERS,
     OTHER,
     OTHER_MATERIAL,
     SAME_MATERIAL,
     SHIFTS_MS,
     SILENCE,
     TRUTH,
-    Order,
     flags,
+    order_of,
 )
 from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.metrics.report import Ladder
@@ -135,7 +134,7 @@ def read_ladder(tally: Tally) -> Ladder:
         for name in names:
             values = {control: column[name]["value"] for control, column in columns.items() if name in column}
             extractor = next((column[name]["extractor"] for column in columns.values() if name in column), "")
-            wrong, promise = flags(name, values), ORDERS.get(name, Order(""))
+            wrong, promise = flags(name, values), order_of(name)
             rows.append({
                 "name": name, "extractor": extractor, "better": promise.better or None, "values": values,
                 "orders": [list(order) for order in promise.orders], "flags": wrong,

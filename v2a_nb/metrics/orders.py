@@ -1,8 +1,8 @@
 """What each metric promises: which way is better, and which controls it must put in which order.
 
-One entry for each name of :mod:`v2a_nb.metrics.registry`. Each order lists controls of :mod:`v2a_nb.metrics.ladder`
-from the best on. Only what a metric is about is listed: precision of silence, say, does not exist, and silence keeps
-every near miss silent.
+One entry for each name of :mod:`v2a_nb.metrics.registry`, whatever its extractor. Each order lists controls of
+:mod:`v2a_nb.metrics.ladder` from the best on. Only what a metric is about is listed: the precision of silence, say,
+does not exist, and silence keeps every near miss silent.
 """
 
 from __future__ import annotations
@@ -76,7 +76,12 @@ ORDERS: dict[str, Order] = {
     "unexplained_share": Order("lower", _truth_over(OTHER_MATERIAL, OTHER, NOISE)),
     "ambience_db": Order("", ((ACTION, AMBIENCE),), rising=True),
     # distances between sets: those of a shifted or a foreign sound are near those of the truth
-    "fad": _DISTANCE,
+    **dict.fromkeys(("fad", "fad_inf", "fd", "kad", "kid"), _DISTANCE),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), Order("higher", _truth_over(SILENCE, NOISE))),
+    "is": Order("higher", _truth_over(SILENCE, NOISE)),
+    # distances of each sound from its own true one
+    **dict.fromkeys(("kl", "kl_capped", "kl_sigmoid"), Order("lower", _truth_over(*_FOREIGN, SILENCE, NOISE))),
+    "e_l1": Order("lower", _truth_over(LATE_500, *_FOREIGN, SILENCE, NOISE)),
     # sound and picture: later is never better
     "av_sim": _SYNC,
     "av_align": _SYNC,
@@ -92,6 +97,11 @@ SLACK = 0.05
 """Share of the distance of the ends of an order by which a step between may go the wrong way."""
 
 
+def order_of(name: str) -> Order:
+    """The promise of a metric, such as ``fad`` or ``fad[clap]``; an empty one where none is declared."""
+    return ORDERS.get(name.partition("[")[0], Order(""))
+
+
 def flags(name: str, values: Mapping[str, float]) -> list[str]:
     """Say, one line each, which controls a metric does not put in order; nothing where it does.
 
@@ -103,7 +113,7 @@ def flags(name: str, values: Mapping[str, float]) -> list[str]:
         >>> flags("onset_f1_50ms", {"truth": 0.9, "silence": 0.0, "noise": 0.95})
         ['noise (0.950) is not worse than truth (0.900)']
     """
-    promise, found = ORDERS.get(name, Order("")), []
+    promise, found = order_of(name), []
     sign = -1.0 if promise.better == "lower" or promise.rising else 1.0
     for order in promise.orders:
         steps = [(control, values[control]) for control in order if math.isfinite(values.get(control, math.nan))]

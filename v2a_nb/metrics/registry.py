@@ -45,7 +45,7 @@ class Entry:
 
 _ONSETS, _TRUTH = "v2a_nb.metrics.truth.OnsetMetrics", ("truth",)
 _RINGING, _EVENTS = "v2a_nb.metrics.truth.Ringing", "v2a_nb.metrics.truth.EventDistance"
-_LAG, _PARTS = "v2a_nb.metrics.envelope.EnvelopeLag", "v2a_nb.metrics.leakage.Leakage"
+_LAG, _PARTS = "v2a_nb.metrics.timing.EnvelopeLag", "v2a_nb.metrics.leakage.Leakage"
 _SOUNDS = ("reference",)
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
 _ENTRIES = (
@@ -86,11 +86,11 @@ _ENTRIES = (
     ),
     Entry("envelope_lag_signed_ms", _LAG, _SOUNDS, "the same with its sign: positive is late", default=False),
     Entry(
-        "event_energy_ratio_db", "v2a_nb.metrics.envelope.EventEnergy", _TRUTH,
+        "event_energy_ratio_db", "v2a_nb.metrics.timing.EventEnergy", _TRUTH,
         "mean energy within 100 ms of events against that outside, dB", default=False,
     ),
     Entry(
-        "event_energy_error_db", "v2a_nb.metrics.envelope.EventEnergyError", ("truth", "reference"),
+        "event_energy_error_db", "v2a_nb.metrics.timing.EventEnergyError", ("truth", "reference"),
         "mean distance of that ratio from the true sound's, dB", default=False,
     ),
     Entry(

@@ -1,4 +1,4 @@
-"""Envelope lag and event energy: a shift comes back, golden ratios, and how both are fooled."""
+"""Timing metrics: a shift comes back as lag, golden energy ratios, and how both are fooled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics.base import ScoredClip
-from v2a_nb.metrics.envelope import (
+from v2a_nb.metrics.timing import (
     EnvelopeLag,
     EventEnergy,
     EventEnergyError,
