@@ -108,18 +108,43 @@ def test_greedy_codes_are_what_teacher_forcing_predicts(guidance: float):
 def test_both_halves_run_as_one_batch_and_the_null_only_under_guidance():
     decoder, visual = small_decoder(), pictures(2, 10)
     shapes: list[tuple[int, int]] = []
-    run = decoder.run
+    cached = decoder.cached
 
-    def spy(embeddings, cache=None, use_cache=False):
-        shapes.append(tuple(embeddings.shape[:2]))
-        return run(embeddings, cache, use_cache)
+    def spy(condition):
+        step = cached(condition)
+        return lambda steps: shapes.append((len(condition), steps.shape[-1])) or step(steps)
 
-    decoder.run = spy
+    decoder.cached = spy
     generate_codes(decoder, visual, Sampling(2.0, 0.0), seeded())
     assert shapes == [(4, 1)] * 12  # T + K - 1 steps of one position each
     shapes.clear()
     generate_codes(decoder, visual, Sampling(1.0, 0.0), seeded(), prompt=torch.zeros(2, 3, 4, dtype=torch.long))
     assert shapes == [(2, 5)] + [(2, 1)] * 7  # the prompt is read at once
+
+
+def test_cached_steps_predict_what_the_llama_predicts():
+    """In fp32 to rounding, and in bf16 as nearly as its eight bits allow; whatever was fed at once."""
+    decoder, codes = small_decoder(layers=3), torch.randint(16, (2, 3, 20), generator=seeded(4))
+    condition = torch.randn(2, 20, 16, generator=seeded(5))
+    with torch.no_grad():
+        wanted = decoder.predict(decoder.run(decoder.fuse(codes, condition)))  # [B, S, K, V]
+        for first in (1, 7):
+            cached = decoder.cached(condition)
+            logits = [cached(codes[..., :first]), *(cached(codes[..., s : s + 1]) for s in range(first, 20))]
+            assert torch.allclose(torch.stack(logits, dim=1), wanted[:, first - 1 :], atol=1e-5)
+        half = decoder.bfloat16().cached(condition.bfloat16())
+        error = (half(codes).float() - wanted[:, -1]).abs().max() / wanted.abs().max()
+    assert half.keys[0].dtype == torch.bfloat16 and error < 0.05
+
+
+def test_steps_in_the_middle_are_fed_one_by_one():
+    decoder = small_decoder()
+    cached = decoder.cached(torch.zeros(1, 10, 16))
+    steps = torch.zeros(1, 3, 4, dtype=torch.long)
+    with torch.no_grad():
+        cached(steps)
+    with pytest.raises(UsageError, match="4 steps at once can only be the first ones, and 4 were fed"):
+        cached(steps)
 
 
 # --- draws -------------------------------------------------------------------------------------------
@@ -228,16 +253,17 @@ class Counting:
         tail = last[:, -1:] + torch.arange(1, 4)[:, None]
         return torch.cat([last, tail], dim=1)
 
-    def table(self):
-        return None
+    def cached(self, condition):
+        fed = 0
 
-    def fuse(self, steps, condition, table):
-        if steps.shape[-1] > 1:
-            self.prompts.append(steps.shape[-1] - 1)
-        return condition
+        def step(steps):
+            nonlocal fed
+            if steps.shape[-1] > 1:
+                self.prompts.append(steps.shape[-1] - 1)
+            fed += steps.shape[-1]
+            return self.predict(condition[:, fed - 1])
 
-    def run(self, embeddings, cache, use_cache):
-        return embeddings, cache
+        return step
 
     def predict(self, hidden):
         frame = hidden[:, 0].round().long()[:, None] - torch.arange(4)  # position s predicts frame s - q

@@ -5,7 +5,7 @@ al. 2023): each residual codebook is one step later than the one before, so that
 after the coarser ones. Step 0 holds only the special token.
 
 A decoder here is any module with ``config.num_codebooks``, ``config.special``, ``config.context_frames`` and the
-methods ``condition``, ``null_condition``, ``table``, ``fuse``, ``run``, ``predict`` and ``frames_of`` of
+methods ``condition``, ``null_condition``, ``cached``, ``fuse``, ``run``, ``predict`` and ``frames_of`` of
 :class:`v2a_nb.systems.vaura.model.VAuraDecoder`.
 """
 
@@ -168,23 +168,23 @@ def generate_codes(
     if guidance:  # both halves go through the network as one batch
         null = decoder.null_condition(visual.shape[1], t, first)
         condition = torch.cat([condition, null.expand(b, -1, -1)])
-    table = decoder.table()
-    cache, fed = None, 0
+    cached, fed = decoder.cached(condition) if use_cache else None, 0
+    place = torch.arange(k, device=visual.device)
     for s in range(known, t + k - 1):
-        begin = fed if use_cache else 0
-        inputs = steps[:, :, begin : s + 1]
-        inputs = torch.cat([inputs, inputs]) if guidance else inputs
-        embeddings = decoder.fuse(inputs, condition[:, begin : s + 1], table)
-        hidden, cache = decoder.run(embeddings, cache if use_cache else None, use_cache)
+        if cached is not None:
+            logits = cached(steps[:, :, fed : s + 1])  # [B or 2 B, K, V]
+        else:
+            inputs = steps[:, :, : s + 1]
+            inputs = torch.cat([inputs, inputs]) if guidance else inputs
+            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : s + 1]))[:, -1])
         fed = s + 1
-        logits = decoder.predict(hidden[:, -1])  # [B or 2 B, K, V]
         if guidance:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + how.guidance * (conditional - unconditional)
         codes = sample(logits, how, generator)  # [B, K]
-        for q in range(k):
-            if known <= s - q < t:  # outside are the special token and the prompt
-                steps[:, q, s + 1] = codes[:, q]
+        # outside of a clip's codes are the special token and the prompt
+        inside = (known <= s - place) & (s - place < t)
+        steps[:, :, s + 1] = torch.where(inside, codes, steps[:, :, s + 1])
         if progress:
             progress(1)
     return undelay(steps)
