@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.metrics import registry
-from v2a_nb.metrics.statistics import bootstrap, mean
+from v2a_nb.metrics.statistics import bootstrap, compare_paired, jackknife_difference, mean
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ScoredClip:
         reference: its true sound, or None.
         text: one line that says what happens, or None.
         open_video: returns its pictures without sound; None where there are none.
+        stems: the parts ``action`` and ``ambient`` of its true sound, or None.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ScoredClip:
     reference: Sound | None = None
     text: str | None = None
     open_video: Callable[[], Clip] | None = None
+    stems: Mapping[str, Sound] | None = None
     _of_clip: dict = field(default_factory=dict, repr=False)
     _of_sound: dict = field(default_factory=dict, repr=False)
 
@@ -125,6 +127,16 @@ class Metric(ABC):
         """Out of :data:`~v2a_nb.metrics.registry.NEEDS`; those of its registry entries, as :attr:`names`."""
         return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.needs))
 
+    @property
+    def or_needs(self) -> tuple[str, ...]:
+        """What does instead of :attr:`needs`; those of its registry entries, empty where nothing does."""
+        return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.or_needs))
+
+    def can_score(self, clip: ScoredClip) -> bool:
+        """Whether the clip has what the metric needs, or what does instead."""
+        instead = self.or_needs
+        return all(clip.has(need) for need in self.needs) or (bool(instead) and all(clip.has(need) for need in instead))
+
     @cached_property
     def model(self) -> Any:
         """The extractor."""
@@ -162,11 +174,30 @@ class Metric(ABC):
         """A 95 % interval of :meth:`pool`; here, by a bootstrap that draws whole recordings."""
         return bootstrap(rows, lambda part: self.pool(part, name), recordings)
 
+    def comparable(self, first: Any, second: Any, name: str) -> bool:
+        """Whether two rows, of two systems on one clip, can be compared; here, where both alone have a value."""
+        return not self.per_clip or all(math.isfinite(self.pool([row], name)) for row in (first, second))
+
+    def difference(self, first: Sequence, second: Sequence, recordings: Sequence[str], name: str) -> dict:
+        """How far the second of two systems is over the first on the same clips, and a paired test of that.
+
+        Here, by a permutation test over recordings; for a metric that one clip alone does not have, by a jackknife.
+
+        Returns:
+            as :func:`~v2a_nb.metrics.statistics.compare_paired`.
+        """
+        if not self.per_clip:
+            return jackknife_difference(first, second, lambda rows: self.pool(rows, name), recordings)
+        return compare_paired(first, second, lambda rows: self.pool(rows, name), recordings)
+
     def results(self, rows: Sequence, recordings: Sequence[str], names: Sequence[str] | None = None) -> list[dict]:
-        """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all."""
+        """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all.
+
+        Without recordings, there are no intervals.
+        """
         rows_of_report = []
         for name in names or self.names:
-            low, high = self.interval(rows, recordings, name)
+            low, high = self.interval(rows, recordings, name) if len(recordings) else (math.nan, math.nan)
             value, n = self.pool(rows, name), self.count(rows, name)
             rows_of_report.append(
                 {"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n}
