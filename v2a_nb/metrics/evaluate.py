@@ -113,6 +113,7 @@ def evaluate(
     if batch < 1:
         raise UsageError(f"batch={batch}: at least one clip at a time")
     tally = Tally(choose(TRUTH_METRICS if metrics is None else metrics, registry.NEEDS), metrics is not None)
+    model: Any = system
     scored = [scored_clip(clip) for clip in clips]
     sounds: list[Sound] = []
     while len(sounds) < len(clips):
@@ -121,15 +122,15 @@ def evaluate(
             stop += 1  # clips of a batch must be equally long
         with _pictures(clips[start:stop]) as silent:
             part = {k: v[start:stop] if isinstance(v, list) else v for k, v in options.items()}
-            sounds += _generate(system, silent, seed * 100_003 + start, part)
+            sounds += _generate(model, silent, seed * 100_003 + start, part)
             for clip, sound in zip(scored[start:stop], sounds[start:stop], strict=True):
                 tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, clip.duration)]
                 tally.score(clip, sound)
                 if controls and clip.reference is not None:
                     tally.score(clip, clip.reference, "ground truth", "true")
-                    if hasattr(system, "round_trip"):
-                        name = f"{system.round_trip_of} round trip"
-                        tally.score(clip, system.round_trip(clip.reference), name, "round trip")
+                    if hasattr(model, "round_trip"):
+                        name = f"{model.round_trip_of} round trip"
+                        tally.score(clip, model.round_trip(clip.reference), name, "round trip")
         if progress:
             progress(len(sounds), len(clips))
     order = shuffled([clip.recording for clip in scored]) if controls else None
