@@ -114,13 +114,20 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from v2a_nb.metrics.evaluate import evaluate_folder
+    from v2a_nb.metrics.evaluate import compare_folders, evaluate_folder
+    from v2a_nb.metrics.pairing import by_name
     from v2a_nb.metrics.report import Report
 
     Report.check_paths(args.json, args.html)
     names = None if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
-    report = evaluate_folder(
-        args.generated, args.reference, args.videos, args.truth, names, text=args.text, progress=_bar("clips")
+    score: Callable
+    if len(args.generated) > 1:
+        generated, score = by_name(args.generated), compare_folders
+    else:
+        generated, score = args.generated[0], evaluate_folder
+    report = score(
+        generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder,
+        progress=_bar("clips"),
     )  # fmt: skip
     print(report)
     if args.json:
@@ -377,13 +384,20 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.epilog += f"\n\n{listing()}"
-    p.add_argument("--generated", required=True, metavar="DIR", help="sounds, or videos with sound, named by clip")
+    p.add_argument(
+        "--generated", required=True, metavar="DIR", action="append",
+        help="sounds, or videos with sound, named by clip; twice or more: these folders are compared by paired tests",
+    )  # fmt: skip
     p.add_argument("--reference", metavar="DIR", help="the clips' true sounds")
     p.add_argument("--videos", metavar="DIR", help="the clips' videos")
     p.add_argument("--truth", metavar="F", help="truth.json of a Strike World")
     p.add_argument("--text", metavar="F", help="a CSV with columns id and text, for metrics that need a narration")
     p.add_argument(
         "--metrics", metavar="A,B", help="names from the list below (default: all whose needs are given)"
+    )  # fmt: skip
+    p.add_argument(
+        "--ladder", action="store_true",
+        help="also score the true sounds, shifted, of other clips, noise and silence: which metrics order them",
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the scores")
     p.add_argument("--html", metavar="F", help="write a page with the scores")

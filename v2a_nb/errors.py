@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 F = TypeVar("F", bound=Callable)
 
@@ -107,6 +107,8 @@ def _article(kind: type) -> str:
 
 def _kinds(hint: object) -> tuple[type, ...]:
     """The classes of a type hint, without what they hold."""
+    if hint is Any:
+        return (object,)
     if isinstance(hint, UnionType):
         return tuple(kind for part in get_args(hint) for kind in _kinds(part))
     return (cast(type, get_origin(hint) or hint),)

@@ -58,8 +58,8 @@ def test_a_constant_classifier_calls_all_or_none_synchronous():
 def test_any_squares_the_chance_of_turning_down():
     rng = np.random.default_rng(0)
     made = (rng.random((20000, 2)) < 0.2) * 0.9  # a fifth of the windows are false alarms
-    assert share_synchronous(made, halves="any", rounds=2)["value"] == pytest.approx(36.0, abs=1.5)
-    assert share_synchronous(made[:, :1], rounds=2)["value"] == pytest.approx(20.0, abs=1.5)
+    assert share_synchronous(made, halves="any")["value"] == pytest.approx(36.0, abs=1.5)
+    assert share_synchronous(made[:, :1])["value"] == pytest.approx(20.0, abs=1.5)
 
 
 def test_the_order_of_clips_does_not_matter_and_intervals_are_over_recordings():

@@ -20,8 +20,9 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.metrics import listening as analysis
 from v2a_nb.metrics import listening_plan as plans
-from v2a_nb.metrics.listening import analyse, deviations, wilson
+from v2a_nb.metrics.listening import analyse, deviations
 from v2a_nb.metrics.listening_plan import COLUMNS, LETTERS, Plan, append_answers, read_answers, resume
+from v2a_nb.metrics.statistics import wilson
 from v2a_nb.widgets import listening
 from v2a_nb.widgets.listening import ListeningTest, listening_test
 

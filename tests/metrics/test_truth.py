@@ -11,6 +11,7 @@ import pytest
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics import truth
+from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.world import strike_world
 
 RATE = 16000
@@ -62,6 +63,61 @@ def test_golden_onsets():
     assert truth.pool([score], "onset_offset_signed_ms") == pytest.approx(15)
 
 
+def test_golden_details():
+    """The same lists: precision 0.6 and recall 0.75 at 50 ms; within 250 ms, one onset has no event."""
+    found = np.array([0.53, 1.06, 1.49, 2, 2.5])
+    score = truth.compare_onsets(np.array([0.5, 1, 1.5, 2]), found, "a", "r")
+    golden = {
+        "precision_25ms": 0.4, "precision_50ms": 0.6, "precision_100ms": 0.8, "recall_25ms": 0.5, "recall_50ms": 0.75,
+        "recall_100ms": 1.0, "miss_rate": 0.0, "false_alarm_rate": 0.2, "count_error": 1.0,
+    }  # fmt: skip
+    assert {f"onset_{name}" for name in golden} == set(truth.DETAILS)
+    for name, value in golden.items():
+        assert truth.pool([score], f"onset_{name}") == pytest.approx(value), name
+    silent = truth.compare_onsets(np.array([1.0, 2.0, 3.0, 4.0]), np.zeros(0), "b", "r")
+    assert math.isnan(truth.pool([silent], "onset_precision_50ms"))  # no onset can be right or wrong
+    assert truth.pool([silent], "onset_miss_rate") == 1 and truth.pool([silent], "onset_recall_100ms") == 0
+    both = [score, silent]
+    assert truth.pool(both, "onset_recall_100ms") == 0.5 and truth.count(both, "onset_recall_100ms") == 8
+    assert truth.pool(both, "onset_precision_50ms") == 0.6 and truth.count(both, "onset_precision_50ms") == 5
+    assert truth.pool(both, "onset_count_error") == 2.5 and truth.count(both, "onset_count_error") == 2
+    # a count is right, and a machine gun misses nothing, with every onset at a wrong time or without reason
+    late = truth.compare_onsets(np.array([1.0, 2.0]), np.array([1.4, 2.4]), "c", "r")
+    assert truth.pool([late], "onset_count_error") == 0 and truth.pool([late], "onset_miss_rate") == 1
+    gun = truth.compare_onsets(np.array([1.0, 2.0]), np.arange(0, 3, 0.1), "d", "r")
+    assert truth.pool([gun], "onset_miss_rate") == 0 and truth.pool([gun], "onset_precision_50ms") < 0.1
+
+
+def test_precision_and_recall_are_those_of_mir_eval():
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        true, found = (np.sort(rng.uniform(0, 3, rng.integers(1, 9))) for _ in range(2))
+        score = truth.compare_onsets(true, found, "a", "r")
+        for window in truth.WINDOWS_MS:
+            f1, precision, recall = mir_eval.onset.f_measure(true, found, window=window / 1000)
+            assert truth.pool([score], f"onset_f1_{window}ms") == pytest.approx(f1, abs=1e-12)
+            assert truth.pool([score], f"onset_precision_{window}ms") == pytest.approx(precision, abs=1e-12)
+            assert truth.pool([score], f"onset_recall_{window}ms") == pytest.approx(recall, abs=1e-12)
+
+
+def test_without_truth_onsets_are_compared_with_those_of_the_true_sound():
+    true, metric = tick([0.6, 1.3, 2.1]), truth.OnsetMetrics()
+    clips = [
+        ScoredClip(f"c{k}", f"r{k}", tick([0.6 + late, 1.3], seed=1), reference=true) for k, late in ((0, 0), (1, 0.04))
+    ]
+    assert all(metric.can_score(clip) for clip in clips)
+    rows = metric.results([metric.score(c) for c in clips], ["r0", "r1"], ["onset_f1_25ms", "onset_recall_50ms"])
+    assert [row["value"] for row in rows] == pytest.approx([2 * 3 / 10, 4 / 6])
+    assert {row["extractor"] for row in rows} == {"mel-rise against reference"}
+    known = ScoredClip("c", "r", true, entry([0.6, 1.3, 2.1]), true)  # the truth goes before what can be detected
+    (row,) = metric.results([metric.score(known)], ["r"], ["onset_f1_25ms"])
+    assert row["extractor"] == "mel-rise" and row["value"] == 1
+    alone = ScoredClip("c", "r", true)
+    assert not metric.can_score(alone)
+    with pytest.raises(UsageError, match="neither true events nor a true sound"):
+        metric.score(alone)
+
+
 def test_pairs_are_as_many_as_mir_evals_and_nearest():
     rng = np.random.default_rng(1)
     for _ in range(200):
@@ -99,6 +155,7 @@ def test_nothing_to_count_is_nan_and_n_is_zero():
         if name != "ambience_error_db":
             assert math.isnan(truth.pool([score], name)), name
             assert truth.count([score], name) == 0
+    assert all(math.isnan(truth.pool([score], name)) for name in truth.SHARES)
     assert truth.count([score], "ambience_error_db") == 1
     full = truth.score_clip(tick([1.0]), entry([1.0]))
     assert truth.pool([full, score], "onset_f1_50ms") == 1  # an empty clip changes nothing

@@ -14,7 +14,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.extractors import load_extractor
-from v2a_nb.metrics.statistics import bootstrap, mean
+from v2a_nb.metrics.statistics import bootstrap, compare_paired, jackknife_difference, mean
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ScoredClip:
         reference: its true sound, or None.
         text: one line that says what happens, or None.
         open_video: returns its pictures without sound; None where there are none.
+        stems: the parts ``action`` and ``ambient`` of its true sound, or None.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ScoredClip:
     reference: Sound | None = None
     text: str | None = None
     open_video: Callable[[], Clip] | None = None
+    stems: Mapping[str, Sound] | None = None
     _of_clip: dict = field(default_factory=dict, repr=False)
     _of_sound: dict = field(default_factory=dict, repr=False)
 
@@ -132,6 +134,16 @@ class Metric(ABC):
         """Out of :data:`~v2a_nb.metrics.registry.NEEDS`; those of its registry entries, as :attr:`names`."""
         return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.needs))
 
+    @property
+    def or_needs(self) -> tuple[str, ...]:
+        """What does instead of :attr:`needs`; those of its registry entries, empty where nothing does."""
+        return tuple(dict.fromkeys(need for entry in registry.entries_of(type(self)) for need in entry.or_needs))
+
+    def can_score(self, clip: ScoredClip) -> bool:
+        """Whether the clip has what the metric needs, or what does instead."""
+        instead = self.or_needs
+        return all(clip.has(need) for need in self.needs) or (bool(instead) and all(clip.has(need) for need in instead))
+
     @cached_property
     def model(self) -> Any:
         """The extractor."""
@@ -173,12 +185,28 @@ class Metric(ABC):
         """Why these rows are too few for a value; empty where they are not, as here."""
         return ""
 
+    def comparable(self, first: Any, second: Any, name: str) -> bool:
+        """Whether two rows, of two systems on one clip, can be compared; here, where both alone have a value."""
+        return not self.per_clip or all(math.isfinite(self.pool([row], name)) for row in (first, second))
+
+    def difference(self, first: Sequence, second: Sequence, recordings: Sequence[str], name: str) -> dict:
+        """How far the second of two systems is over the first on the same clips, and a paired test of that.
+
+        Here, by a permutation test over recordings; for a metric that one clip alone does not have, by a jackknife.
+
+        Returns:
+            as :func:`~v2a_nb.metrics.statistics.compare_paired`.
+        """
+        if not self.per_clip:
+            return jackknife_difference(first, second, lambda rows: self.pool(rows, name), recordings)
+        return compare_paired(first, second, lambda rows: self.pool(rows, name), recordings)
+
     def results(self, rows: Sequence, recordings: Sequence[str], names: Sequence[str] | None = None) -> list[dict]:
         """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all.
 
         Args:
             rows: that :meth:`score` gave.
-            recordings: of the clips.
+            recordings: of the clips; without any, there are no intervals.
             names: out of :attr:`names`, or with an extractor of choice behind them, ``"fad[clap]"``.
 
         Raises:
@@ -188,8 +216,8 @@ class Metric(ABC):
             raise UsageError(reason)
         rows_of_report = []
         for name in names or self.names:
-            plain = name.partition("[")[0]
-            low, high = self.interval(rows, recordings, plain)
+            plain = plain_name(name)
+            low, high = self.interval(rows, recordings, plain) if len(recordings) else (math.nan, math.nan)
             value, n = self.pool(rows, plain), self.count(rows, plain)
             rows_of_report.append(
                 {"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n}
@@ -206,3 +234,13 @@ def load(entry: registry.Entry) -> Metric:
     module, _, name = entry.where.rpartition(".")
     metric = getattr(import_module(module), name)
     return metric(load_extractor(entry.extractor)) if entry.extractor else metric()
+
+
+def plain_name(name: str) -> str:
+    """The name of a metric without the extractor that was chosen for it.
+
+    Examples:
+        >>> plain_name("fad[clap]"), plain_name("fad")
+        ('fad', 'fad')
+    """
+    return name.partition("[")[0]

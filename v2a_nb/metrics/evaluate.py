@@ -3,45 +3,81 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, overload
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError, V2AError, check_types
+from v2a_nb.errors import UsageError, V2AError, check_types, check_value
 from v2a_nb.metrics import registry
-from v2a_nb.metrics.base import Metric, ScoredClip, load
-from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled
-from v2a_nb.metrics.report import Report
+from v2a_nb.metrics.base import ScoredClip
+from v2a_nb.metrics.compare import compare
+from v2a_nb.metrics.ladder import plan_others, read_ladder, rungs
+from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled, stems_in
+from v2a_nb.metrics.report import Comparison, Ladder, Report
+from v2a_nb.metrics.tally import Metrics, Tally, choose, described
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
 from v2a_nb.world import WorldClip
 
-Metrics = Sequence[str | Metric] | None
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
 SHORT_SIDE = 256
 """Pixels of the short side of videos that are scored: more than any metric reads, however large the video is."""
 
 
-@check_types
+@overload
+def evaluate(
+    clips: str | Path,
+    *,
+    metrics: Metrics = None,
+    controls: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Report: ...
+@overload
+def evaluate(
+    clips: Mapping[str, str | Path],
+    *,
+    metrics: Metrics = None,
+    controls: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Comparison: ...
+@overload
 def evaluate(
     clips: Iterable[WorldClip],
-    system,
+    system: object,
     *,
     metrics: Metrics = None,
     seed: int = 0,
     controls: bool = True,
     batch: int = 8,
     progress: Callable[[int, int], None] | None = None,
-    **options: object,
-) -> Report:
+    **options: Any,
+) -> Report: ...
+@check_types
+def evaluate(
+    clips: Any,
+    system: Any = None,
+    *,
+    metrics: Metrics = None,
+    seed: int = 0,
+    controls: bool = True,
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Report | Comparison:
     """Generate a sound for each clip of a Strike World, once, and score all of them by every metric.
 
+    Without a system, sounds that are in folders are scored: ``evaluate("made", reference="true")`` is
+    :func:`evaluate_folder`, ``evaluate({"mine": "a", "theirs": "b"}, reference="true")`` is :func:`compare_folders`.
+
     Args:
-        clips: such as ``world.test``, or a whole world.
-        system: has ``generate(clip, seed=...)`` and, to be faster, ``generate_batch(clips, seeds=...)``.
+        clips: such as ``world.test``, or a whole world; a folder, or a dictionary of folders by name.
+        system: has ``generate(clip, seed=...)`` and, to be faster, ``generate_batch(clips, seeds=...)``. Left out for
+            folders.
         metrics: names that ``v2a-nb evaluate --help`` lists, or :class:`~v2a_nb.metrics.base.Metric` objects; left
             out, the truth metrics. References are the true sounds of the clips.
         seed: of the generation.
@@ -50,7 +86,8 @@ def evaluate(
             of other recordings (chance).
         batch: at most so many clips are generated side by side.
         progress: called with (done, total) after each batch.
-        options: guidance, temperature ...: go to the system. A list has one value for each clip (``ambient``).
+        options: guidance, temperature ...: go to the system. A list has one value for each clip (``ambient``). For
+            folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``.
 
     Raises:
         UsageError: arguments of other kinds, no clips, an unknown metric, or a list of another length.
@@ -61,21 +98,23 @@ def evaluate(
         >>> 0 <= report["onset_f1_50ms"] <= 1
         True
     """
+    if system is None and isinstance(clips, str | Path):
+        return evaluate_folder(clips, metrics=metrics, controls=controls, progress=progress, **options)
+    if system is None and isinstance(clips, Mapping):
+        return compare_folders(clips, metrics=metrics, controls=controls, progress=progress, **options)
     clips = _world_clips(clips)
     if isinstance(system, str) or not hasattr(system, "generate"):
         raise UsageError(
-            f"evaluate: system must have generate(clip, seed=...), such as v2a.load('vaura'); not {_called(system)}"
+            f"evaluate: system must have generate(clip, seed=...), such as v2a.load('vaura'); not {described(system)}"
         )
     for name, value in options.items():
         if isinstance(value, list) and len(value) != len(clips):
             raise UsageError(f"{name}: {len(value)} values for {len(clips)} clips")
     if batch < 1:
         raise UsageError(f"batch={batch}: at least one clip at a time")
-    tally = _Tally(TRUTH_METRICS if metrics is None else metrics, registry.NEEDS)
-    scored = [
-        ScoredClip(c.id, c.truth["recording"], None, c.truth, c.stems["mix"], c.narration, lambda c=c: c.clip.silent())
-        for c in clips
-    ]
+    tally = Tally(choose(TRUTH_METRICS if metrics is None else metrics, registry.NEEDS), metrics is not None)
+    model: Any = system
+    scored = [scored_clip(clip) for clip in clips]
     sounds: list[Sound] = []
     while len(sounds) < len(clips):
         start, stop = len(sounds), len(sounds) + 1
@@ -83,15 +122,15 @@ def evaluate(
             stop += 1  # clips of a batch must be equally long
         with _pictures(clips[start:stop]) as silent:
             part = {k: v[start:stop] if isinstance(v, list) else v for k, v in options.items()}
-            sounds += _generate(system, silent, seed * 100_003 + start, part)
+            sounds += _generate(model, silent, seed * 100_003 + start, part)
             for clip, sound in zip(scored[start:stop], sounds[start:stop], strict=True):
                 tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, clip.duration)]
                 tally.score(clip, sound)
                 if controls and clip.reference is not None:
                     tally.score(clip, clip.reference, "ground truth", "true")
-                    if hasattr(system, "round_trip"):
-                        name = f"{system.round_trip_of} round trip"
-                        tally.score(clip, system.round_trip(clip.reference), name, "round trip")
+                    if hasattr(model, "round_trip"):
+                        name = f"{model.round_trip_of} round trip"
+                        tally.score(clip, model.round_trip(clip.reference), name, "round trip")
         if progress:
             progress(len(sounds), len(clips))
     order = shuffled([clip.recording for clip in scored]) if controls else None
@@ -113,6 +152,7 @@ def evaluate_folder(
     *,
     text: str | Path | None = None,
     controls: bool = True,
+    ladder: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score the sounds in a folder.
@@ -126,6 +166,7 @@ def evaluate_folder(
         metrics: as for :func:`evaluate`; left out, all that need no more than is given and that are quick.
         text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
         controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
+        ladder: also score the control ladder of the true sounds, see :mod:`v2a_nb.metrics.ladder`.
         progress: called with (done, total) after each clip.
 
     What is missing, there twice, unreadable, NaN, silent, of another length, without a clip or cannot be scored by
@@ -133,34 +174,168 @@ def evaluate_folder(
     scores; one whose sound is silent or short is.
 
     Raises:
-        UsageError: a metric is unknown, or needs what is not given.
+        UsageError: a metric is unknown, or needs what is not given; a ladder without references, or of too few.
         V2AError: a folder, ``text`` or ``truth.json`` cannot be read, or no clip could be scored.
     """
-    given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth}
-    tally = _Tally(metrics, [need for need, where in given.items() if where is not None])
+    if ladder and reference is None:
+        raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
+    chosen = choose(metrics, _given(reference, videos, truth, text))
+    tally, steps = _score_folder(
+        generated, reference, videos, truth, text, chosen, metrics is not None, controls, ladder, progress
+    )
+    report = tally.report()
+    if steps is not None:
+        report.ladder = read_ladder(steps)
+    return report
+
+
+@check_types
+def compare_folders(
+    generated: Mapping[str, str | Path],
+    reference: str | Path | None = None,
+    videos: str | Path | None = None,
+    truth: str | Path | None = None,
+    metrics: Metrics = None,
+    *,
+    text: str | Path | None = None,
+    controls: bool = True,
+    ladder: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Score the sounds in several folders, and test each two of them against each other on their common clips.
+
+    Args:
+        generated: a folder for each system, by its name; at least two.
+        reference, videos, truth, metrics, text, controls: as for :func:`evaluate_folder`.
+        ladder: it is about the true sounds, and in the report of the first system.
+        progress: called with (done, total) after each clip of each folder.
+
+    Raises:
+        UsageError, V2AError: as :func:`evaluate_folder`; fewer than two folders; two that have no clip in common.
+
+    Examples:
+        >>> scores = compare_folders({"mine": "a", "theirs": "b"}, truth="truth.json")  # doctest: +SKIP
+        >>> scores.comparisons[0]["p_holm"]  # doctest: +SKIP
+        0.012
+    """
+    if len(generated) < 2:
+        raise UsageError(f"a comparison needs at least two folders by name, not {len(generated)}")
+    if ladder and reference is None:
+        raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
+    chosen = choose(metrics, _given(reference, videos, truth, text))
+    tallies: dict[str, Tally] = {}
+    reports: dict[str, Report] = {}
+    for name, folder in generated.items():
+        first = not tallies
+        tallies[name], steps = _score_folder(
+            folder, reference, videos, truth, text, chosen, metrics is not None, controls, ladder and first, progress
+        )
+        reports[name] = tallies[name].report()
+        if steps is not None:
+            reports[name].ladder = read_ladder(steps)
+    return Comparison(reports, compare(tallies))
+
+
+@check_types
+def evaluate_ladder(
+    clips: Iterable[WorldClip],
+    metrics: Metrics = None,
+    *,
+    round_trips: Mapping[str, Callable[[Sound], Sound]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ladder:
+    """Score the control ladder of clips of a Strike World: which metrics order sounds that are known to be worse.
+
+    Args:
+        clips: such as ``world.test``.
+        metrics: as for :func:`evaluate`; left out, the truth metrics.
+        round_trips: from a sound to what a codec or a vocoder leaves of it, by its name, such as
+            ``{"codec round trip": codec.round_trip}``.
+        progress: called with (done, total) after each clip.
+
+    Raises:
+        UsageError: arguments of other kinds, an unknown metric, or fewer clips than
+            :data:`~v2a_nb.metrics.ladder.LEAST_CLIPS`.
+
+    Examples:
+        >>> ladder = evaluate_ladder(world.test, ["onset_f1_50ms"])  # doctest: +SKIP
+        >>> ladder.flags  # doctest: +SKIP
+        []
+    """
+    items = _world_clips(clips)
+    tally = Tally(choose(TRUTH_METRICS if metrics is None else metrics, registry.NEEDS))
+    others = plan_others([item.truth for item in items])
+    for k, item in enumerate(items):
+        sounds = {name: items[j].stems["mix"] for name, other in others.items() if (j := other[k]) is not None}
+        with _pictures([item]):
+            clip = scored_clip(item)
+            for name, sound in rungs(clip, sounds, round_trips):
+                tally.score(clip, sound, name)
+            tally.clips.append(clip)
+        if progress:
+            progress(k + 1, len(items))
+    return read_ladder(tally)
+
+
+def scored_clip(clip: WorldClip) -> ScoredClip:
+    """A clip of a Strike World as metrics see it, without a sound to score."""
+    return ScoredClip(
+        clip.id, clip.truth["recording"], None, clip.truth, clip.stems["mix"], clip.narration,
+        lambda: clip.clip.silent(), clip.stems,
+    )  # fmt: skip
+
+
+def _given(
+    reference: str | Path | None, videos: str | Path | None, truth: str | Path | None, text: str | Path | None
+) -> list[str]:
+    """The needs of metrics that are given."""
+    given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth, "stems": reference}
+    return [need for need, where in given.items() if where is not None]
+
+
+def _score_folder(
+    generated: str | Path,
+    reference: str | Path | None,
+    videos: str | Path | None,
+    truth: str | Path | None,
+    text: str | Path | None,
+    chosen: list,
+    named: bool,
+    controls: bool,
+    ladder: bool,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Tally, Tally | None]:
+    """Return what was counted of the sounds in a folder and, with ``ladder``, of the controls of their references."""
+    tally, steps = Tally(chosen, named), Tally(chosen) if ladder else None
     problems, generated = tally.problems, Path(generated)
     entries = [{"id": name} for name in names_in(generated)] if truth is None else read_truth(truth, problems)
     ids = [entry["id"] for entry in entries]
     files = pair_files(generated, ids, problems)
     references = {} if reference is None else pair_files(Path(reference), ids, problems, extra=False)
+    stems = stems_in(Path(reference), ids) if reference is not None and (ladder or tally.needs("stems")) else {}
     video_files = {} if videos is None else pair_files(Path(videos), ids, problems, extra=False, video=True)
     if text is not None:
         texts = _read_texts(Path(text), ids, problems)
         entries = [{**entry, "narration": texts.get(entry["id"], entry.get("narration"))} for entry in entries]
         problems += [{"id": e["id"], "what": f"no text in {text}"} for e in entries if not e["narration"]]
+    if tally.needs("stems"):
+        problems += [{"id": name, "what": f"no stems in {reference}"} for name in ids if name not in stems]
     # a clip's video is read once for all metrics, and forgotten for the next one
     open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False, size=SHORT_SIDE))
     entries = [entry for entry in entries if entry["id"] in files]
     recordings = [entry.get("recording", entry["id"]) for entry in entries]
     order = shuffled(recordings) if controls else None
+    others = plan_others(entries) if steps is not None else {}
     for k, entry in enumerate(entries):
         name, path = entry["id"], files[entry["id"]]
         sound = read_sound(path, name, problems)
         if sound is not None:
             video = _opener(video_files.get(name), open_video, name, problems) if tally.needs("video") else None
+            parts = {stem: read_sound(file, name, problems) for stem, file in stems.get(name, {}).items()}
             clip = ScoredClip(
                 name, recordings[k], sound, None if truth is None else entry,
                 read_sound(references.get(name), name, problems), entry.get("narration"), video,
+                {stem: part for stem, part in parts.items() if part is not None} or None,
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
             tally.score(clip, sound)
@@ -170,144 +345,37 @@ def evaluate_folder(
             other = None if order is None else read_sound(files[entries[order[k]]["id"]], name, [])
             if other is not None:
                 tally.score(clip, other, "shuffled", "shuffled")
+            if steps is not None and clip.reference is not None:
+                foreign = {
+                    control: read_sound(references.get(entries[j]["id"]), name, [])
+                    for control, which in others.items()
+                    if (j := which[k]) is not None
+                }
+                for control, step in rungs(clip, {c: s for c, s in foreign.items() if s is not None}):
+                    steps.score(clip, step, control)
+                steps.clips.append(clip)
         if progress:
             progress(k + 1, len(entries))
     if not tally.clips:
         why = f"; {problems[0]['id']}: {problems[0]['what']}" if problems else ""
         none = f"none of the {len(ids)} clips could be scored" if ids else "no sounds in this folder"
         raise V2AError(f"{generated}: {none}{why}")
-    return tally.report()
-
-
-class _Tally:
-    """What the metrics counted, clip by clip, for the generated sounds and for each control.
-
-    Args:
-        metrics: names, objects, or None for every quick metric that needs no more than ``given``.
-        given: out of :data:`~v2a_nb.metrics.registry.NEEDS`.
-    """
-
-    def __init__(self, metrics: Metrics, given: Collection[str]) -> None:
-        self.named = metrics is not None
-        self.metrics = _choose(metrics, given)
-        self.problems: list[dict] = []
-        self.clips: list[ScoredClip] = []
-        self.refused = 0
-        self._rows: dict[str, list[list]] = defaultdict(lambda: [[] for _ in self.metrics])
-        self._recordings: dict[str, list[list]] = defaultdict(lambda: [[] for _ in self.metrics])
-        self._per_clip: list[dict] = []
-
-    def needs(self, need: str) -> bool:
-        """Whether a metric needs it."""
-        return any(need in metric.needs for metric, _ in self.metrics)
-
-    def score(self, clip: ScoredClip, sound: Sound, control: str = "", kind: str = "") -> None:
-        """Score a sound of a clip by every metric that has what it needs; ``control`` is empty for the generated."""
-        scored = clip.with_sound(sound)
-        values: dict[str, object] = {"id": clip.id}
-        for k, (metric, names) in enumerate(self.metrics):
-            if control and kind not in metric.controls:
-                continue
-            row = None
-            if all(scored.has(need) for need in metric.needs):
-                try:
-                    row = metric.score(scored)
-                except V2AError as error:
-                    where = f"{names[0]} of {control}" if control else names[0]
-                    self.problems.append({"id": clip.id, "what": f"{where}: {error}"})
-            if row is not None:
-                self._rows[control][k].append(row)
-                self._recordings[control][k].append(clip.recording)
-            if metric.per_clip:
-                for name in names:
-                    values[name] = metric.pool([row], name.partition("[")[0]) if row is not None else float("nan")
-        if not control:
-            self.clips.append(clip)
-            self._per_clip.append(values)
-
-    def report(self) -> Report:
-        """Everything, pooled. A metric that refuses the sample as too small has NaN, and is among the problems.
-
-        Raises:
-            V2AError: a metric that was named could score no clip, or all metrics refuse.
-        """
-        for (_, names), rows in zip(self.metrics, self._rows[""], strict=True):
-            if self.named and not rows:
-                why = f"; {self.problems[0]['id']}: {self.problems[0]['what']}" if self.problems else ""
-                raise V2AError(f"{names[0]} could score none of {len(self.clips)} clips{why}")
-        columns = {control: self._results(control) for control in self._rows}
-        if self.refused == len(self.metrics):
-            raise V2AError(f"{self.problems[-1]['id']}: {self.problems[-1]['what']}")
-        return Report(
-            len(self.clips), columns.pop(""), self._per_clip, self.problems,
-            {control: rows for control, rows in columns.items() if rows},
-            recordings=len({clip.recording for clip in self.clips}),
-        )  # fmt: skip
-
-    def _results(self, control: str) -> list[dict]:
-        """Rows of a report, in the order of the metrics."""
-        results = []
-        parts = zip(self.metrics, self._rows[control], self._recordings[control], strict=True)
-        for (metric, names), rows, recordings in parts:
-            if not rows and control:
-                continue
-            try:
-                results += metric.results(rows, recordings, names)
-            except V2AError as error:
-                nan = float("nan")
-                empty = {"extractor": metric.extractor, "value": nan, "low": nan, "high": nan, "n": len(rows)}
-                results += [{"name": name, **empty} for name in names]
-                if not control:  # controls are as many
-                    self.refused += 1
-                    self.problems.append({"id": ", ".join(names), "what": str(error)})
-        return results
-
-
-def _choose(metrics: Metrics, given: Collection[str]) -> list[tuple[Metric, list[str]]]:
-    """Metrics with those of their names that are asked for."""
-    if metrics is None:
-        metrics = [e.name for e in registry.METRICS.values() if e.default and set(e.needs) <= set(given)]
-    if isinstance(metrics, str):
-        raise UsageError(f"metrics is a list of names and Metric objects: give [{metrics!r}]")
-    chosen: dict[object, tuple[Metric, list[str]]] = {}
-    for asked in metrics:
-        if isinstance(asked, str):
-            (entry,) = registry.entries([asked])
-            where, names, needs = (entry.where, entry.extractor), [entry.asked], entry.needs
-        elif isinstance(asked, Metric):
-            where, names, needs = asked, list(asked.names), asked.needs
-        else:
-            what = f"the class {asked.__name__}" if isinstance(asked, type) else _called(asked)
-            raise UsageError(f"metrics is a list of names and Metric objects; it holds {what}")
-        missing = [need for need in needs if need not in given]
-        if missing:
-            raise UsageError(f"{names[0]} needs {' and '.join(registry.NEEDS[need] for need in missing)}")
-        if where not in chosen:
-            chosen[where] = (load(entry) if isinstance(asked, str) else asked, [])
-        chosen[where][1].extend(names)
-    every = [name for _, names in chosen.values() for name in names]
-    if not every or len(set(every)) < len(every):
-        raise UsageError(f"each metric once, and at least one, and not {', '.join(every) or 'none'}")
-    return list(chosen.values())
+    return tally, steps
 
 
 def _world_clips(clips: Iterable) -> list[WorldClip]:
     """The clips, checked."""
+    check_value("evaluate", "clips", clips, Iterable)
     items: list = [clips] if isinstance(clips, str) else list(clips)
     other = [item for item in items if not isinstance(item, WorldClip)]
     if other:
         raise UsageError(
-            f"evaluate: clips must be clips of a Strike World, such as world.test, and not {_called(other[0])}; "
+            f"evaluate: clips must be clips of a Strike World, such as world.test, and not {described(other[0])}; "
             "v2a-nb evaluate scores the sounds in a folder"
         )
     if not items:
         raise UsageError("no clips to evaluate")
     return items
-
-
-def _called(value: object) -> str:
-    """A value in an error message: its kind, and text in full."""
-    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _read_texts(path: Path, ids: Sequence[str], problems: list[dict]) -> dict[str, str]:

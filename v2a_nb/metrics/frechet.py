@@ -16,7 +16,7 @@ import numpy as np
 
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.distribution import DistributionMetric, Pair, pooled
-from v2a_nb.metrics.statistics import GROUPS, jackknife, jackknife_distance
+from v2a_nb.metrics.statistics import GROUPS, jackknife, jackknife_difference, jackknife_distance
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -203,3 +203,13 @@ class FadInfinity(Fad):
     def interval(self, rows: Sequence[Pair], recordings: Sequence[str], name: str) -> tuple[float, float]:
         extrapolate = _Extrapolation(rows)
         return jackknife(range(len(rows)), lambda kept: extrapolate(kept)[0], recordings)
+
+    def difference(self, first: Sequence[Pair], second: Sequence[Pair], recordings: Sequence[str], name: str) -> dict:
+        """As every distance has it, but with the same subsets for what is left when clips are left out."""
+        sides = {"first": _Extrapolation(first), "second": _Extrapolation(second)}
+
+        def score(clips: list[tuple[str, int]]) -> float:
+            return sides[clips[0][0]]([number for _, number in clips])[0]
+
+        numbered = ([(side, i) for i in range(len(first))] for side in sides)
+        return jackknife_difference(*numbered, score, recordings)

@@ -21,12 +21,13 @@ from v2a_nb.errors import MediaError, UsageError
 from v2a_nb.files import write_text
 from v2a_nb.metrics.listening_plan import LETTERS, QUESTIONS, Plan, Trial, load, scores
 from v2a_nb.metrics.report import plain
+from v2a_nb.metrics.statistics import holm, wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Analysis", "Plan", "Trial", "analyse", "deviations", "wilson"]
+__all__ = ["Analysis", "Plan", "Trial", "analyse", "deviations"]
 
 
 @dataclass(frozen=True)
@@ -250,23 +251,6 @@ def analyse(
     return Analysis(plan.kind, reference, table, people, positions, notes)
 
 
-def wilson(hits: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share from ``hits`` of ``n`` independent answers (Wilson 1927); NaN for none.
-
-    Examples:
-        >>> tuple(round(v, 3) for v in wilson(5, 10))
-        (0.237, 0.763)
-    """
-    from scipy.stats import norm
-
-    if n < 1:
-        return math.nan, math.nan
-    z, share = float(norm.ppf((1 + level) / 2)), hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def deviations(values: np.ndarray, answered: np.ndarray, rounds: int = 2000, seed: int = 0) -> np.ndarray:
     """Deviations of means from what they estimate, resampled over listeners and clips.
 
@@ -375,11 +359,9 @@ def _compare(plan: Plan, values, answered, reference: int, chance: float, rounds
             else:
                 row["p"] = p_of(k, mean[k])
         rows.append(row)
-    worst = 0.0
-    tested = sorted((r for r in rows if r["p"] is not None), key=lambda r: r["p"])
-    for rank, row in enumerate(tested):
-        worst = max(worst, min(1.0, row["p"] * (len(tested) - rank)))
-        row["p_holm"] = worst if math.isfinite(row["p"]) else math.nan
+    tested = [r for r in rows if r["p"] is not None]
+    for row, p in zip(tested, holm([r["p"] for r in tested]), strict=True):
+        row["p_holm"] = p
     for row in rows:
         row["differs"] = row["p_holm"] is not None and row["p_holm"] < 0.05
     return rows

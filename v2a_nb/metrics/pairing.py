@@ -13,7 +13,7 @@ from pathlib import Path
 
 from v2a_nb import media
 from v2a_nb.clip import Sound
-from v2a_nb.errors import V2AError
+from v2a_nb.errors import UsageError, V2AError
 
 SOUNDS = (".wav", ".flac", ".aiff", ".aif", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -135,6 +135,37 @@ def pair_files(
             problems.append({"id": name, "what": f"{paths[0].name} was taken; there is {', '.join(rivals)} too"})
         pairs[name] = paths[0]
     return pairs
+
+
+def by_name(folders: Sequence[str | Path]) -> dict[str, Path]:
+    """Name folders: each by its own name, or by its whole path where two have the same.
+
+    Raises:
+        UsageError: a folder comes twice.
+
+    Examples:
+        >>> list(by_name(["runs/mine", "runs/theirs"])), list(by_name(["a/out", "b/out"]))
+        (['mine', 'theirs'], ['a/out', 'b/out'])
+    """
+    paths = [Path(folder) for folder in folders]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError(f"each folder once, and not {', '.join(map(str, folders))}")
+    short = len({path.resolve().name for path in paths}) == len(paths)
+    return {path.resolve().name if short else str(path): path for path in paths}
+
+
+def stems_in(folder: Path, ids: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """The files ``ID.action.wav``, ``ID.ambient.wav`` ... of each id that has any, by the stem.
+
+    Raises:
+        V2AError: it is not a folder.
+    """
+    known, found = set(ids), dict[str, dict[str, Path]]()
+    for path in listing(folder):
+        name, _, stem = path.stem.rpartition(".")
+        if name in known and stem in STEMS and path.suffix.lower() in SOUNDS:
+            found.setdefault(name, {})[stem] = path
+    return found
 
 
 def read_sound(path: Path | None, name: str, problems: list[dict]) -> Sound | None:

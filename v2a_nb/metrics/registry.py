@@ -17,6 +17,7 @@ NEEDS = {
     "video": "the videos (--videos DIR)",
     "reference": "true sounds to compare with (--reference DIR)",
     "text": "a line of text for each clip (a CSV with columns id and text, or a truth.json with narrations)",
+    "stems": "parts of the true sounds (--reference DIR with ID.action.wav and ID.ambient.wav, as v2a-nb world writes)",
 }
 """What a metric may need beside the sound that it scores, and how the command line gives it."""
 
@@ -31,7 +32,8 @@ class Entry:
         needs: out of :data:`NEEDS`.
         help: one line.
         default: whether it is scored where no metric is named and all that it needs is given. Metrics that download
-            weights or take over a tenth of a second a clip on one core are not.
+            weights, take over a tenth of a second a clip on one core, or say in detail what another one says, are not.
+        or_needs: what does instead of ``needs`` where the metric is named; empty where nothing else does.
         gives: what an extractor must give to be its (:data:`~v2a_nb.metrics.extractors.GIVES`); empty where none can
             be chosen.
         extractor: that was chosen, as in ``"fad[clap]"``; empty for the metric's own.
@@ -42,6 +44,7 @@ class Entry:
     needs: tuple[str, ...]
     help: str
     default: bool = True
+    or_needs: tuple[str, ...] = ()
     gives: str = ""
     extractor: str = ""
 
@@ -53,16 +56,67 @@ class Entry:
 
 _ONSETS, _TRUTH = "v2a_nb.metrics.truth.OnsetMetrics", ("truth",)
 _RINGING, _EVENTS = "v2a_nb.metrics.truth.Ringing", "v2a_nb.metrics.truth.EventDistance"
+_LAG, _PARTS = "v2a_nb.metrics.timing.EnvelopeLag", "v2a_nb.metrics.leakage.Leakage"
+_SOUNDS = ("reference",)
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
 _CLASSES, _NEIGHBOURS = "v2a_nb.metrics.kl.KullbackLeibler", "v2a_nb.metrics.density_coverage.DensityCoverage"
 _REFERENCE = ("reference",)
 _ENTRIES = (
-    Entry("onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips"),
-    Entry("onset_f1_50ms", _ONSETS, _TRUTH, "the same within 50 ms"),
-    Entry("onset_f1_100ms", _ONSETS, _TRUTH, "the same within 100 ms"),
-    Entry("onset_offset_abs_ms", _ONSETS, _TRUTH, "median distance of onsets from the events they match, ms"),
-    Entry("onset_offset_signed_ms", _ONSETS, _TRUTH, "the same with its sign: positive is late"),
+    Entry(
+        "onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips",
+        or_needs=_SOUNDS,
+    ),
+    Entry("onset_f1_50ms", _ONSETS, _TRUTH, "the same within 50 ms", or_needs=_SOUNDS),
+    Entry("onset_f1_100ms", _ONSETS, _TRUTH, "the same within 100 ms", or_needs=_SOUNDS),
+    Entry(
+        "onset_offset_abs_ms", _ONSETS, _TRUTH, "median distance of onsets from the events they match, ms",
+        or_needs=_SOUNDS,
+    ),
+    Entry(
+        "onset_offset_signed_ms", _ONSETS, _TRUTH, "the same with its sign: positive is late", or_needs=_SOUNDS
+    ),
     Entry("near_miss_silent", _ONSETS, _TRUTH, "share of near misses without an onset"),
+    *(
+        Entry(f"onset_{share}_{ms}ms", _ONSETS, _TRUTH, f"{what} within {ms} ms", default=False, or_needs=_SOUNDS)
+        for share, what in (("precision", "share of onsets with an event"), ("recall", "share of events with an onset"))
+        for ms in (25, 50, 100)
+    ),
+    Entry(
+        "onset_miss_rate", _ONSETS, _TRUTH, "share of events without an onset within 250 ms", default=False,
+        or_needs=_SOUNDS,
+    ),
+    Entry(
+        "onset_false_alarm_rate", _ONSETS, _TRUTH, "share of onsets without an event within 250 ms", default=False,
+        or_needs=_SOUNDS,
+    ),
+    Entry(
+        "onset_count_error", _ONSETS, _TRUTH, "mean difference of the numbers of onsets and of events in a clip",
+        default=False, or_needs=_SOUNDS,
+    ),
+    Entry(
+        "envelope_lag_abs_ms", _LAG, _SOUNDS,
+        "median distance, ms, by which onset envelopes of sound and reference are apart", default=False,
+    ),
+    Entry("envelope_lag_signed_ms", _LAG, _SOUNDS, "the same with its sign: positive is late", default=False),
+    Entry(
+        "event_energy_ratio_db", "v2a_nb.metrics.timing.EventEnergy", _TRUTH,
+        "mean energy within 100 ms of events against that outside, dB", default=False,
+    ),
+    Entry(
+        "event_energy_error_db", "v2a_nb.metrics.timing.EventEnergyError", ("truth", "reference"),
+        "mean distance of that ratio from the true sound's, dB", default=False,
+    ),
+    Entry(
+        "ambience_leakage", _PARTS, ("stems",),
+        "mean share of the energy that has the spectrum of the clip's ambience, 0 to 1", default=False,
+    ),
+    Entry(
+        "leakage_error", _PARTS, ("stems",), "mean distance of that share from the true sound's", default=False
+    ),
+    Entry(
+        "unexplained_share", _PARTS, ("stems",),
+        "mean share of the energy that has the spectrum of no part of the true sound", default=False,
+    ),
     Entry(
         "material_accuracy", "v2a_nb.metrics.truth.MaterialAccuracy", _TRUTH,
         "share of strikes and bounces that sound like their material",
@@ -146,6 +200,10 @@ _ENTRIES = (
         "mean cosine of picture and sound in the embedding AV-Sim, -1 to 1",
     ),
     Entry(
+        "av_align", "v2a_nb.metrics.av_align.AvAlignMetric", ("video",),
+        "mean overlap of onsets and peaks of motion, 0 to 1 (VTA-LDM); how it is fooled: see its file", default=False,
+    ),
+    Entry(
         "av_sync_acc", "v2a_nb.metrics.av_sync.metric.AvSyncMetric", ("video",),
         "percent of clips that the classifier AV-Sync calls synchronous (Action2Sound)",
     ),
@@ -201,6 +259,11 @@ def listing() -> str:
     for needs in dict.fromkeys(entry.needs for entry in METRICS.values()):
         lines.append(f"metrics that need {' and '.join(NEEDS[n] for n in needs) or 'nothing else'}:")
         lines += [f"  {e.name:24} {e.help}" for e in METRICS.values() if e.needs == needs]
+    alone = [e.name for e in METRICS.values() if e.or_needs == ("reference",)]
+    lines.append("named, these are also scored against the onsets of true sounds (--reference DIR) where no truth is:")
+    lines += [f"  {name}" for name in alone]
+    slow = ", ".join(e.name for e in METRICS.values() if not e.default)
+    lines.append(f"scored only where they are named: {slow}")
     for gives, what in extractors.GIVES.items():
         takers = ", ".join(e.name for e in METRICS.values() if e.gives == gives)
         lines.append(f"extractors of {what} for {takers} (as fad[clap]; [NAME=FOLDER] says where weights are):")

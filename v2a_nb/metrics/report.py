@@ -31,6 +31,7 @@ class Report:
         controls: by name, the same metrics for the true sounds, the codec's round trip, shuffled sounds ... A metric
             is missing from a control that says nothing about it.
         recordings: from how many the clips come; 0 where it is not known.
+        ladder: the control ladder, where it was asked for.
     """
 
     clips: int
@@ -39,6 +40,7 @@ class Report:
     problems: list[dict] = field(default_factory=list)
     controls: dict[str, list[dict]] = field(default_factory=dict)
     recordings: int = 0
+    ladder: Ladder | None = None
 
     def __getitem__(self, name: str) -> float:
         """The value of one metric."""
@@ -55,13 +57,14 @@ class Report:
         return f"{self.recordings} recordings: with fewer than {FEW}, intervals mean little"
 
     def to_dict(self, controls: bool = False) -> dict:
-        """The JSON of ``v2a-nb evaluate``: clips, metrics, per_clip and problems; NaN becomes null.
+        """The JSON of ``v2a-nb evaluate``: clips, metrics, per_clip and problems, and a ladder; NaN becomes null.
 
         Args:
             controls: add them, under ``"controls"``.
         """
         names = ("clips", "metrics", "per_clip", "problems", *(["controls"] if controls else []))
-        return plain({name: getattr(self, name) for name in names}, digits=6)
+        report = plain({name: getattr(self, name) for name in names}, digits=6)
+        return report if self.ladder is None else {**report, "ladder": self.ladder.to_dict()}
 
     def save_json(self, path: str | Path, controls: bool = False) -> None:
         """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
@@ -76,7 +79,7 @@ class Report:
     def check_paths(json: str | Path | None = None, html: str | Path | None = None) -> None:
         """Raise :class:`~v2a_nb.errors.MediaError` where a report would replace a file that is no report."""
         if json is not None:
-            keep_others(json, is_json_with("clips", "metrics", "per_clip"))
+            keep_others(json, lambda text: any(is_json_with(*keys)(text) for keys in _OURS))
         if html is not None:
             keep_others(html, lambda text: HTML_MARK in text[:1000])
 
@@ -86,13 +89,7 @@ class Report:
         Raises:
             MediaError: there is another file than a page of this package.
         """
-        style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
-        page = (
-            f"<!doctype html>\n<html lang=en><head><meta charset=utf-8>{HTML_MARK}"
-            "<meta name=viewport content='width=device-width'>"
-            f"<title>v2a-nb evaluate</title><style>{style}</style></head>\n"
-            f"<body><h1>Scores</h1>{self._repr_html_()}</body></html>\n"
-        )
+        page = _page(self._repr_html_())
         if path is not None:
             self.check_paths(html=path)
             write_text(path, page)
@@ -122,6 +119,7 @@ class Report:
             lines.append(f"{name:{width}}{value:>24}" + "".join(f"{other:>18}" for other in others))
         lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
+        lines += [repr(self.ladder)] if self.ladder is not None else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -139,7 +137,177 @@ class Report:
         return (
             f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table>" + (f"<ul>{problems}</ul>" if problems else "")
-        )
+        ) + ("" if self.ladder is None else self.ladder._repr_html_())
+
+
+@dataclass
+class Ladder:
+    """The control ladder: the values of sounds of which it is known how good they are.
+
+    Attributes:
+        clips: how many have a true sound.
+        controls: their names, the best first.
+        metrics: ``{"name", "extractor", "better", "values", "orders", "flags"}`` each: the value of each control that
+            has one, the orders that the metric promises, and a line for each that it does not keep.
+        problems: as in :class:`Report`.
+    """
+
+    clips: int
+    controls: list[str]
+    metrics: list[dict]
+    problems: list[dict] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> dict[str, float]:
+        """The values of one metric by control."""
+        for metric in self.metrics:
+            if metric["name"] == name:
+                return metric["values"]
+        raise KeyError(f"{name}: there is {', '.join(m['name'] for m in self.metrics)}")
+
+    @property
+    def flags(self) -> list[str]:
+        """A line for each promise that a metric does not keep on these clips."""
+        return [f"{metric['name']}: {why}" for metric in self.metrics for why in metric["flags"]]
+
+    def to_dict(self) -> dict:
+        """The part ``"ladder"`` of the JSON of ``v2a-nb evaluate --ladder``; NaN becomes null."""
+        return plain({name: getattr(self, name) for name in ("clips", "controls", "metrics", "problems")}, digits=6)
+
+    def _cells(self) -> list[list[str]]:
+        rows = [["", *self.controls]]
+        for metric in self.metrics:
+            cells = [_number(metric["values"].get(control)) for control in self.controls]
+            rows.append([("! " if metric["flags"] else "") + metric["name"], *cells])
+        return rows
+
+    def __repr__(self) -> str:
+        lines = [f"control ladder of {self.clips} clips; ! marks a metric that does not order them"]
+        lines += [f"{name:26}" + "".join(f"{cell:>15}" for cell in cells) for name, *cells in self._cells()]
+        lines += [f"out of order: {flag}" for flag in self.flags]
+        lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        caption = f"Control ladder of {self.clips} clips; ! marks a metric that does not order them"
+        lines = [*self.flags, *(f"{p['id']}: {p['what']}" for p in self.problems)]
+        return _table(caption, self._cells()) + _list(lines)
+
+
+@dataclass
+class Comparison:
+    """Several systems, each with its report, and tests of each two.
+
+    Attributes:
+        reports: by system.
+        comparisons: as :func:`~v2a_nb.metrics.compare.compare` gives them.
+    """
+
+    reports: dict[str, Report]
+    comparisons: list[dict]
+
+    def __getitem__(self, system: str) -> Report:
+        """The report of one system."""
+        return self.reports[system]
+
+    def to_dict(self, controls: bool = False) -> dict:
+        """The JSON of ``v2a-nb evaluate`` with several folders: ``systems``, each as of one, and ``comparisons``."""
+        systems = {name: report.to_dict(controls) for name, report in self.reports.items()}
+        return {"systems": systems, "comparisons": plain(self.comparisons, digits=6)}
+
+    def save_json(self, path: str | Path, controls: bool = False) -> None:
+        """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
+
+        Raises:
+            MediaError: there is another file.
+        """
+        Report.check_paths(path)
+        write_text(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """A page with all tables, self-contained; written where a path is given, whole or not at all.
+
+        Raises:
+            MediaError: there is another file than a page of this package.
+        """
+        page = _page(self._repr_html_())
+        if path is not None:
+            Report.check_paths(html=path)
+            write_text(path, page)
+        return page
+
+    def save_html(self, path: str | Path) -> None:
+        """Write :meth:`to_html`."""
+        self.to_html(path)
+
+    def _cells(self) -> list[list[str]]:
+        rows = [["", "first", "second", "difference", "p", "p (Holm)", "better", "clips"]]
+        for row in self.comparisons:
+            difference = f"{_number(row['difference'])} [{_number(row['low'])}, {_number(row['high'])}]"
+            sides = [f"{row[side]} {_number(row[f'{side}_value'])}" for side in ("first", "second")]
+            ps = [_number(row[key]) for key in ("p", "p_holm")]
+            rows.append([row["name"], *sides, difference, *ps, row["better"] or "", str(row["clips"])])
+        return rows
+
+    @property
+    def notes(self) -> list[str]:
+        """Why there are no tests, one line for each reason."""
+        whys: dict[tuple[str, str, str], list[str]] = {}
+        for row in self.comparisons:
+            if row["why"]:
+                whys.setdefault((row["first"], row["second"], row["why"]), []).append(row["name"])
+        return [f"{one} and {two}: no test of {', '.join(names)}: {why}" for (one, two, why), names in whys.items()]
+
+    def __repr__(self) -> str:
+        lines = [f"{name}: {report!r}\n" for name, report in self.reports.items()]
+        head, *rows = self._cells()
+        widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
+        lines.append(_CAPTION)
+        for first, *cells in (head, *rows):
+            others = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *others]).rstrip())
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        tables = [f"<h2>{html.escape(name)}</h2>{report._repr_html_()}" for name, report in self.reports.items()]
+        return "".join(tables) + "<h2>Comparisons</h2>" + _table(_CAPTION, self._cells()) + _list(self.notes)
+
+
+_OURS = ("clips", "metrics", "per_clip"), ("systems", "comparisons")
+"""What the JSON of a report has, of one folder and of several."""
+_CAPTION = (
+    "differences are second minus first on common clips, with 95 % intervals over recordings; p of paired tests over "
+    "recordings, and corrected after Holm for all tests of this table; better where that is at most 0.05"
+)
+
+
+def _page(body: str) -> str:
+    """A page of HTML, self-contained."""
+    style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
+    return (
+        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8>{HTML_MARK}"
+        "<meta name=viewport content='width=device-width'>"
+        f"<title>v2a-nb evaluate</title><style>{style}</style></head>\n"
+        f"<body><h1>Scores</h1>{body}</body></html>\n"
+    )
+
+
+def _table(caption: str, cells: list[list[str]]) -> str:
+    """A table of HTML: the first row is its head, the first column names the rows."""
+    (_, *titles), *rows = cells
+    head = "".join(f"<th scope=col>{html.escape(title)}</th>" for title in titles)
+    body = "".join(
+        f"<tr><th scope=row style='text-align:left'>{html.escape(name)}</th>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for name, *row in rows
+    )  # fmt: skip
+    caption = html.escape(caption)
+    return f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _list(lines: list[str]) -> str:
+    """A list of HTML; nothing where it is empty."""
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
 def plain(value: object, digits: int | None = None) -> Any:

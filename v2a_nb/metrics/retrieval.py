@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from v2a_nb.data.pool import SIMILARITIES, Pool
-from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.statistics import accuracy_with_interval, mean_with_interval
 
 KS = (1, 5, 10)
 
@@ -38,7 +38,7 @@ def recall(video: np.ndarray, sound: np.ndarray, names: Sequence[str] | None = N
     for way, ranks in (("video_to_sound", ranks_of(video, sound)), ("sound_to_video", ranks_of(sound, video))):
         rows[way] = {}
         for k in KS:
-            rows[way][f"r{k}"] = mean_with_interval((ranks < k).astype(float), names)
+            rows[way][f"r{k}"] = accuracy_with_interval(ranks < k, names)
         rows[way]["median_rank"] = float(np.median(ranks) + 1)
     return rows | {"chance": {f"r{k}": min(1.0, k / len(video)) for k in KS}}
 
@@ -58,8 +58,9 @@ def ambience_found(
     """
     allowed = np.ones((len(queries), len(pool)), bool) if forbidden is None else ~forbidden
     same = of_pool[None] == kinds[:, None]
-    right = {"random": (same & allowed).sum(1) / allowed.sum(1)}  # expected of a random draw
+    random = (same & allowed).sum(1) / allowed.sum(1)  # expected of a random draw
+    right = {}
     for by in SIMILARITIES:
         found = pool.search(queries, 1, by=by, forbidden=forbidden)[1][:, 0]
-        right[by] = same[np.arange(len(found)), found].astype(float)
-    return {name: mean_with_interval(values, names) for name, values in right.items()}
+        right[by] = accuracy_with_interval(same[np.arange(len(found)), found], names)
+    return {"random": mean_with_interval(random, names), **right}

@@ -2,12 +2,16 @@
 
 Windows of onset F1 are inclusive. As in mir_eval, an onset and an event match at most once; unlike there, the F1 of
 two empty lists is NaN and not 0. Offsets are measured over pairs up to 250 ms apart: within 50 ms, errors over 50 ms
-would not be noticed. Every metric is pooled over clips: all hits over all events, so that a clip with one event weighs
-as one event. The onset detector is :mod:`v2a_nb.audio.onsets`.
+would not be noticed; the same gate decides what is missed and what is a false alarm. Every metric is pooled over clips:
+all hits over all events, so that a clip with one event weighs as one event. The onset detector is
+:mod:`v2a_nb.audio.onsets`. Where no truth is known, the onset metrics that are named compare with the onsets of the
+clip's own true sound; their extractor then says ``mel-rise against reference``.
 
 What each one cannot see: silence keeps every near miss silent, so read ``near_miss_silent`` beside the F1; guessing
 one material scores about 0.2; the level says nothing of the ambience's kind. The onset metrics do not hear how a hit
-decays: ``decay_error_db`` and ``stuck_share`` do (:mod:`v2a_nb.metrics.ringing`), and silence is never stuck.
+decays: ``decay_error_db`` and ``stuck_share`` do (:mod:`v2a_nb.metrics.ringing`), and silence is never stuck. Precision
+and the rate of false alarms say nothing of silence, which has no onset; a sound that clicks all the time has full
+recall and misses nothing, so read both beside the F1; a count can be right with every onset at a wrong time.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.ringing import STUCK, Hit, decay_errors, event_distances, loud_share
-from v2a_nb.metrics.statistics import mean
+from v2a_nb.metrics.statistics import mean, share_interval
 
 if TYPE_CHECKING:
     from v2a_nb.metrics.material.metric import MaterialClassifier
@@ -40,6 +44,11 @@ NAMES = (
 )  # fmt: skip
 """The truth metrics: what :func:`v2a_nb.evaluate` scores where no metrics are named. The last four also need the true
 sound."""
+DETAILS = (
+    *(f"onset_precision_{w}ms" for w in WINDOWS_MS), *(f"onset_recall_{w}ms" for w in WINDOWS_MS), "onset_miss_rate",
+    "onset_false_alarm_rate", "onset_count_error",
+)  # fmt: skip
+"""What else :func:`pool` and :func:`count` know: scored where it is named."""
 
 
 @dataclass
@@ -59,6 +68,7 @@ class ClipScore:
         decay_errors: dB, one for each hit whose decay can be compared; positive rings on.
         loud_excess: share of time that is loud, minus that of the true sound; NaN without true sound.
         event_distances: of the log-mels and of the STFTs in the window of each event.
+        against: what the onsets are compared with: ``truth``, or the onsets of the ``reference``.
     """
 
     id: str
@@ -74,6 +84,7 @@ class ClipScore:
     decay_errors: list[float] = field(default_factory=list)
     loud_excess: float = float("nan")
     event_distances: list[tuple[float, float]] = field(default_factory=list)
+    against: str = "truth"
 
     def row(self) -> dict:
         """The truth metrics of this clip alone, by name, and its ``id``."""
@@ -100,9 +111,7 @@ def score_clip(sound: Sound, entry: dict, classifier=None, reference: Sound | No
     sounding = [e for e in events if e["sounding"]]
     true = np.array([e["time_s"] for e in sounding])
     found = detect_onsets(wave)
-    hits = {w: len(match_onsets(true, found, w / 1000)) for w in WINDOWS_MS}
-    offsets = [float(found[j] - true[i]) for i, j in nearest_pairs(true, found, GATE_S)]
-    score = ClipScore(entry["id"], entry.get("recording", entry["id"]), len(true), len(found), hits, offsets)
+    score = compare_onsets(true, found, entry["id"], entry.get("recording", entry["id"]))
     for event in events:
         if event["sounding"]:
             continue
@@ -140,6 +149,18 @@ def score_clip(sound: Sound, entry: dict, classifier=None, reference: Sound | No
         score.loud_excess = loud_share(own) - loud_share(theirs)
         score.event_distances = event_distances(own, theirs, true)
     return score
+
+
+def compare_onsets(true: np.ndarray, found: np.ndarray, id: str, recording: str, against: str = "truth") -> ClipScore:
+    """Compare the onsets of a clip with those it should have, and nothing else.
+
+    Args:
+        true, found: seconds, increasing.
+        id, recording, against: as in :class:`ClipScore`.
+    """
+    hits = {w: len(match_onsets(true, found, w / 1000)) for w in WINDOWS_MS}
+    offsets = [float(found[j] - true[i]) for i, j in nearest_pairs(true, found, GATE_S)]
+    return ClipScore(id, recording, len(true), len(found), hits, offsets, against=against)
 
 
 def nearest_pairs(true: np.ndarray, found: np.ndarray, gate: float) -> list[tuple[int, int]]:
@@ -191,11 +212,14 @@ def pool(scores: Sequence[ClipScore], name: str) -> float:
     """One truth metric over clips; NaN where nothing was counted.
 
     Raises:
-        UsageError: ``name`` is none of :data:`NAMES`.
+        UsageError: ``name`` is none of :data:`NAMES` and :data:`DETAILS`.
     """
     if name in _F1:
         total = sum(s.events + s.onsets for s in scores)
         return 2 * sum(s.hits[_F1[name]] for s in scores) / total if total else float("nan")
+    if name in SHARES:
+        hits, trials = np.sum([_share(s, name) for s in scores], axis=0) if scores else (0, 0)
+        return float(hits / trials) if trials else float("nan")
     values = _values(scores, name)
     if name.startswith("onset_offset_"):
         return float(np.median(values)) if values else float("nan")
@@ -207,34 +231,50 @@ def count(scores: Sequence[ClipScore], name: str) -> int:
     """How many things a truth metric was counted over: events, offsets, near misses, hits or clips.
 
     Raises:
-        UsageError: ``name`` is none of :data:`NAMES`.
+        UsageError: ``name`` is none of :data:`NAMES` and :data:`DETAILS`.
     """
+    if name in SHARES:
+        return sum(_share(s, name)[1] for s in scores)
     return sum(s.events for s in scores) if name in _F1 else len(_values(scores, name))
 
 
+def _share(score: ClipScore, name: str) -> tuple[int, int]:
+    """Return of how many things in a clip the metric is the share, and how many of them count for it."""
+    if name == "near_miss_silent":
+        return score.near_misses_silent, score.near_misses
+    if name == "material_accuracy":
+        return sum(true == classified for true, classified in score.materials), len(score.materials)
+    if name == "stuck_share":
+        return int(score.loud_excess > STUCK), int(np.isfinite(score.loud_excess))
+    if name == "onset_miss_rate":
+        return score.events - len(score.offsets), score.events
+    if name == "onset_false_alarm_rate":
+        return score.onsets - len(score.offsets), score.onsets
+    _, what, window = name.split("_")
+    return score.hits[int(window.removesuffix("ms"))], score.onsets if what == "precision" else score.events
+
+
+SHARES = frozenset({"near_miss_silent", "material_accuracy", "stuck_share", *DETAILS} - {"onset_count_error"})
+"""Those of the truth metrics that are shares: of near misses, hits, clips, onsets or events."""
 _F1 = {f"onset_f1_{w}ms": w for w in WINDOWS_MS}
 _EVENT = {"event_mel_distance": 0, "event_stft_distance": 1}
 
 
 def _values(scores: Sequence[ClipScore], name: str) -> list[float]:
-    """Return the numbers that a metric averages: one for each offset (ms), near miss, hit or clip."""
+    """Return the numbers that a metric averages: one for each offset (ms), hit or clip."""
     if name == "onset_offset_abs_ms":
         return [1000 * abs(offset) for s in scores for offset in s.offsets]
     if name == "onset_offset_signed_ms":
         return [1000 * offset for s in scores for offset in s.offsets]
-    if name == "near_miss_silent":
-        return [float(i < s.near_misses_silent) for s in scores for i in range(s.near_misses)]
-    if name == "material_accuracy":
-        return [float(true == classified) for s in scores for true, classified in s.materials]
+    if name == "onset_count_error":
+        return [float(abs(s.onsets - s.events)) for s in scores]
     if name == "ambience_error_db":
         return [abs(s.ambience_error) for s in scores if np.isfinite(s.ambience_error)]
     if name == "decay_error_db":
         return [abs(error) for s in scores for error in s.decay_errors]
-    if name == "stuck_share":
-        return [float(s.loud_excess > STUCK) for s in scores if np.isfinite(s.loud_excess)]
     if name in _EVENT:
         return [distances[_EVENT[name]] for s in scores for distances in s.event_distances]
-    raise UsageError(f"unknown truth metric {name!r}; known are {', '.join(NAMES)}")
+    raise UsageError(f"unknown truth metric {name!r}; known are {', '.join(NAMES + DETAILS)}")
 
 
 class _TruthMetric(Metric):
@@ -249,11 +289,39 @@ class _TruthMetric(Metric):
     def count(self, rows: Sequence[ClipScore], name: str) -> int:
         return count(rows, name)
 
+    def interval(self, rows: Sequence[ClipScore], recordings: Sequence[str], name: str) -> tuple[float, float]:
+        if name not in SHARES:
+            return super().interval(rows, recordings, name)
+        return share_interval([_share(row, name) for row in rows], recordings)
+
+    def comparable(self, first: ClipScore, second: ClipScore, name: str) -> bool:
+        return True  # what is pooled over events and onsets may be nothing in one clip of one system
+
 
 class OnsetMetrics(_TruthMetric):
     """When it sounds, and when it should not."""
 
     extractor = "mel-rise"
+
+    def score(self, clip: ScoredClip) -> ClipScore:
+        if clip.truth is not None:
+            return super().score(clip)
+        if clip.reference is None:
+            raise UsageError("there are neither true events nor a true sound to compare its onsets with")
+        reference = clip.reference.fit(clip.duration)
+        true = clip.once_per_clip("onsets of reference", lambda: detect_onsets(reference))
+        return clip.once_per_sound(
+            "against reference",
+            lambda: compare_onsets(true, detect_onsets(clip.fitted_sound), clip.id, clip.recording, "reference"),
+        )
+
+    def results(
+        self, rows: Sequence[ClipScore], recordings: Sequence[str], names: Sequence[str] | None = None
+    ) -> list[dict]:
+        results = super().results(rows, recordings, names or NAMES[:6])
+        if any(row.against == "reference" for row in rows):
+            results = [{**row, "extractor": f"{self.extractor} against reference"} for row in results]
+        return results
 
 
 class MaterialAccuracy(_TruthMetric):

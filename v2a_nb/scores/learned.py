@@ -15,7 +15,7 @@ from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import ambience_dbfs
 from v2a_nb.metrics.material.metric import MaterialClassifier
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.statistics import accuracy_with_interval
 from v2a_nb.scores.base import Job
 from v2a_nb.training.results import Row, Table
 
@@ -90,9 +90,7 @@ def material(job: Job) -> list[Table]:
 
 
 def _share(subject: str, right: Sequence[bool], metric: str, extractor: str) -> Row:
-    low, high = bootstrap(list(right), lambda part: float(np.mean(part)))
-    measured = {"value": float(np.mean(right)), "low": low, "high": high, "n": len(right)}
-    return Row.of(subject, {**measured, "extractor": extractor}, metric)
+    return Row.of(subject, {**accuracy_with_interval(right), "extractor": extractor}, metric)
 
 
 LEVELS_DBFS = tuple(range(-72, -35, 6))

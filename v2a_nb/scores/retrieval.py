@@ -12,7 +12,7 @@ from v2a_nb.data.pool import SIMILARITIES
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.hub import tag_of
 from v2a_nb.metrics.retrieval import KS, ambience_found, recall
-from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.statistics import accuracy_with_interval
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import load
@@ -78,4 +78,4 @@ def places(system: Retrieval, pairs: AudioVisualPairs) -> list[Row]:
         rows += [Row.of(subject, found[by], f"ambience_found_by_{by}") for by in (*SIMILARITIES, "random")]
     nearest = known.search(known.video, 1, by="look", forbidden=itself)[1][:, 0]
     same = (pairs.recording_ids[nearest] == pairs.recording_ids).astype(float)
-    return [*rows, Row.of("known rooms", mean_with_interval(same, names), "same_recording_found")]
+    return [*rows, Row.of("known rooms", accuracy_with_interval(same, names), "same_recording_found")]

@@ -9,6 +9,7 @@ low percentiles, so that the times of events need not be known. It is the extrac
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError, check_types
 from v2a_nb.hub import Pretrained, read_tensors
 from v2a_nb.metrics.base import Metric, ScoredClip
-from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.statistics import accuracy_with_interval, share_interval
 from v2a_nb.world.description import AMBIENCES
 
 NOTHING = "nothing"
@@ -165,7 +166,7 @@ def ambience_kind_accuracy(
         raise UsageError(f"ambience {unknown[0]!r} is unknown; there are {', '.join(AMBIENCES)}")
     judge = judge or AmbienceKind.from_pretrained()
     right = [float(judge.classify(sound) == kind) for sound, kind in zip(sounds, kinds, strict=True)]
-    return {"name": "ambience_kind_accuracy", "extractor": judge.tag, **mean_with_interval(right, names)}
+    return {"name": "ambience_kind_accuracy", "extractor": judge.tag, **accuracy_with_interval(right, names)}
 
 
 class AmbienceKindAccuracy(Metric):
@@ -181,3 +182,7 @@ class AmbienceKindAccuracy(Metric):
     def score(self, clip: ScoredClip) -> float:
         kind = clip.truth.get("ambient", {}).get("kind")
         return float("nan") if kind is None else float(self.model.classify(clip.sound) == kind)
+
+    def interval(self, rows: Sequence[float], recordings: Sequence[str], name: str) -> tuple[float, float]:
+        trials = [(0.0, 0) if math.isnan(row) else (row, 1) for row in rows]
+        return share_interval(trials, recordings)

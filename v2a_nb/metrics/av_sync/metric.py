@@ -24,7 +24,7 @@ from v2a_nb.errors import UsageError, check_types
 from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.av_sync.model import RULES, AvSyncConfig, AvSyncNet
 from v2a_nb.metrics.base import Metric, ScoredClip
-from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.statistics import accuracy_with_interval, share_interval
 from v2a_nb.models.audio_spectrogram_transformer import SAMPLE_RATE
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -50,7 +50,7 @@ def synchronous(windows: Sequence[float] | np.ndarray, halves: str = "mean") -> 
 
 @check_types
 def share_synchronous(
-    clips: Sequence[Sequence[float]], clusters: Sequence[str] | None = None, halves: str = "mean", **options: object
+    clips: Sequence[Sequence[float]], clusters: Sequence[str] | None = None, halves: str = "mean"
 ) -> dict:
     """The share of clips that count as synchronous, percent, with its interval.
 
@@ -60,7 +60,6 @@ def share_synchronous(
         clips: for each clip the probabilities of its windows.
         clusters: one recording per clip, for the interval.
         halves: how windows make a clip.
-        options: ``rounds``, ``seed`` and ``level`` of :func:`~v2a_nb.metrics.statistics.bootstrap`.
 
     Returns:
         ``{"value", "low", "high", "n"}``.
@@ -70,7 +69,7 @@ def share_synchronous(
     """
     if not len(clips):
         raise UsageError("AV-Sync needs at least one clip")
-    return mean_with_interval([100.0 * synchronous(windows, halves) for windows in clips], clusters, **options)
+    return accuracy_with_interval([synchronous(windows, halves) for windows in clips], clusters, scale=100.0)
 
 
 class AvSyncMetric(Metric):
@@ -87,6 +86,9 @@ class AvSyncMetric(Metric):
         video = clip.once_per_clip(("av-sync", id(self)), lambda: self.model.look(clip.video))
         windows = self.model.windows(video, clip.fitted_sound)
         return 100.0 * synchronous(windows, self.model.config.halves)
+
+    def interval(self, rows: Sequence[float], recordings: Sequence[str], name: str) -> tuple[float, float]:
+        return share_interval([(row / 100, 1) for row in rows], recordings, scale=100.0)
 
 
 class AvSync(Pretrained):

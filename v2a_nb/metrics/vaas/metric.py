@@ -28,7 +28,7 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, WeightsError, check_types, check_value
 from v2a_nb.hub import Pretrained, tag_of
 from v2a_nb.metrics.base import Metric, ScoredClip
-from v2a_nb.metrics.statistics import mean_with_interval
+from v2a_nb.metrics.statistics import accuracy_with_interval, mean_with_interval, share_interval
 from v2a_nb.metrics.vaas.model import SHORTEST_S, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -43,7 +43,8 @@ def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, 
     Args:
         scores: one score per clip, 0 and up.
         clusters: one recording per clip, for the intervals.
-        options: ``rounds``, ``seed`` and ``level`` of :func:`~v2a_nb.metrics.statistics.bootstrap`.
+        options: ``rounds``, ``seed`` and ``level`` of :func:`~v2a_nb.metrics.statistics.bootstrap`, for ``vaas_score``;
+            the interval of ``vaas_acc`` is :func:`~v2a_nb.metrics.statistics.share_interval`.
 
     Returns:
         ``vaas_acc`` (primary) and ``vaas_score``, each ``{"value", "low", "high", "n"}`` in percent. A score of
@@ -60,7 +61,10 @@ def conventions(scores: Sequence[float], clusters: Sequence[str] | None = None, 
     values = np.asarray(scores, float)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UsageError("VAAS needs at least one score, and every score must be a number")
-    return {name: mean_with_interval(reading(values), clusters, **options) for name, reading in READINGS.items()}
+    return {
+        "vaas_acc": accuracy_with_interval(values > 0.5, clusters, scale=100.0),
+        "vaas_score": mean_with_interval(READINGS["vaas_score"](values), clusters, **options),
+    }
 
 
 class VaasMetric(Metric):
@@ -77,6 +81,13 @@ class VaasMetric(Metric):
         vectors = clip.once_per_clip(("vaas", id(self)), lambda: self.model.vectors(clip.video))
         score = np.array(self.model.score(vectors, clip.fitted_sound))
         return {name: float(reading(score)) for name, reading in READINGS.items()}
+
+    def interval(
+        self, rows: Sequence[Mapping[str, float]], recordings: Sequence[str], name: str
+    ) -> tuple[float, float]:
+        if name != "vaas_acc":
+            return super().interval(rows, recordings, name)
+        return share_interval([(row[name] / 100, 1) for row in rows], recordings, scale=100.0)
 
 
 class Vaas(Pretrained):

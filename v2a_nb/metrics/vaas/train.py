@@ -21,7 +21,7 @@ from v2a_nb import hub
 from v2a_nb.data.clip_features import COLUMN_S, ClipFeatures, load_encoder, with_gain
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.statistics import bootstrap
+from v2a_nb.metrics.statistics import accuracy_with_interval
 from v2a_nb.metrics.vaas.metric import Vaas, conventions
 from v2a_nb.metrics.vaas.model import PRESETS, VaasConfig, build
 from v2a_nb.training.loop import BatchOf, OptimConfig
@@ -240,11 +240,10 @@ def accuracy_of(scores: np.ndarray, pairs: Pairs, matched: np.ndarray, recording
     good = pairs.label > 0.5
     right = (matched == good).astype(float)
     names = [str(r) for r in recordings[pairs.video]]
-    low, high = bootstrap(list(right), lambda rows: float(np.mean(rows)), names)
     ranks = rankdata(scores)  # ties, of which a ReLU makes many, share their rank
     auc = (ranks[good].sum() - good.sum() * (good.sum() + 1) / 2) / (good.sum() * (~good).sum())
     return {
-        "accuracy": {"value": float(right.mean()), "low": low, "high": high, "n": len(right)},
+        "accuracy": accuracy_with_interval(right, names),
         "by_kind": {k: float(right[pairs.kind == k].mean()) for k in ("matched", "other", "shifted")},
         "auc": float(auc),
     }
