@@ -406,7 +406,10 @@ def test_metrics_by_name_are_the_shipped_ones():
     world = strike_world(506, 8, size=112)
     report = evaluate(world, Echo(world), metrics=list(registry.METRICS))
     assert [m["name"] for m in report.metrics] == list(registry.METRICS)
-    assert all(math.isfinite(m["value"]) and m["n"] for m in report.metrics), report
+    # eight clips are too few for some: these say so, once each, and have no value
+    refused = {name for p in report.problems for name in p["id"].split(", ")}
+    assert refused == {"fad_inf", "precision", "recall", "density", "coverage", "is"}
+    assert all(math.isfinite(m["value"]) == (m["name"] not in refused) and m["n"] for m in report.metrics), report
     tags = {m["name"]: m["extractor"].split("@")[0] for m in report.metrics}
     assert (tags["fad"], tags["vaas_acc"], tags["av_sync_acc"]) == ("strike-audio", "vaas-tiny", "av-sync-tiny")
     assert (tags["av_sim"], tags["summary_gain"]) == ("av-sim", "summary")
@@ -513,3 +516,42 @@ def test_the_command_reads_texts(folder, capsys):
     table = folder / "texts.csv"
     assert main(["evaluate", "--generated", str(folder / "made"), "--text", str(table)]) == 1
     assert "texts.csv cannot be read as a table" in capsys.readouterr().err
+
+
+def test_too_few_clips_are_refused_in_one_line(folder, capsys):
+    from v2a_nb.cli import main
+
+    command = ["evaluate", "--generated", str(folder / "made"), "--reference", str(folder / "made")]
+    assert main([*command, "--metrics", "density,coverage"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]  # behind the progress
+    assert error == "v2a-nb: density, coverage: 12 clips: neighbours among clips need at least 50"
+    # beside a metric that has a value, it is a problem
+    assert main([*command, "--metrics", "is,kad", "--json", str(folder / "scores.json")]) == 0
+    report = json.loads((folder / "scores.json").read_text())
+    assert report["problems"] == [{"id": "is", "what": "12 clips: an inception score needs at least 50"}]
+    values = {m["name"]: m["value"] for m in report["metrics"]}
+    assert values["is"] is None and values["kad"] < 0  # true sounds against themselves: an unbiased 0
+    assert "kad[strike-audio@" in capsys.readouterr().out
+
+
+def test_an_extractor_of_choice(folder, tmp_path, capsys):
+    from clap_parts import small_clap
+
+    from v2a_nb.cli import main
+
+    small_clap(tmp_path / "clap")
+    names = f"fad[clap={tmp_path / 'clap'}],fad,kl,e_l1"
+    command = ["evaluate", "--generated", str(folder / "made"), "--reference", str(folder / "made")]
+    assert main([*command, "--metrics", names, "--json", str(folder / "scores.json")]) == 0
+    report = json.loads((folder / "scores.json").read_text())
+    tags = {m["name"]: m["extractor"].partition("@")[0] for m in report["metrics"]}
+    assert tags == {"fad[clap]": "clap", "fad": "strike-audio", "kl": "strike-material", "e_l1": "rms"}
+    assert all(m["value"] == pytest.approx(0, abs=1e-6) and m["n"] == 12 for m in report["metrics"])
+    assert report["per_clip"][0].keys() == {"id", "kl", "e_l1"}
+    assert "fad[clap@" in capsys.readouterr().out
+    for name, why in (
+        ("e_l1[clap]", "e_l1 takes no extractor"), ("kl[clap]", "kl takes kl[strike-material] or kl[ast-audioset]"),
+        ("fad[clap", "fad takes fad[strike-audio]"), ("fad[vggish]", "fad takes"), ("fda[clap]", "unknown metric"),
+    ):  # fmt: skip
+        assert main([*command, "--metrics", name]) == 2
+        assert why in capsys.readouterr().err

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.frechet import StrikeAudio, frechet_distance, frechet_with_interval
-from v2a_nb.models.av_embedding import AudioVisualEmbedding
+from v2a_nb.metrics.base import ScoredClip
+from v2a_nb.metrics.frechet import (
+    Fad,
+    FadInfinity,
+    Fd,
+    frechet_distance,
+    frechet_infinity,
+    frechet_with_interval,
+)
 
 
 def exactly(mean, covariance, n: int = 64) -> np.ndarray:
@@ -88,13 +94,58 @@ def test_what_has_no_distance_is_refused():
         frechet_with_interval([good], [good, good])
 
 
-def test_windows_of_a_sound():
-    torch.manual_seed(0)
-    embed = StrikeAudio(AudioVisualEmbedding())
-    rng = np.random.default_rng(0)
-    sound = Sound(0.1 * rng.standard_normal(48000).astype(np.float32), 16000)
-    vectors = embed(sound)
-    assert vectors.shape == (5, AudioVisualEmbedding().config.audio.dim) and np.isfinite(vectors).all()
-    assert np.allclose(embed(sound.slice(0.5, 1.5))[0], vectors[1], atol=1e-4)
-    assert embed(sound.slice(0, 0.4)).shape[0] == 1
-    assert embed.tag == StrikeAudio(embed.model).tag and embed.tag.startswith("strike-audio@")
+@pytest.mark.parametrize(("d", "shift"), [(8, 0.0), (8, 0.5)])
+def test_without_end_the_bias_is_gone(d: int, shift: float):
+    """Two sets of the same Gaussian, one of them moved: the extrapolation is right where the plain distance is not."""
+    rng = np.random.default_rng(5)
+    values, plain = [], []
+    for _ in range(20):
+        first, second = (list(rng.standard_normal((400, 1, d)) + by) for by in (0.0, shift))
+        values.append(frechet_infinity(first, second, least=80)["value"])
+        plain.append(frechet_with_interval(first, second, groups=2)["value"])
+    true = d * shift**2
+    bias, error = 2 * d / 400 + d * (d + 1) / 800, 3 * np.std(plain) / np.sqrt(20)
+    assert abs(np.mean(plain) - true - bias) < error + 0.01 and error < bias + 0.01
+    assert abs(np.mean(values) - true) < 3 * np.std(values) / np.sqrt(20)
+    assert min(values) < true < np.mean(plain)
+
+
+def test_the_extrapolation_is_a_line_and_always_the_same():
+    rng = np.random.default_rng(6)
+    first, second = list(rng.standard_normal((300, 3, 6))), list(1.5 * rng.standard_normal((300, 3, 6)))
+    result = frechet_infinity(first, second, least=100)
+    assert result == frechet_infinity(first, second, least=100) and result["n"] == 300 and 0 < result["r2"] <= 1
+    assert result["value"] == pytest.approx(6 * 0.25, abs=0.15)
+    for few, message in (
+        (first[:100], "300 vectors of 100 clips.*needs four times as many, 2000; the kernel audio distance"),
+        ([], "0 vectors of 0 clips"), ([x[:, :1].repeat(200, 1) for x in first[:100]], "four times as many, 3200"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            frechet_infinity(few, few)
+    with pytest.raises(UsageError, match="as many on both sides"):
+        frechet_infinity(first, second[:10])
+
+
+def test_the_interval_without_end_is_as_wide_as_the_value_varies():
+    rng = np.random.default_rng(7)
+    metric, values, widths = FadInfinity(model=print), [], []
+    for _ in range(12):
+        rows = list(zip(rng.standard_normal((520, 4, 4)), rng.standard_normal((520, 4, 4)) + 0.5, strict=True))
+        values.append(metric.pool(rows, "fad_inf"))
+        low, high = metric.interval(rows, [f"r{i // 2}" for i in range(520)], "fad_inf")
+        assert low < values[-1] < high
+        widths.append((high - low) / (2 * 2.09))
+    assert 0.5 < np.mean(widths) / np.std(values) < 2.5
+
+
+def test_one_vector_a_clip():
+    class Levels:
+        tag = "levels@0000"
+
+        def __call__(self, sound):
+            return np.square(sound.samples).reshape(8, -1).mean(1)[:, None]
+
+    clip = ScoredClip("a", "r", Sound(np.linspace(0, 1, 8000), 8000), reference=Sound(np.ones(8000), 8000))
+    windows, (own, true) = Fad(Levels()).score(clip), Fd(Levels()).score(clip)
+    assert windows[0].shape == (8, 1) and own.shape == true.shape == (1, 1)
+    assert own[0] == pytest.approx(windows[0].mean(0)) and true[0] == pytest.approx([1.0])

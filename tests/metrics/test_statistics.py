@@ -13,6 +13,7 @@ from v2a_nb.metrics.statistics import (
     bootstrap,
     compare_paired,
     holm,
+    jackknife,
     jackknife_difference,
     jackknife_distance,
     mean,
@@ -165,3 +166,29 @@ def test_differences_of_distances_by_the_jackknife():
     assert jackknife_difference(near, near, distance)["p"] == 1
     few = jackknife_difference(near[:5], far[:5], distance)
     assert math.isnan(few["p"]) and "5 recordings" in few["why"]
+
+
+def test_a_jackknife_of_a_mean_is_students_interval():
+    from scipy.stats import sem, t
+
+    rng = np.random.default_rng(2)
+    values = list(rng.normal(-1.0, 1.0, 20))
+    reach = sem(values) * t.ppf(0.975, 19)
+    assert jackknife(values, mean) == pytest.approx((mean(values) - reach, mean(values) + reach))
+    names = [f"r{i // 2}" for i in range(20)]
+    assert jackknife(values, mean, names) != pytest.approx(jackknife(values, mean))
+    for few, clusters in (([], []), (values[:1], ["a"]), (values[:3], ["a"] * 3)):
+        assert all(math.isnan(end) for end in jackknife(few, mean, clusters))
+
+
+def test_intervals_of_shares_cover_and_stay_shares():
+    rng = np.random.default_rng(3)
+    for p in (0.04, 0.5, 0.9):
+        inside = 0
+        for _ in range(100):
+            rows = list((rng.random(80) < p).astype(float))
+            low, high = jackknife(rows, mean, share=True)
+            assert 0 <= low <= mean(rows) <= high <= 1
+            inside += low <= p <= high
+        assert inside >= 88, p
+    assert jackknife([1.0] * 30, mean, share=True) == (1, 1)

@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import UsageError
 from v2a_nb.metrics import registry
+from v2a_nb.metrics.extractors import load_extractor
 from v2a_nb.metrics.statistics import bootstrap, compare_paired, jackknife_difference, mean
 
 
@@ -70,6 +72,11 @@ class ScoredClip:
     def fitted_sound(self) -> Sound:
         """The sound, cut or filled with silence to the clip's length."""
         return self.sound.fit(self.duration)
+
+    @property
+    def fitted_reference(self) -> Sound:
+        """The reference, cut or filled with silence to the clip's length."""
+        return self.reference.fit(self.duration)
 
     def once_per_clip(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """``compute()`` at the first call; later the same value again, for all metrics and all controls.
@@ -174,6 +181,10 @@ class Metric(ABC):
         """A 95 % interval of :meth:`pool`; here, by a bootstrap that draws whole recordings."""
         return bootstrap(rows, lambda part: self.pool(part, name), recordings)
 
+    def refusal(self, rows: Sequence) -> str:
+        """Why these rows are too few for a value; empty where they are not, as here."""
+        return ""
+
     def comparable(self, first: Any, second: Any, name: str) -> bool:
         """Whether two rows, of two systems on one clip, can be compared; here, where both alone have a value."""
         return not self.per_clip or all(math.isfinite(self.pool([row], name)) for row in (first, second))
@@ -193,12 +204,21 @@ class Metric(ABC):
     def results(self, rows: Sequence, recordings: Sequence[str], names: Sequence[str] | None = None) -> list[dict]:
         """Rows of a report, ``{"name", "extractor", "value", "low", "high", "n"}``, for some of the names or all.
 
-        Without recordings, there are no intervals.
+        Args:
+            rows: that :meth:`score` gave.
+            recordings: of the clips; without any, there are no intervals.
+            names: out of :attr:`names`, or with an extractor of choice behind them, ``"fad[clap]"``.
+
+        Raises:
+            UsageError: the sample is too small.
         """
+        if reason := self.refusal(rows):
+            raise UsageError(reason)
         rows_of_report = []
         for name in names or self.names:
-            low, high = self.interval(rows, recordings, name) if len(recordings) else (math.nan, math.nan)
-            value, n = self.pool(rows, name), self.count(rows, name)
+            plain = plain_name(name)
+            low, high = self.interval(rows, recordings, plain) if len(recordings) else (math.nan, math.nan)
+            value, n = self.pool(rows, plain), self.count(rows, plain)
             rows_of_report.append(
                 {"name": name, "extractor": self.extractor, "value": value, "low": low, "high": high, "n": n}
             )
@@ -210,6 +230,17 @@ class Metric(ABC):
 
 
 def load(entry: registry.Entry) -> Metric:
-    """The metric of a registry entry, with its shipped extractor."""
+    """The metric of a registry entry, with the extractor that it names, or else its shipped one."""
     module, _, name = entry.where.rpartition(".")
-    return getattr(import_module(module), name)()
+    metric = getattr(import_module(module), name)
+    return metric(load_extractor(entry.extractor)) if entry.extractor else metric()
+
+
+def plain_name(name: str) -> str:
+    """The name of a metric without the extractor that was chosen for it.
+
+    Examples:
+        >>> plain_name("fad[clap]"), plain_name("fad")
+        ('fad', 'fad')
+    """
+    return name.partition("[")[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.metrics.base import plain_name
 from v2a_nb.metrics.orders import order_of
 from v2a_nb.metrics.statistics import holm
 from v2a_nb.metrics.tally import Tally
@@ -42,7 +43,7 @@ def compare(tallies: Mapping[str, Tally]) -> list[dict]:
             of_second = {counted.clip: counted for counted in two.counted(k)}
             common = [(c, of_second[c.clip]) for c in one.counted(k) if c.clip in of_second]
             for name in names:
-                pairs = [(a, b) for a, b in common if metric.comparable(a.row, b.row, name)]
+                pairs = [(a, b) for a, b in common if metric.comparable(a.row, b.row, plain_name(name))]
                 sides = [a.row for a, _ in pairs], [b.row for _, b in pairs]
                 recordings = [a.recording for a, _ in pairs]
                 row = {"name": name, "extractor": metric.extractor, "first": first, "second": second}
@@ -50,7 +51,7 @@ def compare(tallies: Mapping[str, Tally]) -> list[dict]:
                     values = [metric.results(side, [], [name])[0] for side in sides]
                     row |= {"extractor": values[0]["extractor"]}
                     row |= {"first_value": values[0]["value"], "second_value": values[1]["value"]}
-                    row |= metric.difference(*sides, recordings, name)
+                    row |= metric.difference(*sides, recordings, plain_name(name))
                 except V2AError as error:  # a metric that refuses what is common as too little
                     row |= dict.fromkeys(("first_value", "second_value", "difference", "low", "high", "p"), math.nan)
                     row |= {"why": str(error)}

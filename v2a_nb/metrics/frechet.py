@@ -2,28 +2,21 @@
 
 What the value says depends on the embedding and on the number of windows: two sets of n windows of the *same* sounds
 are about 2 d / n + d (d + 1) / (2 n) apart. Compare only values of one extractor at one n, and read them beside that of
-another half of the true sounds.
+another half of the true sounds; or take off the bias (:func:`frechet_infinity`, or the kernel distance).
+
+Published numbers differ in more than the weights: windows of VGGish follow each other in torchvggish and overlap by
+half in Google's code, which also normalises loudness. A longer clip has more windows and weighs more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, check_types
-from v2a_nb.metrics.base import Metric, ScoredClip
-from v2a_nb.metrics.statistics import GROUPS, jackknife_distance
-
-if TYPE_CHECKING:
-    from v2a_nb.models.av_embedding import AudioVisualEmbedding
-
-WINDOW_S, HOP_S = 1.0, 0.5
-_Pair = tuple[np.ndarray, np.ndarray]
-"""A clip's vectors [n, D] on both sides."""
+from v2a_nb.metrics.distribution import DistributionMetric, Pair, pooled
+from v2a_nb.metrics.statistics import GROUPS, jackknife, jackknife_difference, jackknife_distance
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -54,7 +47,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     apart = first.mean(0) - second.mean(0)
     a, b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (first, second))
     if min(len(a), len(b)) > a.shape[1]:  # the same product from the smaller side
-        a, b = (np.linalg.qr(x, mode="r") for x in (a, b))
+        a, b = (np.asarray(np.linalg.qr(x, mode="r")) for x in (a, b))
     shared = np.linalg.norm(a @ b.T, "nuc")
     return max(0.0, float(apart @ apart + np.square(a).sum() + np.square(b).sum() - 2 * shared))
 
@@ -87,85 +80,136 @@ def frechet_with_interval(
     return {"value": _distance(pairs), "low": low, "high": high, "n": len(pairs)}
 
 
-def _distance(pairs: Sequence[_Pair]) -> float:
-    """Between all vectors of both sides; NaN where one has fewer than two."""
-    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True)) if pairs else ((), ())
-    return frechet_distance(first, second) if min(len(first), len(second)) > 1 else float("nan")
+def _distance(pairs: Sequence[Pair]) -> float:
+    return pooled(pairs, frechet_distance)
 
 
-class StrikeAudio:
-    """The embedding of our Fréchet distance: AV-Sim's audio encoder on windows of a second, every half second.
+@check_types
+def frechet_infinity(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    *,
+    least: int | None = None,
+    points: int = 25,
+    seed: int = 0,
+) -> dict:
+    """The distance between two sets of clips as if both were endless (FAD-infinity, Gui et al. 2023).
 
-    It is not VGGish: its values compare with each other and with no published ones.
+    The distance of n clips from n others falls as ``d + c / n``. It is computed for subsets of several sizes, the
+    same clips on both sides, and a line through the values over 1 / n is read off at 0.
 
-    Args:
-        model: whose audio encoder it is.
-
-    Examples:
-        >>> embed = StrikeAudio.from_pretrained()
-        >>> embed(sound).shape  # 2.56 s
-        (4, 128)
-    """
-
-    def __init__(self, model: AudioVisualEmbedding) -> None:
-        self.model = model.eval()
-
-    @property
-    def tag(self) -> str:
-        """``strike-audio@`` and four digits of its weights."""
-        from v2a_nb.hub import tag_of
-
-        return tag_of(self.model.audio, "strike-audio")
-
-    def __call__(self, sound: Sound) -> np.ndarray:
-        """Vectors float32 [W, D] of a sound; one shorter than a window has one.
-
-        Raises:
-            UsageError: under 25 ms.
-        """
-        import torch
-
-        starts = np.arange(0.0, max(sound.duration - WINDOW_S, 0.0) + 1e-6, HOP_S)
-        parts = [sound.slice(s, min(sound.duration, s + WINDOW_S)) for s in starts]
-        with torch.no_grad():
-            banks = torch.cat([self.model.audio.listen(part) for part in parts])
-            return self.model.audio(banks).float().cpu().numpy()
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path = "av_sim") -> StrikeAudio:
-        """With the audio encoder of these weights of AV-Sim."""
-        from v2a_nb.models.av_embedding import AudioVisualEmbedding
-
-        return cls(AudioVisualEmbedding.from_pretrained(name))
-
-
-class Fad(Metric):
-    """The Fréchet distance between the generated sounds and the true ones.
+    - Subsets are drawn without replacement. With replacement, as in fadtk, they extrapolate to the distance of these
+      very clips, and the bias stays.
+    - Both sides shrink together. With the whole reference at every size, its own half of the bias stays.
+    - Whole clips are drawn: windows of one are dependent, and many windows of few clips are no large set.
+    - The result may be below 0, for sets that are alike.
 
     Args:
-        model: the embedding, called with a sound, returns vectors [W, D] and has a ``tag``; left out, the shipped
-            :class:`StrikeAudio`.
+        first, second: for each clip its vectors [n, D].
+        least: vectors in the smallest subset; left out, 500 or, for more than 125 numbers in a vector, four times as
+            many as those, because the line is straight only where there are more vectors than dimensions.
+        points: how many sizes, evenly spaced up to all clips.
+        seed: of the draws.
+
+    Returns:
+        ``value``; ``r2``, the share of the variance of the points that the line explains; ``n``, the clips.
+
+    Raises:
+        UsageError: not as many clips on both sides, or fewer vectors than four times ``least``.
+    """
+    if len(first) != len(second):
+        raise UsageError(f"{len(first)} and {len(second)} clips: as many on both sides are needed")
+    pairs = list(zip(first, second, strict=True))
+    if reason := _too_few(pairs, least):
+        raise UsageError(reason)
+    value, r2 = _Extrapolation(pairs, least, points, seed)(range(len(pairs)))
+    return {"value": value, "r2": r2, "n": len(pairs)}
+
+
+def _vectors(pairs: Sequence[Pair]) -> int:
+    """How many vectors there are, on the side that has fewer."""
+    return min(sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+
+
+def _least(pairs: Sequence[Pair], least: int | None = None) -> int:
+    """How many vectors the smallest subset has."""
+    return max(500, 4 * pairs[0][0].shape[1]) if least is None and pairs else least or 500
+
+
+def _too_few(pairs: Sequence[Pair], least: int | None = None) -> str:
+    """Why these clips are too few to extrapolate; empty where they are not."""
+    n, least = _vectors(pairs), _least(pairs, least)
+    if n >= 4 * least:
+        return ""
+    return (
+        f"{n} vectors of {len(pairs)} clips: an extrapolation from {least} vectors on needs four times as many, "
+        f"{4 * least}; the kernel audio distance (kad) has no bias to take off"
+    )
+
+
+class _Extrapolation:
+    """The same subsets for a set and, in a jackknife, for what is left of it.
+
+    Args:
+        pairs: all clips.
+        least, points, seed: as for :func:`frechet_infinity`.
     """
 
-    controls = frozenset({"round trip"})
-    per_clip = False
+    def __init__(self, pairs: Sequence[Pair], least: int | None = None, points: int = 25, seed: int = 0) -> None:
+        self.pairs = pairs
+        self.shares = np.linspace(_least(pairs, least) / _vectors(pairs), 1, points)
+        self.keys = np.random.default_rng(seed).random((points, len(pairs)))
 
-    def load_model(self) -> StrikeAudio:
-        return StrikeAudio.from_pretrained()
+    def __call__(self, kept: Sequence[int]) -> tuple[float, float]:
+        """The value and R2 of some of the clips."""
+        clips = np.asarray(kept)
+        sizes = np.round(self.shares * len(clips)).astype(int)
+        subsets = [clips[np.argsort(keys[clips])[:n]] for keys, n in zip(self.keys, sizes, strict=True)]
+        values = np.array([_distance([self.pairs[i] for i in subset]) for subset in subsets])
+        slope, value = np.polyfit(1 / sizes, values, 1)
+        rest = np.square(values - value - slope / sizes).sum()
+        return float(value), float(1 - rest / max(np.square(values - values.mean()).sum(), 1e-300))
 
-    def score(self, clip: ScoredClip) -> _Pair:
-        """Vectors of the sound and of the reference."""
-        key = f"vectors of {self.extractor}"
-        return (
-            clip.once_per_sound(key, lambda: self.model(clip.sound)),
-            clip.once_per_clip(key, lambda: self.model(clip.reference)),
-        )
 
-    def pool(self, rows: Sequence[_Pair], name: str) -> float:
-        return _distance(rows)
+class Fad(DistributionMetric):
+    """The Fréchet distance between windows of the generated sounds and of the true ones."""
 
-    def count(self, rows: Sequence[_Pair], name: str) -> int:
-        return len(rows)
+    def distance(self, first: np.ndarray, second: np.ndarray, name: str) -> float:
+        return frechet_distance(first, second)
 
-    def interval(self, rows: Sequence[_Pair], recordings: Sequence[str], name: str) -> tuple[float, float]:
+    def interval(self, rows: Sequence[Pair], recordings: Sequence[str], name: str) -> tuple[float, float]:
         return jackknife_distance(rows, _distance, recordings)
+
+
+class Fd(Fad):
+    """The Fréchet distance with one vector a clip, the mean over its windows; the field's FD takes PANNs' Cnn14.
+
+    For n clips and D numbers the value for equal sets is about 2 D / n + D (D + 1) / (2 n): for 200 clips and 128
+    numbers more than 40, where vectors vary by 1.
+    """
+
+    one_per_clip = True
+
+
+class FadInfinity(Fad):
+    """:func:`frechet_infinity` of the generated sounds and the true ones."""
+
+    def refusal(self, rows: Sequence[Pair]) -> str:
+        return _too_few(rows)
+
+    def pool(self, rows: Sequence[Pair], name: str) -> float:
+        return _Extrapolation(rows)(range(len(rows)))[0]
+
+    def interval(self, rows: Sequence[Pair], recordings: Sequence[str], name: str) -> tuple[float, float]:
+        extrapolate = _Extrapolation(rows)
+        return jackknife(range(len(rows)), lambda kept: extrapolate(kept)[0], recordings)
+
+    def difference(self, first: Sequence[Pair], second: Sequence[Pair], recordings: Sequence[str], name: str) -> dict:
+        """As every distance has it, but with the same subsets for what is left when clips are left out."""
+        sides = {"first": _Extrapolation(first), "second": _Extrapolation(second)}
+
+        def score(clips: list[tuple[str, int]]) -> float:
+            return sides[clips[0][0]]([number for _, number in clips])[0]
+
+        numbered = ([(side, i) for i in range(len(first))] for side in sides)
+        return jackknife_difference(*numbered, score, recordings)

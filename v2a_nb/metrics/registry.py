@@ -7,9 +7,10 @@ names. Nothing is imported before a metric is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2a_nb.errors import UsageError
+from v2a_nb.metrics import extractors
 
 NEEDS = {
     "truth": "the clips' truth (--truth truth.json)",
@@ -33,6 +34,9 @@ class Entry:
         default: whether it is scored where no metric is named and all that it needs is given. Metrics that download
             weights, take over a tenth of a second a clip on one core, or say in detail what another one says, are not.
         or_needs: what does instead of ``needs`` where the metric is named; empty where nothing else does.
+        gives: what an extractor must give to be its (:data:`~v2a_nb.metrics.extractors.GIVES`); empty where none can
+            be chosen.
+        extractor: that was chosen, as in ``"fad[clap]"``; empty for the metric's own.
     """
 
     name: str
@@ -41,6 +45,13 @@ class Entry:
     help: str
     default: bool = True
     or_needs: tuple[str, ...] = ()
+    gives: str = ""
+    extractor: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The name as it was asked for, with the extractor of choice but without the place of its weights."""
+        return f"{self.name}[{self.extractor.partition('=')[0]}]" if self.extractor else self.name
 
 
 _ONSETS, _TRUTH = "v2a_nb.metrics.truth.OnsetMetrics", ("truth",)
@@ -48,6 +59,8 @@ _RINGING, _EVENTS = "v2a_nb.metrics.truth.Ringing", "v2a_nb.metrics.truth.EventD
 _LAG, _PARTS = "v2a_nb.metrics.timing.EnvelopeLag", "v2a_nb.metrics.leakage.Leakage"
 _SOUNDS = ("reference",)
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
+_CLASSES, _NEIGHBOURS = "v2a_nb.metrics.kl.KullbackLeibler", "v2a_nb.metrics.density_coverage.DensityCoverage"
+_REFERENCE = ("reference",)
 _ENTRIES = (
     Entry(
         "onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips",
@@ -134,8 +147,53 @@ _ENTRIES = (
     ),
     Entry("ambience_db", "v2a_nb.metrics.ambience.metric.AmbienceLevel", (), "mean level of the ambience, dBFS"),
     Entry(
-        "fad", "v2a_nb.metrics.frechet.Fad", ("reference",),
-        "Fréchet audio distance to the reference sounds, in the embedding StrikeAudio",
+        "fad", "v2a_nb.metrics.frechet.Fad", _REFERENCE,
+        "Fréchet audio distance of windows to the reference's; compare only at one number of clips", gives="vectors",
+    ),
+    Entry(
+        "fad_inf", "v2a_nb.metrics.frechet.FadInfinity", _REFERENCE,
+        "the same as if there were endlessly many clips; needs thousands of windows", default=False, gives="vectors",
+    ),
+    Entry(
+        "fd", "v2a_nb.metrics.frechet.Fd", _REFERENCE,
+        "Fréchet distance with one vector a clip", default=False, gives="vectors",
+    ),
+    Entry(
+        "kad", "v2a_nb.metrics.kernel_distance.Kad", _REFERENCE,
+        "kernel audio distance of windows, x 100; 0 on average for equal sets, however small", gives="vectors",
+    ),
+    Entry(
+        "kid", "v2a_nb.metrics.kernel_distance.Kid", _REFERENCE,
+        "the same with the polynomial kernel of the kernel inception distance, x 1", default=False, gives="vectors",
+    ),
+    Entry(
+        "precision", _NEIGHBOURS, _REFERENCE, "share of clips that are as near to a true one as its neighbours",
+        default=False, gives="vectors",
+    ),
+    Entry("recall", _NEIGHBOURS, _REFERENCE, "the same with both sides exchanged", default=False, gives="vectors"),
+    Entry(
+        "density", _NEIGHBOURS, _REFERENCE, "precision that counts how many true ones; 1 for equal sets",
+        default=False, gives="vectors",
+    ),
+    Entry(
+        "coverage", _NEIGHBOURS, _REFERENCE, "share of true clips with a generated one as near as their neighbours",
+        default=False, gives="vectors",
+    ),
+    Entry(
+        "kl", _CLASSES, _REFERENCE, "mean KL(true || generated) of softmax classes, nats, unbounded", gives="logits"
+    ),
+    Entry(
+        "kl_capped", _CLASSES, _REFERENCE, "the same with 1e-6 added to generated ones, as in V-AURA: at most 13.8",
+        gives="logits",
+    ),
+    Entry("kl_sigmoid", _CLASSES, _REFERENCE, "the same of each class by itself, added up", gives="logits"),
+    Entry(
+        "is", "v2a_nb.metrics.inception_score.InceptionScore", (),
+        "inception score: 1 to the number of classes; knows nothing of what is right", default=False, gives="logits",
+    ),
+    Entry(
+        "e_l1", "v2a_nb.metrics.envelope.EnvelopeDistance", _REFERENCE,
+        "mean distance of RMS envelopes, full scale 1; prefers silence to a misplaced hit",
     ),
     Entry(
         "av_sim", "v2a_nb.metrics.av_sim.AvSimMetric", ("video",),
@@ -163,14 +221,27 @@ METRICS = {entry.name: entry for entry in _ENTRIES}
 def entries(names: Iterable[str]) -> list[Entry]:
     """The entries of these names.
 
+    Args:
+        names: each alone, or with an extractor of :data:`~v2a_nb.metrics.extractors.EXTRACTORS` in brackets, and
+            where its weights are, if not where it says: ``"fad[clap]"``, ``"kl[ast-audioset=FOLDER]"``.
+
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or the metric does not take that extractor.
     """
-    names = list(names)
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise UsageError(f"unknown metric {unknown[0]!r}; known are {', '.join(METRICS)}")
-    return [METRICS[name] for name in names]
+    return [_entry(name) for name in names]
+
+
+def _entry(asked: str) -> Entry:
+    name, bracket, extractor = asked.partition("[")
+    if name not in METRICS:
+        raise UsageError(f"unknown metric {asked!r}; known are {', '.join(METRICS)}")
+    entry, extractor = METRICS[name], extractor.removesuffix("]")
+    if not bracket:
+        return entry
+    fitting = [each for each, info in extractors.EXTRACTORS.items() if entry.gives and entry.gives in info.gives]
+    if extractor.partition("=")[0] not in fitting or not asked.endswith("]"):
+        raise UsageError(f"{asked}: {name} takes {' or '.join(f'{name}[{e}]' for e in fitting) or 'no extractor'}")
+    return replace(entry, extractor=extractor)
 
 
 def entries_of(metric: type) -> list[Entry]:
@@ -193,4 +264,8 @@ def listing() -> str:
     lines += [f"  {name}" for name in alone]
     slow = ", ".join(e.name for e in METRICS.values() if not e.default)
     lines.append(f"scored only where they are named: {slow}")
+    for gives, what in extractors.GIVES.items():
+        takers = ", ".join(e.name for e in METRICS.values() if e.gives == gives)
+        lines.append(f"extractors of {what} for {takers} (as fad[clap]; [NAME=FOLDER] says where weights are):")
+        lines += [f"  {name:24} {e.help}" for name, e in extractors.EXTRACTORS.items() if gives in e.gives]
     return "\n".join(lines)

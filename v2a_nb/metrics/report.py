@@ -100,19 +100,23 @@ class Report:
         self.to_html(path)
 
     def _cells(self) -> list[list[str]]:
-        """The table: a head, then a row for each metric; the first column is its name."""
+        """The table: a head, then a row for each metric; the first column is its name, and a network that it reads."""
         controls = {control: {m["name"]: m["value"] for m in rows} for control, rows in self.controls.items()}
         rows = [["", "value", *controls]]
         for metric in self.metrics:
             value, low, high = (_number(metric[key]) for key in ("value", "low", "high"))
             others = [_number(c[metric["name"]]) if metric["name"] in c else "" for c in controls.values()]
-            rows.append([metric["name"], f"{value} [{low}, {high}]", *others])
+            name = metric["name"].partition("[")[0]
+            name += f"[{metric['extractor']}]" if "@" in metric["extractor"] else ""
+            rows.append([name, f"{value} [{low}, {high}]", *others])
         return rows
 
     def __repr__(self) -> str:
         lines = [f"{self.clips} clips" + (f", {len(self.problems)} problems" if self.problems else "")]
-        for name, value, *others in self._cells():
-            lines.append(f"{name:24}{value:>24}" + "".join(f"{other:>18}" for other in others))
+        cells = self._cells()
+        width = max(24, *(len(name) + 1 for name, *_ in cells))
+        for name, value, *others in cells:
+            lines.append(f"{name:{width}}{value:>24}" + "".join(f"{other:>18}" for other in others))
         lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
         lines += [repr(self.ladder)] if self.ladder is not None else []

@@ -133,6 +133,54 @@ def jackknife_distance(
     return float(np.maximum(root - reach, 0.0) ** 2), float((root + reach) ** 2)
 
 
+def jackknife(
+    rows: Sequence,
+    score: Callable[[list], float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    share: bool = False,
+    groups: int = GROUPS,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Interval of a value that is computed of a whole set, by leaving out groups in turn (delete-group jackknife).
+
+    As in :func:`jackknife_distance` a bootstrap would be wrong: what is drawn twice is its own nearest neighbour. The
+    standard error is that of the value itself, which may be negative, with Student's t for few groups. For a share
+    it is that of ``asin(sqrt(share))``, which varies by about as much everywhere; the ends stay within 0 to 1. Where
+    nothing changes whichever group is left out, the interval is a point: a share of exactly 1 hides how sure it is.
+
+    Args:
+        rows: one entry per clip.
+        score: from a list of entries to a number; NaN where there are too few.
+        clusters: one name per row; whole clusters are left out.
+        share: the value lies between 0 and 1.
+        groups: at most so many.
+        level: of confidence.
+
+    Returns:
+        low and high; NaN where there are fewer than two clusters, or too few rows are left.
+
+    Examples:
+        >>> low, high = jackknife([0.0, 1.0, 2.0, 3.0], mean)  # of a mean: Student's interval
+        >>> round(low, 3), round(high, 3)
+        (-0.554, 3.554)
+    """
+    from scipy.stats import t
+
+    parts = _by_name(len(rows), clusters)
+    groups = min(groups, len(parts))
+    if groups < 2:
+        return float("nan"), float("nan")
+    left_out = [{i for part in parts[g::groups] for i in part} for g in range(groups)]
+    values = [score([row for i, row in enumerate(rows) if i not in out]) for out in left_out]
+    value, values = (np.arcsin(np.sqrt(np.clip(v, 0, 1))) if share else np.asarray(v) for v in (score([*rows]), values))
+    error = np.sqrt((groups - 1) / groups * np.square(values - values.mean()).sum())
+    reach = error * t.ppf((1 + level) / 2, groups - 1)
+    ends = value - reach, value + reach
+    low, high = (np.sin(np.clip(end, 0, np.pi / 2)) ** 2 if share else end for end in ends)
+    return float(low), float(high)
+
+
 def compare_paired(
     first: Sequence,
     second: Sequence,

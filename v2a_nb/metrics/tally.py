@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.metrics import registry
-from v2a_nb.metrics.base import Metric, ScoredClip, load
+from v2a_nb.metrics.base import Metric, ScoredClip, load, plain_name
 from v2a_nb.metrics.report import Report
 
 Metrics = Sequence[str | Metric] | None
@@ -43,6 +43,7 @@ class Tally:
         self.metrics, self.named = metrics, named
         self.problems: list[dict] = []
         self.clips: list[ScoredClip] = []
+        self.refusals: dict[str, str] = {}
         self._counted: dict[str, list[list[Counted]]] = defaultdict(lambda: [[] for _ in self.metrics])
         self._per_clip: list[dict] = []
 
@@ -74,7 +75,8 @@ class Tally:
             if row is not None:
                 self._counted[control][k].append(Counted(clip.id, clip.recording, row))
             if metric.per_clip:
-                values |= {name: metric.pool([row], name) if row is not None else float("nan") for name in names}
+                for name in names:
+                    values[name] = metric.pool([row], plain_name(name)) if row is not None else float("nan")
         if not control:
             self.clips.append(clip)
             self._per_clip.append(values)
@@ -88,30 +90,44 @@ class Tally:
         return [control for control in self._counted if control]
 
     def report(self) -> Report:
-        """Everything, pooled.
+        """Everything, pooled. A metric that refuses the sample as too small has NaN, and is among the problems.
 
         Raises:
-            V2AError: a metric that was named could score no clip.
+            V2AError: a metric that was named could score no clip, or all metrics refuse.
         """
         for k, (_, names) in enumerate(self.metrics):
             if self.named and not self.counted(k):
                 why = f"; {self.problems[0]['id']}: {self.problems[0]['what']}" if self.problems else ""
                 raise V2AError(f"{names[0]} could score none of {len(self.clips)} clips{why}")
+        own = self.results()
+        self.problems += [{"id": names, "what": why} for names, why in self.refusals.items()]
+        if self.refusals and len(self.refusals) == len(self.metrics):
+            raise V2AError(f"{self.problems[-1]['id']}: {self.problems[-1]['what']}")
         controls = {control: self.results(control) for control in self.controls()}
         return Report(
-            len(self.clips), self.results(), self._per_clip, self.problems,
+            len(self.clips), own, self._per_clip, self.problems,
             {control: rows for control, rows in controls.items() if rows},
             recordings=len({clip.recording for clip in self.clips}),
         )  # fmt: skip
 
     def results(self, control: str = "", intervals: bool = True) -> list[dict]:
-        """Rows of a report, in the order of the metrics; without ``intervals``, in a fraction of the time."""
+        """Rows of a report, in the order of the metrics; without ``intervals``, in a fraction of the time.
+
+        A metric that refuses the sample as too small has NaN; of the generated sounds, :attr:`refusals` says why.
+        """
         results = []
         for k, (metric, names) in enumerate(self.metrics):
             counted = self.counted(k, control)
             if counted or not control:
                 rows, recordings = [one.row for one in counted], [one.recording for one in counted]
-                results += metric.results(rows, recordings if intervals else [], names)
+                try:
+                    results += metric.results(rows, recordings if intervals else [], names)
+                except UsageError as error:
+                    nan = float("nan")
+                    empty = {"extractor": metric.extractor, "value": nan, "low": nan, "high": nan, "n": len(rows)}
+                    results += [{"name": name, **empty} for name in names]
+                    if not control:  # controls are as many
+                        self.refusals[", ".join(names)] = str(error)
         return results
 
 
@@ -133,7 +149,8 @@ def choose(metrics: Metrics, given: Collection[str]) -> Chosen:
     for asked in metrics:
         if isinstance(asked, str):
             (entry,) = registry.entries([asked])
-            where, names, needs, instead = entry.where, [asked], entry.needs, entry.or_needs
+            where, names = (entry.where, entry.extractor), [entry.asked]
+            needs, instead = entry.needs, entry.or_needs
         elif isinstance(asked, Metric):
             where, names, needs, instead = asked, list(asked.names), asked.needs, asked.or_needs
         else:

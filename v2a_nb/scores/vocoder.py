@@ -10,7 +10,8 @@ import torch
 
 from v2a_nb.clip import Sound
 from v2a_nb.metrics import truth
-from v2a_nb.metrics.frechet import StrikeAudio, frechet_with_interval
+from v2a_nb.metrics.embeddings import StrikeAudio
+from v2a_nb.metrics.frechet import frechet_with_interval
 from v2a_nb.metrics.statistics import bootstrap
 from v2a_nb.models.codec_report import log10_mel, stft_distance
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
