@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,53 @@ FEW = 20
 """With fewer recordings, 95 % intervals mean little."""
 
 
+class Saved(ABC):
+    """The base of results that are written to files: JSON, and a page."""
+
+    @abstractmethod
+    def to_dict(self, controls: bool = False) -> dict:
+        """The JSON of ``v2a-nb evaluate``; ``controls`` adds them."""
+
+    @abstractmethod
+    def _repr_html_(self) -> str:
+        """The tables as HTML."""
+
+    def save_json(self, path: str | Path, controls: bool = False) -> None:
+        """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
+
+        Raises:
+            MediaError: there is another file.
+        """
+        self.check_paths(path)
+        write_text(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
+
+    @staticmethod
+    def check_paths(json: str | Path | None = None, html: str | Path | None = None) -> None:
+        """Raise :class:`~v2a_nb.errors.MediaError` where a report would replace a file that is no report."""
+        if json is not None:
+            keep_others(json, lambda text: any(is_json_with(*keys)(text) for keys in _OURS))
+        if html is not None:
+            keep_others(html, lambda text: HTML_MARK in text[:1000])
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """A page with all tables, self-contained; written where a path is given, whole or not at all.
+
+        Raises:
+            MediaError: there is another file than a page of this package.
+        """
+        page = _page(self._repr_html_())
+        if path is not None:
+            self.check_paths(html=path)
+            write_text(path, page)
+        return page
+
+    def save_html(self, path: str | Path) -> None:
+        """Write :meth:`to_html`."""
+        self.to_html(path)
+
+
 @dataclass
-class Report:
+class Report(Saved):
     """Scores with intervals, per clip and per control.
 
     Attributes:
@@ -65,39 +111,6 @@ class Report:
         names = ("clips", "metrics", "per_clip", "problems", *(["controls"] if controls else []))
         report = plain({name: getattr(self, name) for name in names}, digits=6)
         return report if self.ladder is None else {**report, "ladder": self.ladder.to_dict()}
-
-    def save_json(self, path: str | Path, controls: bool = False) -> None:
-        """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
-
-        Raises:
-            MediaError: there is another file.
-        """
-        self.check_paths(path)
-        write_text(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
-
-    @staticmethod
-    def check_paths(json: str | Path | None = None, html: str | Path | None = None) -> None:
-        """Raise :class:`~v2a_nb.errors.MediaError` where a report would replace a file that is no report."""
-        if json is not None:
-            keep_others(json, lambda text: any(is_json_with(*keys)(text) for keys in _OURS))
-        if html is not None:
-            keep_others(html, lambda text: HTML_MARK in text[:1000])
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """A page with the table, self-contained; written where a path is given, whole or not at all.
-
-        Raises:
-            MediaError: there is another file than a page of this package.
-        """
-        page = _page(self._repr_html_())
-        if path is not None:
-            self.check_paths(html=path)
-            write_text(path, page)
-        return page
-
-    def save_html(self, path: str | Path) -> None:
-        """Write :meth:`to_html`."""
-        self.to_html(path)
 
     def _cells(self) -> list[list[str]]:
         """The table: a head, then a row for each metric; the first column is its name, and a network that it reads."""
@@ -194,7 +207,7 @@ class Ladder:
 
 
 @dataclass
-class Comparison:
+class Comparison(Saved):
     """Several systems, each with its report, and tests of each two.
 
     Attributes:
@@ -213,31 +226,6 @@ class Comparison:
         """The JSON of ``v2a-nb evaluate`` with several folders: ``systems``, each as of one, and ``comparisons``."""
         systems = {name: report.to_dict(controls) for name, report in self.reports.items()}
         return {"systems": systems, "comparisons": plain(self.comparisons, digits=6)}
-
-    def save_json(self, path: str | Path, controls: bool = False) -> None:
-        """Write :meth:`to_dict`, whole or not at all; an earlier report is replaced.
-
-        Raises:
-            MediaError: there is another file.
-        """
-        Report.check_paths(path)
-        write_text(path, json.dumps(self.to_dict(controls), indent=1, allow_nan=False) + "\n")
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """A page with all tables, self-contained; written where a path is given, whole or not at all.
-
-        Raises:
-            MediaError: there is another file than a page of this package.
-        """
-        page = _page(self._repr_html_())
-        if path is not None:
-            Report.check_paths(html=path)
-            write_text(path, page)
-        return page
-
-    def save_html(self, path: str | Path) -> None:
-        """Write :meth:`to_html`."""
-        self.to_html(path)
 
     def _cells(self) -> list[list[str]]:
         rows = [["", "first", "second", "difference", "p", "p (Holm)", "better", "clips"]]

@@ -118,18 +118,11 @@ def jackknife_distance(
     Returns:
         low and high; NaN where there are fewer than two clusters, or too few rows are left.
     """
-    from scipy.stats import t
-
-    parts = _by_name(len(rows), clusters)
-    groups = min(groups, len(parts))
-    if groups < 2:
+    kept = _kept(len(rows), clusters, groups)
+    if not kept:
         return float("nan"), float("nan")
-    roots = []
-    for g in range(groups):
-        out = {i for part in parts[g::groups] for i in part}
-        roots.append(np.sqrt(score([row for i, row in enumerate(rows) if i not in out])))
-    error = np.sqrt((groups - 1) / groups * np.square(roots - np.mean(roots)).sum())
-    root, reach = np.sqrt(score(list(rows))), error * t.ppf((1 + level) / 2, groups - 1)
+    root, roots = np.sqrt(score(list(rows))), [np.sqrt(score([rows[i] for i in part])) for part in kept]
+    reach = _error(roots) * _student(kept, level)
     return float(np.maximum(root - reach, 0.0) ** 2), float((root + reach) ** 2)
 
 
@@ -165,20 +158,36 @@ def jackknife(
         >>> round(low, 3), round(high, 3)
         (-0.554, 3.554)
     """
-    from scipy.stats import t
-
-    parts = _by_name(len(rows), clusters)
-    groups = min(groups, len(parts))
-    if groups < 2:
+    kept = _kept(len(rows), clusters, groups)
+    if not kept:
         return float("nan"), float("nan")
-    left_out = [{i for part in parts[g::groups] for i in part} for g in range(groups)]
-    values = [score([row for i, row in enumerate(rows) if i not in out]) for out in left_out]
-    value, values = (np.arcsin(np.sqrt(np.clip(v, 0, 1))) if share else np.asarray(v) for v in (score([*rows]), values))
-    error = np.sqrt((groups - 1) / groups * np.square(values - values.mean()).sum())
-    reach = error * t.ppf((1 + level) / 2, groups - 1)
+    values = [score([*rows]), *(score([rows[i] for i in part]) for part in kept)]
+    value, *others = np.arcsin(np.sqrt(np.clip(values, 0, 1))) if share else np.asarray(values)
+    reach = _error(others) * _student(kept, level)
     ends = value - reach, value + reach
     low, high = (np.sin(np.clip(end, 0, np.pi / 2)) ** 2 if share else end for end in ends)
     return float(low), float(high)
+
+
+def _kept(count: int, clusters: Sequence[Hashable] | None, groups: int) -> list[list[int]]:
+    """The rows that are left when each group of clusters is left out in turn; none with fewer than two clusters."""
+    parts = _by_name(count, clusters)
+    groups = min(groups, len(parts))
+    left_out = [{i for part in parts[g::groups] for i in part} for g in range(groups if groups > 1 else 0)]
+    return [[i for i in range(count) if i not in out] for out in left_out]
+
+
+def _error(values: Sequence[float]) -> float:
+    """The jackknife's standard error: from the values that are left without each group."""
+    count = len(values)
+    return float(np.sqrt((count - 1) / count * np.square(np.asarray(values) - np.mean(values)).sum()))
+
+
+def _student(kept: Sequence, level: float) -> float:
+    """How many standard errors an interval of that level reaches to either side, for so few groups."""
+    from scipy.stats import t
+
+    return t.ppf((1 + level) / 2, len(kept) - 1)
 
 
 def compare_paired(
@@ -249,14 +258,10 @@ def jackknife_difference(
     row["why"] = _too_few(len(parts), value)
     if row["why"]:
         return row
-    groups, values = min(GROUPS, len(parts)), []
-    for g in range(groups):
-        out = {i for part in parts[g::groups] for i in part}
-        one, two = ([r for i, r in enumerate(rows) if i not in out] for rows in (first, second))
-        values.append(score(two) - score(one))
-    error = float(np.sqrt((groups - 1) / groups * np.square(values - np.mean(values)).sum()))
-    reach = error * t.ppf(0.975, groups - 1)
-    p = 2 * t.sf(abs(value) / error, groups - 1) if error else float(value == 0)
+    kept = _kept(len(first), clusters, GROUPS)
+    error = _error([score([second[i] for i in part]) - score([first[i] for i in part]) for part in kept])
+    reach = error * _student(kept, 0.95)
+    p = 2 * t.sf(abs(value) / error, len(kept) - 1) if error else float(value == 0)
     return {**row, "low": float(value - reach), "high": float(value + reach), "p": float(p)}
 
 

@@ -240,7 +240,9 @@ class StrikeText(Pretrained, nn.Module):
         return self.out(torch.cat([mean, attended], dim=-1)) * (count > 0)
 
     def meanings(self, text: str) -> list[list[str]]:
-        """What is known of a text: the meanings of the words of each part, sorted; parts without any are left out.
+        """Reduce each part of a text to the words of :data:`WORDS` that it means, sorted.
+
+        Parts without any are left out.
 
         >>> StrikeText(8).meanings("a mallet hits the tin mug, then bounces on the mug")
         [['mallet', 'metal', 'strike'], ['bounce', 'ceramic']]
