@@ -171,22 +171,28 @@ def test_even_levels_turn_down_and_say_by_how_much(visit, pages):
 def test_loop_stays_inside_the_selection(visit, pages):
     page = visit(pages["three"])
     page.mouse.click(*place(page, 0.5))
-    for key in ("i", "ArrowRight", "ArrowRight", "ArrowRight", "o", "l", "Home", " "):
+    for key in ("i", "ArrowRight", "ArrowRight", "ArrowRight", "o", "l", "Home"):
         page.keyboard.press(key)
     assert page.locator(".tools .readout").inner_text() == "0.50 to 0.80 s"
+    page.get_by_label("speed", exact=True).select_option("0.25")  # what a busy machine is late by counts a quarter
+    page.get_by_role("slider", name="position").focus()
+    page.keyboard.press(" ")
     seen = page.evaluate(
         """async () => {
-          const seen = [];
-          for (const end = performance.now() + 2200; performance.now() < end;) {
-            seen.push(heard().currentTime);
+          const seen = [heard().currentTime];
+          for (let turns = 0; turns < 2;) {
             await new Promise(requestAnimationFrame);
+            seen.push(heard().currentTime);
+            turns += seen.at(-1) < seen.at(-2) - 0.1;
           }
           return seen;
         }"""
     )
     turns = [(a, b) for a, b in itertools.pairwise(seen) if b < a - 0.1]
-    assert len(turns) >= 2, "it came round more than once"
+    assert len(turns) == 2, turns
     assert all(b == pytest.approx(0.5, abs=0.06) for _, b in turns) and max(seen) < 0.8 + 0.1, turns
+    page.get_by_label("speed", exact=True).select_option("1")
+    page.get_by_role("slider", name="position").focus()
     page.keyboard.press("Escape")  # let go: to the end, where it stops
     page.wait_for_function("heard().currentTime > 1.0")
     assert page.locator(".tools .readout").inner_text() == ""
@@ -313,20 +319,20 @@ def test_readable_in_light_and_dark(visit, pages, scheme):
     assert page.evaluate(line) == {"light": 0, "dark": 255}[scheme]
     other = {"light": "dark", "dark": "light"}[scheme]
     page.emulate_media(color_scheme=other)  # the page turns while it is open
-    page.wait_for_timeout(100)
-    assert page.evaluate(line) == {"light": 0, "dark": 255}[other]
+    after = {"light": 0, "dark": 255}[other]
+    page.wait_for_function(f"{line} === {after}")
 
 
 def test_reduced_motion_moves_the_playhead_in_steps(visit, pages):
     counts = {}
     for wish in ("reduce", "no-preference"):
-        page = visit(pages["three"], reduced_motion=wish)
+        page = visit(pages["long"], reduced_motion=wish)
         page.evaluate(
             """() => { window.drawn = 0; const of = CanvasRenderingContext2D.prototype, old = of.clearRect;
             of.clearRect = function (...a) { window.drawn++; return old.apply(this, a); }; }"""
         )
         page.get_by_role("button", name="Play").click()
-        page.wait_for_timeout(1000)
+        page.wait_for_function("heard().currentTime > 1")
         counts[wish] = page.evaluate("window.drawn")
     assert counts["reduce"] <= 8 < counts["no-preference"], counts
 
