@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import published_tensors, reason
+from v2a_nb.hub import read_published, reason
 
 BANDS, LOWEST_HZ, LEAST_POWER = 64, 50, 1e-10
 FRONTS = {257: (16000, 512, 160, 8000), 513: (32000, 1024, 320, 14000)}
@@ -110,7 +110,7 @@ class Cnn14(nn.Module):
         Raises:
             WeightsError: there is no such file, or its tensors are others.
         """
-        file, tensors = published_tensors(path, "Cnn14")
+        tensors = read_published(path, "Cnn14")
         # the tables of the Fourier transform are computed
         state = {name: x for name, x in tensors.items() if not name.startswith("spectrogram_extractor.")}
         try:
@@ -118,5 +118,5 @@ class Cnn14(nn.Module):
             net = cls(len(state["fc_audioset.bias"]), width, bins)
             net.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{file}: these are no weights of Cnn14: {reason(error)}") from error
+            raise WeightsError(f"{path}: these are no weights of Cnn14: {reason(error)}") from error
         return net.eval().requires_grad_(False)

@@ -1,9 +1,9 @@
 """VGGish (Hershey et al. 2017, arXiv 1609.09430): a sound to 128 numbers for each 0.96 s.
 
 The Fréchet audio distance (FAD) of most papers is that of its vectors. Written from the paper, with the layout of
-torchvggish, so that published weights load by the names of their tensors. The weights (Apache-2.0, ``vggish-10086976.pth``
-of github.com/harritaylor/torchvggish, 72 million numbers, converted from Google's) are pickles, which are never read
-here. Convert them once where you trust them::
+torchvggish, so that published weights load by the names of their tensors. The weights (``vggish-10086976.pth`` of
+github.com/harritaylor/torchvggish, converted from Google's, Apache-2.0, 72 million numbers) are a pickle, which is
+never read here. Convert it once where you trust it::
 
     state = torch.load("vggish-10086976.pth", weights_only=True)
     safetensors.torch.save_file(state, "vggish.safetensors")
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import published_tensors, reason
+from v2a_nb.hub import read_published, reason
 
 SAMPLE_RATE, WINDOW, HOP, FFT = 16000, 400, 160, 512
 """Hz; samples of a window (25 ms), from one to the next (10 ms), and of a Fourier transform."""
@@ -126,12 +126,12 @@ class Vggish(nn.Module):
         Raises:
             WeightsError: there is no such file, or its tensors are others.
         """
-        file, tensors = published_tensors(path, "VGGish")
+        tensors = read_published(path, "VGGish")
         state = {name: x for name, x in tensors.items() if not name.startswith("pproc.")}
         try:
             width, (hidden, _) = len(state["features.0.bias"]), state["embeddings.0.weight"].shape
             net = cls(width, hidden, len(state["embeddings.4.bias"]))
             net.load_state_dict(state)
         except (KeyError, ValueError, RuntimeError) as error:
-            raise WeightsError(f"{file}: these are no weights of VGGish: {reason(error)}") from error
+            raise WeightsError(f"{path}: these are no weights of VGGish: {reason(error)}") from error
         return net.eval().requires_grad_(False)
