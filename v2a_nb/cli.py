@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from v2a_nb import __version__
 from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.metrics import protocols
 from v2a_nb.metrics.registry import listing
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         generated, score = args.generated[0], evaluate_folder
     report = score(
         generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder,
-        progress=_bar("clips"),
+        protocol=args.protocol, weights=args.weights, progress=_bar("clips"),
     )  # fmt: skip
     print(report)
     if args.json:
@@ -383,7 +384,7 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "v2a-nb evaluate --generated made --truth world/truth.json --json scores.json",
     )  # fmt: skip
     p.formatter_class = argparse.RawDescriptionHelpFormatter
-    p.epilog += f"\n\n{listing()}"
+    p.epilog += f"\n\n{protocols.listing()}\n\n{listing()}"
     p.add_argument(
         "--generated", required=True, metavar="DIR", action="append",
         help="sounds, or videos with sound, named by clip; twice or more: these folders are compared by paired tests",
@@ -394,6 +395,14 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--text", metavar="F", help="a CSV with columns id and text, for metrics that need a narration")
     p.add_argument(
         "--metrics", metavar="A,B", help="names from the list below (default: all whose needs are given)"
+    )  # fmt: skip
+    p.add_argument(
+        "--protocol", metavar="P",
+        help=f"metrics, and preparation of sounds, of a paper or a tool: {', '.join(protocols.PROTOCOLS)}",
+    )  # fmt: skip
+    p.add_argument(
+        "--weights", metavar="NAME[=PATH]", action="append", default=[],
+        help="an extractor that the protocol may read, from a file or folder, or else from where it is published",
     )  # fmt: skip
     p.add_argument(
         "--ladder", action="store_true",

@@ -16,13 +16,16 @@ from v2a_nb.metrics.ambience import kind as ambience_kind
 from v2a_nb.metrics.ambience import train as recipe
 from v2a_nb.metrics.ambience.kind import AmbienceKind, ambience_kind_accuracy
 from v2a_nb.metrics.ambience.metric import (
+    AmbienceEnergy,
     ambience_dbfs,
     hit_levels,
     in_band_dbfs,
     leakage,
     level_curve,
+    quiet_energy,
     support_levels,
 )
+from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.metrics.material.metric import shipped_classifier
 from v2a_nb.training.registry import train
 from v2a_nb.training.results import Results
@@ -85,6 +88,21 @@ def test_without_events_it_is_the_papers_level():
     sound = Sound(noise(-50) + hits([0.5, 1.5]), RATE)
     assert ambience_dbfs(sound) == quiet_dbfs(sound.samples[0], RATE)
     assert ambience_dbfs(Sound(np.zeros(RATE), RATE)) == ambience_dbfs(Sound(np.zeros(RATE), RATE), []) == -120
+
+
+def test_energy_of_the_quietest_half_second_is_that_of_the_released_code():
+    loud = np.full(48000, 0.5)
+    for start, energy in ((20000, 202.88), (20800, 3.2)):  # a gap between two steps of 0.1 s, and one on a step
+        wave = loud.copy()
+        wave[start : start + 8000] = 0.02
+        assert quiet_energy(Sound(wave, 16000)) == pytest.approx(energy, rel=1e-6)
+    tenth = Sound(np.full(48000, 0.1), 16000)
+    assert quiet_energy(tenth) == pytest.approx(80, rel=1e-6)
+    assert quiet_energy(tenth.gain(20)) == pytest.approx(8000, rel=1e-5)
+    assert quiet_energy(Sound(np.zeros(48000), 16000)) < 1e-8
+    clips = [ScoredClip(name, name, Sound(np.full(48000, level), 16000)) for name, level in (("a", 0.1), ("b", 0.3))]
+    metric = AmbienceEnergy()
+    assert metric.pool([metric.score(clip) for clip in clips], "ambience_energy") == pytest.approx(400, rel=1e-5)
 
 
 def test_events_may_be_entries_or_times_and_near_misses_are_none():

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 
 from v2a_nb.errors import UsageError
-from v2a_nb.metrics.inception_score import LEAST, InceptionScore, inception_score
+from v2a_nb.metrics.inception_score import LEAST, InceptionScore, InceptionScore10, inception_score
 
 
 def test_golden_numbers():
@@ -60,3 +60,11 @@ def test_the_interval_stays_between_1_and_the_number_of_classes():
         assert 1 <= low <= metric.pool(rows, "is") + 1e-9 <= high + 2e-9 <= 5 + 3e-9
     assert metric.refusal(rows) == "" and f"at least {LEAST}" in metric.refusal(rows[: LEAST - 1])
     assert "at least 500" in InceptionScore(model=print, splits=10).refusal(rows)
+
+
+def test_ten_splits_by_name():
+    rows = list(np.random.default_rng(0).standard_normal((500, 4)))
+    ten, one = InceptionScore10(print), InceptionScore(print)
+    assert ten.names == ("is_10",) and one.names == ("is",) and ten.refusal(rows) == ""
+    assert ten.pool(rows, "is_10") == pytest.approx(inception_score(np.stack(rows), 10)[0])
+    assert ten.pool(rows, "is_10") < one.pool(rows, "is") and "at least 500" in ten.refusal(rows[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +17,9 @@ from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.metrics.compare import compare
 from v2a_nb.metrics.ladder import plan_others, read_ladder, rungs
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled, stems_in
+from v2a_nb.metrics.protocols import Plan, plan
 from v2a_nb.metrics.report import Comparison, Ladder, Report
-from v2a_nb.metrics.tally import Metrics, Tally, choose, described
+from v2a_nb.metrics.tally import Chosen, Metrics, Tally, choose, described
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
 from v2a_nb.world import WorldClip
 
@@ -33,6 +34,8 @@ def evaluate(
     *,
     metrics: Metrics = None,
     controls: bool = True,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Report: ...
@@ -42,6 +45,8 @@ def evaluate(
     *,
     metrics: Metrics = None,
     controls: bool = True,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Comparison: ...
@@ -54,6 +59,8 @@ def evaluate(
     seed: int = 0,
     controls: bool = True,
     batch: int = 8,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Report: ...
@@ -66,6 +73,8 @@ def evaluate(
     seed: int = 0,
     controls: bool = True,
     batch: int = 8,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Report | Comparison:
@@ -85,12 +94,17 @@ def evaluate(
             leaves of them (the ceiling of the system, where it has ``round_trip``), and the sounds generated for videos
             of other recordings (chance).
         batch: at most so many clips are generated side by side.
+        protocol: instead of ``metrics``, those of a paper or a tool on sounds that are prepared as there: a name of
+            :data:`~v2a_nb.metrics.protocols.PROTOCOLS`. The report says what was left out and what differs.
+        weights: for a protocol, extractors that may be read: ``["vggish=FILE.safetensors", "ast-audioset"]``; without a
+            place, the published weights are downloaded.
         progress: called with (done, total) after each batch.
         options: guidance, temperature ...: go to the system. A list has one value for each clip (``ambient``). For
             folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``.
 
     Raises:
-        UsageError: arguments of other kinds, no clips, an unknown metric, or a list of another length.
+        UsageError: arguments of other kinds, no clips, an unknown metric or protocol, metrics beside a protocol, or a
+            list of another length.
 
     Examples:
         >>> from v2a_nb import load
@@ -98,10 +112,11 @@ def evaluate(
         >>> 0 <= report["onset_f1_50ms"] <= 1
         True
     """
-    if system is None and isinstance(clips, str | Path):
-        return evaluate_folder(clips, metrics=metrics, controls=controls, progress=progress, **options)
-    if system is None and isinstance(clips, Mapping):
-        return compare_folders(clips, metrics=metrics, controls=controls, progress=progress, **options)
+    if system is None and isinstance(clips, str | Path | Mapping):
+        score: Callable = compare_folders if isinstance(clips, Mapping) else evaluate_folder
+        return score(
+            clips, metrics=metrics, controls=controls, protocol=protocol, weights=weights, progress=progress, **options
+        )
     clips = _world_clips(clips)
     if isinstance(system, str) or not hasattr(system, "generate"):
         raise UsageError(
@@ -112,34 +127,37 @@ def evaluate(
             raise UsageError(f"{name}: {len(value)} values for {len(clips)} clips")
     if batch < 1:
         raise UsageError(f"batch={batch}: at least one clip at a time")
-    tally = Tally(choose(TRUTH_METRICS if metrics is None else metrics, registry.NEEDS), metrics is not None)
+    planned = _plan(protocol, weights, metrics, registry.NEEDS)
+    chosen = _chosen(planned, TRUTH_METRICS if metrics is None else metrics, registry.NEEDS)
+    tally = Tally(chosen, metrics is not None)
     model: Any = system
-    scored = [scored_clip(clip) for clip in clips]
+    whole = [scored_clip(clip) for clip in clips]
+    scored = whole if planned is None else [planned.protocol.clip(clip) for clip in whole]
     sounds: list[Sound] = []
     while len(sounds) < len(clips):
         start, stop = len(sounds), len(sounds) + 1
-        while stop < min(start + batch, len(clips)) and scored[stop].duration == scored[start].duration:
+        while stop < min(start + batch, len(clips)) and whole[stop].duration == whole[start].duration:
             stop += 1  # clips of a batch must be equally long
         with _pictures(clips[start:stop]) as silent:
             part = {k: v[start:stop] if isinstance(v, list) else v for k, v in options.items()}
             sounds += _generate(model, silent, seed * 100_003 + start, part)
-            for clip, sound in zip(scored[start:stop], sounds[start:stop], strict=True):
-                tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, clip.duration)]
-                tally.score(clip, sound)
-                if controls and clip.reference is not None:
+            for clip, raw, sound in zip(scored[start:stop], whole[start:stop], sounds[start:stop], strict=True):
+                tally.problems += [{"id": clip.id, "what": what} for what in flaws(sound, raw.duration)]
+                tally.score(clip, _prepared(planned, sound))
+                if controls and clip.reference is not None and raw.reference is not None:
                     tally.score(clip, clip.reference, "ground truth", "true")
                     if hasattr(model, "round_trip"):
-                        name = f"{model.round_trip_of} round trip"
-                        tally.score(clip, model.round_trip(clip.reference), name, "round trip")
+                        name, kept = f"{model.round_trip_of} round trip", model.round_trip(raw.reference)
+                        tally.score(clip, _prepared(planned, kept), name, "round trip")
         if progress:
             progress(len(sounds), len(clips))
     order = shuffled([clip.recording for clip in scored]) if controls else None
     if order is not None:
         for clip, other in zip(scored, order, strict=True):
-            tally.score(clip, sounds[other], "shuffled video", "shuffled")
+            tally.score(clip, _prepared(planned, sounds[other]), "shuffled video", "shuffled")
     elif controls:
         tally.problems.append({"id": "shuffled video", "what": _CANNOT_SHUFFLE})
-    return tally.report()
+    return _report(tally, planned)
 
 
 @check_types
@@ -153,6 +171,8 @@ def evaluate_folder(
     text: str | Path | None = None,
     controls: bool = True,
     ladder: bool = False,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score the sounds in a folder.
@@ -167,6 +187,7 @@ def evaluate_folder(
         text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
         controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
         ladder: also score the control ladder of the true sounds, see :mod:`v2a_nb.metrics.ladder`.
+        protocol, weights: as for :func:`evaluate`; what needs something that is not given is left out, and said.
         progress: called with (done, total) after each clip.
 
     What is missing, there twice, unreadable, NaN, silent, of another length, without a clip or cannot be scored by
@@ -174,16 +195,19 @@ def evaluate_folder(
     scores; one whose sound is silent or short is.
 
     Raises:
-        UsageError: a metric is unknown, or needs what is not given; a ladder without references, or of too few.
+        UsageError: a metric or a protocol is unknown, or needs what is not given; metrics beside a protocol; a ladder
+            without references, or of too few.
         V2AError: a folder, ``text`` or ``truth.json`` cannot be read, or no clip could be scored.
     """
     if ladder and reference is None:
         raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
-    chosen = choose(metrics, _given(reference, videos, truth, text))
+    given = _given(reference, videos, truth, text)
+    planned = _plan(protocol, weights, metrics, given)
+    chosen = _chosen(planned, metrics, given)
     tally, steps = _score_folder(
-        generated, reference, videos, truth, text, chosen, metrics is not None, controls, ladder, progress
+        generated, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder, progress
     )
-    report = tally.report()
+    report = _report(tally, planned)
     if steps is not None:
         report.ladder = read_ladder(steps)
     return report
@@ -200,6 +224,8 @@ def compare_folders(
     text: str | Path | None = None,
     controls: bool = True,
     ladder: bool = False,
+    protocol: str | None = None,
+    weights: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Score the sounds in several folders, and test each two of them against each other on their common clips.
@@ -208,6 +234,7 @@ def compare_folders(
         generated: a folder for each system, by its name; at least two.
         reference, videos, truth, metrics, text, controls: as for :func:`evaluate_folder`.
         ladder: it is about the true sounds, and in the report of the first system.
+        protocol, weights: as for :func:`evaluate`; what differs is in the report of the first system.
         progress: called with (done, total) after each clip of each folder.
 
     Raises:
@@ -222,15 +249,20 @@ def compare_folders(
         raise UsageError(f"a comparison needs at least two folders by name, not {len(generated)}")
     if ladder and reference is None:
         raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
-    chosen = choose(metrics, _given(reference, videos, truth, text))
+    given = _given(reference, videos, truth, text)
+    planned = _plan(protocol, weights, metrics, given)
+    chosen = _chosen(planned, metrics, given)
     tallies: dict[str, Tally] = {}
     reports: dict[str, Report] = {}
     for name, folder in generated.items():
         first = not tallies
         tallies[name], steps = _score_folder(
-            folder, reference, videos, truth, text, chosen, metrics is not None, controls, ladder and first, progress
-        )
-        reports[name] = tallies[name].report()
+            folder, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder and first,
+            progress,
+        )  # fmt: skip
+        reports[name] = _report(tallies[name], planned)
+        if not first:
+            reports[name].protocol = None
         if steps is not None:
             reports[name].ladder = read_ladder(steps)
     return Comparison(reports, compare(tallies))
@@ -293,6 +325,43 @@ def _given(
     return [need for need, where in given.items() if where is not None]
 
 
+def _plan(protocol: str | None, weights: Sequence[str], metrics: Metrics, given: Collection[str]) -> Plan | None:
+    """What of a protocol can be scored; None where none is asked for.
+
+    Raises:
+        UsageError: metrics beside a protocol, weights without one, or as :func:`~v2a_nb.metrics.protocols.plan`.
+    """
+    if isinstance(weights, str):
+        raise UsageError(f"weights is a list of extractors: give [{weights!r}]")
+    if protocol is None:
+        if weights:
+            raise UsageError("weights are for a protocol; a metric names its extractor, as in fad[vggish=FILE]")
+        return None
+    if metrics is not None:
+        raise UsageError(f"the protocol {protocol} says which metrics are scored: give one of both")
+    return plan(protocol, given, weights)
+
+
+def _chosen(planned: Plan | None, metrics: Metrics, given: Collection[str]) -> Chosen:
+    """The metrics of a protocol, or else those that are asked for."""
+    return choose(metrics if planned is None else planned.metrics, given)
+
+
+def _prepared(planned: Plan | None, sound: Sound) -> Sound:
+    """A sound as the protocol scores it."""
+    return sound if planned is None else planned.protocol.sound(sound)
+
+
+def _report(tally: Tally, planned: Plan | None) -> Report:
+    """What was counted, with what the protocol says about it."""
+    if planned is None:
+        return tally.report()
+    tally.problems += planned.problems(tally.clips)
+    report = tally.report()
+    report.protocol = planned.to_dict(report.metrics)
+    return report
+
+
 def _score_folder(
     generated: str | Path,
     reference: str | Path | None,
@@ -301,6 +370,7 @@ def _score_folder(
     text: str | Path | None,
     chosen: list,
     named: bool,
+    planned: Plan | None,
     controls: bool,
     ladder: bool,
     progress: Callable[[int, int], None] | None,
@@ -338,20 +408,22 @@ def _score_folder(
                 {stem: part for stem, part in parts.items() if part is not None} or None,
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
-            tally.score(clip, sound)
+            clip = clip if planned is None else planned.protocol.clip(clip)
+            tally.score(clip, _prepared(planned, sound))
             if clip.reference is not None:
                 tally.score(clip, clip.reference, "reference", "true")
             # read again rather than held: a folder may have thousands
             other = None if order is None else read_sound(files[entries[order[k]]["id"]], name, [])
             if other is not None:
-                tally.score(clip, other, "shuffled", "shuffled")
+                tally.score(clip, _prepared(planned, other), "shuffled", "shuffled")
             if steps is not None and clip.reference is not None:
                 foreign = {
                     control: read_sound(references.get(entries[j]["id"]), name, [])
                     for control, which in others.items()
                     if (j := which[k]) is not None
                 }
-                for control, step in rungs(clip, {c: s for c, s in foreign.items() if s is not None}):
+                others_sounds = {c: _prepared(planned, s) for c, s in foreign.items() if s is not None}
+                for control, step in rungs(clip, others_sounds):
                     steps.score(clip, step, control)
                 steps.clips.append(clip)
         if progress:

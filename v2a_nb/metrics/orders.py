@@ -75,10 +75,11 @@ ORDERS: dict[str, Order] = {
     "leakage_error": Order("lower", _truth_over(ACTION, AMBIENCE)),
     "unexplained_share": Order("lower", _truth_over(OTHER_MATERIAL, OTHER, NOISE)),
     "ambience_db": Order("", ((ACTION, AMBIENCE),), rising=True),
+    "ambience_energy": Order("", ((ACTION, AMBIENCE),), rising=True),
     # distances between sets: those of a shifted or a foreign sound are near those of the truth
     **dict.fromkeys(("fad", "fad_inf", "fd", "kad", "kid"), _DISTANCE),
     **dict.fromkeys(("precision", "recall", "density", "coverage"), Order("higher", _truth_over(SILENCE, NOISE))),
-    "is": Order("higher", _truth_over(SILENCE, NOISE)),
+    **dict.fromkeys(("is", "is_10"), Order("higher", _truth_over(SILENCE, NOISE))),
     # distances of each sound from its own true one
     **dict.fromkeys(("kl", "kl_capped", "kl_sigmoid"), Order("lower", _truth_over(*_FOREIGN, SILENCE, NOISE))),
     "e_l1": Order("lower", _truth_over(LATE_500, *_FOREIGN, SILENCE, NOISE)),
@@ -88,8 +89,11 @@ ORDERS: dict[str, Order] = {
     "av_sync_acc": _SYNC,
     "vaas_acc": _SYNC,
     "vaas_score": _SYNC,
-    "summary_cosine": Order("higher", _truth_over(OTHER_MATERIAL, OTHER, SILENCE, NOISE)),
-    "summary_gain": Order("higher", _truth_over(OTHER_MATERIAL, OTHER, SILENCE, NOISE)),
+    # sound and text
+    **dict.fromkeys(
+        ("summary_cosine", "summary_gain", "clap_score", "clap_score_peak", "clap_r1"),
+        Order("higher", _truth_over(OTHER_MATERIAL, OTHER, SILENCE, NOISE)),
+    ),
 }
 
 

@@ -60,7 +60,7 @@ _LAG, _PARTS = "v2a_nb.metrics.timing.EnvelopeLag", "v2a_nb.metrics.leakage.Leak
 _SOUNDS = ("reference",)
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
 _CLASSES, _NEIGHBOURS = "v2a_nb.metrics.kl.KullbackLeibler", "v2a_nb.metrics.density_coverage.DensityCoverage"
-_REFERENCE = ("reference",)
+_REFERENCE, _CLAP = ("reference",), "v2a_nb.metrics.clap_score"
 _ENTRIES = (
     Entry(
         "onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips",
@@ -147,6 +147,10 @@ _ENTRIES = (
     ),
     Entry("ambience_db", "v2a_nb.metrics.ambience.metric.AmbienceLevel", (), "mean level of the ambience, dBFS"),
     Entry(
+        "ambience_energy", "v2a_nb.metrics.ambience.metric.AmbienceEnergy", (),
+        "mean sum of squares of the quietest half second at 16 kHz (Action2Sound)", default=False,
+    ),
+    Entry(
         "fad", "v2a_nb.metrics.frechet.Fad", _REFERENCE,
         "Fréchet audio distance of windows to the reference's; compare only at one number of clips", gives="vectors",
     ),
@@ -192,6 +196,10 @@ _ENTRIES = (
         "inception score: 1 to the number of classes; knows nothing of what is right", default=False, gives="logits",
     ),
     Entry(
+        "is_10", "v2a_nb.metrics.inception_score.InceptionScore10", (),
+        "its mean over ten splits, as in published tables; lower", default=False, gives="logits",
+    ),
+    Entry(
         "e_l1", "v2a_nb.metrics.envelope.EnvelopeDistance", _REFERENCE,
         "mean distance of RMS envelopes, full scale 1; prefers silence to a misplaced hit",
     ),
@@ -214,6 +222,20 @@ _ENTRIES = (
         "mean cosine of the narration predicted from picture and sound with the true one (EgoSonics)",
     ),
     Entry("summary_gain", _SUMMARY, ("video", "text"), "by how much the sound raises that cosine"),
+    Entry(
+        "clap_score", f"{_CLAP}.ClapScore", ("text",), "mean cosine of sound and text in CLAP, -1 to 1",
+        default=False, gives="texts",
+    ),
+    Entry(
+        "clap_score_peak", f"{_CLAP}.ClapScorePeak", ("text",),
+        "the same of sounds with a peak of -1 dBFS and 16 bits, as in stable-audio-metrics", default=False,
+        gives="texts",
+    ),
+    Entry(
+        "clap_r1", f"{_CLAP}.ClapRecall", ("text",),
+        "share of sounds that are nearest to their own text; 1 over their number by chance", default=False,
+        gives="texts",
+    ),
 )  # fmt: skip
 METRICS = {entry.name: entry for entry in _ENTRIES}
 

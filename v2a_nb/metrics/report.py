@@ -78,6 +78,8 @@ class Report(Saved):
             is missing from a control that says nothing about it.
         recordings: from how many the clips come; 0 where it is not known.
         ladder: the control ladder, where it was asked for.
+        protocol: what was measured for what, and what differs, as :meth:`~v2a_nb.metrics.protocols.Plan.to_dict` gives
+            it; None where no protocol was asked for.
     """
 
     clips: int
@@ -87,6 +89,7 @@ class Report(Saved):
     controls: dict[str, list[dict]] = field(default_factory=dict)
     recordings: int = 0
     ladder: Ladder | None = None
+    protocol: dict | None = None
 
     def __getitem__(self, name: str) -> float:
         """The value of one metric."""
@@ -103,13 +106,14 @@ class Report(Saved):
         return f"{self.recordings} recordings: with fewer than {FEW}, intervals mean little"
 
     def to_dict(self, controls: bool = False) -> dict:
-        """The JSON of ``v2a-nb evaluate``: clips, metrics, per_clip and problems, and a ladder; NaN becomes null.
+        """The JSON of ``v2a-nb evaluate``: clips, metrics, per_clip, problems, a ladder, a protocol; NaN becomes null.
 
         Args:
             controls: add them, under ``"controls"``.
         """
         names = ("clips", "metrics", "per_clip", "problems", *(["controls"] if controls else []))
         report = plain({name: getattr(self, name) for name in names}, digits=6)
+        report |= {} if self.protocol is None else {"protocol": plain(self.protocol)}
         return report if self.ladder is None else {**report, "ladder": self.ladder.to_dict()}
 
     def _cells(self) -> list[list[str]]:
@@ -132,6 +136,7 @@ class Report(Saved):
             lines.append(f"{name:{width}}{value:>24}" + "".join(f"{other:>18}" for other in others))
         lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
+        lines += [] if self.protocol is None else _protocol_lines(self.protocol)
         lines += [repr(self.ladder)] if self.ladder is not None else []
         return "\n".join(lines)
 
@@ -150,7 +155,9 @@ class Report(Saved):
         return (
             f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead>"
             f"<tbody>{body}</tbody></table>" + (f"<ul>{problems}</ul>" if problems else "")
-        ) + ("" if self.ladder is None else self.ladder._repr_html_())
+            + ("" if self.protocol is None else _protocol_html(self.protocol))
+            + ("" if self.ladder is None else self.ladder._repr_html_())
+        )  # fmt: skip
 
 
 @dataclass
@@ -267,6 +274,33 @@ _CAPTION = (
     "differences are second minus first on common clips, with 95 % intervals over recordings; p of paired tests over "
     "recordings, and corrected after Holm for all tests of this table; better where that is at most 0.05"
 )
+
+
+def _protocol_cells(protocol: dict) -> list[list[str]]:
+    """What is measured there and here, and how: a head, then a row for each measure."""
+    rows = [["there", "here", "", "what differs"]]
+    for row in protocol["measures"]:
+        why = "; ".join(part for part in (row["give"] and f"needs {row['give']}", row["differs"]) if part)
+        rows.append([row["original"], row["metric"] or "–", row["status"], why])
+    return rows
+
+
+def _protocol_title(protocol: dict) -> str:
+    return f"protocol {protocol['name']}: {protocol['title']} ({protocol['sources']}); {protocol['settings']}"
+
+
+def _protocol_lines(protocol: dict) -> list[str]:
+    cells = _protocol_cells(protocol)
+    widths = [max(len(row[k]) for row in cells) for k in range(3)]
+    lines = [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in cells
+    ]
+    return [_protocol_title(protocol), *lines, *(f"  all: {line}" for line in protocol["differs"])]
+
+
+def _protocol_html(protocol: dict) -> str:
+    return _table(_protocol_title(protocol), _protocol_cells(protocol)) + _list(list(protocol["differs"]))
 
 
 def _page(body: str) -> str:

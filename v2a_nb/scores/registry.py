@@ -10,6 +10,7 @@ from pathlib import Path
 from v2a_nb.errors import UsageError
 from v2a_nb.files import is_json_with, keep_others, write_text
 from v2a_nb.hub import SHIPPED, find_weights
+from v2a_nb.metrics import protocols
 from v2a_nb.scores import real_results
 from v2a_nb.scores.base import Job
 from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
@@ -166,6 +167,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
         fields[name] = Fields(SHIPPED / name)
     fields["overview"] = overview()
     fields["real_video"] = real_results.tables(SYSTEMS)
+    fields["protocols"] = protocols.document()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)

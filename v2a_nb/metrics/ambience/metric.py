@@ -24,7 +24,7 @@ import numpy as np
 
 from v2a_nb.audio.onsets import SAMPLE_RATE, detect_onsets
 from v2a_nb.clip import Sound
-from v2a_nb.data.pool import quiet_dbfs
+from v2a_nb.data.pool import QUIET_WINDOW_S, quiet_dbfs
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.metrics import truth
 from v2a_nb.metrics.ambience.kind import band_powers
@@ -96,6 +96,30 @@ class AmbienceLevel(Metric):
 
     def score(self, clip: ScoredClip) -> float:
         return ambience_dbfs(clip.sound, None if clip.truth is None else clip.truth["events"])
+
+
+def quiet_energy(sound: Sound) -> float:
+    """The lowest sum of squares of any half second at 16 kHz, in steps of 0.1 s: Action2Sound's ambient level.
+
+    Examples:
+        >>> round(quiet_energy(Sound(np.full(48000, 0.1), 16000)), 3)
+        80.0
+    """
+    wave = sound.mono().resample(SAMPLE_RATE).samples[0]
+    return min(len(wave), round(QUIET_WINDOW_S * SAMPLE_RATE)) * 10 ** (quiet_dbfs(wave, SAMPLE_RATE) / 10)
+
+
+class AmbienceEnergy(Metric):
+    """Mean over clips of :func:`quiet_energy`, as Action2Sound's released code has it: loud clips dominate it.
+
+    A gap between two steps is missed: next to loud sound it may be 18 dB too high.
+    """
+
+    controls = frozenset({"true", "round trip"})
+    extractor = "quiet-energy"
+
+    def score(self, clip: ScoredClip) -> float:
+        return quiet_energy(clip.sound)
 
 
 # --- does the level follow? -------------------------------------------------------------------------
