@@ -221,6 +221,28 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path / 'model.safetensors'} cannot be read: {reason(error)}") from error
 
 
+def read_published(path: str | Path, title: str) -> dict[str, torch.Tensor]:
+    """All tensors of a published network that somebody converted to safetensors.
+
+    Args:
+        path: of the file, or of a folder with one such file.
+        title: of the network, for errors.
+
+    Raises:
+        WeightsError: there is no such file, or it is damaged.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if len(files) != 1 or files[0].suffix != ".safetensors" or not files[0].is_file():
+        raise WeightsError(f"{path}: {title} needs one .safetensors file with the published weights")
+    try:
+        return load_file(str(files[0]))
+    except Exception as error:  # safetensors raises its own untyped errors
+        raise WeightsError(f"{files[0]} cannot be read: {reason(error)}") from error
+
+
 def load_weights(
     module: torch.nn.Module, folder: str | Path, optional: Sequence[str] = (), state: dict | None = None
 ) -> None:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import reason
+from v2a_nb.hub import read_published, reason
 
 BANDS, LOWEST_HZ, LEAST_POWER = 64, 50, 1e-10
 FRONTS = {257: (16000, 512, 160, 8000), 513: (32000, 1024, 320, 14000)}
@@ -110,16 +110,7 @@ class Cnn14(nn.Module):
         Raises:
             WeightsError: there is no such file, or its tensors are others.
         """
-        from safetensors.torch import load_file
-
-        path = Path(path)
-        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-        if len(files) != 1 or files[0].suffix != ".safetensors" or not files[0].is_file():
-            raise WeightsError(f"{path}: Cnn14 needs one .safetensors file with the published weights")
-        try:
-            tensors = load_file(str(files[0]))
-        except Exception as error:  # safetensors raises its own untyped errors
-            raise WeightsError(f"{files[0]} cannot be read: {reason(error)}") from error
+        tensors = read_published(path, "Cnn14")
         # the tables of the Fourier transform are computed
         state = {name: x for name, x in tensors.items() if not name.startswith("spectrogram_extractor.")}
         try:
@@ -127,5 +118,5 @@ class Cnn14(nn.Module):
             net = cls(len(state["fc_audioset.bias"]), width, bins)
             net.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{files[0]}: these are no weights of Cnn14: {reason(error)}") from error
+            raise WeightsError(f"{path}: these are no weights of Cnn14: {reason(error)}") from error
         return net.eval().requires_grad_(False)
