@@ -17,6 +17,7 @@ from v2a_nb.metrics.extractors import EXTRACTORS, GIVES, load_extractor
 from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.models.clap import Clap
 from v2a_nb.models.cnn14 import Cnn14
+from v2a_nb.models.vggish import Vggish
 from v2a_nb.world import strike_world
 
 
@@ -106,6 +107,36 @@ def test_clap_gives_one_vector_a_clip(tmp_path):
     clap, sound = ClapAudio(Clap(tmp_path)), noise(1.3, 48000)
     assert clap(sound) == pytest.approx(clap.clap.encode_sound(sound)[None].numpy())
     assert clap(sound).shape == (1, 24) and clap.tag.startswith("clap@")
+    assert clap.text("rain") == pytest.approx(clap.clap.encode_texts(["rain"])[0].numpy())
+    general = load_extractor(f"clap-general={tmp_path}")  # the same weights under another name
+    assert general.tag == clap.tag.replace("clap@", "clap-general@") and general(sound) == pytest.approx(clap(sound))
+
+
+def test_vggish_gives_a_vector_for_each_full_window(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "vggish.safetensors"
+    save_file({name: 3 * x for name, x in Vggish(width=2, hidden=16).state_dict().items()}, path)
+    vggish, google = load_extractor(f"vggish={path}"), load_extractor(f"vggish-google={path}")
+    assert vggish.tag.startswith("vggish@") and google.tag == vggish.tag.replace("vggish@", "vggish-google@")
+    # the numbers of windows of both ports, and of the first implementation
+    for seconds, windows, every_half in ((0.3, 1, 1), (1.0, 1, 1), (2.56, 2, 4), (3.0, 3, 5)):
+        sound = noise(seconds)
+        assert vggish(sound).shape == (windows, 128) and google(sound).shape == (every_half, 128)
+    sound = noise(3.0, 48000)
+    parts = np.concatenate([vggish(sound.resample(16000).slice(0.96 * k, 0.96 * k + 0.975)) for k in range(3)])
+    assert vggish(sound) == pytest.approx(parts, rel=1e-4, abs=1e-3) and np.abs(np.diff(parts, axis=0)).max() > 0.1
+    assert vggish(Sound(np.repeat(sound.samples, 2, axis=0), 48000)) == pytest.approx(vggish(sound), abs=1e-6)
+    # the level does not count, but for very soft sounds
+    loud = Sound(np.clip(noise(2).samples, -0.3, 0.35), 16000)
+    assert google(loud.gain(6)) == pytest.approx(google(loud), rel=1e-4, abs=1e-3)
+    assert np.abs(vggish(loud.gain(6)) - vggish(loud)).max() > 1
+    second = Sound(loud.samples / loud.samples.max(), 16000).slice(0.5, 1.5)
+    assert google(loud)[1] == pytest.approx(vggish(second)[0], rel=1e-4, abs=1e-3)
+    with pytest.raises(WeightsError, match=r"comes without weights.*fad\[vggish=FILE"):
+        load_extractor("vggish")
+    for extractor in (vggish, google):
+        with pytest.raises(UsageError, match="must be"):
+            extractor(Sound(np.zeros(0), 16000))
 
 
 def test_cnn14_gives_one_vector_a_sound_and_needs_its_file(tmp_path):
@@ -134,5 +165,5 @@ def test_every_entry_says_what_it_is():
             assert extractor(sound).shape == (4, info.dim)
         else:
             assert extractor.logits(sound).shape == (info.classes,)
-    with pytest.raises(UsageError, match="unknown extractor 'vggish'; known are strike-audio"):
-        load_extractor("vggish")
+    with pytest.raises(UsageError, match="unknown extractor 'mert'; known are strike-audio"):
+        load_extractor("mert")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from v2a_nb.models.av_embedding import AudioVisualEmbedding
     from v2a_nb.models.clap import Clap
     from v2a_nb.models.cnn14 import Cnn14
+    from v2a_nb.models.vggish import Vggish
 
 LIMIT = float(np.log(1e6))
 """The largest log-odds of a material, either way: a million to one."""
@@ -205,23 +206,29 @@ class AstAudioSet:
 
 
 class ClapAudio:
-    """CLAP's sound encoder (Wu et al. 2023): one unit vector a clip, the mean over equal parts of at most 10 s.
+    """CLAP (Wu et al. 2023): one unit vector a sound, the mean over equal parts of at most 10 s, and one a text.
 
     Args:
-        clap: whose sound encoder it is.
+        clap: the model.
 
     Examples:
         >>> ClapAudio.from_pretrained()(sound).shape  # doctest: +SKIP
         (1, 512)
     """
 
+    name: ClassVar[str] = "clap"
+
     def __init__(self, clap: Clap) -> None:
         self.clap = clap
-        self.tag = _tag_of_weights(clap.model, "clap")
+        self.tag = _tag_of_weights(clap.model, self.name)
 
     def __call__(self, sound: Sound) -> np.ndarray:
         """The vector of a sound, float32 [1, D]."""
         return self.clap.encode_sound(sound)[None].numpy()
+
+    def text(self, line: str) -> np.ndarray:
+        """The vector of a line of text, float32 [D]."""
+        return self.clap.encode_texts([line])[0].numpy()
 
     @classmethod
     def from_pretrained(cls, name: str | Path = EXTRACTORS["clap"].id) -> ClapAudio:
@@ -229,6 +236,82 @@ class ClapAudio:
         from v2a_nb.models.clap import Clap
 
         return cls(Clap(name))
+
+
+class ClapFused(ClapAudio):
+    """The CLAP that reads a long sound as several parts at once."""
+
+    name = "clap-fused"
+
+
+class ClapGeneral(ClapAudio):
+    """The larger CLAP, trained on music, speech and AudioSet as well."""
+
+    name = "clap-general"
+
+
+class VggishAudio:
+    """VGGish (:mod:`v2a_nb.models.vggish`) as published FAD uses it: 128 numbers for each full 0.96 s of a sound.
+
+    Args:
+        net: the network.
+
+    Examples:
+        >>> VggishAudio.from_pretrained("vggish.safetensors")(sound).shape  # 2.56 s  # doctest: +SKIP
+        (2, 128)
+    """
+
+    name: ClassVar[str] = "vggish"
+
+    def __init__(self, net: Vggish) -> None:
+        self.net = net
+        self.tag = _tag_of_weights(net, self.name)
+
+    def __call__(self, sound: Sound) -> np.ndarray:
+        """Vectors float32 [W, 128] of a sound; one shorter than a window is filled with silence.
+
+        Raises:
+            UsageError: a sound without samples.
+        """
+        import torch
+
+        from v2a_nb.models.vggish import SAMPLE_RATE
+
+        with torch.no_grad():
+            return self.net(self._examples(torch.tensor(sound.mono().resample(SAMPLE_RATE).samples[0]))).numpy()
+
+    def _examples(self, wave: Tensor) -> Tensor:
+        from v2a_nb.models.vggish import examples
+
+        return examples(wave)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> VggishAudio:
+        """With the published weights in this file."""
+        from v2a_nb.models.vggish import Vggish
+
+        return cls(Vggish.from_file(path))
+
+
+class VggishGoogle(VggishAudio):
+    """VGGish as Google's own FAD uses it: a second every half second, of a sound at the level of its highest sample.
+
+    A sound is divided by its largest sample, and by 0.1 at least. That is the largest with its sign: one whose largest
+    excursion is below zero becomes louder than full scale.
+    """
+
+    name = "vggish-google"
+
+    def _examples(self, wave: Tensor) -> Tensor:
+        from torch.nn.functional import pad
+
+        from v2a_nb.models.vggish import HOP, SAMPLE_RATE, examples
+
+        if not len(wave):
+            return examples(wave)
+        wave = pad(wave / wave.max().clamp(min=0.1), (0, max(0, SAMPLE_RATE - len(wave))))
+        windows = 1 + (len(wave) - SAMPLE_RATE) // (SAMPLE_RATE // 2)
+        return examples(wave, SAMPLE_RATE // 2 // HOP)[:windows]  # an example is the first 0.96 s of its second
 
 
 class PannsCnn14:

@@ -4,7 +4,8 @@ A number depends on its extractor as much as on the sounds. Every value names it
 ``fad[strike-audio@3fa9]``. Values of two extractors do not compare.
 
 An extractor is an object with a ``tag`` that, called with a :class:`~v2a_nb.clip.Sound`, returns its vectors,
-float32 [W, D], one for each window; or that has ``logits(sound)``, float32 [C], one number for each class; or both.
+float32 [W, D], one for each window; or that has ``logits(sound)``, float32 [C], one number for each class; or both. One
+that has ``text(line)``, float32 [D], puts texts among the vectors of sounds.
 Nothing is imported before one is asked for.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from v2a_nb.errors import UsageError, WeightsError
 
 INFINITE = float("inf")
-GIVES = {"vectors": "vectors", "logits": "classes"}
+GIVES = {"vectors": "vectors", "logits": "classes", "texts": "vectors of sounds and texts"}
 """What an extractor may give, in words."""
 
 
@@ -34,8 +35,8 @@ class ExtractorInfo:
         gives: out of :data:`GIVES`.
         sample_rate: Hz, that sounds are read at, mono; where weights of several rates fit, that of the most used.
         window_s, hop_s: seconds of a window, and from one to the next. Where both are the same, windows follow each
-            other, and equally long parts of a sound take the place of a full window and a rest; infinite, the sound
-            is one window. A hop of 0: windows lie at onsets.
+            other, and equally long parts of a sound take the place of a full window and a rest (VGGish leaves the rest
+            out); infinite, the sound is one window. A hop of 0: windows lie at onsets.
         dim: numbers in a vector; 0 where there is none.
         classes: how many; 0 where there are none.
     """
@@ -67,9 +68,27 @@ EXTRACTORS = {
         ("vectors", "logits"), 16000, 10.24, 10.24, dim=768, classes=527,
     ),
     "clap": ExtractorInfo(
-        "LAION-CLAP's sound encoder (HTSAT, unfused), 512 numbers for 10 s; 0.6 GB, Apache-2.0",
-        "v2a_nb.metrics.embeddings.ClapAudio", "laion/clap-htsat-unfused", "Apache-2.0", ("vectors",),
+        "LAION-CLAP (HTSAT, unfused: 630k-audioset-best), 512 numbers for 10 s; 0.6 GB, Apache-2.0",
+        "v2a_nb.metrics.embeddings.ClapAudio", "laion/clap-htsat-unfused", "Apache-2.0", ("vectors", "texts"),
         48000, 10.0, 10.0, dim=512,
+    ),
+    "clap-fused": ExtractorInfo(
+        "LAION-CLAP that fuses parts of long sounds (630k-audioset-fusion-best); 0.6 GB, Apache-2.0",
+        "v2a_nb.metrics.embeddings.ClapFused", "laion/clap-htsat-fused", "Apache-2.0", ("vectors", "texts"),
+        48000, 10.0, 10.0, dim=512,
+    ),
+    "clap-general": ExtractorInfo(
+        "the larger LAION-CLAP, also for music and speech; 0.8 GB, Apache-2.0",
+        "v2a_nb.metrics.embeddings.ClapGeneral", "laion/larger_clap_general", "Apache-2.0", ("vectors", "texts"),
+        48000, 10.0, 10.0, dim=512,
+    ),
+    "vggish": ExtractorInfo(
+        "VGGish, 128 numbers for each full 0.96 s; your FILE.safetensors of the published weights, Apache-2.0",
+        "v2a_nb.metrics.embeddings.VggishAudio", "", "Apache-2.0", ("vectors",), 16000, 0.96, 0.96, dim=128,
+    ),
+    "vggish-google": ExtractorInfo(
+        "the same as the first FAD had it: a second every half second, of sounds with a peak of 1",
+        "v2a_nb.metrics.embeddings.VggishGoogle", "", "Apache-2.0", ("vectors",), 16000, 1.0, 0.5, dim=128,
     ),
     "panns-cnn14": ExtractorInfo(
         "PANNs' Cnn14, 2048 numbers and 527 classes a sound; your FILE.safetensors of the published weights, CC-BY-4.0",
