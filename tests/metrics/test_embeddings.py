@@ -155,7 +155,8 @@ def test_cnn14_gives_one_vector_a_sound_and_needs_its_file(tmp_path):
 def test_every_entry_says_what_it_is():
     for name, info in EXTRACTORS.items():
         assert info.gives and set(info.gives) <= set(GIVES)
-        assert bool(info.dim) == ("vectors" in info.gives) and bool(info.classes) == ("logits" in info.gives)
+        assert bool(info.dim) == bool({"vectors", "pairs"} & set(info.gives))
+        assert bool(info.classes) == ("logits" in info.gives)
         assert info.licence and info.sample_rate > 0 and info.window_s >= info.hop_s >= 0
         assert "\n" not in info.help and len(name) <= 24
     for name in ("strike-audio", "strike-material"):

@@ -110,13 +110,16 @@ def test_what_lacks_weights_or_what_it_needs_is_left_out_with_the_option_that_gi
     rows = {row["original"].split()[0]: row for row in planned.rows}
     assert planned.metrics == ["av_sim"] and rows["IB"]["status"] == "stand-in" and rows["IB"]["give"] == ""
     assert rows["FAD"]["status"] == rows["KLD"]["status"] == rows["Sync"]["status"] == "left out"
-    assert rows["FAD"]["give"] == "weights (--weights vggish=FILE.safetensors)" and rows["Sync"]["give"] == ""
+    assert rows["FAD"]["give"] == "weights (--weights vggish=FILE.safetensors)"
+    assert rows["Sync"]["give"] == "weights (--weights synchformer=FILE.safetensors)"
     assert "--weights ast-audioset, which downloads them" in rows["KLD"]["give"]
     planned = plan("v-aura", ["reference"], ["vggish=a b.safetensors", "ast-audioset"])
     assert planned.metrics == ["fad[vggish=a b.safetensors]", "kl_capped[ast-audioset]"]
     statuses = [row["status"] for row in planned.rows]
     assert statuses[:3] == ["scored", "stand-in", "left out"] and "--videos DIR" in planned.rows[2]["give"]
     full = plan("av-benchmark", EVERYTHING, ["vggish=v", "panns-cnn14=p", "ast-audioset=a", "clap-general"])
+    assert [row["original"] for row in full.rows if not row["metric"]] == ["MS-CLAP-Score"]  # no option gives it
+    assert full.rows[-1]["status"] == "left out" and full.rows[-1]["give"] == ""
     assert "fd[panns-cnn14=p]" in full.metrics and "clap_score[clap-general]" in full.metrics
 
 

@@ -26,10 +26,10 @@ from v2a_nb.models.audio_spectrogram_transformer import (
 from v2a_nb.models.av_embedding import PRESETS, AudioVisualEmbedding, AudioVisualEmbeddingConfig, info_nce
 from v2a_nb.models.video_encoders.clip_transformer import ClipTransformer, scene_thumbnail
 from v2a_nb.models.video_encoders.divided_space_time import (
+    DividedAttention,
+    DividedBlock,
     DividedSpaceTimeConfig,
     DividedSpaceTimeViT,
-    _Attention,
-    _Block,
     windows_of,
 )
 
@@ -102,7 +102,7 @@ def test_tiny_is_small_and_reads_what_it_should():
 # --- attention --------------------------------------------------------------------------------------
 
 
-def dense(attention: _Attention, x: torch.Tensor, frames: int, over_time: bool) -> torch.Tensor:
+def dense(attention: DividedAttention, x: torch.Tensor, frames: int, over_time: bool) -> torch.Tensor:
     """The same attention over all pairs of tokens, with what must not be seen masked."""
     b, n, d = x.shape
     h, places = attention.heads, (n - 1) // frames
@@ -119,14 +119,14 @@ def dense(attention: _Attention, x: torch.Tensor, frames: int, over_time: bool) 
 @pytest.mark.parametrize(("frames", "places"), [(4, 9), (1, 4), (5, 1)])
 def test_divided_attention_equals_masked_attention(over_time, frames, places):
     torch.manual_seed(0)
-    attention = _Attention(24, 3).double()
+    attention = DividedAttention(24, 3).double()
     x = torch.randn(2, 1 + frames * places, 24, dtype=torch.float64)
     assert torch.allclose(attention(x, frames, over_time), dense(attention, x, frames, over_time), atol=1e-12)
 
 
 def test_space_is_added_to_the_input_and_time_is_heard_through_it_alone():
     torch.manual_seed(0)
-    block = _Block(replace(PLAIN, time_init="random")).double()
+    block = DividedBlock(PLAIN.dim, PLAIN.heads, PLAIN.mlp).double()
     x = torch.randn(2, 1 + 4 * 4, 24, dtype=torch.float64)
     timed = x + dense(block.timeattn, block.norm3(x), 4, True)
     y = x + dense(block.attn, block.norm1(timed), 4, False)

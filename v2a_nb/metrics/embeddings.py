@@ -176,7 +176,7 @@ class AstAudioSet:
             self.net: Any = ASTForAudioClassification.from_pretrained(str(weights), use_safetensors=True).eval()
         except (OSError, ValueError) as error:
             raise WeightsError(f"{weights}: no AST there: {reason(error)}") from error
-        self.tag = _tag_of_weights(self.net, "ast-audioset")
+        self.tag = tag_of_weights(self.net, "ast-audioset")
         self.classes = tuple(self.net.config.id2label[i] for i in range(self.net.config.num_labels))
 
     def __call__(self, sound: Sound) -> np.ndarray:
@@ -220,7 +220,7 @@ class ClapAudio:
 
     def __init__(self, clap: Clap) -> None:
         self.clap = clap
-        self.tag = _tag_of_weights(clap.model, self.name)
+        self.tag = tag_of_weights(clap.model, self.name)
 
     def __call__(self, sound: Sound) -> np.ndarray:
         """The vector of a sound, float32 [1, D]."""
@@ -229,6 +229,11 @@ class ClapAudio:
     def text(self, line: str) -> np.ndarray:
         """The vector of a line of text, float32 [D]."""
         return self.clap.encode_texts([line])[0].numpy()
+
+    @property
+    def scale(self) -> float:
+        """What CLAP multiplies the cosines of a sound and texts with before a softmax."""
+        return float(self.clap.model.logit_scale_a.detach().exp())
 
     @classmethod
     def from_pretrained(cls, name: str | Path = EXTRACTORS["clap"].id) -> ClapAudio:
@@ -265,7 +270,7 @@ class VggishAudio:
 
     def __init__(self, net: Vggish) -> None:
         self.net = net
-        self.tag = _tag_of_weights(net, self.name)
+        self.tag = tag_of_weights(net, self.name)
 
     def __call__(self, sound: Sound) -> np.ndarray:
         """Vectors float32 [W, 128] of a sound; one shorter than a window is filled with silence.
@@ -330,7 +335,7 @@ class PannsCnn14:
 
     def __init__(self, net: Cnn14) -> None:
         self.net = net
-        self.tag = _tag_of_weights(net, f"panns-cnn14-{net.sample_rate // 1000}k")
+        self.tag = tag_of_weights(net, f"panns-cnn14-{net.sample_rate // 1000}k")
 
     def __call__(self, sound: Sound) -> np.ndarray:
         """The vector of a sound, float32 [1, 2048]."""
@@ -354,7 +359,7 @@ class PannsCnn14:
         return cls(Cnn14.from_file(path))
 
 
-def _tag_of_weights(net: nn.Module, name: str) -> str:
+def tag_of_weights(net: nn.Module, name: str) -> str:
     """``name@`` and four hexadecimal digits of a published network's weights, whatever their names and order."""
     tensors = (value.half().cpu().contiguous().numpy().tobytes() for value in net.state_dict().values())
     digests = sorted(hashlib.sha256(tensor).digest() for tensor in tensors)

@@ -5,7 +5,8 @@ A number depends on its extractor as much as on the sounds. Every value names it
 
 An extractor is an object with a ``tag`` that, called with a :class:`~v2a_nb.clip.Sound`, returns its vectors,
 float32 [W, D], one for each window; or that has ``logits(sound)``, float32 [C], one number for each class; or both. One
-that has ``text(line)``, float32 [D], puts texts among the vectors of sounds.
+that has ``text(line)``, float32 [D], puts texts among the vectors of sounds. One of pairs has ``look(clip)`` and
+``listen(sound)``, float32 [D] in one space; one of offsets is a judge as in :mod:`v2a_nb.metrics.offsets`.
 Nothing is imported before one is asked for.
 """
 
@@ -19,7 +20,10 @@ from typing import Any
 from v2a_nb.errors import UsageError, WeightsError
 
 INFINITE = float("inf")
-GIVES = {"vectors": "vectors", "logits": "classes", "texts": "vectors of sounds and texts"}
+GIVES = {
+    "vectors": "vectors", "logits": "classes", "texts": "vectors of sounds and texts",
+    "pairs": "vectors of pictures and sounds", "offsets": "offsets of sounds from pictures",
+}  # fmt: skip
 """What an extractor may give, in words."""
 
 
@@ -90,6 +94,18 @@ EXTRACTORS = {
         "the same as the first FAD had it: a second every half second, of sounds with a peak of 1",
         "v2a_nb.metrics.embeddings.VggishGoogle", "", "Apache-2.0", ("vectors",), 16000, 1.0, 0.5, dim=128,
     ),
+    "av-sim": ExtractorInfo(
+        "our audio-visual embedding AV-Sim, 256 numbers, shipped; the default",
+        "v2a_nb.metrics.contrastive.AvSimPairs", "av_sim", "MIT", ("pairs",), 16000, 2.56, 2.56, dim=256,
+    ),
+    "strike-sync": ExtractorInfo(
+        "the encoder of our systems and the sound's onsets, cross-correlated over 4.8 s, shipped; the default",
+        "v2a_nb.metrics.offsets.StrikeOffsets", "vaura", "MIT", ("offsets",), 16000, 4.8, 4.8,
+    ),
+    "synchformer": ExtractorInfo(
+        "Synchformer, 4.8 s; your FILE.safetensors of the published weights, MIT",
+        "v2a_nb.metrics.offsets.SynchformerOffsets", "", "MIT", ("offsets",), 16000, 4.8, 4.8,
+    ),
     "panns-cnn14": ExtractorInfo(
         "PANNs' Cnn14, 2048 numbers and 527 classes a sound; your FILE.safetensors of the published weights, CC-BY-4.0",
         "v2a_nb.metrics.embeddings.PannsCnn14", "", "CC-BY-4.0", ("vectors", "logits"), 16000, INFINITE, INFINITE,
@@ -114,6 +130,7 @@ def load_extractor(name: str) -> Any:
         raise UsageError(f"unknown extractor {name!r}; known are {', '.join(EXTRACTORS)}")
     info = EXTRACTORS[name]
     if not (folder or info.id):
-        raise WeightsError(f"{name} comes without weights: say where they are, as in fad[{name}=FILE.safetensors]")
+        metric = "sync_ms" if "offsets" in info.gives else "fad"
+        raise WeightsError(f"{name} comes without weights: say where they are, as in {metric}[{name}=FILE.safetensors]")
     module, _, kind = info.where.rpartition(".")
     return getattr(import_module(module), kind).from_pretrained(folder or info.id)

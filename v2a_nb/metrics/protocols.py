@@ -135,7 +135,11 @@ PROTOCOLS = {
                 f"{_AST}; as there softmax, KL(true || generated) and log(q + 1e-6)", stand_in=True,
             ),
             Measure("IB (ImageBind)", "av_sim", _AV_SIM, stand_in=True),
-            Measure("Sync (Synchformer)", "", "needs Synchformer, which this protocol does not read here"),
+            Measure(
+                "Sync (Synchformer)", "sync_tiled_ms[synchformer]",
+                "clips are repeated up to 5 s as there, after decoding; GMELab repeats files that it encoded, whose "
+                "sound is a little longer than their pictures",
+            ),
         ),
         seconds=2.56,
         differs=(
@@ -203,11 +207,16 @@ PROTOCOLS = {
                 "KL (PANNs, by convention)", "kl_capped[panns-cnn14]",
                 f"{_RESAMPLED}; log(q + 1e-6), which the paper's values fit; it does not state it",
             ),
-            Measure("PAM (MS-CLAP)", "", "needs MS-CLAP 2023, which cannot be loaded here"),
+            Measure(
+                "PAM (MS-CLAP)", "pam_style[clap]", "LAION's CLAP and its scale in place of MS-CLAP 2023", stand_in=True
+            ),
             Measure(
                 "CLAP", "clap_score[clap]", "the paper does not say which CLAP, nor where texts of VGGSound come from"
             ),
-            Measure("CAVP", "", "needs Diff-Foley's CAVP, which cannot be loaded here; the paper gives no formula"),
+            Measure(
+                "CAVP", "cavp_style", "AV-Sim, which knows Strike World, in CAVP's place; the paper gives no formula",
+                stand_in=True,
+            ),
             Measure(
                 "AV-Align", "av_align",
                 "one peak of motion for one onset, after the fix of 2025: the paper's version was never published",
@@ -229,7 +238,10 @@ PROTOCOLS = {
             Measure("ISC-PANNS", "is_10[panns-cnn14]", f"{_RESAMPLED}; at least 500 clips"),
             Measure("ISC-PASST", "is_10[ast-audioset]", f"{_AST}; at least 500 clips", stand_in=True),
             Measure("IB-Score (ImageBind)", "av_sim", _AV_SIM, stand_in=True),
-            Measure("DeSync (Synchformer)", "", "needs Synchformer, which this protocol does not read here"),
+            Measure(
+                "DeSync (Synchformer)", "desync_s[synchformer]",
+                f"{_RESAMPLED}; a clip under 4.8 s is a problem, as it is there",
+            ),
             Measure(
                 "LAION-CLAP-Score", "clap_score[clap-general]",
                 "music_speech_audioset_epoch_15_esc_89.98 as transformers has it; that it was converted without loss "
@@ -298,7 +310,7 @@ def plan(name: str, given: Collection[str], weights: Sequence[str] = ()) -> Plan
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
     planned = Plan(name, PROTOCOLS[name])
-    places = dict(each.partition("=")[::2] for each in weights)
+    places = {extractor: path for extractor, _, path in (each.partition("=") for each in weights)}
     read = list(dict.fromkeys(e for e in map(_extractor, planned.protocol.measures) if e))
     for extractor in places:
         if extractor not in read:

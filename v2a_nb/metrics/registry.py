@@ -236,6 +236,30 @@ _ENTRIES = (
         "share of sounds that are nearest to their own text; 1 over their number by chance", default=False,
         gives="texts",
     ),
+    Entry(
+        "sync_ms", "v2a_nb.metrics.sync.Sync", ("video",),
+        "mean offset of 21, ms, in the middle 4.8 s (V-AURA's Sync without repeats); 1048 is chance, steps of 200",
+        default=False, gives="offsets",
+    ),
+    Entry(
+        "sync_tiled_ms", "v2a_nb.metrics.sync.SyncTiled", ("video",),
+        "the same of clips repeated up to 5 s, as V-AURA has it: 2 s late may pass for 0.56 s early", default=False,
+        gives="offsets",
+    ),
+    Entry(
+        "desync_s", "v2a_nb.metrics.sync.DeSync", ("video",),
+        "the same of the first and the last 4.8 s, seconds (DeSync of av-benchmark)", default=False, gives="offsets",
+    ),
+    Entry(
+        "cavp_style", "v2a_nb.metrics.contrastive.CavpStyle", ("video",),
+        "mean cosine of picture and sound over windows of up to 4 s, -1 to 1 (after VTA-LDM's CAVP)", default=False,
+        gives="pairs",
+    ),
+    Entry(
+        "pam_style", "v2a_nb.metrics.contrastive.PamStyle", (),
+        "how much nearer to clear than to noisy a sound is in CLAP, 0 to 1; not the published PAM", default=False,
+        gives="texts",
+    ),
 )  # fmt: skip
 METRICS = {entry.name: entry for entry in _ENTRIES}
 

@@ -99,7 +99,7 @@ class _Patches(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
-class _Attention(nn.Module):
+class DividedAttention(nn.Module):
     """Attention of tokens [B, 1 + F N, D], CLS first, then patches frame by frame."""
 
     def __init__(self, dim: int, heads: int, zeros: bool = False) -> None:
@@ -145,19 +145,29 @@ class _Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class _Block(nn.Module):
-    def __init__(self, c: DividedSpaceTimeConfig) -> None:
+class DividedBlock(nn.Module):
+    """A block of tokens [B, 1 + F N, D]: attention over time, over space, then an MLP.
+
+    Args:
+        dim, heads, mlp: width, attention heads and hidden width.
+        zeros: whether the attention over time starts at zero.
+        keep_time: whether what it gives stays in the block's output, as in Motionformer. In Frozen in Time it acts
+            through the attention over space alone.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp: int, *, zeros: bool = False, keep_time: bool = False) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(c.dim, eps=1e-6)
-        self.attn = _Attention(c.dim, c.heads)
-        self.timeattn = _Attention(c.dim, c.heads, zeros=c.time_init == "zeros")
-        self.norm2 = nn.LayerNorm(c.dim, eps=1e-6)
-        self.mlp = _Mlp(c.dim, c.mlp)
-        self.norm3 = nn.LayerNorm(c.dim, eps=1e-6)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = DividedAttention(dim, heads)
+        self.timeattn = DividedAttention(dim, heads, zeros=zeros)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = _Mlp(dim, mlp)
+        self.norm3 = nn.LayerNorm(dim, eps=1e-6)
+        self.keep_time = keep_time
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         timed = x + self.timeattn(self.norm3(x), frames, over_time=True)
-        x = x + self.attn(self.norm1(timed), frames, over_time=False)
+        x = (timed if self.keep_time else x) + self.attn(self.norm1(timed), frames, over_time=False)
         return x + self.mlp(self.norm2(x))
 
 
@@ -181,7 +191,9 @@ class DividedSpaceTimeViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, c.grid**2 + 1, c.dim))
         self.temporal_embed = nn.Parameter(torch.zeros(1, c.frames, c.dim))
-        self.blocks = nn.ModuleList(_Block(c) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(
+            DividedBlock(c.dim, c.heads, c.mlp, zeros=c.time_init == "zeros") for _ in range(c.depth)
+        )
         self.norm = nn.LayerNorm(c.dim, eps=1e-6)
         for table in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(table, std=0.02)
