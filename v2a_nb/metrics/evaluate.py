@@ -184,6 +184,7 @@ def evaluate_folder(
         generated, reference, videos, truth, text, chosen, metrics is not None, controls, ladder, progress
     )
     report = tally.report()
+    report.sources = _sources(generated, reference, videos, truth)
     if steps is not None:
         report.ladder = read_ladder(steps)
     return report
@@ -231,6 +232,7 @@ def compare_folders(
             folder, reference, videos, truth, text, chosen, metrics is not None, controls, ladder and first, progress
         )
         reports[name] = tallies[name].report()
+        reports[name].sources = _sources(folder, reference, videos, truth)
         if steps is not None:
             reports[name].ladder = read_ladder(steps)
     return Comparison(reports, compare(tallies))
@@ -291,6 +293,14 @@ def _given(
     """The needs of metrics that are given."""
     given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth, "stems": reference}
     return [need for need, where in given.items() if where is not None]
+
+
+def _sources(
+    generated: str | Path, reference: str | Path | None, videos: str | Path | None, truth: str | Path | None
+) -> dict[str, str | Path]:
+    """Where everything is, as far as it is given."""
+    places = {"generated": generated, "reference": reference, "videos": videos, "truth": truth}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def _score_folder(
