@@ -126,7 +126,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         generated, score = args.generated[0], evaluate_folder
     report = score(
-        generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder,
+        generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder, cache=args.cache,
         progress=_bar("clips"),
     )  # fmt: skip
     print(report)
@@ -402,6 +402,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         help="also score the true sounds, shifted, of other clips, noise and silence: which metrics order them",
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the scores")
+    p.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep features: an interrupted evaluation is taken up, a second is fast",
+    )
     p.add_argument("--html", metavar="F", help="write a page: scores, drawn too, and the worst clips to play")
 
     p = command(

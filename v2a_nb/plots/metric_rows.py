@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError
@@ -34,15 +34,15 @@ def metric_rows(reports: Mapping[str, Report]) -> Canvas:
     Raises:
         UsageError: there is no value to draw.
     """
-    first = next(iter(reports.values()), None)
-    drawn = [m["name"] for m in first.metrics if math.isfinite(m["value"])] if first else []
+    rows = [metric for report in list(reports.values())[:1] for metric in report.metrics]
+    drawn = [row["name"] for row in rows if math.isfinite(row["value"])]
     if not drawn:
         raise UsageError("there are no scores to draw")
-    missing = [m["name"] for m in first.metrics if m["name"] not in drawn]
+    missing = [row["name"] for row in rows if row["name"] not in drawn]
     height = 0.30 + 0.13 * len(reports)
     fig, whole = axes(None, (9, height * len(drawn) + 0.6))
     whole.remove()
-    panels: Sequence[Axes] = fig.subplots(len(drawn), 1, squeeze=False)[:, 0]
+    panels: list[Axes] = list(fig.subplots(len(drawn), 1, squeeze=False)[:, 0])
     words = []
     for name, ax in zip(drawn, panels, strict=True):
         words.append(_row(ax, name, reports))
