@@ -78,7 +78,7 @@ class VaasMetric(Metric):
         return Vaas.from_pretrained()
 
     def score(self, clip: ScoredClip) -> dict[str, float]:
-        vectors = clip.once_per_clip(("vaas", id(self)), lambda: self.model.vectors(clip.video))
+        vectors = clip.feature("video", f"frames of {self.extractor}", lambda: self.model.vectors(clip.video).numpy())
         score = np.array(self.model.score(vectors, clip.fitted_sound))
         return {name: float(reading(score)) for name, reading in READINGS.items()}
 
