@@ -251,7 +251,7 @@ figure = None
 for world, values in judged.items():
     axis = figure.axes[0] if figure else None
     figure = plots.curve(shifts, values, axis, xlabel="late by (ms)", ylabel="VAAS (%)", label=world)
-plots.show(figure, alt="VAAS over how late the true sounds are: high up to 40 ms, low from 200 ms on")
+plots.show(figure, alt="VAAS over how late the true sounds are: high up to 40 ms, low from 100 ms on")
 
 # %%
 # check: in its own world the judge forgives 40 ms and notices 200
