@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,12 +15,14 @@ from v2a_nb.errors import UsageError, V2AError, check_types, check_value
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.metrics.compare import compare
+from v2a_nb.metrics.feature_cache import FeatureCache, digest_of_file
 from v2a_nb.metrics.ladder import plan_others, read_ladder, rungs
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled, stems_in
 from v2a_nb.metrics.protocols import Plan, plan
 from v2a_nb.metrics.report import Comparison, Ladder, Report
 from v2a_nb.metrics.tally import Chosen, Metrics, Tally, choose, described
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
+from v2a_nb.metrics.validity import controls_of, doubts, looks
 from v2a_nb.world import WorldClip
 
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
@@ -100,7 +102,7 @@ def evaluate(
             place, the published weights are downloaded.
         progress: called with (done, total) after each batch.
         options: guidance, temperature ...: go to the system. A list has one value for each clip (``ambient``). For
-            folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``.
+            folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``; ``cache``.
 
     Raises:
         UsageError: arguments of other kinds, no clips, an unknown metric or protocol, metrics beside a protocol, or a
@@ -173,6 +175,7 @@ def evaluate_folder(
     ladder: bool = False,
     protocol: str | None = None,
     weights: Sequence[str] = (),
+    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score the sounds in a folder.
@@ -185,14 +188,18 @@ def evaluate_folder(
         truth: path of a ``truth.json`` of Strike World; left out, the clips are what ``generated`` holds.
         metrics: as for :func:`evaluate`; left out, all that need no more than is given and that are quick.
         text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
-        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
+        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled", and
+            ask metrics of picture and sound whether they hold on these clips.
         ladder: also score the control ladder of the true sounds, see :mod:`v2a_nb.metrics.ladder`.
         protocol, weights: as for :func:`evaluate`; what needs something that is not given is left out, and said.
+        cache: folder where features of sounds and videos are kept: an evaluation that was interrupted is taken up, and
+            one with other metrics or other systems computes only what is new.
         progress: called with (done, total) after each clip.
 
     What is missing, there twice, unreadable, NaN, silent, of another length, without a clip or cannot be scored by
     a metric is listed in ``problems``; nothing is left out in silence. A clip without a readable sound is not in the
-    scores; one whose sound is silent or short is.
+    scores; one whose sound is silent or short is. A metric of picture and sound that does not put these clips' true
+    sounds over worse ones is listed too, see :mod:`v2a_nb.metrics.validity`.
 
     Raises:
         UsageError: a metric or a protocol is unknown, or needs what is not given; metrics beside a protocol; a ladder
@@ -205,9 +212,11 @@ def evaluate_folder(
     planned = _plan(protocol, weights, metrics, given)
     chosen = _chosen(planned, metrics, given)
     tally, steps = _score_folder(
-        generated, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder, progress
-    )
+        generated, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder, cache,
+        progress,
+    )  # fmt: skip
     report = _report(tally, planned)
+    report.sources = _sources(generated, reference, videos, truth)
     if steps is not None:
         report.ladder = read_ladder(steps)
     return report
@@ -226,6 +235,7 @@ def compare_folders(
     ladder: bool = False,
     protocol: str | None = None,
     weights: Sequence[str] = (),
+    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Score the sounds in several folders, and test each two of them against each other on their common clips.
@@ -235,6 +245,7 @@ def compare_folders(
         reference, videos, truth, metrics, text, controls: as for :func:`evaluate_folder`.
         ladder: it is about the true sounds, and in the report of the first system.
         protocol, weights: as for :func:`evaluate`; what differs is in the report of the first system.
+        cache: as for :func:`evaluate_folder`; one folder serves all systems.
         progress: called with (done, total) after each clip of each folder.
 
     Raises:
@@ -258,9 +269,10 @@ def compare_folders(
         first = not tallies
         tallies[name], steps = _score_folder(
             folder, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder and first,
-            progress,
+            cache, progress,
         )  # fmt: skip
         reports[name] = _report(tallies[name], planned)
+        reports[name].sources = _sources(folder, reference, videos, truth)
         if not first:
             reports[name].protocol = None
         if steps is not None:
@@ -362,6 +374,14 @@ def _report(tally: Tally, planned: Plan | None) -> Report:
     return report
 
 
+def _sources(
+    generated: str | Path, reference: str | Path | None, videos: str | Path | None, truth: str | Path | None
+) -> dict[str, str | Path]:
+    """Where everything is, as far as it is given."""
+    places = {"generated": generated, "reference": reference, "videos": videos, "truth": truth}
+    return {name: place for name, place in places.items() if place is not None}
+
+
 def _score_folder(
     generated: str | Path,
     reference: str | Path | None,
@@ -373,6 +393,7 @@ def _score_folder(
     planned: Plan | None,
     controls: bool,
     ladder: bool,
+    cache: str | Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Tally, Tally | None]:
     """Return what was counted of the sounds in a folder and, with ``ladder``, of the controls of their references."""
@@ -390,6 +411,7 @@ def _score_folder(
         problems += [{"id": e["id"], "what": f"no text in {text}"} for e in entries if not e["narration"]]
     if tally.needs("stems"):
         problems += [{"id": name, "what": f"no stems in {reference}"} for name in ids if name not in stems]
+    kept = None if cache is None else FeatureCache(cache)
     # a clip's video is read once for all metrics, and forgotten for the next one
     open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False, size=SHORT_SIDE))
     entries = [entry for entry in entries if entry["id"] in files]
@@ -406,6 +428,7 @@ def _score_folder(
                 name, recordings[k], sound, None if truth is None else entry,
                 read_sound(references.get(name), name, problems), entry.get("narration"), video,
                 {stem: part for stem, part in parts.items() if part is not None} or None,
+                kept, None if video is None else partial(digest_of_file, video_files[name]),
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
             clip = clip if planned is None else planned.protocol.clip(clip)
@@ -416,6 +439,10 @@ def _score_folder(
             other = None if order is None else read_sound(files[entries[order[k]]["id"]], name, [])
             if other is not None:
                 tally.score(clip, _prepared(planned, other), "shuffled", "shuffled")
+            if controls and video is not None and clip.reference is not None:
+                foreign = None if order is None else read_sound(references.get(entries[order[k]]["id"]), name, [])
+                for control, worse in controls_of(clip, foreign):
+                    tally.score(clip, worse, control, of=looks)
             if steps is not None and clip.reference is not None:
                 foreign = {
                     control: read_sound(references.get(entries[j]["id"]), name, [])
@@ -428,6 +455,7 @@ def _score_folder(
                 steps.clips.append(clip)
         if progress:
             progress(k + 1, len(entries))
+    problems += doubts(tally)
     if not tally.clips:
         why = f"; {problems[0]['id']}: {problems[0]['what']}" if problems else ""
         none = f"none of the {len(ids)} clips could be scored" if ids else "no sounds in this folder"
