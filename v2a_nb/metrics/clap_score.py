@@ -60,7 +60,7 @@ class ClapScore(Metric):
     def vectors(self, clip: ScoredClip) -> tuple[np.ndarray, np.ndarray]:
         """Vectors [D] of the sound and of the text."""
         key = f"{type(self).prepare.__qualname__} {self.extractor}"
-        sound = clip.once_per_sound(key, lambda: self.model(self.prepare(clip.fitted_sound)).mean(0))
+        sound = clip.feature("sound", key, lambda: self.model(self.prepare(clip.fitted_sound)).mean(0))
         return sound, clip.once_per_clip(f"text {self.extractor}", lambda: self.model.text(clip.text))
 
     def score(self, clip: ScoredClip) -> Any:

@@ -40,7 +40,7 @@ class CavpStyle(Metric):
         return load_extractor("av-sim")
 
     def score(self, clip: ScoredClip) -> float:
-        pictures = clip.once_per_clip(("cavp style", id(self.model)), lambda: self._look(clip.video))
+        pictures = clip.feature("video", f"windows of {self.extractor}, cavp style", lambda: self._look(clip.video))
         parts = np.linspace(0.0, clip.duration, len(pictures) + 1)
         sound = clip.fitted_sound
         heard = np.stack([self.model.listen(sound.slice(a, b)) for a, b in pairwise(parts)])

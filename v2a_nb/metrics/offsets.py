@@ -15,8 +15,6 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.metrics.sync import FPS, OFFSETS_S, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from v2a_nb.models.synchformer import Synchformer
     from v2a_nb.models.video_encoders.strike import StrikeVision
 
@@ -105,11 +103,12 @@ class SynchformerOffsets:
         self.net = net.eval()
         self.tag = tag_of_weights(net, "synchformer")
 
-    def look(self, clip: Clip, start: int, protocol: Protocol) -> Tensor:
+    def look(self, clip: Clip, start: int, protocol: Protocol) -> np.ndarray:
         """Vectors [14, 8, dim] of a window of pictures."""
-        return self.net.see(protocol.window(clip.at_fps(FPS).frames, start, FPS, hold=True), protocol.short_side)
+        frames = protocol.window(clip.at_fps(FPS).frames, start, FPS, hold=True)
+        return self.net.see(frames, protocol.short_side).cpu().numpy()
 
-    def offsets(self, seen: Tensor, sound: Sound, start: int, protocol: Protocol) -> np.ndarray:
+    def offsets(self, seen: np.ndarray, sound: Sound, start: int, protocol: Protocol) -> np.ndarray:
         """Logits float64 [21]."""
         import torch
 
@@ -117,7 +116,7 @@ class SynchformerOffsets:
 
         wave = protocol.window(sound.mono().resample(SAMPLE_RATE).samples[0], start, SAMPLE_RATE)
         with torch.no_grad():
-            return self.net(seen[None], self.net.hear(wave)[None])[0].double().cpu().numpy()
+            return self.net(torch.from_numpy(seen)[None], self.net.hear(wave)[None])[0].double().cpu().numpy()
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> SynchformerOffsets:

@@ -9,7 +9,7 @@ of thing, and its values do not compare with published ones. What is left out is
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,18 +91,21 @@ class Protocol:
     def clip(self, clip: ScoredClip) -> ScoredClip:
         """A clip with sounds, pictures and truth as the protocol scores them."""
         truth, open_video, seconds = clip.truth, clip.open_video, self.seconds
+        digest = clip.video_digest
         if seconds is not None:
             if truth is not None:
                 events = [event for event in truth["events"] if event["time_s"] < seconds]
                 truth = {**truth, "events": events, "duration_s": min(float(truth["duration_s"]), seconds)}
             if open_video is not None:
                 open_video = _Start(open_video, seconds)
+            if digest is not None:  # features of the beginning are not those of the whole
+                digest = _DigestOfStart(digest, seconds)
         return replace(
             clip,
             sound=None if clip.sound is None else self.sound(clip.sound),
             reference=None if clip.reference is None else self.sound(clip.reference),
             stems=None if clip.stems is None else {name: self.sound(stem) for name, stem in clip.stems.items()},
-            truth=truth, open_video=open_video, _of_clip={}, _of_sound={},
+            truth=truth, open_video=open_video, video_digest=digest, _of_clip={}, _of_sound={},
         )  # fmt: skip
 
 
@@ -115,6 +118,17 @@ class _Start:
 
     def __call__(self) -> Clip:
         return self.whole().slice(0.0, self.seconds)
+
+
+@dataclass(frozen=True)
+class _DigestOfStart:
+    """The digest of the first seconds of a video."""
+
+    whole: Callable[[], str]
+    seconds: float
+
+    def __call__(self) -> str:
+        return f"{self.whole()} to {self.seconds:g} s"
 
 
 _RESAMPLED = "resampled by another filter"

@@ -111,8 +111,8 @@ class Sync(Metric):
         """Seconds by which the sound is late in each window, a multiple of 0.2; NaN where the judge says nothing."""
         found = []
         for start in self.protocol.starts(clip.duration):
-            key = ("sync", self.protocol, start, id(self.model))
-            seen = clip.once_per_clip(key, lambda start=start: self.model.look(clip.video, start, self.protocol))
+            name = f"window of {self.extractor} at {start}, {self.protocol}"
+            seen = clip.feature("video", name, lambda start=start: self.model.look(clip.video, start, self.protocol))
             logits = self.model.offsets(seen, clip.fitted_sound, start, self.protocol)
             found.append(late_s(logits))
         return found
