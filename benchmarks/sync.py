@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=2.56)
     parser.add_argument("--seed", type=int, default=8100)
-    parser.add_argument("--metrics", default="sync_ms,sync_tiled_ms,cavp_style,av_sync_acc")
+    parser.add_argument("--metrics", default="sync_offset_s,sync_tiled_s,cavp,av_sync_acc")
     args = parser.parse_args()
     from v2a_nb.clip import Sound
     from v2a_nb.metrics.evaluate import evaluate_ladder

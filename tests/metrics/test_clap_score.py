@@ -43,7 +43,7 @@ def test_the_score_is_a_cosine():
         assert ClapScore(Toy()).score(clip(samples, "one")) == pytest.approx(value, abs=1e-6)
     assert cosine(np.array([1.0, 2.0]), np.array([20.0, 40.0])) == pytest.approx(1)
     rows = [1.0, 0.0, -1.0, 0.5]
-    assert ClapScore(Toy()).pool(rows, "clap_score") == pytest.approx(0.125)  # nothing is cut off at 0
+    assert ClapScore(Toy()).pool(rows, "clap") == pytest.approx(0.125)  # nothing is cut off at 0
 
 
 def test_a_peak_of_minus_one_decibel_and_16_bits():
@@ -76,7 +76,7 @@ def test_recall_counts_the_sounds_that_are_nearest_to_their_own_text():
 
 def test_scores_of_a_published_layout(tmp_path):
     small_clap(tmp_path)
-    (peak,), (plain,) = entries([f"clap_score_peak[clap-fused={tmp_path}]"]), entries([f"clap_score[clap={tmp_path}]"])
+    (peak,), (plain,) = entries([f"clap_peak[clap-fused={tmp_path}]"]), entries([f"clap[clap={tmp_path}]"])
     noise = Sound(0.1 * np.random.default_rng(0).standard_normal(48000), 48000)
     scored = ScoredClip("a", "a", noise, text="rain")
     metric = load(plain)
@@ -84,5 +84,5 @@ def test_scores_of_a_published_layout(tmp_path):
     assert metric.extractor.startswith("clap@") and load(peak).extractor.startswith("clap-fused@")
     assert -1 <= load(peak).score(scored) <= 1 and metric.needs == ("text",)
     assert not metric.can_score(ScoredClip("a", "a", noise))
-    with pytest.raises(UsageError, match=r"takes clap_score\[clap\] or"):
-        entries(["clap_score[vggish=x]"])
+    with pytest.raises(UsageError, match=r"takes clap\[clap\] or"):
+        entries(["clap[vggish=x]"])

@@ -60,7 +60,7 @@ def test_a_short_clip_has_the_cosine_of_av_sim():
     frames = rng.integers(0, 255, (64, 24, 24, 3), dtype=np.uint8)
     clip = ScoredClip("a", "a", Sound(0.1 * rng.standard_normal(40960), RATE),
                       open_video=lambda: Clip(frames, fps=25.0))  # fmt: skip
-    ours, whole = load(registry.METRICS["cavp_style"]), load(registry.METRICS["av_sim"])
+    ours, whole = load(registry.METRICS["cavp"]), load(registry.METRICS["av_sim"])
     assert ours.score(clip) == pytest.approx(whole.score(clip), abs=1e-6)
     assert ours.extractor == whole.extractor and ours.extractor.startswith("av-sim@")
 
@@ -97,7 +97,7 @@ def test_more_noise_is_never_clearer():
 
 def test_pam_style_is_claps_softmax(tmp_path):
     model = small_clap(tmp_path)
-    (entry,) = registry.entries([f"pam_style[clap={tmp_path}]"])
+    (entry,) = registry.entries([f"pam[clap={tmp_path}]"])
     metric = load(entry)
     sound = Sound(0.1 * np.random.default_rng(0).standard_normal(2 * 48000), 48000)
     clap = load_extractor(f"clap={tmp_path}").clap

@@ -15,7 +15,7 @@ from v2a_nb.metrics.base import ScoredClip, load
 from v2a_nb.metrics.extractors import load_extractor
 from v2a_nb.metrics.ladder import noise_like
 from v2a_nb.metrics.offsets import StrikeOffsets, SynchformerOffsets
-from v2a_nb.metrics.sync import CHANCE_MS, OFFSETS_S, DeSync, Protocol, Sync, SyncTiled, late_s
+from v2a_nb.metrics.sync import CHANCE_S, OFFSETS_S, DeSync, Protocol, Sync, SyncTiled, late_s
 from v2a_nb.models import synchformer
 
 RATE = 16000
@@ -70,7 +70,7 @@ def clip_of(seconds: float, sound: Sound) -> ScoredClip:
 def test_the_grid_is_that_of_synchformer():
     assert len(OFFSETS_S) == 21 and OFFSETS_S[10] == 0 and pytest.approx(0.2) == np.diff(OFFSETS_S)
     assert np.array_equal(OFFSETS_S, synchformer.OFFSETS_S)
-    assert pytest.approx(1047.619, abs=1e-3) == CHANCE_MS
+    assert pytest.approx(1.047619, abs=1e-6) == CHANCE_S
     assert (synchformer.FRAMES, synchformer.SAMPLES) == (120, 76800)
 
 
@@ -80,16 +80,16 @@ def test_a_class_is_its_distance_from_zero(k):
     assert late_s(np.eye(21)[k]) == pytest.approx(2 - 0.2 * k)  # class 0: the sound is 2 s late
     for metric in (Sync, SyncTiled):
         row = metric(Told(k)).score(clip)
-        assert metric().pool([row], "sync_ms") == pytest.approx(abs(-2 + 0.2 * k) * 1000)
+        assert metric().pool([row], "sync_offset_s") == pytest.approx(abs(-2 + 0.2 * k))
     row = DeSync(Told(k, 10)).score(clip_of(8.0, clicks([1.0], 8.0)))
     assert DeSync().pool([row], "desync_s") == pytest.approx(abs(-2 + 0.2 * k) / 2)
 
 
 def test_pooling_counts_windows_and_leaves_out_what_has_none():
     rows = [[0.2, -0.4], [float("nan"), 1.0], [float("nan")]]
-    assert Sync().pool(rows, "sync_ms") == pytest.approx(1600 / 3) and Sync().count(rows, "sync_ms") == 2
-    assert Sync().pool(rows[::-1], "sync_ms") == Sync().pool(rows, "sync_ms")
-    assert np.isnan(Sync().pool(rows[2:], "sync_ms")) and np.isnan(late_s(np.full(21, np.nan)))
+    assert Sync().pool(rows, "sync_offset_s") == pytest.approx(1.6 / 3) and Sync().count(rows, "sync_offset_s") == 2
+    assert Sync().pool(rows[::-1], "sync_offset_s") == Sync().pool(rows, "sync_offset_s")
+    assert np.isnan(Sync().pool(rows[2:], "sync_offset_s")) and np.isnan(late_s(np.full(21, np.nan)))
 
 
 def test_windows_of_each_protocol():
@@ -143,7 +143,7 @@ def test_the_shipped_judge_hears_known_shifts():
     from v2a_nb.world import strike_world
 
     judge, right, found = load_extractor("strike-sync"), 0, 0
-    assert judge.tag.startswith("strike-sync@") and load(registry.METRICS["sync_ms"]).extractor == judge.tag
+    assert judge.tag.startswith("strike-sync@") and load(registry.METRICS["sync_offset_s"]).extractor == judge.tag
     for item in strike_world(8100, 8):
         clip = item.clip.silent()
         (start,) = Protocol().starts(clip.duration)
@@ -163,9 +163,9 @@ def test_synchformer_judges_by_your_file(tmp_path, monkeypatch):
     whole = synchformer.Synchformer.from_file.__func__
     small = net.config
     monkeypatch.setattr(synchformer.Synchformer, "from_file", classmethod(lambda cls, file: whole(cls, file, small)))
-    (entry,) = registry.entries([f"sync_ms[synchformer={path}]"])
+    (entry,) = registry.entries([f"sync_offset_s[synchformer={path}]"])
     metric = load(entry)
-    assert entry.asked == "sync_ms[synchformer]" and metric.extractor.startswith("synchformer@")
+    assert entry.asked == "sync_offset_s[synchformer]" and metric.extractor.startswith("synchformer@")
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (64, 30, 40, 3), dtype=np.uint8)
     sound = Sound(0.1 * rng.standard_normal(40960), RATE)
@@ -178,7 +178,7 @@ def test_synchformer_judges_by_your_file(tmp_path, monkeypatch):
     assert late == pytest.approx(2 - 0.2 * int(logits.argmax()))
     judge = SynchformerOffsets(net)
     assert judge.offsets(judge.look(clip.video, 2, Protocol(tiled=True)), sound, 2, Protocol(tiled=True)).shape == (21,)
-    with pytest.raises(WeightsError, match=r"comes without weights.*sync_ms\[synchformer=FILE"):
+    with pytest.raises(WeightsError, match=r"comes without weights.*sync_offset_s\[synchformer=FILE"):
         load_extractor("synchformer")
-    with pytest.raises(UsageError, match=r"sync_ms takes sync_ms\[strike-sync\] or sync_ms\[synchformer\]"):
-        registry.entries(["sync_ms[clap]"])
+    with pytest.raises(UsageError, match=r"takes sync_offset_s\[strike-sync\] or sync_offset_s\[synchformer\]"):
+        registry.entries(["sync_offset_s[clap]"])

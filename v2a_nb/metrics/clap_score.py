@@ -3,9 +3,9 @@
 The mean over clips of a cosine, -1 to 1; nothing is cut off at 0, and nothing is multiplied by 100. The checkpoint
 makes the scale, so that values of two do not compare (:mod:`v2a_nb.metrics.extractors`):
 
-- ``clap_score`` reads ``clap``, the checkpoint of frechet-audio-distance; ``clap_score[clap-general]`` is nearest to
+- ``clap`` reads ``clap``, the checkpoint of frechet-audio-distance; ``clap[clap-general]`` is nearest to
   av-benchmark, whose own file (``music_speech_audioset_epoch_15_esc_89.98``) it is said to be converted from.
-- ``clap_score_peak[clap-fused]`` is stable-audio-metrics': sounds have a peak of -1 dBFS and 16 bits.
+- ``clap_peak[clap-fused]`` is stable-audio-metrics': sounds have a peak of -1 dBFS and 16 bits.
 
 Action2Sound's score is of a CLAP that was fine-tuned on Ego4D-Sounds, and its released code measures another model
 (AST and DistilBERT) under that name: neither is public. A sound under 10 s is repeated as often as it fits and filled
@@ -29,7 +29,7 @@ from v2a_nb.metrics.extractors import load_extractor
 from v2a_nb.metrics.statistics import share_interval
 
 PEAK_DBFS = -1.0
-"""Of sounds in ``clap_score_peak``."""
+"""Of sounds in ``clap_peak``."""
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:

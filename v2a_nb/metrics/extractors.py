@@ -130,7 +130,7 @@ def load_extractor(name: str) -> Any:
         raise UsageError(f"unknown extractor {name!r}; known are {', '.join(EXTRACTORS)}")
     info = EXTRACTORS[name]
     if not (folder or info.id):
-        metric = "sync_ms" if "offsets" in info.gives else "fad"
+        metric = "sync_offset_s" if "offsets" in info.gives else "fad"
         raise WeightsError(f"{name} comes without weights: say where they are, as in {metric}[{name}=FILE.safetensors]")
     module, _, kind = info.where.rpartition(".")
     return getattr(import_module(module), kind).from_pretrained(folder or info.id)

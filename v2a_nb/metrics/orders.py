@@ -89,16 +89,16 @@ ORDERS: dict[str, Order] = {
     "av_sync_acc": _SYNC,
     "vaas_acc": _SYNC,
     "vaas_score": _SYNC,
-    "cavp_style": _SYNC,
+    "cavp": _SYNC,
     # a judge of steps of 200 ms: a shift within one need not show
     **dict.fromkeys(
-        ("sync_ms", "sync_tiled_ms", "desync_s"),
+        ("sync_offset_s", "sync_tiled_s", "desync_s"),
         Order("lower", ((TRUTH, LATE_200, LATE_500), *_truth_over(*_FOREIGN, NOISE))),
     ),
-    "pam_style": Order("higher", _truth_over(NOISE)),
+    "pam": Order("higher", _truth_over(NOISE)),
     # sound and text
     **dict.fromkeys(
-        ("summary_cosine", "summary_gain", "clap_score", "clap_score_peak", "clap_r1"),
+        ("summary_cosine", "summary_gain", "clap", "clap_peak", "clap_r1"),
         Order("higher", _truth_over(OTHER_MATERIAL, OTHER, SILENCE, NOISE)),
     ),
 }

@@ -150,7 +150,7 @@ PROTOCOLS = {
             ),
             Measure("IB (ImageBind)", "av_sim", _AV_SIM, stand_in=True),
             Measure(
-                "Sync (Synchformer)", "sync_tiled_ms[synchformer]",
+                "Sync (Synchformer)", "sync_tiled_s[synchformer]",
                 "clips are repeated up to 5 s as there, after decoding; GMELab repeats files that it encoded, whose "
                 "sound is a little longer than their pictures",
             ),
@@ -196,7 +196,7 @@ PROTOCOLS = {
                 "decides, where the released code asks whether any is over one half", stand_in=True,
             ),
             Measure(
-                "CLAP (tuned on Ego4D-Sounds)", "clap_score[clap]",
+                "CLAP (tuned on Ego4D-Sounds)", "clap[clap]",
                 "the published CLAP: the tuned one was not released, and the released code scores AST with DistilBERT "
                 "under this name", stand_in=True,
             ),
@@ -222,13 +222,13 @@ PROTOCOLS = {
                 f"{_RESAMPLED}; log(q + 1e-6), which the paper's values fit; it does not state it",
             ),
             Measure(
-                "PAM (MS-CLAP)", "pam_style[clap]", "LAION's CLAP and its scale in place of MS-CLAP 2023", stand_in=True
+                "PAM (MS-CLAP)", "pam[clap]", "LAION's CLAP and its scale in place of MS-CLAP 2023", stand_in=True
             ),
             Measure(
-                "CLAP", "clap_score[clap]", "the paper does not say which CLAP, nor where texts of VGGSound come from"
+                "CLAP", "clap[clap]", "the paper does not say which CLAP, nor where texts of VGGSound come from"
             ),
             Measure(
-                "CAVP", "cavp_style", "AV-Sim, which knows Strike World, in CAVP's place; the paper gives no formula",
+                "CAVP", "cavp", "AV-Sim, which knows Strike World, in CAVP's place; the paper gives no formula",
                 stand_in=True,
             ),
             Measure(
@@ -257,7 +257,7 @@ PROTOCOLS = {
                 f"{_RESAMPLED}; a clip under 4.8 s is a problem, as it is there",
             ),
             Measure(
-                "LAION-CLAP-Score", "clap_score[clap-general]",
+                "LAION-CLAP-Score", "clap[clap-general]",
                 "music_speech_audioset_epoch_15_esc_89.98 as transformers has it; that it was converted without loss "
                 "is not confirmed",
             ),

@@ -223,11 +223,11 @@ _ENTRIES = (
     ),
     Entry("summary_gain", _SUMMARY, ("video", "text"), "by how much the sound raises that cosine"),
     Entry(
-        "clap_score", f"{_CLAP}.ClapScore", ("text",), "mean cosine of sound and text in CLAP, -1 to 1",
+        "clap", f"{_CLAP}.ClapScore", ("text",), "mean cosine of sound and text in CLAP, -1 to 1",
         default=False, gives="texts",
     ),
     Entry(
-        "clap_score_peak", f"{_CLAP}.ClapScorePeak", ("text",),
+        "clap_peak", f"{_CLAP}.ClapScorePeak", ("text",),
         "the same of sounds with a peak of -1 dBFS and 16 bits, as in stable-audio-metrics", default=False,
         gives="texts",
     ),
@@ -237,26 +237,26 @@ _ENTRIES = (
         gives="texts",
     ),
     Entry(
-        "sync_ms", "v2a_nb.metrics.sync.Sync", ("video",),
-        "mean offset of 21, ms, in the middle 4.8 s (V-AURA's Sync without repeats); 1048 is chance, steps of 200",
+        "sync_offset_s", "v2a_nb.metrics.sync.Sync", ("video",),
+        "mean offset of 21, s, in the middle 4.8 s (V-AURA's Sync without repeats); 1.05 is chance, steps of 0.2",
         default=False, gives="offsets",
     ),
     Entry(
-        "sync_tiled_ms", "v2a_nb.metrics.sync.SyncTiled", ("video",),
+        "sync_tiled_s", "v2a_nb.metrics.sync.SyncTiled", ("video",),
         "the same of clips repeated up to 5 s, as V-AURA has it: 2 s late may pass for 0.56 s early", default=False,
         gives="offsets",
     ),
     Entry(
         "desync_s", "v2a_nb.metrics.sync.DeSync", ("video",),
-        "the same of the first and the last 4.8 s, seconds (DeSync of av-benchmark)", default=False, gives="offsets",
+        "the same of the first and the last 4.8 s (DeSync of av-benchmark)", default=False, gives="offsets",
     ),
     Entry(
-        "cavp_style", "v2a_nb.metrics.contrastive.CavpStyle", ("video",),
+        "cavp", "v2a_nb.metrics.contrastive.CavpStyle", ("video",),
         "mean cosine of picture and sound over windows of up to 4 s, -1 to 1 (after VTA-LDM's CAVP)", default=False,
         gives="pairs",
     ),
     Entry(
-        "pam_style", "v2a_nb.metrics.contrastive.PamStyle", (),
+        "pam", "v2a_nb.metrics.contrastive.PamStyle", (),
         "how much nearer to clear than to noisy a sound is in CLAP, 0 to 1; not the published PAM", default=False,
         gives="texts",
     ),

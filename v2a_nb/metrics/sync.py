@@ -3,17 +3,17 @@
 A judge, an extractor of offsets, says which of 21 offsets from -2 s to 2 s fits 4.8 s of pictures and sound best. The
 value is the mean distance of its answers from zero. Judge and window make the number:
 
-- ``sync_ms`` reads the middle 4.8 s. A shorter clip is laid in the middle: the first and the last picture are held, and
-  the sound has silence around it. So every offset is another picture of the matter.
-- ``sync_tiled_ms`` is V-AURA's: pictures and sound are repeated up to 5 s. Each repeat is another partner, so that in a
+- ``sync_offset_s`` reads the middle 4.8 s. A shorter clip is laid in the middle: the first and the last picture are
+  held, and the sound has silence around it. So every offset is another picture of the matter.
+- ``sync_tiled_s`` is V-AURA's: pictures and sound are repeated up to 5 s. Each repeat is another partner, so that in a
   clip of 2.56 s 2.0 s late may pass for 0.56 s early, and the mean comes out smaller.
-- ``desync_s`` is av-benchmark's: seconds, over the first and the last 4.8 s of clips that are at least as long.
+- ``desync_s`` is av-benchmark's: over the first and the last 4.8 s of clips that are at least as long.
 
-Values of two of them, or of two judges, do not compare. The judges are in :mod:`v2a_nb.metrics.offsets`: Synchformer
-with your file of its weights, as the papers have it, and our own.
+All are seconds; the paper has milliseconds. Values of two of them, or of two judges, do not compare. The judges are in
+:mod:`v2a_nb.metrics.offsets`: Synchformer with your file of its weights, as the papers have it, and our own.
 
-Read them beside these: a judge that guesses has 1047.6 ms, one that always says "in time" has 0. The steps are 200 ms,
-where 45 ms early and 125 ms late can be noticed (ITU-R BT.1359), so a value under 100 ms says that the judge has found
+Read them beside these: a judge that guesses has 1.048 s, one that always says "in time" has 0. The steps are 0.2 s,
+where 45 ms early and 125 ms late can be noticed (ITU-R BT.1359), so a value under 0.1 s says that the judge has found
 no offset, and nothing finer. Judges see what systems see: Synchformer's visual tower is of the family that conditions
 V-AURA, and ours is the one that conditions our own systems, so that both have the same blind spots.
 """
@@ -37,7 +37,7 @@ TILED_S = 5.0
 """Length to which V-AURA's evaluation repeats a clip."""
 OFFSETS_S = np.round(np.linspace(-2.0, 2.0, 21), 1)
 """The classes: seconds by which the sound is ahead of its pictures, as Synchformer has them; negative is late."""
-CHANCE_MS = 1000 * float(np.abs(OFFSETS_S).mean())
+CHANCE_S = float(np.abs(OFFSETS_S).mean())
 """What a judge that guesses scores."""
 
 
@@ -93,7 +93,7 @@ class Protocol:
 
 
 class Sync(Metric):
-    """Mean distance of a judge's answers from zero, ms, on the middle 4.8 s.
+    """Mean distance of a judge's answers from zero, s, on the middle 4.8 s.
 
     A clip of which the judge says nothing is not counted: ours hears no onset, or sees nothing that would make one.
 
@@ -102,7 +102,6 @@ class Sync(Metric):
     """
 
     protocol: ClassVar[Protocol] = Protocol()
-    unit: ClassVar[float] = 1000.0
 
     def load_model(self) -> Any:
         return load_extractor("strike-sync")
@@ -119,7 +118,7 @@ class Sync(Metric):
 
     def pool(self, rows: Sequence[Sequence[float]], name: str) -> float:
         late = [abs(x) for row in rows for x in row if math.isfinite(x)]
-        return self.unit * float(np.mean(late)) if late else float("nan")
+        return float(np.mean(late)) if late else float("nan")
 
     def count(self, rows: Sequence[Sequence[float]], name: str) -> int:
         return sum(any(math.isfinite(x) for x in row) for row in rows)
@@ -132,9 +131,9 @@ class SyncTiled(Sync):
 
 
 class DeSync(Sync):
-    """The same of the first and the last 4.8 s, in seconds, as av-benchmark does it."""
+    """The same of the first and the last 4.8 s, as av-benchmark does it."""
 
-    protocol, unit = Protocol(ends=True, short_side=0), 1.0
+    protocol = Protocol(ends=True, short_side=0)
 
 
 def late_s(logits: np.ndarray) -> float:
