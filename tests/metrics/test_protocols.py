@@ -148,7 +148,7 @@ def test_a_folder_by_a_protocol(folder, weights):
     assert {name: row["status"] for name, row in rows.items()} == {
         "FAD": "scored", "AV-Sync": "left out", "CLAP": "stand-in", "ambient": "scored",
     }  # fmt: skip
-    text, page = repr(report), report.to_html()
+    text, page = repr(report), report._repr_html_()
     for word in ("protocol action2sound: Action2Sound (arXiv:2406.09272", "the first 3 s, mono, at 16000 Hz",
                  "left out", "needs the videos (--videos DIR)", "all: averages are over clips"):  # fmt: skip
         assert word in text and word in page.replace("<li>", "all: ")
