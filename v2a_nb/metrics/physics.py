@@ -48,6 +48,8 @@ from v2a_nb.metrics.truth import GATE_S, NEAR_MISS_S, nearest_pairs
 if TYPE_CHECKING:
     from v2a_nb.metrics.material.metric import MaterialClassifier
 
+WHAT = ("direction", "gain", "ties")
+"""Each factor's metrics are ``pair_WHAT_FACTOR``."""
 RATE = 16000
 HEAD_S = 0.05
 BEFORE_S = (0.03, 0.005)
