@@ -32,9 +32,8 @@ class Deaf:
     def round_trip(self, sound):
         return sound.gain(-3)
 
-    def _sound(self, seconds, seed):
-        wave = 0.02 * np.random.default_rng(seed).standard_normal(round(seconds * 16000))
-        return Sound(wave, 16000)
+    def _sound(self, seconds: float, seed: int) -> Sound:
+        return Sound(np.random.default_rng(seed).normal(0, 0.02, round(seconds * 16000)), 16000)
 
 
 @pytest.fixture

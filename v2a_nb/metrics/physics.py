@@ -204,7 +204,8 @@ class MaterialPairs(PairMetric):
 class SizePairs(PairMetric):
     """By how many octaves the spectra of hits move."""
 
-    factor, least, extractor = "size", 0.05, "log-spectrum"
+    factor, least = "size", 0.05
+    extractor = "log-spectrum"
 
     def expected(self, pair: Mapping) -> float:
         return math.log2(pair["expect"]["pitch_ratio"])
@@ -219,7 +220,8 @@ class SizePairs(PairMetric):
 class SpeedPairs(PairMetric):
     """By how many dB the level of hits moves."""
 
-    factor, least, extractor = "speed", 1.0, "level"
+    factor, least = "speed", 1.0
+    extractor = "level"
 
     def expected(self, pair: Mapping) -> float:
         return float(pair["expect"]["level_db"])
@@ -237,7 +239,8 @@ class DistancePairs(SpeedPairs):
 class DampingPairs(PairMetric):
     """By which ratio the decay time of hits moves, as a logarithm to base 2."""
 
-    factor, least, extractor = "damping", 0.15, "decay"
+    factor, least = "damping", 0.15
+    extractor = "decay"
 
     def expected(self, pair: Mapping) -> float:
         return math.log2(pair["expect"]["decay_ratio"])
@@ -250,7 +253,8 @@ class DampingPairs(PairMetric):
 class ShiftPairs(PairMetric):
     """By how many seconds the onset of the event moves."""
 
-    factor, least, extractor = "shift", 0.01, "mel-rise"
+    factor, least = "shift", 0.01
+    extractor = "mel-rise"
 
     def expected(self, pair: Mapping) -> float:
         return float(pair["expect"]["shift_s"])
@@ -262,7 +266,8 @@ class ShiftPairs(PairMetric):
 class RemovalPairs(PairMetric):
     """Whether the onset of the event goes."""
 
-    factor, least, there_or_not, extractor = "removal", 0.5, True, "mel-rise"
+    factor, least, there_or_not = "removal", 0.5, True
+    extractor = "mel-rise"
 
     def expected(self, pair: Mapping) -> float:
         return float(pair["expect"]["onsets"])

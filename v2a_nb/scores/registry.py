@@ -137,7 +137,8 @@ def _score_weights(job: Job, shipped: bool) -> Results:
 
 def _score_systems(job: Job, folder: str | Path, systems: str | None, weights: str | None, keep: bool) -> Results:
     part = import_module(f"v2a_nb.scores.{job.name}")
-    others = dict(pair.partition("=")[::2] for pair in (weights or "").split(",") if pair)
+    pairs = [pair.partition("=") for pair in (weights or "").split(",") if pair]
+    others = {name: where for name, _, where in pairs}
     names = [name.strip() for name in (systems or ",".join(others or part.SYSTEMS)).split(",")]
     for name in dict.fromkeys([*names, *others]):
         if name not in part.SYSTEMS:

@@ -51,15 +51,15 @@ def counterfactual(item: WorldClip, factor: str) -> tuple[WorldClip, WorldClip] 
     change = _change(item, factor)
     if change is None:
         return None
-    takes = [item.take, Take(change.recording, item.take.settings)]
-    gain = min(take.gain for take in takes)
-    takes = [take if take.gain == gain else take.with_gain(gain) for take in takes]
+    a, b = item.take, Take(change.recording, item.take.settings)
+    gain = min(a.gain, b.gain)
+    a, b = (take if take.gain == gain else take.with_gain(gain) for take in (a, b))
     info = {"of": item.id, "factor": factor, "from": change.before, "to": change.after, "expect": change.expect}
     if change.thing is not None:
         info["object"] = change.thing
-    return tuple(
-        WorldClip(f"{item.id}.{letter}", take, item.start_s, {**info, "side": letter})
-        for letter, take in zip("ab", takes, strict=True)
+    return (
+        WorldClip(f"{item.id}.a", a, item.start_s, {**info, "side": "a"}),
+        WorldClip(f"{item.id}.b", b, item.start_s, {**info, "side": "b"}),
     )
 
 
