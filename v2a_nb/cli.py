@@ -126,14 +126,16 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         generated, score = args.generated[0], evaluate_folder
     report = score(
-        generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder,
+        generated, args.reference, args.videos, args.truth, names, text=args.text, ladder=args.ladder, cache=args.cache,
         progress=_bar("clips"),
     )  # fmt: skip
     print(report)
     if args.json:
         report.save_json(args.json)
     if args.html:
-        report.save_html(args.html)
+        from v2a_nb.widgets.evaluation import EvaluationPage
+
+        EvaluationPage(report).save(args.html)
     return 0
 
 
@@ -400,7 +402,12 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         help="also score the true sounds, shifted, of other clips, noise and silence: which metrics order them",
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the scores")
-    p.add_argument("--html", metavar="F", help="write a page with the scores")
+    p.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep features: an interrupted evaluation is taken up, a second is fast",
+    )
+    p.add_argument("--html", metavar="F", help="write a page: scores, drawn too, and the worst clips to play")
 
     p = command(
         "score", _score, "measure trained weights and write results.json and their model card",

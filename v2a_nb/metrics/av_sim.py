@@ -29,5 +29,6 @@ class AvSimMetric(Metric):
         return tag_of(self.model, "av-sim")
 
     def score(self, clip: ScoredClip) -> float:
-        picture = clip.once_per_clip(("av-sim", id(self)), lambda: self.model.look(clip.video))
-        return float(picture @ self.model.listen(clip.fitted_sound))
+        picture = clip.feature("video", f"pictures of {self.extractor}", lambda: self.model.look(clip.video))
+        sound = clip.feature("sound", f"sound of {self.extractor}", lambda: self.model.listen(clip.fitted_sound))
+        return float(picture @ sound)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.extractors import load_extractor
+from v2a_nb.metrics.feature_cache import FeatureCache, digest_of_sound
 from v2a_nb.metrics.statistics import bootstrap, compare_paired, jackknife_difference, mean
 
 
@@ -31,6 +32,8 @@ class ScoredClip:
         text: one line that says what happens, or None.
         open_video: returns its pictures without sound; None where there are none.
         stems: the parts ``action`` and ``ambient`` of its true sound, or None.
+        cache: where :meth:`feature` keeps what it computes for other runs; None: nowhere.
+        video_digest: returns the digest of the video's file; needed with ``cache`` where there is a video.
     """
 
     id: str
@@ -41,6 +44,8 @@ class ScoredClip:
     text: str | None = None
     open_video: Callable[[], Clip] | None = None
     stems: Mapping[str, Sound] | None = None
+    cache: FeatureCache | None = field(default=None, repr=False)
+    video_digest: Callable[[], str] | None = field(default=None, repr=False)
     _of_clip: dict = field(default_factory=dict, repr=False)
     _of_sound: dict = field(default_factory=dict, repr=False)
 
@@ -56,7 +61,7 @@ class ScoredClip:
 
     @property
     def video(self) -> Clip:
-        """The pictures. They are read again at every call: take features of them in :meth:`once_per_clip`."""
+        """The pictures. They are read again at every call: take features of them in :meth:`feature`."""
         return self.open_video()
 
     @property
@@ -67,7 +72,7 @@ class ScoredClip:
         if self.reference is not None:
             return self.reference.duration
         if self.open_video is not None:
-            return self.once_per_clip("duration", lambda: self.video.duration)
+            return self.feature("video", "duration", lambda: self.video.duration)
         return self.sound.duration
 
     @property
@@ -83,17 +88,42 @@ class ScoredClip:
     def once_per_clip(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """``compute()`` at the first call; later the same value again, for all metrics and all controls.
 
-        Features of the pictures, the reference or the text belong here: they are the same for every sound.
+        What depends on the truth, the stems or the text belongs here: it is the same for every sound.
         """
         if key not in self._of_clip:
             self._of_clip[key] = compute()
         return self._of_clip[key]
 
     def once_per_sound(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The same for what is computed of the sound, which several metrics may share, such as its embedding."""
+        """The same for what is computed of the sound, which several metrics may share, such as its onsets."""
         if key not in self._of_sound:
             self._of_sound[key] = compute()
         return self._of_sound[key]
+
+    def feature(self, of: Literal["sound", "reference", "video"], name: str, compute: Callable[[], Any]) -> Any:
+        """A feature of the sound, the reference or the video alone: computed once, and kept in :attr:`cache`.
+
+        Args:
+            of: what it is computed of.
+            name: says what it is, and of which weights: ``"vectors of strike-audio@4449"``.
+            compute: returns an array, a number, or a tuple of these.
+        """
+        kept = self._of_sound if of == "sound" else self._of_clip
+        key = (of, name)
+        if key not in kept:
+            kept[key] = compute() if self.cache is None else self.cache.get(name, self._digest(of), compute)
+        return kept[key]
+
+    def _digest(self, of: str) -> str:
+        """What a feature of the sound, the reference or the video depends on."""
+        if of == "video":
+            assert self.video_digest is not None
+            return self.once_per_clip("digest of video", self.video_digest)
+        sound = self.sound if of == "sound" else self.reference
+        assert sound is not None
+        remember = self.once_per_sound if of == "sound" else self.once_per_clip
+        # features are of the sound as long as its clip
+        return remember(f"digest of {of}", lambda: f"{digest_of_sound(sound)} {self.duration:.6f}")
 
 
 class Metric(ABC):

@@ -51,8 +51,8 @@ class DistributionMetric(Metric):
         """Vectors of the sound and of the reference."""
         key = f"vectors of {self.extractor}"
         pair = (
-            clip.once_per_sound(key, lambda: self.model(clip.sound)),
-            clip.once_per_clip(key, lambda: self.model(clip.reference)),
+            clip.feature("sound", key, lambda: self.model(clip.sound)),
+            clip.feature("reference", key, lambda: self.model(clip.reference)),
         )
         return (pair[0].mean(0, keepdims=True), pair[1].mean(0, keepdims=True)) if self.one_per_clip else pair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,11 +15,13 @@ from v2a_nb.errors import UsageError, V2AError, check_types, check_value
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.metrics.compare import compare
+from v2a_nb.metrics.feature_cache import FeatureCache, digest_of_file
 from v2a_nb.metrics.ladder import plan_others, read_ladder, rungs
 from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read_truth, shuffled, stems_in
 from v2a_nb.metrics.report import Comparison, Ladder, Report
 from v2a_nb.metrics.tally import Metrics, Tally, choose, described
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
+from v2a_nb.metrics.validity import controls_of, doubts, looks
 from v2a_nb.world import WorldClip
 
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
@@ -87,7 +89,7 @@ def evaluate(
         batch: at most so many clips are generated side by side.
         progress: called with (done, total) after each batch.
         options: guidance, temperature ...: go to the system. A list has one value for each clip (``ambient``). For
-            folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``.
+            folders, what else is given of the clips: ``reference``, ``videos``, ``truth``, ``text``; ``cache``.
 
     Raises:
         UsageError: arguments of other kinds, no clips, an unknown metric, or a list of another length.
@@ -153,6 +155,7 @@ def evaluate_folder(
     text: str | Path | None = None,
     controls: bool = True,
     ladder: bool = False,
+    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score the sounds in a folder.
@@ -165,13 +168,17 @@ def evaluate_folder(
         truth: path of a ``truth.json`` of Strike World; left out, the clips are what ``generated`` holds.
         metrics: as for :func:`evaluate`; left out, all that need no more than is given and that are quick.
         text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
-        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
+        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled", and
+            ask metrics of picture and sound whether they hold on these clips.
         ladder: also score the control ladder of the true sounds, see :mod:`v2a_nb.metrics.ladder`.
+        cache: folder where features of sounds and videos are kept: an evaluation that was interrupted is taken up, and
+            one with other metrics or other systems computes only what is new.
         progress: called with (done, total) after each clip.
 
     What is missing, there twice, unreadable, NaN, silent, of another length, without a clip or cannot be scored by
     a metric is listed in ``problems``; nothing is left out in silence. A clip without a readable sound is not in the
-    scores; one whose sound is silent or short is.
+    scores; one whose sound is silent or short is. A metric of picture and sound that does not put these clips' true
+    sounds over worse ones is listed too, see :mod:`v2a_nb.metrics.validity`.
 
     Raises:
         UsageError: a metric is unknown, or needs what is not given; a ladder without references, or of too few.
@@ -181,9 +188,20 @@ def evaluate_folder(
         raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
     chosen = choose(metrics, _given(reference, videos, truth, text))
     tally, steps = _score_folder(
-        generated, reference, videos, truth, text, chosen, metrics is not None, controls, ladder, progress
+        generated,
+        reference,
+        videos,
+        truth,
+        text,
+        chosen,
+        metrics is not None,
+        controls,
+        ladder,
+        cache,
+        progress,
     )
     report = tally.report()
+    report.sources = _sources(generated, reference, videos, truth)
     if steps is not None:
         report.ladder = read_ladder(steps)
     return report
@@ -200,6 +218,7 @@ def compare_folders(
     text: str | Path | None = None,
     controls: bool = True,
     ladder: bool = False,
+    cache: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Score the sounds in several folders, and test each two of them against each other on their common clips.
@@ -208,6 +227,7 @@ def compare_folders(
         generated: a folder for each system, by its name; at least two.
         reference, videos, truth, metrics, text, controls: as for :func:`evaluate_folder`.
         ladder: it is about the true sounds, and in the report of the first system.
+        cache: as for :func:`evaluate_folder`; one folder serves all systems.
         progress: called with (done, total) after each clip of each folder.
 
     Raises:
@@ -228,9 +248,20 @@ def compare_folders(
     for name, folder in generated.items():
         first = not tallies
         tallies[name], steps = _score_folder(
-            folder, reference, videos, truth, text, chosen, metrics is not None, controls, ladder and first, progress
+            folder,
+            reference,
+            videos,
+            truth,
+            text,
+            chosen,
+            metrics is not None,
+            controls,
+            ladder and first,
+            cache,
+            progress,
         )
         reports[name] = tallies[name].report()
+        reports[name].sources = _sources(folder, reference, videos, truth)
         if steps is not None:
             reports[name].ladder = read_ladder(steps)
     return Comparison(reports, compare(tallies))
@@ -297,6 +328,14 @@ def _given(
     return needs
 
 
+def _sources(
+    generated: str | Path, reference: str | Path | None, videos: str | Path | None, truth: str | Path | None
+) -> dict[str, str | Path]:
+    """Where everything is, as far as it is given."""
+    places = {"generated": generated, "reference": reference, "videos": videos, "truth": truth}
+    return {name: place for name, place in places.items() if place is not None}
+
+
 def _score_folder(
     generated: str | Path,
     reference: str | Path | None,
@@ -307,6 +346,7 @@ def _score_folder(
     named: bool,
     controls: bool,
     ladder: bool,
+    cache: str | Path | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Tally, Tally | None]:
     """Return what was counted of the sounds in a folder and, with ``ladder``, of the controls of their references."""
@@ -324,6 +364,7 @@ def _score_folder(
         problems += [{"id": e["id"], "what": f"no text in {text}"} for e in entries if not e["narration"]]
     if tally.needs("stems"):
         problems += [{"id": name, "what": f"no stems in {reference}"} for name in ids if name not in stems]
+    kept = None if cache is None else FeatureCache(cache)
     # a clip's video is read once for all metrics, and forgotten for the next one
     open_video = lru_cache(maxsize=1)(lambda path: media.open(path, sound=False, size=SHORT_SIDE))
     entries = [entry for entry in entries if entry["id"] in files]
@@ -340,6 +381,7 @@ def _score_folder(
                 name, recordings[k], sound, None if truth is None else entry,
                 read_sound(references.get(name), name, problems), entry.get("narration"), video,
                 {stem: part for stem, part in parts.items() if part is not None} or None,
+                kept, None if video is None else partial(digest_of_file, video_files[name]),
             )  # fmt: skip
             problems += [{"id": name, "what": f"{path}: {what}"} for what in flaws(sound, clip.duration)]
             tally.score(clip, sound)
@@ -349,6 +391,10 @@ def _score_folder(
             other = None if order is None else read_sound(files[entries[order[k]]["id"]], name, [])
             if other is not None:
                 tally.score(clip, other, "shuffled", "shuffled")
+            if controls and video is not None and clip.reference is not None:
+                foreign = None if order is None else read_sound(references.get(entries[order[k]]["id"]), name, [])
+                for control, worse in controls_of(clip, foreign):
+                    tally.score(clip, worse, control, of=looks)
             if steps is not None and clip.reference is not None:
                 foreign = {
                     control: read_sound(references.get(entries[j]["id"]), name, [])
@@ -360,6 +406,7 @@ def _score_folder(
                 steps.clips.append(clip)
         if progress:
             progress(k + 1, len(entries))
+    problems += doubts(tally)
     if not tally.clips:
         why = f"; {problems[0]['id']}: {problems[0]['what']}" if problems else ""
         none = f"none of the {len(ids)} clips could be scored" if ids else "no sounds in this folder"

@@ -92,7 +92,7 @@ class InceptionScore(Metric):
 
     def score(self, clip: ScoredClip) -> np.ndarray:
         """Logits [C] of the sound, cut or filled to the clip's length."""
-        return clip.once_per_sound(f"logits of {self.extractor}", lambda: self.model.logits(clip.fitted_sound))
+        return clip.feature("sound", f"logits of {self.extractor}", lambda: self.model.logits(clip.fitted_sound))
 
     def pool(self, rows: Sequence[np.ndarray], name: str) -> float:
         return inception_score(np.stack(rows), self.splits)[0] if len(rows) >= self.splits else float("nan")

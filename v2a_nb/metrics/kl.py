@@ -81,8 +81,8 @@ class KullbackLeibler(Metric):
         """The divergences by name."""
         key = f"logits of {self.extractor}"
         logits = (
-            clip.once_per_clip(key, lambda: self.model.logits(clip.fitted_reference)),
-            clip.once_per_sound(key, lambda: self.model.logits(clip.fitted_sound)),
+            clip.feature("reference", key, lambda: self.model.logits(clip.fitted_reference)),
+            clip.feature("sound", key, lambda: self.model.logits(clip.fitted_sound)),
         )
         conventions = {"kl": "softmax", "kl_capped": "softmax_capped", "kl_sigmoid": "sigmoid"}
         return {name: float(kl_divergence(*logits, convention)) for name, convention in conventions.items()}

@@ -19,7 +19,7 @@ FEW = 20
 
 
 class Saved(ABC):
-    """The base of results that are written to files: JSON, and a page."""
+    """The base of results that are written to files."""
 
     @abstractmethod
     def to_dict(self, controls: bool = False) -> dict:
@@ -46,22 +46,6 @@ class Saved(ABC):
         if html is not None:
             keep_others(html, lambda text: HTML_MARK in text[:1000])
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """A page with all tables, self-contained; written where a path is given, whole or not at all.
-
-        Raises:
-            MediaError: there is another file than a page of this package.
-        """
-        page = _page(self._repr_html_())
-        if path is not None:
-            self.check_paths(html=path)
-            write_text(path, page)
-        return page
-
-    def save_html(self, path: str | Path) -> None:
-        """Write :meth:`to_html`."""
-        self.to_html(path)
-
 
 @dataclass
 class Report(Saved):
@@ -78,6 +62,7 @@ class Report(Saved):
             is missing from a control that says nothing about it.
         recordings: from how many the clips come; 0 where it is not known.
         ladder: the control ladder, where it was asked for.
+        sources: of sounds in folders, where they are: ``generated``, ``reference``, ``videos``, ``truth``.
     """
 
     clips: int
@@ -87,6 +72,7 @@ class Report(Saved):
     controls: dict[str, list[dict]] = field(default_factory=dict)
     recordings: int = 0
     ladder: Ladder | None = None
+    sources: dict[str, str | Path] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float:
         """The value of one metric."""
@@ -128,8 +114,10 @@ class Report(Saved):
         lines = [f"{self.clips} clips" + (f", {len(self.problems)} problems" if self.problems else "")]
         cells = self._cells()
         width = max(24, *(len(name) + 1 for name, *_ in cells))
+        columns = [max(18, len(title) + 2) for title in cells[0][2:]]
         for name, value, *others in cells:
-            lines.append(f"{name:{width}}{value:>24}" + "".join(f"{other:>18}" for other in others))
+            padded = (f"{other:>{w}}" for other, w in zip(others, columns, strict=True))
+            lines.append(f"{name:{width}}{value:>24}{''.join(padded)}")
         lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
         lines += [repr(self.ladder)] if self.ladder is not None else []
@@ -269,17 +257,6 @@ _CAPTION = (
 )
 
 
-def _page(body: str) -> str:
-    """A page of HTML, self-contained."""
-    style = "body{font:16px system-ui;margin:2em;color-scheme:light dark}td,th{padding:.3em .8em}"
-    return (
-        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8>{HTML_MARK}"
-        "<meta name=viewport content='width=device-width'>"
-        f"<title>v2a-nb evaluate</title><style>{style}</style></head>\n"
-        f"<body><h1>Scores</h1>{body}</body></html>\n"
-    )
-
-
 def _table(caption: str, cells: list[list[str]]) -> str:
     """A table of HTML: the first row is its head, the first column names the rows."""
     (_, *titles), *rows = cells
@@ -318,4 +295,6 @@ def plain(value: object, digits: int | None = None) -> Any:
 def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
+    if 0 < abs(value) < 0.01:  # such as distances of envelopes, of which 0.002 says too little
+        return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

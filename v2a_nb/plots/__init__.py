@@ -13,6 +13,7 @@ of plotly's own renderers write its script as well, 4.9 MB into every notebook, 
 from v2a_nb.plots.events import against_truth, mark_events, strip, timeline
 from v2a_nb.plots.figure import COLOURS, MISS, WAVE, Figure, Zoomable, show
 from v2a_nb.plots.levels import levels
+from v2a_nb.plots.metric_rows import metric_rows
 from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
 from v2a_nb.plots.pictures import attention, picture
 from v2a_nb.plots.sounds import codes, spectrogram, spectrogram_zoom, waveform
@@ -30,6 +31,7 @@ __all__ = [
     "intervals",
     "levels",
     "mark_events",
+    "metric_rows",
     "picture",
     "scores",
     "scores_zoom",

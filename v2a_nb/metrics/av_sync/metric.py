@@ -83,8 +83,8 @@ class AvSyncMetric(Metric):
         return AvSync.from_pretrained()
 
     def score(self, clip: ScoredClip) -> float:
-        video = clip.once_per_clip(("av-sync", id(self)), lambda: self.model.look(clip.video))
-        windows = self.model.windows(video, clip.fitted_sound)
+        video = clip.feature("video", f"windows of {self.extractor}", lambda: self.model.look(clip.video).numpy())
+        windows = self.model.windows(torch.from_numpy(video), clip.fitted_sound)
         return 100.0 * synchronous(windows, self.model.config.halves)
 
     def interval(self, rows: Sequence[float], recordings: Sequence[str], name: str) -> tuple[float, float]:

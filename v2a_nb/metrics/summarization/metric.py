@@ -163,7 +163,7 @@ class SummaryMetric(Metric):
 
     def score(self, clip: ScoredClip) -> dict[str, float]:
         summarizer, vision, codec = self.model
-        vectors = clip.once_per_clip(("summary", id(self)), lambda: vision.features(clip.video).numpy())
+        vectors = clip.feature("video", f"frames of {self.extractor}", lambda: vision.features(clip.video).numpy())
         target = summarizer.text.encode([clip.text])
         sound, silent = (
             float(cosine(predict(summarizer, [vectors], sounds), target)[0])

@@ -78,8 +78,10 @@ class VaasMetric(Metric):
         return Vaas.from_pretrained()
 
     def score(self, clip: ScoredClip) -> dict[str, float]:
-        vectors = clip.once_per_clip(("vaas", id(self)), lambda: self.model.vectors(clip.video))
-        score = np.array(self.model.score(vectors, clip.fitted_sound))
+        vectors = clip.feature("video", f"frames of {self.extractor}", lambda: self.model.vectors(clip.video).numpy())
+        seconds = clip.feature("video", "duration", lambda: clip.video.duration)
+        assert clip.sound is not None
+        score = np.array(self.model.score(vectors, clip.sound.fit(seconds)))  # a sound may end before the pictures
         return {name: float(reading(score)) for name, reading in READINGS.items()}
 
     def interval(
