@@ -420,19 +420,19 @@ def _parser(options: Options) -> argparse.ArgumentParser:
 
     p = command(
         "score", _score, "measure trained weights and write results.json and their model card",
-        "v2a-nb score vaura; v2a-nb score real FOLDER",
+        "v2a-nb score vaura; v2a-nb score real FOLDER; v2a-nb score physics FOLDER",
     )  # fmt: skip
-    p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real")
-    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv")
+    p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real, or physics")
+    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv; with physics: keeps generated sounds")
     p.add_argument(
         "--weights", metavar="DIR",
-        help="other weights of that kind (default: the shipped ones); with real: NAME=DIR,NAME=DIR",
+        help="other weights of that kind (default: the shipped ones); with real and physics: NAME=DIR,NAME=DIR",
     )  # fmt: skip
-    p.add_argument("--systems", metavar="A,B", help="with real: which systems (default: all)")
+    p.add_argument("--systems", metavar="A,B", help="with real and physics: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")
-    p.add_argument("--keep", action="store_true", help="with real: put the numbers into the systems' results.json")
+    p.add_argument("--keep", action="store_true", help="with real and physics: put the numbers into results.json")
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
 
     p = command(

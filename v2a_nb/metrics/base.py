@@ -55,6 +55,8 @@ class ScoredClip:
 
     def has(self, need: str) -> bool:
         """Whether one of :data:`~v2a_nb.metrics.registry.NEEDS` is there."""
+        if need.endswith(" pairs"):
+            return self.truth is not None and self.truth.get("pair", {}).get("factor") == need.removesuffix(" pairs")
         return getattr(self, "open_video" if need == "video" else need) is not None
 
     @property
@@ -214,6 +216,10 @@ class Metric(ABC):
     def refusal(self, rows: Sequence) -> str:
         """Why these rows are too few for a value; empty where they are not, as here."""
         return ""
+
+    def left_out(self, rows: Sequence) -> list[dict]:
+        """What of the rows is in no value, as ``{"id", "what"}`` for the problems of a report; here, nothing."""
+        return []
 
     def comparable(self, first: Any, second: Any, name: str) -> bool:
         """Whether two rows, of two systems on one clip, can be compared; here, where both alone have a value."""

@@ -334,7 +334,11 @@ def _given(
 ) -> list[str]:
     """The needs of metrics that are given."""
     given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth, "stems": reference}
-    return [need for need, where in given.items() if where is not None]
+    needs = [need for need, where in given.items() if where is not None]
+    if truth is not None:
+        factors = [entry["pair"]["factor"] for entry in read_truth(truth, []) if "pair" in entry]
+        needs += dict.fromkeys(f"{factor} pairs" for factor in factors)
+    return needs
 
 
 def _plan(protocol: str | None, weights: Sequence[str], metrics: Metrics, given: Collection[str]) -> Plan | None:

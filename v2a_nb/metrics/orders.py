@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from v2a_nb.world.counterfactual import FACTORS
+
 TRUTH, SILENCE, NOISE, AMBIENCE, ACTION = "truth", "silence", "noise", "ambience alone", "action alone"
 SHIFTS_MS = (40, 100, 200, 500)
 LATE_40, LATE_100, LATE_200, LATE_500 = LATE = tuple(f"{ms} ms late" for ms in SHIFTS_MS)
@@ -101,6 +103,10 @@ ORDERS: dict[str, Order] = {
         ("summary_cosine", "summary_gain", "clap", "clap_peak", "clap_r1"),
         Order("higher", _truth_over(OTHER_MATERIAL, OTHER, SILENCE, NOISE)),
     ),
+    # the two clips of a pair have one ambience
+    **{f"pair_direction_{factor}": Order("higher", _truth_over(AMBIENCE, SILENCE, NOISE)) for factor in FACTORS},
+    **{f"pair_ties_{factor}": Order("lower", _truth_over(AMBIENCE, SILENCE)) for factor in FACTORS},
+    **{f"pair_gain_{factor}": Order("", ((AMBIENCE, TRUTH), (SILENCE, TRUTH)), rising=True) for factor in FACTORS},
 }
 
 

@@ -65,6 +65,10 @@ def read_truth(path: str | Path, problems: list[dict]) -> list[dict]:
                 float(clip["ambient"]["level_dbfs"])
             if not isinstance(clip["id"], str) or not isinstance(clip.get("recording", ""), str):
                 raise ValueError(f"ids and recordings must be text, not {clip['id']!r}, {clip.get('recording')!r}")
+            if "pair" in clip and clip["pair"]["side"] not in ("a", "b"):
+                raise ValueError(f"clip {clip['id']} is on side {clip['pair']['side']!r} of its pair, not 'a' or 'b'")
+            if "pair" in clip:
+                clip["pair"]["of"], clip["pair"]["factor"]
             if not 0 < float(clip["duration_s"]) < float("inf"):
                 raise ValueError(f"clip {clip['id']} lasts {clip['duration_s']} s")
             if clip["id"] in entries:

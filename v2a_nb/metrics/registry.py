@@ -18,6 +18,10 @@ NEEDS = {
     "reference": "true sounds to compare with (--reference DIR)",
     "text": "a line of text for each clip (a CSV with columns id and text, or a truth.json with narrations)",
     "stems": "parts of the true sounds (--reference DIR with ID.action.wav and ID.ambient.wav, as v2a-nb world writes)",
+    **{
+        f"{factor} pairs": f"a truth with pairs for {factor} (v2a-nb world OUT --pairs {factor})"
+        for factor in ("material", "size", "speed", "distance", "damping", "shift", "removal")
+    },
 }
 """What a metric may need beside the sound that it scores, and how the command line gives it."""
 
@@ -61,6 +65,11 @@ _SOUNDS = ("reference",)
 _VAAS, _SUMMARY = "v2a_nb.metrics.vaas.metric.VaasMetric", "v2a_nb.metrics.summarization.metric.SummaryMetric"
 _CLASSES, _NEIGHBOURS = "v2a_nb.metrics.kl.KullbackLeibler", "v2a_nb.metrics.density_coverage.DensityCoverage"
 _REFERENCE, _CLAP = ("reference",), "v2a_nb.metrics.clap_score"
+_PAIRS = (
+    ("direction", "share of pairs whose sounds move the right way; 0.5 is chance, 0 one sound for both"),
+    ("gain", "the move over the true one: 1 is physics, 0 no move"),
+    ("ties", "share of pairs whose sounds do not move, or in which nothing can be measured"),
+)
 _ENTRIES = (
     Entry(
         "onset_f1_25ms", _ONSETS, _TRUTH, "F1 of onsets against true events, within 25 ms, pooled over clips",
@@ -259,6 +268,14 @@ _ENTRIES = (
         "pam", "v2a_nb.metrics.contrastive.PamStyle", (),
         "how much nearer to clear than to noisy a sound is in CLAP, 0 to 1; not the published PAM", default=False,
         gives="texts",
+    ),
+    *(
+        Entry(
+            f"pair_{what}_{need.removesuffix(' pairs')}",
+            f"v2a_nb.metrics.physics.{need.capitalize().replace(' pairs', 'Pairs')}", (need,), help,
+        )
+        for need in NEEDS if need.endswith(" pairs")
+        for what, help in _PAIRS
     ),
 )  # fmt: skip
 METRICS = {entry.name: entry for entry in _ENTRIES}

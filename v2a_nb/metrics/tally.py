@@ -103,9 +103,12 @@ class Tally:
         Raises:
             V2AError: a metric that was named could score no clip, or all metrics refuse.
         """
-        for k, (_, names) in enumerate(self.metrics):
+        for k, (metric, names) in enumerate(self.metrics):
+            self.problems += metric.left_out([one.row for one in self.counted(k)])
             if self.named and not self.counted(k):
                 why = f"; {self.problems[0]['id']}: {self.problems[0]['what']}" if self.problems else ""
+                if not any(metric.can_score(clip) for clip in self.clips):
+                    why += f"; it needs {' and '.join(registry.NEEDS[need] for need in metric.needs)}"
                 raise V2AError(f"{names[0]} could score none of {len(self.clips)} clips{why}")
         own = self.results()
         self.problems += [{"id": names, "what": why} for names, why in self.refusals.items()]

@@ -14,7 +14,7 @@ from v2a_nb.metrics import protocols
 from v2a_nb.scores import real_results
 from v2a_nb.scores.base import Job
 from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
-from v2a_nb.training.results import FILE, REAL, Results, Table, digest_of, markdown
+from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -51,6 +51,8 @@ SCORES = {
 }
 """By the name of the shipped weights. Those without parts are scored within the system that they belong to."""
 NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
+OF_FOLDERS = ("real", "physics")
+"""What scores several systems with a folder: files of this folder, with a function of that name and ``SYSTEMS``."""
 
 
 def score(
@@ -68,14 +70,17 @@ def score(
     """Measure all that is measured of some weights, and write ``results.json`` and the card beside them.
 
     Args:
-        name: out of :data:`NAMES`, or ``"real"``: all systems on real clips, which writes nothing beside weights.
-        folder: of the real clips.
-        weights: a folder with other weights of that kind; left out, the shipped ones. With ``"real"``, such folders
-            by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
-        clips: at most so many in each part, for a look: then nothing is written beside the weights.
+        name: out of :data:`NAMES`, or of :data:`OF_FOLDERS`, which write nothing beside weights: ``"real"`` is all
+            systems on real clips, ``"physics"`` those that generate on counterfactual pairs.
+        folder: of the real clips, or the one in which the sounds of pairs are kept.
+        weights: a folder with other weights of that kind; left out, the shipped ones. With ``"real"`` and
+            ``"physics"``, such folders by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
+        clips: at most so many in each part, or pairs of each factor, for a look: then nothing is written beside the
+            weights.
         run: folder of a run whose ablations are measured as well.
-        keep: put the numbers on real clips into the ``results.json`` beside the systems' weights.
-        systems: with ``"real"``, names divided by commas; left out, those that ``weights`` names, or all.
+        keep: put the numbers of ``"real"`` or ``"physics"`` into the ``results.json`` beside the systems' weights.
+        systems: with ``"real"`` and ``"physics"``, names divided by commas; left out, those that ``weights`` names, or
+            all.
         json: the results are also written to this file.
         say: receives each table as it is there, and one line before each part.
 
@@ -84,16 +89,19 @@ def score(
         WeightsError: there are no such weights.
         MediaError: a real clip that cannot be read, or ``json`` is a file with something else.
     """
-    if name != "real" and name not in NAMES:
-        raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(NAMES)} and real")
-    if (name == "real") != (folder is not None):
-        raise UsageError("real needs a folder of clips; other names take none")
-    if keep and name != "real":
-        raise UsageError("--keep belongs to real; other scores are kept unless --clips is given")
+    if name not in (*NAMES, *OF_FOLDERS):
+        there = ", ".join([*NAMES, OF_FOLDERS[0]])
+        raise UsageError(f"nothing is known of how to score {name!r}; there are {there} and {OF_FOLDERS[1]}")
+    if (name in OF_FOLDERS) != (folder is not None):
+        raise UsageError("real needs a folder of clips, and physics one for its sounds; other names take none")
+    if keep and name not in OF_FOLDERS:
+        raise UsageError("--keep belongs to real and physics; other scores are kept unless --clips is given")
     if name == "real" and any(option is not None for option in (clips, run)):
         raise UsageError("real takes neither --clips nor --run")
-    if systems is not None and name != "real":
-        raise UsageError("--systems belongs to real; elsewhere the name says what is scored")
+    if name == "physics" and (run is not None or (keep and clips is not None)):
+        raise UsageError("physics takes no --run, and --clips is for a look without --keep")
+    if systems is not None and name not in OF_FOLDERS:
+        raise UsageError("--systems belongs to real and physics; elsewhere the name says what is scored")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
     if json is not None:
@@ -102,7 +110,7 @@ def score(
     if folder is None:
         results = _score_weights(job, weights is None)
     else:
-        results = _score_real(job, folder, systems, None if weights is None else str(weights), keep)
+        results = _score_systems(job, folder, systems, None if weights is None else str(weights), keep)
     if json is not None:
         write_text(json, results.dumps())
     return results
@@ -128,31 +136,31 @@ def _score_weights(job: Job, shipped: bool) -> Results:
     return results
 
 
-def _score_real(job: Job, folder: str | Path, systems: str | None, weights: str | None, keep: bool) -> Results:
-    from v2a_nb.scores.real import SYSTEMS, real
-
-    others = dict(pair.partition("=")[::2] for pair in (weights or "").split(",") if pair)
-    names = [name.strip() for name in (systems or ",".join(others or SYSTEMS)).split(",")]
+def _score_systems(job: Job, folder: str | Path, systems: str | None, weights: str | None, keep: bool) -> Results:
+    part = import_module(f"v2a_nb.scores.{job.name}")
+    pairs = [pair.partition("=") for pair in (weights or "").split(",") if pair]
+    others = {name: where for name, _, where in pairs}
+    names = [name.strip() for name in (systems or ",".join(others or part.SYSTEMS)).split(",")]
     for name in dict.fromkeys([*names, *others]):
-        if name not in SYSTEMS:
-            raise UsageError(f"no system {name!r} for real clips; there is {', '.join(SYSTEMS)}")
+        if name not in part.SYSTEMS:
+            raise UsageError(f"no system {name!r} for {job.name}; there is {', '.join(part.SYSTEMS)}")
         if name not in names or not others.get(name, "shipped"):
             raise UsageError(f"--weights {weights}: NAME=DIR is needed, for names out of --systems")
     found = []
-    for name, tables in real(job, folder, names, others):
+    for name, tables in getattr(part, job.name)(job, folder, names, others):
         for table in tables:
             job.say(f"{name}: {table}")
         if keep:
             place = find_weights(others[name]) if name in others else SHIPPED / name
             before = Results.read(place) if (place / FILE).exists() else Results(name, digest_of(place), ())
-            kept = tuple(table for table in before.tables if table.source != REAL)
+            kept = tuple(table for table in before.tables if table.source != tables[0].source)
             replace(before, tables=(*kept, *tables)).write(place)
             if name in others:
                 write_card(place, PACKAGE / SCORES[name].template)
         found += [replace(table, name=f"{name}_{table.name}") for table in tables]
     if keep:
         render()
-    return Results("real", "", tuple(found))
+    return Results(job.name, "", tuple(found))
 
 
 def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
@@ -168,6 +176,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     fields["overview"] = overview()
     fields["real_video"] = real_results.tables(SYSTEMS)
     fields["protocols"] = protocols.document()
+    fields["physics"] = physics_tables()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)
@@ -196,6 +205,17 @@ COLUMNS = {
     "near_miss_silent": "silent at near misses",
     "cpu_s_per_s": "seconds for a second",
 }
+
+
+def physics_tables() -> str:
+    """The tables of all systems that were scored on counterfactual pairs, each below its name."""
+    results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
+    found = {name: some["physics"] for name, some in results.items() if "physics" in some}
+    texts = [
+        f"{SYSTEMS[name]}, {table.about['pairs']} pairs a factor of seed {table.about['seed']}:\n\n{markdown(table)}"
+        for name, table in found.items()
+    ]
+    return "\n\n".join(texts) or "*Not scored yet.*"
 
 
 def overview() -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.files import write_text
-from v2a_nb.world.counterfactual import FACTORS, counterfactual
-from v2a_nb.world.dataset import StrikeWorld, WorldClip, strike_world
+from v2a_nb.world.counterfactual import FACTORS, pairs_of
+from v2a_nb.world.dataset import strike_world
 from v2a_nb.world.recording import VERSION
 
 UNFINISHED = ".unfinished"
@@ -66,7 +66,7 @@ def write_world(
     keep = {"seconds": seconds, "size": size, "fps": fps, "sample_rate": sample_rate}
     options = {**keep, "variety": variety, "mismatched": mismatched, "style": style, "version": version}
     world = strike_world(seed, clips if pairs is None else max(4 * clips, 8), **options)
-    items = list(world) if pairs is None else _pairs(world, pairs, clips)
+    items = list(world) if pairs is None else pairs_of(world, pairs, clips)
     for folder in (out / "clips", out / "stems"):
         folder.mkdir(parents=True, exist_ok=True)
         if not (out / UNFINISHED).exists() and any(folder.iterdir()):
@@ -88,17 +88,3 @@ def write_world(
     path = write_text(out / "truth.json", json.dumps(truth, indent=1))
     (out / UNFINISHED).unlink()
     return path
-
-
-def _pairs(world: StrikeWorld, factor: str, wanted: int) -> list[WorldClip]:
-    items: list[WorldClip] = []
-    for item in world:
-        pair = counterfactual(item, factor)
-        if pair:
-            items += pair
-        if len(items) >= 2 * wanted:
-            return items
-    raise V2AError(
-        f"only {len(items) // 2} of {wanted} pairs for {factor!r} could be made from seed {world.seed}; "
-        "ask for fewer, or take another seed"
-    )

@@ -79,6 +79,28 @@ class MaterialClassifier(Pretrained):
         # the largest feature is always 0: all zero means that nothing rose
         return [CLASSES[i] if row.any() else NOTHING for i, row in zip(self.predict(features), features, strict=True)]
 
+    def preference(self, wave: np.ndarray, times: np.ndarray, old: str, new: str) -> float | None:
+        """The odds of one material against another, as a share: 1 where hits sound like ``new``, 0 like ``old``.
+
+        Args:
+            wave: [n] at 16 kHz.
+            times: of the hits, s.
+            old, new: out of :data:`CLASSES`.
+
+        Returns:
+            the mean over hits; None where no band rises at any of them.
+
+        Raises:
+            ValueError: a material is unknown.
+        """
+        pair = [CLASSES.index(old), CLASSES.index(new)]
+        features = [row for row in (describe(wave, time) for time in times) if row.any()]
+        if not features:
+            return None
+        x = (np.stack(features) - self.mean) / self.scale
+        logits = x @ self.weight[pair].T + self.bias[pair]
+        return float(np.mean(0.5 + 0.5 * np.tanh((logits[:, 1] - logits[:, 0]) / 2)))
+
     @property
     def tag(self) -> str:
         """``strike-material@`` and four hexadecimal digits of its weights."""
