@@ -41,7 +41,7 @@ SCORES = {
     ),
     "retrieval": Scored("systems/retrieval/card.md", ("systems:scores", "retrieval:pool")),
     "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),
-    "av_sync": Scored("metrics/av_sync/card.md", ("learned:av_sync",)),
+    "av_sync": Scored("metrics/av_sync/card.md", ("learned:av_sync", "synchrony:synchrony")),
     "vaas": Scored("metrics/vaas/card.md", ("learned:vaas",)),
     "summary": Scored("metrics/summarization/card.md", ("summarization:summary",)),
     "material": Scored("metrics/material/card.md", ("learned:material",)),
