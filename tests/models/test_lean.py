@@ -136,3 +136,17 @@ def test_the_vocoder_is_transformers(normalize: bool, tmp_path):
         assert torch.equal(lean(mels), library(mels))
     assert lean.save_pretrained(tmp_path / "again").exists()
     assert Vocoder.from_pretrained(tmp_path / "again").config == replace(config)
+
+
+def test_an_audio_tower_is_made_when_a_sound_is_heard():
+    from v2a_nb.models.audio_spectrogram_transformer import PRESETS, AudioSpectrogramTransformer
+
+    config = replace(PRESETS["tiny"], dim=16, mlp=24, heads=2)
+    library, lean = AudioSpectrogramTransformer(config).eval(), AudioSpectrogramTransformer(config, lean=True).eval()
+    copied(lean, library)
+    lean.net.layernorm.requires_grad_(False)
+    before, state = dict(lean.named_parameters()), torch.get_rng_state()
+    bank = noise(2, 520, 40)
+    assert torch.equal(lean(bank), library(bank)) and torch.equal(torch.get_rng_state(), state)
+    after = {id(p): p.requires_grad for p in lean.parameters()}
+    assert after == {id(p): p.requires_grad for p in before.values()} and not all(after.values())

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
+from v2a_nb.models.held_weights import HeldWeights, take_over
 from v2a_nb.sampling.autoregressive import Sampling, delay, undelay_predictions
 
 SWITCHES = {
@@ -411,11 +412,10 @@ class VAuraDecoder(nn.Module):
         return {"loss": loss, "ce": each.mean(), "ce0": each[:, 0].mean()}
 
 
-class LlamaWeights(nn.Module):
+class LlamaWeights(HeldWeights):
     """The weights of a ``LlamaModel`` under its names, without its arithmetic: all that :class:`CachedSteps` needs."""
 
     def __init__(self, config: VAuraConfig) -> None:
-        super().__init__()
         c, width = config, config.hidden
         sizes = {
             "self_attn.q_proj": (width, width), "self_attn.k_proj": (width, width),
@@ -424,8 +424,8 @@ class LlamaWeights(nn.Module):
             "mlp.down_proj": (width, c.intermediate), "input_layernorm": (width,),
             "post_attention_layernorm": (width,),
         }  # fmt: skip
-        self.layers = nn.ModuleList(_tree(sizes) for _ in range(c.layers))
-        self.norm = _tree({"": (width,)})
+        layers = {f"layers.{i}.{name}.weight": size for i in range(c.layers) for name, size in sizes.items()}
+        super().__init__({**layers, "norm.weight": (width,)})
         self.norm.variance_epsilon = EPSILON
         size = c.hidden // c.heads
         self.rotary_emb = nn.Module()
@@ -436,24 +436,8 @@ class LlamaWeights(nn.Module):
         """A ``LlamaModel`` of these parameters, the same objects, in the same mode."""
         with torch.random.fork_rng(devices=[]):  # its own first weights are random, and thrown away
             model = _llama(config)
-        frozen = [p for p in self.parameters() if not p.requires_grad]
-        model.to(self.rotary_emb.inv_freq.device).load_state_dict(self.state_dict(keep_vars=True), assign=True)
-        for parameter in frozen:  # assigning thaws
-            parameter.requires_grad_(False)
-        return model.train(self.training)
-
-
-def _tree(sizes: dict[str, tuple[int, ...]]) -> nn.Module:
-    """Modules that hold a ``weight`` of each size under its name."""
-    root = nn.Module()
-    for name, size in sizes.items():
-        module = root
-        for word in filter(None, name.split(".")):
-            if not hasattr(module, word):
-                module.add_module(word, nn.Module())
-            module = getattr(module, word)
-        module.weight = nn.Parameter(torch.empty(size))
-    return root
+        take_over(self, model)
+        return model
 
 
 def _llama(config: VAuraConfig) -> nn.Module:
