@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,7 +154,7 @@ class AudioSpectrogramTransformer(nn.Module):
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
         c.check()
-        self.net: nn.Module = HeldWeights(_sizes(c)) if lean else _network(c)
+        self.net: Any = HeldWeights(_sizes(c)) if lean else _network(c)
         # whatever version of transformers is installed, tensors have the names of version 5 outside of this module
         self._register_state_dict_hook(_to_our_names)
         self._register_load_state_dict_pre_hook(_from_our_names, with_module=True)
@@ -212,7 +213,7 @@ class AudioSpectrogramTransformer(nn.Module):
         return self.front_end(part.to(next(self.parameters()).device))
 
 
-def _network(c: AudioSpectrogramTransformerConfig) -> nn.Module:
+def _network(c: AudioSpectrogramTransformerConfig) -> Any:
     """transformers' ``ASTModel`` of these sizes."""
     from transformers import ASTConfig, ASTModel
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -188,7 +189,7 @@ class VAuraDecoder(nn.Module):
         else:
             self.register_buffer("null", null)
         self.after = nn.Parameter(torch.zeros(c.visual_width))
-        self.backbone: nn.Module = LlamaWeights(c) if lean else _llama(c)
+        self.backbone: Any = LlamaWeights(c) if lean else _llama(c)
         self.layerwise = nn.ModuleList(
             nn.Linear(c.visual_width, 2 * c.hidden) for _ in range(c.layers if c.layerwise_conditioning else 0)
         )
@@ -432,7 +433,7 @@ class LlamaWeights(HeldWeights):
         frequencies = 1.0 / ROPE_BASE ** (torch.arange(0, size, 2).float() / size)
         self.rotary_emb.register_buffer("inv_freq", frequencies, persistent=False)
 
-    def llama(self, config: VAuraConfig) -> nn.Module:
+    def llama(self, config: VAuraConfig) -> Any:
         """A ``LlamaModel`` of these parameters, the same objects, in the same mode."""
         with torch.random.fork_rng(devices=[]):  # its own first weights are random, and thrown away
             model = _llama(config)
@@ -440,7 +441,7 @@ class LlamaWeights(HeldWeights):
         return model
 
 
-def _llama(config: VAuraConfig) -> nn.Module:
+def _llama(config: VAuraConfig) -> Any:
     """transformers' ``LlamaModel`` of these sizes, with the dropout of the configuration."""
     from transformers import LlamaConfig, LlamaModel
 
