@@ -567,8 +567,8 @@ v2a.compare(item.clip, {"true": true, **louder}, events=events, title="guidance 
 # $$\mathrm{VAAS} = f\big(E_V, S\big) \approx \begin{cases} 1 & \text{this sound, this moment} \\
 # 0 & \text{another clip's, or shifted} \end{cases}$$
 #
-# In a real video nobody wrote down the hits. The paper trains a classifier that looks at both pictures, video and
-# sound, and says whether they belong together. Here it can be held against sounds whose answer is known.
+# Where nobody wrote down the hits, the paper trains a classifier that looks at both pictures, video and sound, and says
+# whether they belong together. Here it can be held against sounds whose answer is known.
 
 # %%
 from v2a_nb.metrics.vaas.metric import Vaas, conventions
@@ -605,7 +605,9 @@ plots.show(
 # %% [markdown]
 # **What to notice.** A sound that is 40 ms off passes: the judge was trained to forgive what nobody notices. And it
 # reads pictures with the very encoder that steers EgoSonics, so what that encoder overlooks counts for neither: a
-# judge with the eyes of the accused stands beside the truth metrics, never in their place.
+# judge with the eyes of the accused stands beside the truth metrics, never in their place. And it has seen Strike World
+# alone: on real videos ours calls true sounds misaligned. `v2a-nb evaluate --reference --videos` therefore asks it
+# of the true sounds first, late and foreign ones beside them, and says where it does not hold.
 #
 # **Exercise.** `no_cross_attention=True` leaves the hint, and the time is lost all the same. Do the opposite: in the
 # cell with the DDIM loop, set `condition["hint"]` to its mean, and listen to `egosonics.decode_latents(z)`. What does

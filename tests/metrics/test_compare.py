@@ -144,7 +144,7 @@ class Text(HTMLParser):
         self.open = []
 
     def handle_starttag(self, tag, attrs):
-        if tag != "meta":
+        if tag not in ("meta", "img", "input", "source", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):

@@ -14,8 +14,9 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.clip_features import ClipFeatures
 from v2a_nb.errors import MediaError, UsageError, V2AError, WeightsError
 from v2a_nb.hub import tag_of
+from v2a_nb.metrics.base import ScoredClip
 from v2a_nb.metrics.vaas import train as recipe
-from v2a_nb.metrics.vaas.metric import Vaas, conventions
+from v2a_nb.metrics.vaas.metric import Vaas, VaasMetric, conventions
 from v2a_nb.metrics.vaas.model import PRESETS, PaperVaas, TinyVaas, VaasConfig, build
 from v2a_nb.metrics.vaas.train import (
     VaasRecipe,
@@ -371,3 +372,18 @@ def test_from_nothing_to_weights(tmp_path):
     assert Vaas.from_pretrained(again).tag == vaas.tag
     with pytest.raises(V2AError, match="another seed"):
         run_recipe(EasyRecipe(config, seed=1), tmp_path, resume=True, say=lambda line: None)
+
+
+def test_a_sound_that_ends_before_the_pictures_is_scored():
+    class Equal:
+        tag = "equal@0000"
+
+        def vectors(self, clip):
+            return torch.zeros(clip.n, 4)
+
+        def score(self, vectors, sound):
+            return float(sound.duration == pytest.approx(len(vectors) / 10))
+
+    video, sound = Clip(np.zeros((60, 8, 8, 3), np.uint8), fps=10.0), Sound(np.ones(int(5.6 * 16000)), 16000)
+    clip = ScoredClip("a", "r", sound, reference=sound, open_video=lambda: video)
+    assert VaasMetric(Equal()).score(clip) == {"vaas_acc": 100.0, "vaas_score": 100.0}

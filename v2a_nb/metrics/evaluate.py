@@ -21,6 +21,7 @@ from v2a_nb.metrics.pairing import flaws, names_in, pair_files, read_sound, read
 from v2a_nb.metrics.report import Comparison, Ladder, Report
 from v2a_nb.metrics.tally import Metrics, Tally, choose, described
 from v2a_nb.metrics.truth import NAMES as TRUTH_METRICS
+from v2a_nb.metrics.validity import controls_of, doubts, looks
 from v2a_nb.world import WorldClip
 
 _CANNOT_SHUFFLE = "this control is left out: one recording has more than half of the clips"
@@ -167,7 +168,8 @@ def evaluate_folder(
         truth: path of a ``truth.json`` of Strike World; left out, the clips are what ``generated`` holds.
         metrics: as for :func:`evaluate`; left out, all that need no more than is given and that are quick.
         text: a CSV with the columns ``id`` and ``text``, one line for each clip; left out, the narrations of ``truth``.
-        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled".
+        controls: also score each sound as if it were that of a clip of another recording, as control "shuffled", and
+            ask metrics of picture and sound whether they hold on these clips.
         ladder: also score the control ladder of the true sounds, see :mod:`v2a_nb.metrics.ladder`.
         cache: folder where features of sounds and videos are kept: an evaluation that was interrupted is taken up, and
             one with other metrics or other systems computes only what is new.
@@ -175,7 +177,8 @@ def evaluate_folder(
 
     What is missing, there twice, unreadable, NaN, silent, of another length, without a clip or cannot be scored by
     a metric is listed in ``problems``; nothing is left out in silence. A clip without a readable sound is not in the
-    scores; one whose sound is silent or short is.
+    scores; one whose sound is silent or short is. A metric of picture and sound that does not put these clips' true
+    sounds over worse ones is listed too, see :mod:`v2a_nb.metrics.validity`.
 
     Raises:
         UsageError: a metric is unknown, or needs what is not given; a ladder without references, or of too few.
@@ -384,6 +387,10 @@ def _score_folder(
             other = None if order is None else read_sound(files[entries[order[k]]["id"]], name, [])
             if other is not None:
                 tally.score(clip, other, "shuffled", "shuffled")
+            if controls and video is not None and clip.reference is not None:
+                foreign = None if order is None else read_sound(references.get(entries[order[k]]["id"]), name, [])
+                for control, worse in controls_of(clip, foreign):
+                    tally.score(clip, worse, control, of=looks)
             if steps is not None and clip.reference is not None:
                 foreign = {
                     control: read_sound(references.get(entries[j]["id"]), name, [])
@@ -395,6 +402,7 @@ def _score_folder(
                 steps.clips.append(clip)
         if progress:
             progress(k + 1, len(entries))
+    problems += doubts(tally)
     if not tally.clips:
         why = f"; {problems[0]['id']}: {problems[0]['what']}" if problems else ""
         none = f"none of the {len(ids)} clips could be scored" if ids else "no sounds in this folder"

@@ -114,8 +114,10 @@ class Report(Saved):
         lines = [f"{self.clips} clips" + (f", {len(self.problems)} problems" if self.problems else "")]
         cells = self._cells()
         width = max(24, *(len(name) + 1 for name, *_ in cells))
+        columns = [max(18, len(title) + 2) for title in cells[0][2:]]
         for name, value, *others in cells:
-            lines.append(f"{name:{width}}{value:>24}" + "".join(f"{other:>18}" for other in others))
+            padded = (f"{other:>{w}}" for other, w in zip(others, columns, strict=True))
+            lines.append(f"{name:{width}}{value:>24}{''.join(padded)}")
         lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {p['id']}: {p['what']}" for p in self.problems]
         lines += [repr(self.ladder)] if self.ladder is not None else []

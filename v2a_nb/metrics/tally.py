@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from v2a_nb.clip import Sound
@@ -51,7 +51,14 @@ class Tally:
         """Whether a metric needs it."""
         return any(need in metric.needs for metric, _ in self.metrics)
 
-    def score(self, clip: ScoredClip, sound: Sound, control: str = "", kind: str = "") -> None:
+    def score(
+        self,
+        clip: ScoredClip,
+        sound: Sound,
+        control: str = "",
+        kind: str = "",
+        of: Callable[[Metric], bool] = lambda metric: True,
+    ) -> None:
         """Score a sound of a clip by every metric that has what it needs.
 
         Args:
@@ -60,10 +67,11 @@ class Tally:
             control: its name; empty for the generated sounds.
             kind: of the control, so that metrics about which it says nothing (``Metric.controls``) leave it out; empty
                 for one that all metrics score.
+            of: which metrics score it.
         """
         scored, values = clip.with_sound(sound), {"id": clip.id}
         for k, (metric, names) in enumerate(self.metrics):
-            if kind and kind not in metric.controls:
+            if (kind and kind not in metric.controls) or not of(metric):
                 continue
             row = None
             if metric.can_score(scored):

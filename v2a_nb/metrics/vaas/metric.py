@@ -79,7 +79,9 @@ class VaasMetric(Metric):
 
     def score(self, clip: ScoredClip) -> dict[str, float]:
         vectors = clip.feature("video", f"frames of {self.extractor}", lambda: self.model.vectors(clip.video).numpy())
-        score = np.array(self.model.score(vectors, clip.fitted_sound))
+        seconds = clip.feature("video", "duration", lambda: clip.video.duration)
+        assert clip.sound is not None
+        score = np.array(self.model.score(vectors, clip.sound.fit(seconds)))  # a sound may end before the pictures
         return {name: float(reading(score)) for name, reading in READINGS.items()}
 
     def interval(
