@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from v2a_nb.audio.mel import mel_basis
 from v2a_nb.clip import Sound
 
 SAMPLE_RATE = 16000
@@ -27,9 +28,7 @@ MIN_GAP_S = 0.06
 
 @lru_cache(maxsize=1)
 def _basis() -> np.ndarray:
-    import librosa
-
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=512, n_mels=BANDS, fmin=60, fmax=7800)
+    return mel_basis(SAMPLE_RATE, 512, BANDS, 60, 7800)
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from v2a_nb.audio.griffin_lim import griffin_lim, stft
+from v2a_nb.audio.mel import mel_basis
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError
 
@@ -395,10 +396,8 @@ def _nnls(basis: Tensor, mels: Tensor, start: Tensor, iterations: int) -> Tensor
 @lru_cache(maxsize=8)
 def _basis(front_end: FrontEnd, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Slaney mel basis [mels, n_fft / 2 + 1]."""
-    from librosa.filters import mel  # heavy, and not needed for linear bins
-
     f = front_end
-    basis = mel(sr=f.sample_rate, n_fft=f.n_fft, n_mels=f.mels, fmin=f.fmin, fmax=f.fmax)
+    basis = mel_basis(f.sample_rate, f.n_fft, f.mels, f.fmin, f.fmax)
     return torch.tensor(basis, dtype=dtype, device=device)
 
 

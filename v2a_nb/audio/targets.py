@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from v2a_nb.audio.mel import mel_basis
 
 SAMPLE_RATE = 16000
 HOP = 80  # 5 ms
@@ -22,10 +23,7 @@ FLOOR = 1e-5
 
 @lru_cache(maxsize=1)
 def _basis() -> Tensor:
-    import librosa
-
-    basis = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=512, n_mels=BANDS, fmin=60, fmax=7800)
-    return torch.from_numpy(basis.astype(np.float32))
+    return torch.from_numpy(mel_basis(SAMPLE_RATE, 512, BANDS, 60, 7800))
 
 
 def log_mel(wave: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from v2a_nb.audio import onsets
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
+from v2a_nb.models.held_weights import HeldWeights, take_over
 
 SAMPLE_RATE, WINDOW, HOP, BANDS = 16000, 400, 160, 128
 MEAN, DEVIATION = -4.26, 4.57
@@ -139,24 +141,20 @@ PRESETS = {
 class AudioSpectrogramTransformer(nn.Module):
     """Filter bank ``[B, T, bands]`` to ``[B, dim]``: the mean of the CLS and the distillation token.
 
+    Args:
+        config: sizes; left out, ``tiny``.
+        lean: only hold the weights, which are not initialised, until the first sound is heard: who only looks needs
+            no ``ASTModel``.
+
     Raises:
         UsageError: sizes that fit no encoder.
     """
 
-    def __init__(self, config: AudioSpectrogramTransformerConfig | None = None) -> None:
+    def __init__(self, config: AudioSpectrogramTransformerConfig | None = None, *, lean: bool = False) -> None:
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
         c.check()
-        from transformers import ASTConfig, ASTModel
-
-        sizes = ASTConfig(
-            hidden_size=c.dim, num_hidden_layers=c.depth, num_attention_heads=c.heads, intermediate_size=c.mlp,
-            patch_size=c.patch, frequency_stride=c.stride, time_stride=c.stride, max_length=c.columns,
-            num_mel_bins=c.bands,
-        )  # fmt: skip
-        self.net = ASTModel(sizes)
-        for table in ("cls_token", "distillation_token", "position_embeddings"):
-            nn.init.trunc_normal_(getattr(self.net.embeddings, table), std=0.02)  # zeros in transformers
+        self.net: Any = HeldWeights(_sizes(c)) if lean else _network(c)
         # whatever version of transformers is installed, tensors have the names of version 5 outside of this module
         self._register_state_dict_hook(_to_our_names)
         self._register_load_state_dict_pre_hook(_from_our_names, with_module=True)
@@ -178,6 +176,11 @@ class AudioSpectrogramTransformer(nn.Module):
         mean, deviation = (MEAN, 2 * DEVIATION) if c.front == "kaldi" else (-6.0, 4.0)
         bank = ((bank - mean) / deviation)[:, : c.columns]
         bank = F.pad(bank, (0, 0, 0, c.columns - bank.shape[1]))
+        if isinstance(self.net, HeldWeights):
+            with torch.random.fork_rng(devices=[]):  # its own first weights are random, and thrown away
+                heard = AudioSpectrogramTransformer(c)
+            take_over(self, heard)
+            self.net = heard.net
         return self.net(bank).pooler_output
 
     def front_end(self, wave: Tensor) -> Tensor:
@@ -208,6 +211,40 @@ class AudioSpectrogramTransformer(nn.Module):
         first = c.hop * round(start * SAMPLE_RATE / c.hop)
         part = torch.from_numpy(wave[:, first : first + round(c.seconds * SAMPLE_RATE)].copy())
         return self.front_end(part.to(next(self.parameters()).device))
+
+
+def _network(c: AudioSpectrogramTransformerConfig) -> Any:
+    """transformers' ``ASTModel`` of these sizes."""
+    from transformers import ASTConfig, ASTModel
+
+    sizes = ASTConfig(
+        hidden_size=c.dim, num_hidden_layers=c.depth, num_attention_heads=c.heads, intermediate_size=c.mlp,
+        patch_size=c.patch, frequency_stride=c.stride, time_stride=c.stride, max_length=c.columns,
+        num_mel_bins=c.bands,
+    )  # fmt: skip
+    net = ASTModel(sizes)
+    for table in ("cls_token", "distillation_token", "position_embeddings"):
+        nn.init.trunc_normal_(getattr(net.embeddings, table), std=0.02)  # zeros in transformers
+    return net
+
+
+def _sizes(c: AudioSpectrogramTransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of its parameters, by their names in transformers 5."""
+    places = ((c.bands - c.patch) // c.stride + 1) * ((c.columns - c.patch) // c.stride + 1)
+    sizes = {
+        "embeddings.cls_token": (1, 1, c.dim), "embeddings.distillation_token": (1, 1, c.dim),
+        "embeddings.position_embeddings": (1, places + 2, c.dim),
+        "embeddings.patch_embeddings.projection.weight": (c.dim, 1, c.patch, c.patch),
+        "embeddings.patch_embeddings.projection.bias": (c.dim,),
+        "layernorm.weight": (c.dim,), "layernorm.bias": (c.dim,),
+    }  # fmt: skip
+    linear = dict.fromkeys(LAYER_NAMES, (c.dim, c.dim))
+    linear |= {"mlp.fc1": (c.mlp, c.dim), "mlp.fc2": (c.dim, c.mlp)}
+    linear |= {"layernorm_before": (c.dim,), "layernorm_after": (c.dim,)}
+    for layer in range(c.depth):
+        for name, size in linear.items():
+            sizes[f"layers.{layer}.{name}.weight"], sizes[f"layers.{layer}.{name}.bias"] = size, size[:1]
+    return sizes
 
 
 def tensor_names(depth: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, reason
+from v2a_nb.models.lean_autoencoder import Autoencoder
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class ImageAutoencoder(Pretrained, nn.Module):
 
     Args:
         config: left out, ``tiny``.
-        model: a diffusers ``AutoencoderKL`` to use instead of a new one.
+        model: an ``AutoencoderKL`` of diffusers, or the :class:`~v2a_nb.models.lean_autoencoder.Autoencoder` that
+            stands in for one, to use instead of a new one.
 
     Examples:
         >>> autoencoder = ImageAutoencoder()
@@ -170,6 +173,12 @@ class ImageAutoencoder(Pretrained, nn.Module):
         latents = torch.cat([self.posterior(part).mode() for part in images.split(16)])
         self.mean.copy_(latents.mean(dim=(0, 2, 3)))
         self.spread.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-4))
+
+    @classmethod
+    def _build(cls, config: AutoencoderConfig, **parts: Any) -> ImageAutoencoder:
+        """With the network of :mod:`v2a_nb.models.lean_autoencoder`, whose import is light."""
+        c, pixels = config, config.channels * config.unshuffle**2
+        return cls(c, Autoencoder(pixels, c.latent_channels, c.widths, c.layers, c.groups, c.attention))
 
     @classmethod
     def from_diffusers(cls, name: str | Path, subfolder: str | None = "vae") -> ImageAutoencoder:

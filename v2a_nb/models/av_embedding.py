@@ -93,6 +93,7 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
         config: sizes; left out, ``tiny``.
         frame_encoder: the frozen encoder whose vectors ``tiny`` reads; left out, give vectors instead of clips. It is
             no submodule: it is not trained, its weights lie in a folder of their own, and the configuration names it.
+        lean: see :class:`~v2a_nb.models.audio_spectrogram_transformer.AudioSpectrogramTransformer`.
 
     Raises:
         UsageError: settings that fit no model.
@@ -108,7 +109,11 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
     config_class, optional_parts = AudioVisualEmbeddingConfig, ("vision",)
 
     def __init__(
-        self, config: AudioVisualEmbeddingConfig | None = None, frame_encoder: StrikeVision | None = None
+        self,
+        config: AudioVisualEmbeddingConfig | None = None,
+        frame_encoder: StrikeVision | None = None,
+        *,
+        lean: bool = False,
     ) -> None:
         super().__init__()
         self.config = c = config or PRESETS["tiny"]
@@ -117,7 +122,7 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
         self.video = (
             ClipTransformer(c.video) if isinstance(c.video, ClipTransformerConfig) else DividedSpaceTimeViT(c.video)
         )
-        self.audio = ast.AudioSpectrogramTransformer(c.audio)
+        self.audio = ast.AudioSpectrogramTransformer(c.audio, lean=lean)
         # as in the released code: a linear layer behind CLS, and AST's own head
         self.vid_proj = nn.Linear(c.video.dim, c.dim)
         self.aud_proj = nn.Sequential(nn.LayerNorm(c.audio.dim), nn.Linear(c.audio.dim, c.dim))
@@ -206,6 +211,10 @@ class AudioVisualEmbedding(Pretrained, nn.Module):
 
     def _parts(self) -> dict[str, Pretrained | None]:
         return {"vision": self.frame_encoder}
+
+    @classmethod
+    def _build(cls, config: AudioVisualEmbeddingConfig, **parts: Any) -> AudioVisualEmbedding:
+        return cls(config, **parts, lean=True)
 
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2a_nb.audio.mel import mel_basis
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import Pretrained
 
@@ -271,7 +271,4 @@ class TinyCodec(Pretrained, nn.Module):
 
 
 def _mel_basis(sample_rate: int, mels: int) -> Tensor:
-    import librosa
-
-    basis = librosa.filters.mel(sr=sample_rate, n_fft=512, n_mels=mels, fmin=40, fmax=sample_rate / 2)
-    return torch.from_numpy(basis.astype(np.float32))
+    return torch.from_numpy(mel_basis(sample_rate, 512, mels, 40, sample_rate / 2))

@@ -23,6 +23,7 @@ from v2a_nb.audio.match_mels import match_mels
 from v2a_nb.audio.spectrogram import FRONT_ENDS, DecibelScale, Spectrogram
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import Pretrained, config_from_json, kind_of, reason
+from v2a_nb.models.lean_hifigan import HifiGan
 
 if TYPE_CHECKING:
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
@@ -58,12 +59,8 @@ class VocoderConfig:
     normalize: bool = True
     match: int = 16
 
-    def published(self) -> SpeechT5HifiGanConfig:
-        """The same sizes for ``transformers``.
-
-        Raises:
-            UsageError: sizes that do not belong together.
-        """
+    def check(self) -> None:
+        """Raise :class:`UsageError` for sizes that do not belong together."""
         front = Spectrogram(self.front_end)
         hop = front.front_end.hop
         if math.prod(self.rates) != hop:
@@ -77,8 +74,12 @@ class VocoderConfig:
             )
         if self.channels >> len(self.rates) < 1:
             raise UsageError(f"{self.channels} channels cannot be halved {len(self.rates)} times")
+
+    def published(self) -> SpeechT5HifiGanConfig:
+        """The same sizes for ``transformers``."""
         from transformers import SpeechT5HifiGanConfig
 
+        front = Spectrogram(self.front_end)
         return SpeechT5HifiGanConfig(
             model_in_dim=front.bands, sampling_rate=front.front_end.sample_rate,
             upsample_initial_channel=self.channels, upsample_rates=list(self.rates),
@@ -123,7 +124,7 @@ class Vocoder(Pretrained, _OfSpectrogram):
 
     Args:
         config: left out, ``tiny``.
-        model: a ``SpeechT5HifiGan`` to use instead of a new one.
+        model: a ``SpeechT5HifiGan``, or a :class:`~v2a_nb.models.lean_hifigan.HifiGan`, to use instead of a new one.
 
     Raises:
         UsageError: sizes that do not belong together.
@@ -138,15 +139,15 @@ class Vocoder(Pretrained, _OfSpectrogram):
     kind, title, config_class, default = "vocoder", "a vocoder", VocoderConfig, "vocoder"
     other_kinds = (TRANSFORMERS_KIND,)
 
-    def __init__(self, config: VocoderConfig | None = None, model: SpeechT5HifiGan | None = None) -> None:
+    def __init__(self, config: VocoderConfig | None = None, model: SpeechT5HifiGan | HifiGan | None = None) -> None:
         super().__init__()
         self.config = config or PRESETS["tiny"]
         self.spectrogram = Spectrogram(self.config.front_end)
-        published = self.config.published()
+        self.config.check()
         if model is None:
             from transformers import SpeechT5HifiGan
 
-            model = SpeechT5HifiGan(published)
+            model = SpeechT5HifiGan(self.config.published())
         self.model = model
 
     @property
@@ -235,6 +236,14 @@ class Vocoder(Pretrained, _OfSpectrogram):
         if kind_of(saved) == TRANSFORMERS_KIND:
             return cls._from_transformers(path, front_end)
         return super()._read(path, saved)
+
+    @classmethod
+    def _build(cls, config: VocoderConfig, **parts: Any) -> Vocoder:
+        """With the network of :mod:`v2a_nb.models.lean_hifigan`, whose import is light."""
+        config.check()
+        c, bands = config, Spectrogram(config.front_end).bands
+        sizes = (c.channels, c.rates, c.kernels, c.block_kernels, c.block_dilations, c.normalize)
+        return cls(config, HifiGan(bands, *sizes))
 
     @classmethod
     def _from_transformers(cls, path: Path, front_end: str | None) -> Vocoder:

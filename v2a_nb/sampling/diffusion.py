@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
+from v2a_nb.models.lean_unet import UNet, UNetSizes
+from v2a_nb.sampling.solvers import Ddim, DpmSolver, Solver, betas, spaced
 
 Conditions = dict[str, Tensor]
 """By name, each [N, ...]."""
@@ -37,7 +39,7 @@ class NoiseSchedule:
     Attributes:
         prediction: what the network predicts: the noise (``"epsilon"``), or ``"v_prediction"`` (Salimans and Ho
             2022), which keeps its scale where nearly all is noise.
-        beta_start, beta_end, beta_schedule: as in diffusers.
+        beta_start, beta_end, beta_schedule: as in diffusers, of which ``"linear"`` and ``"scaled_linear"`` are known.
         train_steps: timesteps are 0 to ``train_steps - 1``.
         sampler: ``"ddim"`` (without added noise) or ``"dpm++"`` (DPM-Solver++ of order 2, Action2Sound).
         spacing: which timesteps a sampler visits: ``"leading"`` (Stable Diffusion), ``"trailing"`` (starts
@@ -65,6 +67,7 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         for name, known in (
             ("prediction", ("epsilon", "v_prediction")),
+            ("beta_schedule", ("linear", "scaled_linear")),
             ("sampler", ("ddim", "dpm++")),
             ("spacing", ("leading", "trailing", "linspace")),
             ("final", ("zero", "sigma_min")),
@@ -76,14 +79,14 @@ class NoiseSchedule:
 def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     """The diffusers scheduler of ``schedule`` with its timesteps set; each run needs a new one, because it has a state.
 
+    :func:`sample` takes the same steps by :func:`make_solver`.
+
     Raises:
         UsageError: steps out of range.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-    steps = schedule.steps if steps is None else steps
-    if not 1 <= steps <= schedule.train_steps:
-        raise UsageError(f"steps must lie in 1..{schedule.train_steps}, not {steps}")
+    steps = _steps(schedule, steps)
     common = {
         "num_train_timesteps": schedule.train_steps, "beta_start": schedule.beta_start, "beta_end": schedule.beta_end,
         "beta_schedule": schedule.beta_schedule, "prediction_type": schedule.prediction,
@@ -104,15 +107,37 @@ def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     return scheduler
 
 
+def make_solver(schedule: NoiseSchedule, steps: int | None = None) -> Solver:
+    """The sampler of ``schedule``, without diffusers; each run needs a new one, because it has a state.
+
+    Raises:
+        UsageError: steps out of range.
+    """
+    s, steps = schedule, _steps(schedule, steps)
+    alphas, offset = _alphas(s), 1 if s.spacing == "leading" else 0
+    if s.sampler == "ddim":
+        times = spaced(s.spacing, steps, s.train_steps, offset)
+        return Ddim(alphas, times, s.prediction, s.train_steps // steps)
+    return DpmSolver(alphas, spaced(s.spacing, steps, s.train_steps, offset, more=1), s.prediction, s.final)
+
+
+def _steps(schedule: NoiseSchedule, steps: int | None) -> int:
+    steps = schedule.steps if steps is None else steps
+    if not 1 <= steps <= schedule.train_steps:
+        raise UsageError(f"steps must lie in 1..{schedule.train_steps}, not {steps}")
+    return steps
+
+
 @lru_cache(maxsize=8)
 def alphas_cumprod(schedule: NoiseSchedule) -> Tensor:
     """Share of the signal's power that is left at each timestep, [train_steps], float64."""
-    from diffusers import DDPMScheduler
+    return _alphas(schedule).double()
 
-    return DDPMScheduler(
-        num_train_timesteps=schedule.train_steps, beta_start=schedule.beta_start, beta_end=schedule.beta_end,
-        beta_schedule=schedule.beta_schedule,
-    ).alphas_cumprod.double()  # fmt: skip
+
+def _alphas(schedule: NoiseSchedule) -> Tensor:
+    """The same as float32, as diffusers has it."""
+    s = schedule
+    return torch.cumprod(1.0 - betas(s.beta_schedule, s.beta_start, s.beta_end, s.train_steps), dim=0)
 
 
 def add_noise(latents: Tensor, noise: Tensor, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
@@ -320,12 +345,11 @@ def sample(
     Raises:
         UsageError: steps out of range.
     """
-    scheduler = make_scheduler(schedule, steps)
+    solver = make_solver(schedule, steps)
     latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
-    latents = latents * scheduler.init_noise_sigma
-    for t in scheduler.timesteps.tolist():
+    for t in solver.timesteps:
         times = torch.full((len(latents),), t, dtype=torch.long, device=latents.device)
-        latents = scheduler.step(denoise(latents, times), t, latents, return_dict=False)[0]
+        latents = solver(denoise(latents, times), latents)
         if progress:
             progress(1)
     return latents
@@ -399,7 +423,8 @@ def spectrogram_unet(
     groups: int,
     context_width: int,
     linear: bool = True,
-):
+    lean: bool = False,
+) -> nn.Module:
     """Stable Diffusion's UNet in any size: cross-attention at all sizes but the coarsest, and in the middle.
 
     Args:
@@ -410,7 +435,10 @@ def spectrogram_unet(
         groups: of the group norms.
         context_width: numbers in a context token.
         linear: how attention is projected: Stable Diffusion 2 has linear maps, version 1 convolutions.
+        lean: a :class:`~v2a_nb.models.lean_unet.UNet`, for weights that are loaded, and not diffusers' own.
     """
+    if lean:
+        return UNet(UNetSizes(channels, tuple(widths), layers, tuple(heads), groups, context_width, linear))
     from diffusers import UNet2DConditionModel
 
     n = len(widths)

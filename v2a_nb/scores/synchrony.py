@@ -36,7 +36,7 @@ from v2a_nb.world import WorldClip, strike_world
 CLIPS, SEED, SECONDS, SIZE = 80, 11500, 3.0, 112
 SHIFTS_MS = (25, 50, 100, 200, 400, 800)
 SYSTEMS = ("vaura", "egosonics", "action2sound", "retrieval")
-JUDGES = ("av_align", "av_sync_acc", "vaas_score", "av_sim")
+JUDGES = ("av_align", "av_sync_acc", "vaas_score", "av_sim", "sync_offset_s")
 CEILINGS = ("onset_f1_50ms", "envelope_lag_abs_ms")
 LATE, EARLY, ORDER = "offset_rho_late", "offset_rho_early", "f1_rho"
 BATCH = 8

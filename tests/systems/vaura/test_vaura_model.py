@@ -11,6 +11,7 @@ import torch
 from vaura_parts import DAC_RATES, SMALL, seeded, small_decoder
 
 from v2a_nb.errors import UsageError
+from v2a_nb.sampling.autoregressive import Sampling, generate_codes
 from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
 
@@ -43,6 +44,30 @@ def test_paper_preset_has_the_released_parameters():
     config = decoder.backbone.config
     assert (config.rms_norm_eps, config.rope_parameters["rope_theta"]) == (1e-5, 10000.0)
     assert decoder.backbone.layers[0].self_attn.head_dim == 96
+
+
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_a_lean_decoder_decodes_the_same_and_becomes_a_llama_of_its_own_parameters(layerwise: bool):
+    whole = small_decoder(layerwise_conditioning=layerwise, residual_dropout=0.1)
+    lean = VAuraDecoder(whole.config, lean=True).eval()
+    lean.load_state_dict(whole.state_dict())
+    assert torch.equal(lean.backbone.rotary_emb.inv_freq, whole.backbone.rotary_emb.inv_freq)
+    codes, visual = example()
+    how = Sampling(guidance=2.0, temperature=1.0, top_k=0)
+    drawn = [generate_codes(each, visual, how, seeded(3)) for each in (whole, lean)]
+    assert torch.equal(*drawn)
+    assert not hasattr(lean.backbone, "config"), "decoding needs no LlamaModel"
+
+    lean.backbone.norm.requires_grad_(False)
+    before, state = dict(lean.named_parameters()), torch.get_rng_state()
+    logits = lean(codes, visual)
+    assert torch.equal(torch.get_rng_state(), state)
+    after = dict(lean.named_parameters())
+    assert after.keys() == before.keys() and all(after[name] is before[name] for name in before)
+    assert not after["backbone.norm.weight"].requires_grad and after["heads.weight"].requires_grad
+    assert torch.equal(logits, whole(codes, visual))
+    assert not lean.backbone.training and lean.train().backbone.training
+    assert not torch.equal(lean(codes, visual), logits), "dropout of the residual"
 
 
 @pytest.mark.parametrize(("codebooks", "size"), [(4, 256), (9, 1024), (1, 16)])

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from v2a_nb.errors import UsageError
 from v2a_nb.hits import STEP_S, Hits
-from v2a_nb.world import strike_world
 
 FAINT = 0.05
 """Predicted flux from which a peak is a doubtful hit, of which the tokens say nothing."""
@@ -108,6 +107,8 @@ def windows_of(encoder: Any) -> Windows:
 def _taken(encoder: Any) -> Windows:
     span = torch.arange(-BEFORE, AFTER)
     hits, still = [], []
+    from v2a_nb.world import strike_world  # needed where hits are given, and then once
+
     world = strike_world(SEED, CLIPS, seconds=SECONDS, size=encoder.config.size, per_recording=1, version=1)
     for item in world:
         reading = encoder.reading(item.clip)

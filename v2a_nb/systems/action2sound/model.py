@@ -167,11 +167,15 @@ AUTOENCODER_OF = {"action2sound": AUTOENCODERS["tiny"], "action2sound-paper": AU
 """The autoencoder that belongs to a picture."""
 
 
-def make_unet(c: Action2SoundConfig) -> nn.Module:
-    """The UNet, with its time bias where the configuration has one."""
+def make_unet(c: Action2SoundConfig, lean: bool = False) -> nn.Module:
+    """The UNet, with its time bias where the configuration has one.
+
+    Args:
+        lean: see :func:`~v2a_nb.sampling.diffusion.spectrogram_unet`.
+    """
     unet = spectrogram_unet(
         rows=c.rows, channels=c.latent_channels, widths=c.widths, layers=c.layers, heads=c.heads, groups=c.groups,
-        context_width=c.context_width, linear=c.linear,
+        context_width=c.context_width, linear=c.linear, lean=lean,
     )  # fmt: skip
     if c.time_bias:
         # a column between two tokens must attend to both

@@ -50,6 +50,7 @@ class Action2Sound(System):
         autoencoder: left out, a new one of the config's sizes.
         vocoder: left out, Griffin-Lim, the paper's "w/o vocoder".
         ambients: where sounds come from that are asked for by name; left out, only sounds can be given.
+        unet: left out, a new one of diffusers.
 
     Raises:
         WeightsError: parts that do not fit each other.
@@ -82,6 +83,7 @@ class Action2Sound(System):
         autoencoder: ImageAutoencoder | None = None,
         vocoder: Vocoder | GriffinLimVocoder | None = None,
         ambients: Ambients | None = None,
+        unet: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.config = c = config
@@ -100,7 +102,7 @@ class Action2Sound(System):
             parts["frame vectors a second"] = (float(encoder.rate), float(c.video_rate))
         check_fit(parts, "Action2Sound")
         self.encoder, self.autoencoder, self.vocoder, self.ambients = encoder, autoencoder, vocoder, ambients
-        self.unet = make_unet(c)
+        self.unet = make_unet(c) if unet is None else unet
         self.video_tokens = VideoTokens(c)
         self.audio_tokens = AudioTokens(c) if c.neighbour else None
 
@@ -404,7 +406,7 @@ class Action2Sound(System):
         from v2a_nb.models.vocoder import load_vocoder
 
         vocoder = load_vocoder(parts.pop("vocoder"), front_end=config.stft.front_end.name)
-        return cls(config, vocoder=vocoder, **parts)
+        return cls(config, vocoder=vocoder, unet=make_unet(config, lean=True), **parts)
 
     @classmethod
     def _read(cls, path: Path, saved: dict[str, Any]) -> Action2Sound:

@@ -12,6 +12,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.attention import set_time_bias, without_cross_attention
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
+from v2a_nb.models.lean_unet import ControlNet, UNet
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 WEIGHTINGS = ("none", "cfg_rw", "guess")
@@ -159,11 +161,15 @@ AUTOENCODER_OF = {"tiny": AUTOENCODERS["tiny"], "paper": AUTOENCODERS["paper"]}
 # --- the frozen UNet ----------------------------------------------------------------------------------
 
 
-def make_unet(c: EgoSonicsConfig) -> nn.Module:
-    """The UNet that is trained as a base and then frozen."""
+def make_unet(c: EgoSonicsConfig, lean: bool = False) -> nn.Module:
+    """The UNet that is trained as a base and then frozen.
+
+    Args:
+        lean: see :func:`~v2a_nb.sampling.diffusion.spectrogram_unet`.
+    """
     return spectrogram_unet(
         rows=c.rows, channels=c.latent_channels, widths=c.widths, layers=c.layers, heads=c.heads, groups=c.groups,
-        context_width=c.text_width,
+        context_width=c.text_width, lean=lean,
     )  # fmt: skip
 
 
@@ -182,6 +188,10 @@ class BaseUNet(Pretrained):
 
     def _network(self) -> nn.Module:
         return self.unet
+
+    @classmethod
+    def _build(cls, config: EgoSonicsConfig, **parts: Any) -> BaseUNet:
+        return cls(config, make_unet(config, lean=True))
 
 
 # --- frame vectors as a picture and as tokens ---------------------------------------------------------
@@ -243,7 +253,8 @@ class SyncroNet(nn.Module):
     """The control path.
 
     Args:
-        unet: the frozen ``UNet2DConditionModel``; its encoder and middle are copied.
+        unet: the frozen ``UNet2DConditionModel``, or the :class:`~v2a_nb.models.lean_unet.UNet` that stands in for
+            one; its encoder and middle are copied.
         video_dim: numbers in a video token.
         hint_channels: of the frame image.
         hint_widths: channels of the hint encoder; all but the first halve the picture.
@@ -265,9 +276,12 @@ class SyncroNet(nn.Module):
         time_bias: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
-        from diffusers import ControlNetModel
+        if isinstance(unet, UNet):
+            control_class = ControlNet
+        else:
+            from diffusers import ControlNetModel as control_class
 
-        self.control = ControlNetModel.from_unet(
+        self.control = control_class.from_unet(
             unet, conditioning_channels=hint_channels, conditioning_embedding_out_channels=tuple(hint_widths)
         )
         self.control.requires_grad_(True)

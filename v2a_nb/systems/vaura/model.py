@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
+from v2a_nb.models.held_weights import HeldWeights, take_over
 from v2a_nb.sampling.autoregressive import Sampling, delay, undelay_predictions
 
 SWITCHES = {
@@ -136,6 +138,10 @@ PRESETS = {
 }  # fmt: skip
 
 
+EPSILON = 1e-5
+"""Epsilon of the backbone's norms (V-AURA's; Llama 1 has 1e-6)."""
+ROPE_BASE = 10000.0
+"""Base of the rotary positions: Llama's."""
 LEVELS_DBFS = (-72.0, -8.0)
 """What the steps of :func:`levels_of` divide: from under the softest ambience of Strike World to its loudest hits."""
 
@@ -152,12 +158,17 @@ def levels_of(waves: Tensor, hop: int, bins: int) -> Tensor:
 
 
 class VAuraDecoder(nn.Module):
-    """Codes [B, K, T] and visual tokens [B, Tv, D] to logits [B, K, T, V]."""
+    """Codes [B, K, T] and visual tokens [B, Tv, D] to logits [B, K, T, V].
 
-    def __init__(self, config: VAuraConfig | None = None) -> None:
+    Args:
+        config: sizes and switches; left out, ``tiny``.
+        lean: the backbone only holds its weights, which are not initialised, for decoding (:meth:`cached`) and without
+            transformers, whose import takes longer than a sound. The first :meth:`run` makes it a ``LlamaModel`` of the
+            same parameters.
+    """
+
+    def __init__(self, config: VAuraConfig | None = None, *, lean: bool = False) -> None:
         super().__init__()
-        from transformers import LlamaConfig, LlamaModel
-
         self.config = c = config or VAuraConfig()
         width = c.code_width or c.audio_width
         rows = c.codebook_size + 1
@@ -178,15 +189,7 @@ class VAuraDecoder(nn.Module):
         else:
             self.register_buffer("null", null)
         self.after = nn.Parameter(torch.zeros(c.visual_width))
-        self.backbone = LlamaModel(
-            LlamaConfig(
-                vocab_size=1, hidden_size=c.hidden, intermediate_size=c.intermediate,
-                num_hidden_layers=c.layers, num_attention_heads=c.heads, rms_norm_eps=1e-5,
-                max_position_embeddings=max(256, 2 * c.context_frames), attention_bias=False,
-                bos_token_id=None, eos_token_id=None, pad_token_id=None,
-            )
-        )  # fmt: skip
-        self.backbone.embed_tokens = nn.Identity()  # inputs come embedded
+        self.backbone: Any = LlamaWeights(c) if lean else _llama(c)
         self.layerwise = nn.ModuleList(
             nn.Linear(c.visual_width, 2 * c.hidden) for _ in range(c.layers if c.layerwise_conditioning else 0)
         )
@@ -198,12 +201,6 @@ class VAuraDecoder(nn.Module):
         for layer in self.layerwise:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        for layer in self.backbone.layers:
-            parts = (layer.self_attn.o_proj, c.residual_dropout), (layer.mlp.down_proj, c.feed_forward_dropout)
-            for linear, share in parts:
-                if share:
-                    linear.dropout = share
-                    linear.register_forward_hook(_drop)
 
     @torch.no_grad()
     def init_codes(self, quantizers: Sequence[nn.Module]) -> None:
@@ -332,6 +329,8 @@ class VAuraDecoder(nn.Module):
 
     def run(self, embeddings: Tensor) -> Tensor:
         """The Llama: [B, S, hidden] to [B, S, hidden]."""
+        if isinstance(self.backbone, LlamaWeights):
+            self.backbone = self.backbone.llama(self.config)
         hooks = [
             layer.register_forward_pre_hook(_modulation(adapt(embeddings[..., : adapt.in_features])))
             for layer, adapt in zip(self.backbone.layers, self.layerwise, strict=False)
@@ -412,6 +411,57 @@ class VAuraDecoder(nn.Module):
             weights = weights * frame_weights[:, None]
         loss = (each * weights).sum() / weights.sum()
         return {"loss": loss, "ce": each.mean(), "ce0": each[:, 0].mean()}
+
+
+class LlamaWeights(HeldWeights):
+    """The weights of a ``LlamaModel`` under its names, without its arithmetic: all that :class:`CachedSteps` needs."""
+
+    def __init__(self, config: VAuraConfig) -> None:
+        c, width = config, config.hidden
+        sizes = {
+            "self_attn.q_proj": (width, width), "self_attn.k_proj": (width, width),
+            "self_attn.v_proj": (width, width), "self_attn.o_proj": (width, width),
+            "mlp.gate_proj": (c.intermediate, width), "mlp.up_proj": (c.intermediate, width),
+            "mlp.down_proj": (width, c.intermediate), "input_layernorm": (width,),
+            "post_attention_layernorm": (width,),
+        }  # fmt: skip
+        layers = {f"layers.{i}.{name}.weight": size for i in range(c.layers) for name, size in sizes.items()}
+        super().__init__({**layers, "norm.weight": (width,)})
+        self.norm.variance_epsilon = EPSILON
+        size = c.hidden // c.heads
+        self.rotary_emb = nn.Module()
+        frequencies = 1.0 / ROPE_BASE ** (torch.arange(0, size, 2).float() / size)
+        self.rotary_emb.register_buffer("inv_freq", frequencies, persistent=False)
+
+    def llama(self, config: VAuraConfig) -> Any:
+        """A ``LlamaModel`` of these parameters, the same objects, in the same mode."""
+        with torch.random.fork_rng(devices=[]):  # its own first weights are random, and thrown away
+            model = _llama(config)
+        take_over(self, model)
+        return model
+
+
+def _llama(config: VAuraConfig) -> Any:
+    """transformers' ``LlamaModel`` of these sizes, with the dropout of the configuration."""
+    from transformers import LlamaConfig, LlamaModel
+
+    c = config
+    model = LlamaModel(
+        LlamaConfig(
+            vocab_size=1, hidden_size=c.hidden, intermediate_size=c.intermediate,
+            num_hidden_layers=c.layers, num_attention_heads=c.heads, rms_norm_eps=EPSILON,
+            max_position_embeddings=max(256, 2 * c.context_frames), attention_bias=False,
+            bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        )
+    )  # fmt: skip
+    model.embed_tokens = nn.Identity()  # inputs come embedded
+    for layer in model.layers:
+        parts = (layer.self_attn.o_proj, c.residual_dropout), (layer.mlp.down_proj, c.feed_forward_dropout)
+        for linear, share in parts:
+            if share:
+                linear.dropout = share
+                linear.register_forward_hook(_drop)
+    return model
 
 
 class CachedSteps:

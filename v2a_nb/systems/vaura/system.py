@@ -192,4 +192,4 @@ class VAura(System):
 
     @classmethod
     def _build(cls, config: VAuraConfig, **parts: Any) -> VAura:
-        return cls(VAuraDecoder(config), **parts)
+        return cls(VAuraDecoder(config, lean=True), **parts)
