@@ -194,16 +194,18 @@ def test_generate_reads_as_numbered_steps(kind):
 
 
 FROZEN = {
-    "vaura": ("models/codec.py", "models/video_encoders/strike.py"),
+    "vaura": ("models/codec.py", "models/held_weights.py", "models/video_encoders/strike.py"),
     "egosonics": (
-        "models/autoencoder.py", "models/video_encoders/clip_frames.py", "models/video_encoders/registry.py",
+        "models/autoencoder.py", "models/lean_unet.py", "models/video_encoders/clip_frames.py",
+        "models/video_encoders/registry.py", "sampling/solvers.py",
     ),
     "action2sound": (
-        "models/autoencoder.py", "models/video_encoders/clip_frames.py", "models/video_encoders/registry.py",
-        "models/vocoder.py", "systems/retrieval/system.py",
+        "models/autoencoder.py", "models/lean_unet.py", "models/video_encoders/clip_frames.py",
+        "models/video_encoders/registry.py", "models/vocoder.py", "sampling/solvers.py", "systems/retrieval/system.py",
     ),
 }  # fmt: skip
-"""Where a system's frozen parts are loaded from: they are trained elsewhere, and what they take and give is said."""
+"""What is loaded frozen, trained elsewhere, and says what it takes and gives; and what stands in for a library's own
+networks and solvers, as these compute, to the bit."""
 
 
 @pytest.mark.parametrize(("kind", "most"), [("vaura", 4), ("egosonics", 5), ("action2sound", 6)])

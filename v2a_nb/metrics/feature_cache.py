@@ -31,7 +31,7 @@ class FeatureCache:
         root: made when the first feature is kept.
 
     Examples:
-        >>> cache = FeatureCache(tmp_path)
+        >>> cache = FeatureCache("features")
         >>> [float(cache.get("mean", "0123", lambda: np.float32(x))) for x in (1, 2)]  # the second is not computed
         [1.0, 1.0]
     """

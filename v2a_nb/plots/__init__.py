@@ -1,4 +1,5 @@
-"""Plots: every function takes ``ax=None``, has seconds and hertz on its axes, and returns a figure with alt text.
+"""Plots: every function takes ``ax=None``, has seconds and hertz on its axes, and returns a figure with alt text
+(:func:`metric_rows`, which needs axes of its own for each metric, takes none).
 
 The figures are matplotlib's, created without pyplot, so that none is shown twice or stays open. Each has an ``alt``
 attribute that describes it and is shown with it in a notebook. ``show(fig, alt=...)`` replaces the description by a
