@@ -404,11 +404,14 @@ def test_the_frechet_distance_is_to_the_true_sounds():
 
 def test_metrics_by_name_are_the_shipped_ones():
     world = strike_world(506, 8, size=112)
-    report = evaluate(world, Echo(world), metrics=list(registry.METRICS))
-    assert [m["name"] for m in report.metrics] == list(registry.METRICS)
+    # but for CLAP's, which are downloaded, pairs, which these clips are not, and one that is for longer clips
+    some = [e for e in registry.METRICS.values() if e.gives != "texts" and e.name != "desync_s"]
+    names = [e.name for e in some if not any(need.endswith(" pairs") for need in e.needs)]
+    report = evaluate(world, Echo(world), metrics=names)
+    assert [m["name"] for m in report.metrics] == names and len(names) > 50
     # eight clips are too few for some: these say so, once each, and have no value
     refused = {name for p in report.problems for name in p["id"].split(", ")}
-    assert refused == {"fad_inf", "precision", "recall", "density", "coverage", "is"}
+    assert refused == {"fad_inf", "precision", "recall", "density", "coverage", "is", "is_10"}
     assert all(math.isfinite(m["value"]) == (m["name"] not in refused) and m["n"] for m in report.metrics), report
     tags = {m["name"]: m["extractor"].split("@")[0] for m in report.metrics}
     assert (tags["fad"], tags["vaas_acc"], tags["av_sync_acc"]) == ("strike-audio", "vaas-tiny", "av-sync-tiny")
@@ -551,7 +554,7 @@ def test_an_extractor_of_choice(folder, tmp_path, capsys):
     assert "fad[clap@" in capsys.readouterr().out
     for name, why in (
         ("e_l1[clap]", "e_l1 takes no extractor"), ("kl[clap]", "kl takes kl[strike-material] or kl[ast-audioset]"),
-        ("fad[clap", "fad takes fad[strike-audio]"), ("fad[vggish]", "fad takes"), ("fda[clap]", "unknown metric"),
+        ("fad[clap", "fad takes fad[strike-audio]"), ("fad[vgg]", "fad takes"), ("fda[clap]", "unknown metric"),
     ):  # fmt: skip
         assert main([*command, "--metrics", name]) == 2
         assert why in capsys.readouterr().err
