@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy and torch read it when th
 
 @dataclass
 class Part:
-    """What is known of a module or a method.
+    """A module or a method of a system, with what its calls cost.
 
     Attributes:
         name: path in the system.

@@ -11,7 +11,7 @@ import torch
 
 from v2a_nb import media
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import Metric
 from v2a_nb.metrics.evaluate import evaluate, evaluate_folder
@@ -400,6 +400,25 @@ def test_the_frechet_distance_is_to_the_true_sounds():
     softer = evaluate(world, Echo(world), metrics=[Fad(Levels())], controls=False, gain=0.1)
     assert softer["fad"] == pytest.approx(4, rel=0.1)  # 20 dB are 2 in log10 of power
     assert "fad" not in {m["name"] for m in evaluate(world, Echo(world), controls=False).metrics}
+
+
+def test_weights_that_are_not_there_are_said_once_and_end_it():
+    class Absent(Metric):
+        """Its extractor cannot be had."""
+
+        names, needs, asked = ("absent",), (), 0
+
+        def load_model(self):
+            type(self).asked += 1
+            raise WeightsError("nobody/clap: no CLAP there")
+
+        def score(self, clip):
+            return self.model
+
+    world = strike_world(506, 3, size=16)
+    with pytest.raises(WeightsError, match="no CLAP there"):
+        evaluate(world, Echo(world), metrics=[Absent()])
+    assert Absent.asked == 1, "not once a clip: each would wait for the download"
 
 
 def test_metrics_by_name_are_the_shipped_ones():

@@ -29,7 +29,7 @@ from v2a_nb.metrics.extractors import load_extractor
 from v2a_nb.metrics.statistics import share_interval
 
 PEAK_DBFS = -1.0
-"""Of sounds in ``clap_peak``."""
+"""Level to which ``clap_peak`` brings the largest sample of a sound."""
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> float:

@@ -369,7 +369,7 @@ def _prepared(planned: Plan | None, sound: Sound) -> Sound:
 
 
 def _report(tally: Tally, planned: Plan | None) -> Report:
-    """What was counted, with what the protocol says about it."""
+    """Make the report of a tally, with what the protocol says about it."""
     if planned is None:
         return tally.report()
     tally.problems += planned.problems(tally.clips)
@@ -445,7 +445,7 @@ def _score_folder(
                 tally.score(clip, _prepared(planned, other), "shuffled", "shuffled")
             if controls and video is not None and clip.reference is not None:
                 foreign = None if order is None else read_sound(references.get(entries[order[k]]["id"]), name, [])
-                for control, worse in controls_of(clip, foreign):
+                for control, worse in controls_of(clip, None if foreign is None else _prepared(planned, foreign)):
                     tally.score(clip, worse, control, of=looks)
             if steps is not None and clip.reference is not None:
                 foreign = {

@@ -80,7 +80,7 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Half:
-    """What was measured in one clip of a pair.
+    """The quantity of one clip of a pair, with the true move between both.
 
     Attributes:
         pair: name of the pair.

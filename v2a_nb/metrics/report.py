@@ -265,7 +265,7 @@ _CAPTION = (
 
 
 def _protocol_cells(protocol: dict) -> list[list[str]]:
-    """What is measured there and here, and how: a head, then a row for each measure."""
+    """Make the table of a protocol, original and ours: a head, then a row for each measure."""
     rows = [["there", "here", "", "what differs"]]
     for row in protocol["measures"]:
         why = "; ".join(part for part in (row["give"] and f"needs {row['give']}", row["differs"]) if part)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, WeightsError
 from v2a_nb.metrics import registry
 from v2a_nb.metrics.base import Metric, ScoredClip, load, plain_name
 from v2a_nb.metrics.report import Report
@@ -68,6 +68,9 @@ class Tally:
             kind: of the control, so that metrics about which it says nothing (``Metric.controls``) leave it out; empty
                 for one that all metrics score.
             of: which metrics score it.
+
+        Raises:
+            WeightsError: a metric's extractor has none.
         """
         scored, values = clip.with_sound(sound), {"id": clip.id}
         for k, (metric, names) in enumerate(self.metrics):
@@ -77,6 +80,8 @@ class Tally:
             if metric.can_score(scored):
                 try:
                     row = metric.score(scored)
+                except WeightsError:  # of no clip: each would wait for the download again
+                    raise
                 except V2AError as error:
                     where = f"{names[0]} of {control}" if control else names[0]
                     self.problems.append({"id": clip.id, "what": f"{where}: {error}"})

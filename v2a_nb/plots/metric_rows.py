@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SYSTEM_COLOURS = (WAVE, "#b3261e", "#0f7d74", "#9a4f0e", "#4046c8", "#6a6a6a")
 MARKS = "|xd+v"
-"""Of controls, in the order in which a report has them."""
+"""Marks for controls, in the order in which a report has them."""
 ARROWS = {"higher": "→ better", "lower": "← better", "": ""}
 
 
