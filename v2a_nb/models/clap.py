@@ -37,10 +37,11 @@ class Clap:
     """
 
     def __init__(self, weights: str | Path = CLAP_ID, revision: str | None = None) -> None:
-        from transformers import ClapModel, ClapProcessor
+        from transformers import ClapConfig, ClapModel, ClapProcessor
 
         where: dict[str, Any] = {"revision": revision}
         try:
+            ClapConfig.from_pretrained(str(weights), **where)  # one file: without a network only this one is waited for
             processor: Any = ClapProcessor.from_pretrained(str(weights), **where)
             model: Any = ClapModel.from_pretrained(str(weights), use_safetensors=True, **where)
         except (OSError, ValueError) as error:
