@@ -27,6 +27,12 @@ test("one choice replaces, several add and take out", () => {
   assert.equal(it.chosen("AC", "C", true), "A");
 });
 
+test("answers of two tabs come together: the first of each trial, in order", () => {
+  const record = (trial, seconds) => ({ trial, seconds });
+  assert.deepEqual(it.together([record(2, 1), record(1, 2)], [record(3, 3), record(1, 4)]), [record(1, 2), record(2, 1), record(3, 3)]);
+  assert.deepEqual(it.together([], []), []);
+});
+
 test("what a trial needs", () => {
   assert.deepEqual(it.wanted("choose", ["p", "a"], 5), [["p", ""], ["a", ""]]);
   assert.deepEqual(it.wanted("rate", ["p", "a"], 2), [["p", "A"], ["a", "A"], ["p", "B"], ["a", "B"]]);

@@ -644,7 +644,7 @@ def test_in_chromium_choose_by_keyboard_alone(tmp_path, listener):
     listener.press("Enter")
     listener.sees("h2", "Trial 2 of 4")
     listener.page.goto("about:blank")
-    listener.page.goto(page.as_uri())  # closed and opened again
+    listener.page.goto(page.as_uri())  # closed and opened again: at once the browser may not yet tell, but it will
     listener.sees(".say", re.compile("Trials answered already: 1;"))
     listener.press("Enter")
     for number in (2, 3, 4):
@@ -662,6 +662,27 @@ def test_in_chromium_choose_by_keyboard_alone(tmp_path, listener):
     assert {r["listener"] for r in rows} == {'An "na" <b>'} and all(float(r["seconds"]) > 0 for r in rows)
     made = analyse(tmp_path / "choose.csv", key=tmp_path / "choose.key.json")
     assert made["plausible", "secretx"]["n"] == 3 and made.listeners[0]["repeats"] == 1
+
+
+def test_in_chromium_two_tabs_answer_one_test(tmp_path, listener):
+    test = listening_test(trials_of(2, seconds=0.2), out=tmp_path / "a.csv")
+    (page,) = test.save(tmp_path / "choose.html")
+    tabs = [listener, Listener(listener.page.context.new_page(), listener.expect)]
+    for tab in tabs:
+        tab.page.goto(page.as_uri())
+        tab.press("Enter")
+        tab.sees("h2", "Trial 1 of 2")
+    for number, tab in enumerate(tabs, 1):  # each answers one; neither asks again nor loses what the other had
+        tab.page.bring_to_front()
+        tab.sees("h2", f"Trial {number} of 2")
+        tab.hears("abc")
+        tab.press("1", "Enter", "2", "Enter")
+    for tab in tabs:
+        tab.sees("h2", re.compile("^That was all"))
+    listener.page.bring_to_front()
+    listener.page.locator("button.go").focus()
+    listener.downloads(tmp_path / "choose.csv")
+    assert [r["trial"] for r in read_answers(tmp_path / "choose.csv")[0]] == ["1", "1", "2", "2"]
 
 
 def test_in_chromium_rate_by_keyboard_alone(tmp_path, listener):

@@ -78,15 +78,24 @@ def detect_onsets(sound: Sound | np.ndarray, threshold: float = THRESHOLD) -> np
         a, b = max(0, k - reach), min(len(rise), k + reach + 1)
         if rise[k] < rise[a:b].max() or (found and k in range(a, b) and rise[k] == rise[a:k].max(initial=0)):
             continue
-        shift = 0.0
-        if 0 < k < len(rise) - 1:  # parabola through three values
-            left, middle, right = rise[k - 1 : k + 2]
-            bend = left - 2 * middle + right
-            shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
-        time = (k + float(np.clip(shift, -0.5, 0.5))) * HOP / SAMPLE_RATE - LATENCY_S
+        time = (k + float(np.clip(beside_peak(rise, k), -0.5, 0.5))) * HOP / SAMPLE_RATE - LATENCY_S
         if not found or time - found[-1] >= MIN_GAP_S:
             found.append(max(time, 0.0))
     return np.array(found)
+
+
+def beside_peak(values: np.ndarray, k: int) -> float:
+    """By how much the top of a parabola through value ``k`` and its neighbours lies after it; 0 at an end.
+
+    Examples:
+        >>> float(beside_peak(np.array([0.0, 3, 4, 1]), 2))
+        -0.25
+    """
+    if not 0 < k < len(values) - 1:
+        return 0.0
+    left, middle, right = values[k - 1 : k + 2]
+    bend = left - 2 * middle + right
+    return 0.5 * (left - right) / bend if bend < 0 else 0.0
 
 
 def match_onsets(reference: np.ndarray, estimate: np.ndarray, window: float) -> list[tuple[int, int]]:

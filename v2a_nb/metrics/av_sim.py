@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from v2a_nb.metrics.base import Metric, ScoredClip
@@ -22,7 +23,7 @@ class AvSimMetric(Metric):
 
         return AudioVisualEmbedding.from_pretrained()
 
-    @property
+    @cached_property  # its tag is a digest of all weights, and every feature is named by it
     def extractor(self) -> str:
         from v2a_nb.hub import tag_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
@@ -208,15 +208,13 @@ def evaluate_folder(
     """
     if ladder and reference is None:
         raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
-    given = _given(reference, videos, truth, text)
-    planned = _plan(protocol, weights, metrics, given)
-    chosen = _chosen(planned, metrics, given)
-    tally, steps = _score_folder(
-        generated, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder, cache,
-        progress,
-    )  # fmt: skip
+    given = _Given(reference, videos, truth, text)
+    needs = given.needs
+    planned = _plan(protocol, weights, metrics, needs)
+    chosen, named = _chosen(planned, metrics, needs), metrics is not None
+    tally, steps = _score_folder(generated, given, chosen, named, planned, controls, ladder, cache, progress)
     report = _report(tally, planned)
-    report.sources = _sources(generated, reference, videos, truth)
+    report.sources = given.sources(generated)
     if steps is not None:
         report.ladder = read_ladder(steps)
     return report
@@ -260,19 +258,19 @@ def compare_folders(
         raise UsageError(f"a comparison needs at least two folders by name, not {len(generated)}")
     if ladder and reference is None:
         raise UsageError(f"the control ladder needs {registry.NEEDS['reference']}")
-    given = _given(reference, videos, truth, text)
-    planned = _plan(protocol, weights, metrics, given)
-    chosen = _chosen(planned, metrics, given)
+    given = _Given(reference, videos, truth, text)
+    needs = given.needs
+    planned = _plan(protocol, weights, metrics, needs)
+    chosen, named = _chosen(planned, metrics, needs), metrics is not None
     tallies: dict[str, Tally] = {}
     reports: dict[str, Report] = {}
     for name, folder in generated.items():
         first = not tallies
         tallies[name], steps = _score_folder(
-            folder, reference, videos, truth, text, chosen, metrics is not None, planned, controls, ladder and first,
-            cache, progress,
-        )  # fmt: skip
+            folder, given, chosen, named, planned, controls, ladder and first, cache, progress
+        )
         reports[name] = _report(tallies[name], planned)
-        reports[name].sources = _sources(folder, reference, videos, truth)
+        reports[name].sources = given.sources(folder)
         if not first:
             reports[name].protocol = None
         if steps is not None:
@@ -329,16 +327,31 @@ def scored_clip(clip: WorldClip) -> ScoredClip:
     )  # fmt: skip
 
 
-def _given(
-    reference: str | Path | None, videos: str | Path | None, truth: str | Path | None, text: str | Path | None
-) -> list[str]:
-    """The needs of metrics that are given."""
-    given = {"reference": reference, "video": videos, "truth": truth, "text": text or truth, "stems": reference}
-    needs = [need for need, where in given.items() if where is not None]
-    if truth is not None:
-        factors = [entry["pair"]["factor"] for entry in read_truth(truth, []) if "pair" in entry]
-        needs += dict.fromkeys(f"{factor} pairs" for factor in factors)
-    return needs
+class _Given(NamedTuple):
+    """What is known of the clips beside the sounds that are scored: folders and files, as far as they are given."""
+
+    reference: str | Path | None
+    videos: str | Path | None
+    truth: str | Path | None
+    text: str | Path | None
+
+    @property
+    def needs(self) -> list[str]:
+        """The needs of metrics that are given."""
+        given = {
+            "reference": self.reference, "video": self.videos, "truth": self.truth, "text": self.text or self.truth,
+            "stems": self.reference,
+        }  # fmt: skip
+        needs = [need for need, where in given.items() if where is not None]
+        if self.truth is not None:
+            factors = [entry["pair"]["factor"] for entry in read_truth(self.truth, []) if "pair" in entry]
+            needs += dict.fromkeys(f"{factor} pairs" for factor in factors)
+        return needs
+
+    def sources(self, generated: str | Path) -> dict[str, str | Path]:
+        """Where a page finds the clips: :attr:`Report.sources`."""
+        places = {"generated": generated, **self._asdict()}
+        return {name: place for name, place in places.items() if place is not None and name != "text"}
 
 
 def _plan(protocol: str | None, weights: Sequence[str], metrics: Metrics, given: Collection[str]) -> Plan | None:
@@ -378,20 +391,9 @@ def _report(tally: Tally, planned: Plan | None) -> Report:
     return report
 
 
-def _sources(
-    generated: str | Path, reference: str | Path | None, videos: str | Path | None, truth: str | Path | None
-) -> dict[str, str | Path]:
-    """Where everything is, as far as it is given."""
-    places = {"generated": generated, "reference": reference, "videos": videos, "truth": truth}
-    return {name: place for name, place in places.items() if place is not None}
-
-
 def _score_folder(
     generated: str | Path,
-    reference: str | Path | None,
-    videos: str | Path | None,
-    truth: str | Path | None,
-    text: str | Path | None,
+    given: _Given,
     chosen: list,
     named: bool,
     planned: Plan | None,
@@ -402,7 +404,7 @@ def _score_folder(
 ) -> tuple[Tally, Tally | None]:
     """Return what was counted of the sounds in a folder and, with ``ladder``, of the controls of their references."""
     tally, steps = Tally(chosen, named), Tally(chosen) if ladder else None
-    problems, generated = tally.problems, Path(generated)
+    problems, generated, (reference, videos, truth, text) = tally.problems, Path(generated), given
     entries = [{"id": name} for name in names_in(generated)] if truth is None else read_truth(truth, problems)
     ids = [entry["id"] for entry in entries]
     files = pair_files(generated, ids, problems)

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.audio.onsets import beside_peak, detect_onsets
 from v2a_nb.errors import V2AError
 from v2a_nb.metrics.base import Metric, ScoredClip
 from v2a_nb.metrics.statistics import bootstrap, compare_paired, mean, share_interval
@@ -328,12 +328,8 @@ def octaves_between(first: np.ndarray, second: np.ndarray) -> float:
     a, b = (root - root.mean() for root in roots)
     reach, middle = round(FAR_OCTAVES * PER_OCTAVE), len(a) - 1
     fits = np.correlate(b, a, "full")[middle - reach : middle + reach + 1]
-    k, shift = int(np.argmax(fits)), 0.0
-    if 0 < k < len(fits) - 1:
-        left, top, right = fits[k - 1 : k + 2]
-        bend = left - 2 * top + right
-        shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
-    return float((k - reach + shift) / PER_OCTAVE)
+    k = int(np.argmax(fits))
+    return float((k - reach + beside_peak(fits, k)) / PER_OCTAVE)
 
 
 def decay_time(wave: np.ndarray, hits: Sequence[Hit]) -> float | None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, THRESHOLD, onset_strength
+from v2a_nb.audio.onsets import HOP, SAMPLE_RATE, THRESHOLD, beside_peak, onset_strength
 from v2a_nb.clip import Sound
 from v2a_nb.errors import check_types
 from v2a_nb.metrics.base import Metric, ScoredClip
@@ -51,12 +51,7 @@ def envelope_lag(sound: Sound, reference: Sound) -> float:
     reach = min(round(LAG_S * SAMPLE_RATE / HOP), size // 2)
     fits = np.correlate(own, true, "full")[size - 1 - reach : size + reach]
     k = int(np.argmax(fits))
-    shift = 0.0
-    if 0 < k < len(fits) - 1:
-        left, middle, right = fits[k - 1 : k + 2]
-        bend = left - 2 * middle + right
-        shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
-    return float((k - reach + shift) * HOP / SAMPLE_RATE)
+    return float((k - reach + beside_peak(fits, k)) * HOP / SAMPLE_RATE)
 
 
 def _strength(sound: Sound, n: int) -> np.ndarray:

@@ -449,18 +449,27 @@ export function mount(root, spec, hooks) {
 
 const bytes = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
+// One record a trial: the first that was given, in the order of the trials.
+export function together(first, then) {
+  const trials = new Map([...then, ...first].map((r) => [r.trial, r]));
+  return [...trials.values()].sort((a, b) => a.trial - b.trial);
+}
+
 // The page that runs alone: answers are kept by the browser as they are given, and offered as CSV.
 export function page(root, spec, trials, find) {
   const place = `v2a-listening/${spec.test}/${spec.listener}/${spec.part}`;
   const urls = new Map();
   let records = [], kept = true, notice = "";
+  const read = (raw) => {
+    const kept = raw ? JSON.parse(raw) : [];
+    if (!Array.isArray(kept) || !kept.every((r) => Array.isArray(r.answers))) throw new Error("no list of answers");
+    return kept;
+  };
   try {
     const raw = localStorage.getItem(place);
     try {
-      records = raw ? JSON.parse(raw) : [];
-      if (!Array.isArray(records) || !records.every((r) => Array.isArray(r.answers))) throw new Error("no list of answers");
+      records = read(raw);
     } catch {
-      records = [];
       localStorage.setItem(`${place}/damaged-${raw.length}`, raw); // nothing is thrown away
       notice = "Former answers in this browser could not be read; they were set aside, and the test begins anew.";
     }
@@ -491,6 +500,7 @@ export function page(root, spec, trials, find) {
 
   const saver = element("button", { type: "button" }, "Download the answers so far (CSV)");
   const test = mount(root, spec, { answer, end });
+  let shown = null;
   const foot = element("p", { class: "foot", hidden: "" }, saver);
   root.append(foot);
   saver.addEventListener("click", download);
@@ -499,14 +509,32 @@ export function page(root, spec, trials, find) {
     const done = new Set(records.map((r) => r.trial));
     const trial = trials.find((t) => !done.has(t.number));
     foot.hidden = !records.length || !trial;
+    shown = trial?.number;
     if (!trial) return test.finish(focus);
     test.show({ number: trial.number, count: trial.sounds.length, hear: trial.hear, film: url(trial.film, "video/mp4"),
       poster: url(trial.poster, "image/jpeg"), sounds: trial.sounds.map((s) => url(s, "audio/wav")) }, focus);
   }
 
-  function answer(record) {
-    records.push(record);
+  // Answers given in another tab, or just before this page was opened again: the browser may tell of them late.
+  function gather(raw) {
     try {
+      records = together(read(raw), records);
+    } catch {
+      // what cannot be read is replaced by what is known here
+    }
+  }
+  window.addEventListener("storage", ({ key, newValue }) => {
+    const before = records.length;
+    if (key === place) gather(newValue);
+    if (records.length === before) return;
+    if (records.some((r) => r.trial === shown)) next(false);
+    again();
+  });
+
+  function answer(record) {
+    records = together(records, [record]);
+    try {
+      gather(localStorage.getItem(place));
       localStorage.setItem(place, JSON.stringify(records));
       if (!kept) kept = true;
     } catch {
@@ -518,8 +546,9 @@ export function page(root, spec, trials, find) {
 
   window.addEventListener("beforeunload", (event) => { if (!kept && records.length) event.preventDefault(); });
   next(false);
-  if (records.length && !notice) notice = `Trials answered already: ${records.length}; the test goes on after them.`;
+  const again = () => test.say(`Trials answered already: ${records.length}; the test goes on after them.`);
   if (notice || !kept) test.say(notice || UNKEPT, !kept);
+  else if (records.length) again();
   test.focus();
   return { records: () => records, test };
 }
