@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -154,10 +155,14 @@ class Text(HTMLParser):
 def test_the_command_prints_and_writes_comparisons(folder, tmp_path, capsys):
     words = ["evaluate", "--truth", str(folder / "truth.json"), "--metrics", "onset_f1_50ms,ambience_error_db"]
     files = ["--json", str(tmp_path / "s.json"), "--html", str(tmp_path / "s.html")]
-    both = ["--generated", str(folder / "exact"), "--generated", str(folder / "late")]
+    for name in ("exact", "late"):
+        (tmp_path / name).mkdir()
+        for path in sorted((folder / name).iterdir())[:8]:
+            shutil.copy(path, tmp_path / name)
+    both = ["--generated", str(tmp_path / "exact"), "--generated", str(tmp_path / "late")]
     assert main([*words, *both, *files]) == 0
     shown = capsys.readouterr().out
-    assert "p (Holm)" in shown and "exact: 40 clips" in shown and "late: 40 clips" in shown
+    assert "p (Holm)" in shown and "exact: 8 clips" in shown and "late: 8 clips" in shown
     saved = json.loads((tmp_path / "s.json").read_text())
     assert list(saved) == ["systems", "comparisons"] and list(saved["systems"]) == ["exact", "late"]
     assert [row["name"] for row in saved["comparisons"]] == ["onset_f1_50ms", "ambience_error_db"]

@@ -178,7 +178,6 @@ def test_the_command_scores_references_and_their_stems(world, tmp_path, capsys):
     assert values["onset_f1_50ms"][TRUTH] > 0.9 and saved["metrics"][0]["value"] < 0.5  # truth, and what was generated
     assert values["ambience_leakage"][ACTION] < 0.1 < 0.7 < values["ambience_leakage"][AMBIENCE]
     assert "Control ladder of 12 clips" in (tmp_path / "s.html").read_text()
-    assert main([*words, *files]) == 0 and "ladder" not in json.loads((tmp_path / "s.json").read_text())
     capsys.readouterr()
     assert main(["evaluate", "--generated", str(tmp_path / "made"), "--ladder"]) == 2
     assert "ladder needs true sounds" in capsys.readouterr().err

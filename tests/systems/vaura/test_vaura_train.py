@@ -187,7 +187,7 @@ def test_amounts_shrink_together_and_have_a_least():
     half, none = VAuraTrainConfig().scaled(0.5), VAuraTrainConfig().scaled(0.0)
     assert (half.steps, half.clips, half.vision_steps) == (1200, 4000, 1000)
     assert [c.steps for c in half.codec_cycles] == [c.steps // 2 for c in VAuraTrainConfig().codec_cycles]
-    assert (none.steps, none.clips, none.vision_steps) == (4, 32, 4) and none.codec_cycles[0].steps == 8
+    assert (none.steps, none.clips, none.vision_steps) == (4, 32, 4) and none.codec_cycles[0].steps == 2
     with pytest.raises(UsageError, match="clips is 0"):
         VAuraTrainConfig(clips=0)
 
