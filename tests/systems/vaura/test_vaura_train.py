@@ -35,6 +35,7 @@ from v2a_nb.systems.vaura.train import (
 from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import fit
 from v2a_nb.training.recipe import run_recipe
+from v2a_nb.training.recipes.codec import Cycle
 from v2a_nb.training.recipes.event_crop import BELOW, calibrate, event_crop_stage
 from v2a_nb.training.recipes.video_encoder import Pretraining
 from v2a_nb.training.registry import train
@@ -187,7 +188,7 @@ def test_amounts_shrink_together_and_have_a_least():
     half, none = VAuraTrainConfig().scaled(0.5), VAuraTrainConfig().scaled(0.0)
     assert (half.steps, half.clips, half.vision_steps) == (1200, 4000, 1000)
     assert [c.steps for c in half.codec_cycles] == [c.steps // 2 for c in VAuraTrainConfig().codec_cycles]
-    assert (none.steps, none.clips, none.vision_steps) == (4, 32, 4) and none.codec_cycles[0].steps == 2
+    assert (none.steps, none.clips, none.vision_steps) == (4, 32, 4) and none.codec_cycles[0].steps == 8
     with pytest.raises(UsageError, match="clips is 0"):
         VAuraTrainConfig(clips=0)
 
@@ -196,14 +197,15 @@ def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
     """From a folder of mp4s to weights that load, through the command's own function."""
     for i in range(3):
         small_video(tmp_path / "videos" / f"v{i}.mp4", 4.0, seed=i)
-    weights = train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run", batch_size=2)
+    few = {"batch_size": 2, "codec_cycles": (Cycle(2, 1e-3), Cycle(2, 1e-3, decoder_only=True))}
+    weights = train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run", **few)
     system = VAura.from_pretrained(weights)
     assert system.card["source"].startswith("folder:") and system.card["steps"] == 4
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
     assert settings["recipe"] == "vaura" and settings["config"]["batch_size"] == 2
     with pytest.raises(V2AError, match="--resume"):
         train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run")
-    with pytest.raises(V2AError, match=r"another config.batch_size, seed, source; give"):
+    with pytest.raises(V2AError, match=r"another config.batch_size, config.codec_cycles, seed, source; give"):
         train("vaura", steps=4, seed=1, out=tmp_path / "run", resume=True)
 
 

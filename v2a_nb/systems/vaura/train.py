@@ -65,7 +65,7 @@ class VAuraTrainConfig(TrainConfig):
     levels: bool = False
 
     def scaled(self, share: float) -> VAuraTrainConfig:
-        cycles = tuple(replace(c, steps=max(2, int(c.steps * share))) for c in self.codec_cycles)
+        cycles = tuple(replace(c, steps=max(8, int(c.steps * share))) for c in self.codec_cycles)
         return replace(super().scaled(share), codec_cycles=cycles)
 
 
