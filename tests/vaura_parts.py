@@ -30,6 +30,7 @@ class Voice(torch.nn.Module):
     """A codec of 16 kHz, 320 samples a frame: each frame is a constant, given by its first code."""
 
     sample_rate, hop, num_codebooks, codebook_size = 16000, 320, 3, 16
+    reach = 0
 
     def encode(self, wave: torch.Tensor) -> torch.Tensor:
         frames = -(-wave.shape[-1] // self.hop)

@@ -16,7 +16,7 @@ import torch
 
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.hub import PUBLISHED
-from v2a_nb.models.codec import Codec, DacCodec, load_codec
+from v2a_nb.models.codec import Codec, DacCodec, decode_part, load_codec
 from v2a_nb.models.codec_report import code_use, codec_report, log10_mel, pooled_f1
 from v2a_nb.models.tiny_codec import ResidualQuantizer, TinyCodec, TinyCodecConfig
 
@@ -89,6 +89,23 @@ def test_the_interface_and_its_errors(make) -> None:
             codec.decode(wrong)
     with pytest.raises(UsageError, match="frames hold"):
         codec.decode(codes, 5 * codec.hop + 1)
+
+
+@pytest.mark.parametrize("make", [tiny, dac, lambda: dac((2, 5, 3))], ids=["tiny", "dac", "dac with odd strides"])
+def test_a_sample_depends_on_no_code_beyond_the_reach(make) -> None:
+    codec, generator = make(), torch.Generator().manual_seed(1)
+    codes = torch.randint(codec.codebook_size, (2, codec.num_codebooks, 90), generator=generator)
+    other = codes.clone()
+    other[..., 45] = (codes[..., 45] + 1) % codec.codebook_size
+    whole = codec.decode(codes)
+    moved = (whole - codec.decode(other)).abs().amax(0).view(90, codec.hop).amax(-1) / whole.abs().max()
+    frames = (moved > 1e-6).nonzero()[:, 0]
+    assert 45 - codec.reach <= frames.min() <= 45 <= frames.max() <= 45 + codec.reach
+    assert codec.reach - (45 - int(frames.min())) <= 4, "no further than it must be"
+    for start, stop in ((0, 90), (0, 30), (30, 31), (31, 77), (77, 90)):
+        part = decode_part(codec, codes[..., : stop + codec.reach], start, stop)
+        wanted = whole[:, start * codec.hop : stop * codec.hop]
+        assert part.shape == wanted.shape and (part - wanted).abs().max() < 1e-3 * whole.abs().max()
 
 
 @pytest.mark.parametrize("make", [tiny, dac], ids=["tiny", "dac"])

@@ -12,9 +12,9 @@ from v2a_nb.sampling.autoregressive import (
     Sampling,
     delay,
     generate_codes,
-    generate_long,
     sample,
     steps_of,
+    stream_codes,
     undelay,
     undelay_predictions,
     windows,
@@ -38,6 +38,10 @@ def small_decoder(seed: int = 0, **changes) -> VAuraDecoder:
     decoder = VAuraDecoder(VAuraConfig(**(sizes | changes))).eval()
     torch.nn.init.normal_(decoder.heads.weight, std=1.0)
     return decoder
+
+
+def all_codes(*args, **how) -> torch.Tensor:
+    return torch.cat(list(stream_codes(*args, **how)), dim=-1)
 
 
 def pictures(b: int, tokens: int, dim: int = 12, seed: int = 1) -> torch.Tensor:
@@ -159,9 +163,9 @@ def test_a_seed_decides():
 
 def test_a_clip_draws_the_same_alone_and_in_a_batch():
     decoder, visual, how = small_decoder(), pictures(3, 40), Sampling(2.0, 0.8, 8)
-    together = generate_long(decoder, visual, how, [seeded(s) for s in (7, 8, 9)])
+    together = all_codes(decoder, visual, how, [seeded(s) for s in (7, 8, 9)])
     for row, seed in enumerate((7, 8, 9)):
-        alone = generate_long(decoder, visual[row : row + 1], how, seeded(seed))
+        alone = all_codes(decoder, visual[row : row + 1], how, seeded(seed))
         assert torch.equal(together[row : row + 1], alone)
 
 
@@ -275,7 +279,7 @@ class Counting:
 def test_long_codes_have_the_exact_length_and_no_shift(frames: int, keep: int | None):
     decoder = Counting()
     visual = torch.arange(frames, dtype=torch.float32)[None, :, None].repeat(2, 1, 1)
-    codes = generate_long(decoder, visual, GREEDY, seeded(), frames=frames, keep=keep)
+    codes = all_codes(decoder, visual, GREEDY, seeded(), frames=frames, keep=keep)
     expected = (torch.arange(frames) + torch.arange(4)[:, None]) % 31
     assert torch.equal(codes, expected.expand(2, -1, -1))
     assert set(decoder.prompts) <= {keep or 64}
@@ -294,7 +298,7 @@ def test_long_windows_leave_the_past_untouched(frames: int, monkeypatch):
         return parts[-1][2]
 
     monkeypatch.setattr(decoding, "generate_codes", spy)
-    codes = generate_long(decoder, visual, Sampling(2.0, 0.9, 8), seeded(), frames=frames)
+    codes = all_codes(decoder, visual, Sampling(2.0, 0.9, 8), seeded(), frames=frames)
     assert codes.shape == (1, 3, frames)
     assert len(parts) == len(windows(frames, 24, 12))
     for first, prompt, made in parts:
@@ -305,7 +309,7 @@ def test_long_windows_leave_the_past_untouched(frames: int, monkeypatch):
 @pytest.mark.parametrize("frames", [20, 24, 25, 60])
 def test_progress_counts_every_step(frames: int):
     done: list[int] = []
-    generate_long(small_decoder(), pictures(1, frames), GREEDY, seeded(), progress=done.append)
+    all_codes(small_decoder(), pictures(1, frames), GREEDY, seeded(), progress=done.append)
     assert sum(done) == steps_of(frames, context=24, keep=12, num_codebooks=3)
 
 

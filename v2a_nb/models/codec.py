@@ -47,6 +47,10 @@ class Codec(Protocol):
     def codebook_size(self) -> int:
         """V: codes are 0 to V - 1."""
 
+    @property
+    def reach(self) -> int:
+        """Frames before and after its own on which a sample of the decoded wave can depend."""
+
     def encode(self, wave: Tensor) -> Tensor:
         """Waveform [B, n] in [-1, 1] to codes int64 [B, K, T], ``T = ceil(n / hop)``."""
 
@@ -107,6 +111,16 @@ class DacCodec(Pretrained, nn.Module):
         """Codes of one codebook: 1024."""
         return self.model.config.codebook_size
 
+    @property
+    def reach(self) -> int:
+        """Frames before and after its own on which a sample can depend: of all convolutions of the decoder."""
+        steps, rate = 3.0, 1  # the first convolution reads seven frames
+        for stride in self.model.config.upsampling_ratios:
+            steps += 1 / rate  # of a transposed convolution that is twice as long as its stride
+            rate *= stride
+            steps += 3 * (1 + 3 + 9) / rate  # kernels of seven, with three dilations
+        return math.ceil(steps + 3 / rate) + any(stride % 2 for stride in self.model.config.downsampling_ratios)
+
     def train(self, mode: bool = True) -> DacCodec:
         """Stays in evaluation mode whatever it is part of: in training mode DAC drops codebooks."""
         return super().train(False)
@@ -163,6 +177,21 @@ class DacCodec(Pretrained, nn.Module):
         if wrong:
             raise WeightsError(f"{path} lacks {len(wrong)} tensors of its codec, the first is {wrong[0]}")
         return cls(model)
+
+
+def decode_part(codec: Codec, codes: Tensor, start: int, stop: int) -> Tensor:
+    """The wave [B, samples] of frames ``start`` to ``stop`` of codes [B, k, T], as if all had been decoded.
+
+    Only the frames around the part are read; what is after them may not be known yet.
+
+    Examples:
+        >>> codes = torch.zeros(1, 4, 300, dtype=torch.long)
+        >>> decode_part(load_codec(), codes, 100, 150).shape
+        torch.Size([1, 16000])
+    """
+    first, last = max(0, start - codec.reach), min(codes.shape[-1], stop + codec.reach)
+    wave = codec.decode(codes[..., first:last])
+    return wave[:, (start - first) * codec.hop : (stop - first) * codec.hop]
 
 
 def load_codec(name: str | Path = "codec", revision: str | None = None) -> Codec:

@@ -207,6 +207,14 @@ class TinyCodec(Pretrained, nn.Module):
     def codebook_size(self) -> int:
         return self.config.codebook_size
 
+    @property
+    def reach(self) -> int:
+        """Frames before and after its own on which a sample can depend."""
+        c = self.config
+        steps = 1 + 2 * c.decoder_blocks  # kernels of 3 and 5 frames
+        halves = 2 * c.fine_blocks + math.ceil(c.n_fft / c.hop)  # and of 5 half frames; half a window to either side
+        return steps + math.ceil(halves / 2) + 1
+
     def latents(self, wave: Tensor) -> Tensor:
         """[B, n] in [-1, 1] to [B, 32, ceil(n / 320)] before quantization."""
         c = self.config

@@ -12,7 +12,7 @@ methods ``condition``, ``null_condition``, ``cached``, ``fuse``, ``run``, ``pred
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -215,13 +215,12 @@ def windows(frames: int, context: int, keep: int | None = None) -> list[tuple[in
 
 
 def steps_of(frames: int, context: int, keep: int | None, num_codebooks: int) -> int:
-    """Decoding steps that :func:`generate_long` will take: the length of its progress bar."""
+    """Decoding steps that :func:`stream_codes` will take: the length of its progress bar."""
     spans = windows(frames, context, keep)
     return sum(stop - start - known + num_codebooks - 1 for start, stop, known in spans)
 
 
-@torch.no_grad()
-def generate_long(
+def stream_codes(
     decoder,
     visual: Tensor,
     how: Sampling,
@@ -231,8 +230,8 @@ def generate_long(
     keep: int | None = None,
     use_cache: bool = True,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Codes [B, K, frames] for any number of frames: windows over the tokens, the past as prompt.
+) -> Iterator[Tensor]:
+    """Codes for any number of frames as they become known: windows over the tokens, the past as prompt.
 
     The released code slides its window in steps of 0.64 s and fails where a length is no multiple of it;
     here the last window is as long as it must be. Positions restart in every window, so that the model
@@ -242,14 +241,16 @@ def generate_long(
         keep: see :func:`windows`.
 
     See :func:`generate_codes` for the others.
+
+    Yields:
+        the new codes of each window, [B, K, T]; ``frames`` in all.
     """
     total = decoder.frames_of(visual.shape[1]) if frames is None else frames
-    codes: Tensor | None = None
+    part: Tensor | None = None
     for start, stop, known in windows(total, decoder.config.context_frames, keep):
-        prompt = codes[..., start : start + known] if known else None
+        prompt = part[..., -known:] if part is not None else None
         part = generate_codes(
             decoder, visual, how, generator, frames=stop - start, first=start, prompt=prompt,
             use_cache=use_cache, progress=progress,
         )  # fmt: skip
-        codes = part if codes is None else torch.cat([codes, part[..., known:]], dim=-1)
-    return codes
+        yield part[..., known:]

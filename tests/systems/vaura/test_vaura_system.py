@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,34 @@ def test_a_batch_gives_what_each_clip_gives_alone():
     together = system.generate_batch(clips, seeds=[5, 6, 7], temperature=1.0)
     for clip, seed, sound in zip(clips, (5, 6, 7), together, strict=True):
         assert sound.samples.tobytes() == system.generate(clip, seed=seed, temperature=1.0).samples.tobytes()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.56, 2.6, 7.013])
+def test_a_stream_is_the_sound_in_pieces(seconds: float):
+    system, clip = fake_system(), clip_of(seconds)
+    how = {"seed": 3, "temperature": 1.0}
+    pieces = list(system.stream(clip, **how))
+    context = system.config.context_frames
+    more = math.ceil(50 * seconds) - context  # frames after the first window
+    assert len(pieces) == 1 + max(0, math.ceil(more / (context // 2))) and all(p.n > 0 for p in pieces)
+    joined = np.concatenate([p.samples for p in pieces], axis=1)
+    assert joined.tobytes() == system.generate(clip, **how).samples.tobytes()
+
+
+def test_the_first_piece_of_a_stream_comes_before_the_rest_is_made():
+    system, clip, steps = fake_system(), clip_of(7.0), []
+    stream = system.stream(clip, progress=steps.append)
+    assert not steps
+    first = next(stream)
+    assert first.n == 320 * system.config.context_frames and len(steps) < 0.1 * system._steps(7 * 16000)
+    system.train()
+    next(stream)
+    assert system.training, "between the pieces the system is as the caller has it"
+    for wrong in ({"temperature": -1.0}, {"start": 9.0}):
+        with pytest.raises(UsageError):
+            system.stream(clip, **wrong)  # at once, and not when the first piece is asked for
+    with pytest.raises(UsageError, match="clip"):
+        system.stream([clip])
 
 
 def test_a_part_of_a_clip_sounds_like_that_part_alone():

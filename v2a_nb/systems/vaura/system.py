@@ -6,7 +6,7 @@ The language model stands in :mod:`v2a_nb.systems.vaura.model`, how it is sample
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.errors import check_value
 from v2a_nb.hits import Hits
-from v2a_nb.sampling.autoregressive import generate_long, steps_of
+from v2a_nb.models.codec import decode_part
+from v2a_nb.sampling.autoregressive import Sampling, steps_of, stream_codes
 from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, evaluating, given, seeded
 from v2a_nb.systems.vaura.model import PRESETS, VAuraConfig, VAuraDecoder, levels_of
 
@@ -118,8 +120,7 @@ class VAura(System):
         """
         hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
-        how = replace(self.config.sampling, **given(guidance=guidance, temperature=temperature, top_k=top_k))
-        how.check()
+        how = self._sampling(guidance, temperature, top_k)
         with evaluating(self):
             # 1. Encode the video: tokens, each of which knows its moment; they follow hits that were given
             visual = self.encode_videos(clips, hits)  # [B, Tv, visual_dim]
@@ -129,13 +130,94 @@ class VAura(System):
 
             # 3. Sample codes, the delay pattern step by step; what is longer than a training clip in windows
             frames = -(-samples // self.codec.hop)
-            codes = generate_long(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
+            codes = stream_codes(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
 
-            # 4. Decode the codes [B, K, frames]; a level before them has done its part
-            waves = self.codec.decode(codes[:, self.config.first_code :], samples)  # [B, samples]
+            # 4. Decode the codes [B, K, frames], window by window; a level before them has done its part
+            waves = torch.cat(list(self._waves(codes, frames)), dim=-1)  # [B, frames * hop]
 
         # 5. Fit to the clip
         return self._sounds(waves, samples, clip, hits)
+
+    def stream(
+        self,
+        clip: Clip,
+        *,
+        seed: int = 0,
+        guidance: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        hits: Any = None,
+        sensitivity: float | None = None,
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Progress = None,
+    ) -> Iterator[Sound]:
+        """The soundtrack piece by piece, each to be played as soon as it is there.
+
+        Together the pieces are what :meth:`generate` gives for the same seed, to the sample. The first is as long as a
+        training clip, the others as half of one. Where hits have a level of their own, which hangs on what sounds after
+        them, there is one piece.
+
+        Arguments and errors are those of :meth:`generate`, for one clip.
+
+        Yields:
+            sounds, mono, at the codec's rate.
+
+        Examples:
+            >>> vaura = VAura.from_pretrained("vaura")
+            >>> pieces = [sound.duration for sound in vaura.stream(clip)]
+            >>> round(sum(pieces), 2) == round(clip.duration, 2)
+            True
+        """
+        check_value(f"{type(self).__name__}.stream", "clip", clip, Clip)
+        told = self._hits(clip, hits, sensitivity, start, duration)
+        clips, seeds, samples = self._batch(clip, seed, start, duration)
+        how = self._sampling(guidance, temperature, top_k)
+        return self._pieces(clips, seeds, samples, how, told, progress)
+
+    @torch.no_grad()
+    def _pieces(
+        self,
+        clips: list[Clip],
+        seeds: list[int],
+        samples: int,
+        how: Sampling,
+        hits: Sequence[Hits] | None,
+        progress: Progress,
+    ) -> Iterator[Sound]:
+        with evaluating(self):
+            visual = self.encode_videos(clips, hits)
+        frames = -(-samples // self.codec.hop)
+        codes = stream_codes(self.decoder, visual, how, seeded(seeds), frames=frames, progress=progress)
+        waves, done = self._waves(codes, frames), 0
+        if hits is not None and any(hit.level_db for some in hits for hit in some):
+            waves = iter([torch.cat(list(waves), dim=-1)])
+        while True:
+            with evaluating(self):  # between the pieces the caller has the system as it was
+                if (wave := next(waves, None)) is None:
+                    return
+            fresh = min(wave.shape[-1], samples - done)
+            yield self._sounds(wave, fresh, clips[0], hits)
+            done += fresh
+
+    def _waves(self, codes: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
+        """Waves [B, n] of codes [B, K, T] that come one after the other, ``frames`` in all.
+
+        A sample is decoded when all codes that it depends on are there.
+        """
+        known, done = None, 0
+        for part in codes:
+            part = part[:, self.config.first_code :]
+            known = part if known is None else torch.cat([known, part], dim=-1)
+            ready = known.shape[-1] if known.shape[-1] == frames else known.shape[-1] - self.codec.reach
+            if ready > done:
+                yield decode_part(self.codec, known, done, ready)
+                done = ready
+
+    def _sampling(self, guidance: float | None, temperature: float | None, top_k: int | None) -> Sampling:
+        how = replace(self.config.sampling, **given(guidance=guidance, temperature=temperature, top_k=top_k))
+        how.check()
+        return how
 
     def encode_sound(self, sound: Sound) -> Tensor:
         """Codes int64 [1, K, T] of a sound as the decoder has them, T = ceil(samples / hop) at the codec's rate."""
