@@ -30,6 +30,9 @@ class Tone:
         noise = np.random.default_rng(seed).uniform(-0.1, 0.1, round(clip.duration * 8000))
         return Sound(noise, 8000)
 
+    def stream(self, clip, **how):
+        yield self.generate(clip, **how)
+
     def options_of_next_block(self, clip, options):
         return options
 

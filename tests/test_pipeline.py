@@ -243,3 +243,28 @@ def test_the_demo_reads_the_sound_for_its_page(tmp_path, reads):
     files = pipeline.demo(str(path), tmp_path / "out")
     assert reads["video"] == 40 and reads["audio"] > 0  # once for the system, once for the page
     assert all(file.exists() for file in files.values())
+
+
+def test_what_is_made_can_be_played_before_it_is_whole(tone, tmp_path, monkeypatch):
+    film, heard = video(tmp_path / "a.mp4", 3.0), []
+
+    def in_three(clip, **how):
+        sound = tone.generate(clip, **how)
+        for a in range(0, sound.n, 8000):
+            if a:  # the piece before can be heard now
+                heard.append(media.open_sound(tmp_path / "out" / "a.stream.wav").n)
+            yield Sound(sound.samples[:, a : a + 8000], 8000)
+
+    monkeypatch.setattr(tone, "stream", in_three)
+    said: list[str] = []
+    _, failed = pipeline.generate_files([film], tmp_path / "out", stream=True, report=said.append)
+    assert failed == [] and heard == [8000, 16000]
+    assert said == [f"can be played while it is made: {tmp_path / 'out' / 'a.stream.wav'}"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")) == ["a.mp4", "a.wav"]
+    mine = tmp_path / "out" / "a.stream.wav"
+    mine.write_text("mine")
+    again = {"stream": True, "seed": 1, "report": said.append}
+    assert len(pipeline.generate_files([film], tmp_path / "out", **again)[1]) == 1
+    assert "a.stream.wav is there already" in said[-2] and mine.read_text() == "mine"
+    assert pipeline.generate_files([film], tmp_path / "out", overwrite=True, **again)[1] == []
+    assert not mine.exists()

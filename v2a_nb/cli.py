@@ -92,7 +92,7 @@ def _generate(args: argparse.Namespace) -> int:
     made, failed = generate_files(
         args.videos, args.out, system=args.system, weights=args.weights, device=args.device, seed=args.seed,
         start=args.start, duration=args.duration, audio_track=args.audio_track, output=output,
-        save_hits=args.save_hits, overwrite=args.overwrite, report=_complain, **given,
+        save_hits=args.save_hits, stream=args.stream, overwrite=args.overwrite, report=_complain, **given,
     )  # fmt: skip
     for path in made:
         print(path)
@@ -352,6 +352,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     group.add_argument("--audio-track", type=int, metavar="N", help="which own sound that is, from 0")
     group.add_argument(
         "--save-hits", action="store_true", help="also write STEM.hits.json: when something sounds, to edit for --hits"
+    )
+    group.add_argument(
+        "--stream", action="store_true", help="STEM.stream.wav can be played while the sound is made; then it goes"
     )
     p.set_defaults(options=tuple(options))
     group = p.add_argument_group("options of a system", "left out, what is best with its weights")

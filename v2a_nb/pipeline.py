@@ -10,15 +10,16 @@ import os
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2a_nb import __version__, media
-from v2a_nb.clip import Clip
+from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
 from v2a_nb.files import Ledger, fingerprint, noting, write_text
 from v2a_nb.hits import Hits
@@ -46,6 +47,7 @@ def generate_files(
     output: media.Output | None = None,
     hits: str | Path | Hits | None = None,
     save_hits: bool = False,
+    stream: bool = False,
     overwrite: bool = False,
     report: Callable[[str], None] | None = None,
     **options: Any,
@@ -72,6 +74,7 @@ def generate_files(
         hits: those that are to sound in the one video that there is, or a file of them.
         save_hits: also write ``STEM.hits.json``, the hits that were followed, or that the system expects; in the
             time of the whole video.
+        stream: while a sound is made, what there is of it can be played from ``STEM.stream.wav``.
         overwrite: make everything anew and replace files of the same names, whoever made them; never a video of
             ``videos``.
         report: receives one line per problem, and per result that was there already.
@@ -131,7 +134,11 @@ def generate_files(
             with ExitStack() as stack:
                 file = stack.enter_context(media.Video(path, audio_track=audio_track))
                 _check_length(file, output.longest(model.sample_rate), **part)
-                notes = {"followed": followed.append} if save_hits else {}
+                notes: dict[str, Any] = {"followed": followed.append} if save_hits else {}
+                if stream:
+                    growing = files.paths[1].with_name(f"{files.paths[1].stem}.stream.wav")
+                    notes["through"] = partial(media.growing_wav, path=growing, overwrite=overwrite)
+                    report(f"can be played while it is made: {growing}")
                 sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **notes, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
@@ -309,6 +316,7 @@ def generate_long(
     duration: float | None = None,
     hits: Hits | None = None,
     followed: Callable[[Hits], object] | None = None,
+    through: Callable[[Iterator[Sound]], Iterable[Sound]] | None = None,
     bar: bool = True,
     **options: Any,
 ) -> media.SpooledSound:
@@ -322,6 +330,7 @@ def generate_long(
         start, duration: the part that is used, seconds; left out, all of it.
         hits: those that are to sound, in the time of the whole video.
         followed: see :func:`~v2a_nb.systems.long_videos.soundtrack`.
+        through: what is to be done with the pieces of the sound as they come; it passes them on.
         bar: False shows no progress bar.
         options: ``seed``, and those of the system's ``generate``.
 
@@ -345,7 +354,8 @@ def generate_long(
                 progress.total = round(model.steps_of(clip, **steps) * max(1.0, seconds / clip.duration))
 
         blocks = _blocks(file, start, duration, count_steps)
-        return media.SpooledSound(soundtrack(model, blocks, progress=progress.update, followed=followed, **options))
+        pieces = soundtrack(model, blocks, progress=progress.update, followed=followed, **options)
+        return media.SpooledSound(through(pieces) if through else pieces)
 
 
 def _blocks(file: media.Video, start: float, duration: float | None, read: Callable[[Clip], None]) -> Iterator[Clip]:

@@ -152,6 +152,9 @@ class Clicks:
         self.told.append(None if hits is None else hits.times)
         return Sound(np.zeros(round(8000 * clip.duration)), 8000)
 
+    def stream(self, clip, **how):
+        yield self.generate(clip, **how)
+
     def options_of_next_block(self, clip, options):
         return options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,12 @@ class Bright:
         n = round(clip.duration * self.sample_rate)
         which = np.searchsorted(clip.times, (np.arange(n) + 0.5) / self.sample_rate, side="right") - 1
         return Sound(clip.frames[which.clip(0), 0, 0, 0] / 255.0, self.sample_rate)
+
+    def stream(self, clip: Clip, **how) -> Iterator[Sound]:
+        """In pieces that know nothing of blocks."""
+        samples = self.generate(clip, **how).samples
+        for a in range(0, samples.shape[1], 1700):
+            yield Sound(samples[:, a : a + 1700], self.sample_rate)
 
     def options_of_next_block(self, clip: Clip, options: dict) -> dict:
         return {**options, "ambient": clip.duration}
@@ -62,8 +69,9 @@ def test_pieces_are_as_long_as_the_video_and_in_time(seconds, block, rate):
 def test_one_block_is_what_the_system_makes():
     clip = flat(3.0)
     system = Bright()
-    (first, last) = soundtrack(system, [clip], seed=5, guidance=2.0)
-    assert np.array_equal(np.concatenate([first.samples, last.samples], 1), system.generate(clip, seed=5).samples)
+    *pieces, last = soundtrack(system, [clip], seed=5, guidance=2.0)
+    joined = np.concatenate([piece.samples for piece in (*pieces, last)], axis=1)
+    assert len(pieces) == 10 and np.array_equal(joined, system.generate(clip, seed=5).samples)
     assert last.duration == OVERLAP_S and system.options[0] == {"guidance": 2.0} and system.seeds[0] == 5
 
 

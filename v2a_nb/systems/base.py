@@ -135,6 +135,20 @@ class System(Pretrained, nn.Module, ABC):
             raise UsageError(f"unknown options of {self.name}: {', '.join(unknown)}; there are {there}")
         return self.generate(list(clips), seed=list(seeds), **options)
 
+    def stream(self, clip: Clip, *, seed: int = 0, **options: Any) -> Iterator[Sound]:
+        """The soundtrack piece by piece, each to be played as soon as it is there: together, what ``generate`` gives.
+
+        Here it is one piece; systems that make a sound from its beginning to its end give more.
+
+        Args:
+            clip, seed: as for ``generate``.
+            options: the others of ``generate``.
+
+        Yields:
+            sounds, mono.
+        """
+        yield self.generate(clip, seed=seed, **options)
+
     def steps_of(self, clip: Clip, *, start: float = 0.0, duration: float | None = None, **options: object) -> int:
         """How often ``generate`` will call ``progress``, given the same: the length of its bar."""
         return self._steps(self._samples(part_of(clip, start, duration)), **given(**options))

@@ -76,21 +76,27 @@ def soundtrack(
         if followed:
             followed(new)
         told = None if hits is None and sensitivity is None else here
-        sound = system.generate(clip, seed=seed, progress=progress, **given(hits=told), **options)
-        if first and seconds > BLOCK_S - 1e-3:  # only then can there be another block
-            options = system.options_of_next_block(clip, options)
-        first, seed = False, (seed + SEED_STEP) % 2**63
-        rate = sound.sample_rate
+        rate = system.sample_rate
         began, ended = round(start * rate), ended + seconds
-        samples = sound.fit(n=round(ended * rate) - began).samples
-        samples = np.concatenate([_crossfade(tail, samples[:, : tail.shape[1]]), samples[:, tail.shape[1] :]], axis=1)
+        samples = round(ended * rate) - began
         before = clip.slice(max(0.0, clip.duration - OVERLAP_S))
         before = replace(before, frames=before.frames.copy())  # a view would keep the whole block
-        keep = samples.shape[1] - (round(ended * rate) - round((ended - before.duration) * rate))
-        tail = samples[:, keep:]
-        del clip, sound  # before the next block is read
-        if keep:
-            yield Sound(samples[:, :keep], rate)
+        keep = samples - (round(ended * rate) - round((ended - before.duration) * rate))
+        wave, sent, known = np.zeros((1, 0), np.float32), 0, tail.shape[1]
+        for piece in system.stream(clip, seed=seed, progress=progress, **given(hits=told), **options):
+            wave = np.concatenate([wave, piece.samples], axis=1)
+            if wave.shape[1] > known:  # up to there, both blocks have sounds
+                ready = min(keep, wave.shape[1])
+                if ready > sent:
+                    yield Sound(_joined_waves(tail, wave)[:, sent:ready], rate)
+                    sent = ready
+        wave = _joined_waves(tail, Sound(wave, rate).fit(n=samples).samples)
+        if keep > sent:
+            yield Sound(wave[:, sent:keep], rate)
+        if first and seconds > BLOCK_S - 1e-3:  # only then can there be another block
+            options = system.options_of_next_block(clip, options)
+        first, seed, tail = False, (seed + SEED_STEP) % 2**63, wave[:, keep:]
+        del clip, wave  # before the next block is read
     if tail.shape[1]:
         yield Sound(tail, rate)
 
@@ -103,6 +109,12 @@ def _joined(first: Clip, second: Clip) -> Clip:
     if not later.all():
         frames, times = frames[later], times[later]
     return replace(second, frames=frames, times=times, duration=first.duration + second.duration)
+
+
+def _joined_waves(tail: np.ndarray, wave: np.ndarray) -> np.ndarray:
+    """A wave [channels, n] that begins with a crossfade from another's tail."""
+    n = tail.shape[1]
+    return np.concatenate([_crossfade(tail, wave[:, :n]), wave[:, n:]], axis=1)
 
 
 def _crossfade(first: np.ndarray, second: np.ndarray) -> np.ndarray:
