@@ -36,6 +36,9 @@ class Hum:
         n = int(round(clip.duration * 16000))
         return Sound(0.1 * np.sin(np.arange(n) * 0.05 * (1 + seed)), 16000)
 
+    def stream(self, clip, **how):
+        yield self.generate(clip, **how)
+
     def steps_of(self, clip, **options):
         return 1
 
