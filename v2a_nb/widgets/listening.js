@@ -523,13 +523,17 @@ export function page(root, spec, trials, find) {
       // what cannot be read is replaced by what is known here
     }
   }
-  window.addEventListener("storage", ({ key, newValue }) => {
+  function look(raw) {
     const before = records.length;
-    if (key === place) gather(newValue);
+    gather(raw);
     if (records.length === before) return;
     if (records.some((r) => r.trial === shown)) next(false);
     again();
-  });
+  }
+  window.addEventListener("storage", ({ key, newValue }) => { if (key === place) look(newValue); });
+  const seen = () => { if (kept && !document.hidden) look(localStorage.getItem(place)); };
+  document.addEventListener("visibilitychange", seen); // a tab that slept may have missed it
+  window.addEventListener("focus", seen);
 
   function answer(record) {
     records = together(records, [record]);
