@@ -24,6 +24,9 @@ from v2a_nb.world import recording as world
 from v2a_nb.world import sound as world_sound
 from v2a_nb.world.narration import narrate
 
+BOTH = "1+2"
+"""The ``version`` of a source that has recordings of both versions of Strike World, in turn."""
+
 
 class Recording(Protocol):
     """One recording, opened. Times are seconds from its start.
@@ -85,7 +88,7 @@ class StrikeRecordings:
         variety, style: see :func:`v2a_nb.world.recording.draw`.
         ambience_dbfs: least and greatest level of the rooms, drawn anew for each; None: as the world has them.
         cross_recording_foreground: each room stays as it is, and in it happens what happens in the next recording.
-        version: of the world.
+        version: of the world; ``"1+2"``: recordings of even numbers are of version 1, the others of version 2.
     """
 
     seed: int = 1000
@@ -94,8 +97,12 @@ class StrikeRecordings:
     style: str = "camera"
     ambience_dbfs: tuple[float, float] | None = None
     cross_recording_foreground: bool = False
-    version: int = world.VERSION
+    version: int | str = world.VERSION
     known_ambience: ClassVar[bool] = True
+
+    def version_of(self, number: int) -> int:
+        """The version of the world that recording ``number`` is of."""
+        return 1 + number % 2 if self.version == BOTH else int(self.version)
 
     def numbers(self, first: int, count: int) -> range:
         return range(first, first + count)
@@ -126,7 +133,8 @@ class StrikeRecording:
     begin_s: ClassVar[float] = 0.0
 
     def __init__(self, recordings: StrikeRecordings, number: int) -> None:
-        how = {"variety": recordings.variety, "style": recordings.style, "version": recordings.version}
+        version = recordings.version_of(number)
+        how = {"variety": recordings.variety, "style": recordings.style, "version": version}
         drawn = world.draw(recordings.seed, number, **how)
         if recordings.cross_recording_foreground:
             other = world.draw(recordings.seed, number + 1, **how)
@@ -134,7 +142,7 @@ class StrikeRecording:
                 variety=other.variety, things=other.things, actor=other.actor, actor_scale=other.actor_scale,
                 events=tuple(e for e in other.events if e.time_s + e.duration_s < drawn.duration_s),
             )  # fmt: skip
-            if recordings.version > 1:  # the camera is where the events can be seen
+            if version > 1:  # the camera is where the events can be seen
                 drawn = drawn.changed(distance=other.distance, roll=other.roll, camera=other.camera)
         if recordings.ambience_dbfs is not None:
             level = float(drawn.rng("room-level").uniform(*recordings.ambience_dbfs))

@@ -2,7 +2,8 @@
 
 | source | what |
 |---|---|
-| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when needed; also ``style=game``, ``version=2`` |
+| ``strike:seed=0,clips=5000,variety=wide`` | Strike World, rendered when needed; also ``style=game``, ``version=2``, \
+and for training ``version=1+2``, both in turn |
 | ``folder:PATH`` | a folder of videos, each a recording of its own, or of a Strike World with its ``truth.json`` |
 | ``csv:FILE`` | a table with a column ``video`` and, where they are known, ``text``, ``start_s``, ``duration_s``, \
 ``recording`` (left out, each video is one) and ``id``; or the published table of Ego4D-Sounds |
@@ -22,7 +23,7 @@ import numpy as np
 
 from v2a_nb.data.collection import Collection, Entry
 from v2a_nb.data.ego4d_sounds import read_ego4d_sounds
-from v2a_nb.data.recordings import Recordings, StrikeRecordings, of_collection
+from v2a_nb.data.recordings import BOTH, Recordings, StrikeRecordings, of_collection
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.world import strike_world
 from v2a_nb.world.dataset import StrikeWorld, WorldClip
@@ -75,10 +76,12 @@ def _strike_options(text: str) -> dict[str, object]:
             options[name] = value
         elif name == "version" and value in map(str, VERSIONS):
             options[name] = int(value)
+        elif name == "version" and value == BOTH:
+            options[name] = value
         else:
             raise UsageError(
                 f"strike:{text}: {part!r} is none of seed=N, clips=N, variety=wide|plain, style=camera|game, "
-                "version=1|2"
+                f"version=1|2|{BOTH}"
             )
     return options
 
@@ -108,6 +111,8 @@ def read_source(source: object, *, media_root: str | Path | None = None, about: 
         options = _strike_options(rest)
         if "clips" not in options:
             raise UsageError(f"strike:{rest}: say how many clips, such as strike:seed=0,clips=100")
+        if options.get("version") == BOTH:
+            raise UsageError(f"strike:{rest}: version={BOTH} is for training; a list of clips is of one version")
         return read_source(strike_world(**options))
     path = Path(rest)
     if not path.exists():

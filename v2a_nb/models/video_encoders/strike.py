@@ -28,7 +28,7 @@ from v2a_nb.clip import Clip
 from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
-from v2a_nb.models.video_encoders.frames import at_rate, square
+from v2a_nb.models.video_encoders.frames import at_rate, check_fit_and_resize, square
 from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, following, windows_of
 from v2a_nb.models.video_encoders.video_encoder import EncodesFrames
 
@@ -53,6 +53,8 @@ class VisionConfig:
         heads: attention heads of the motion branch.
         motion, appearance: channels of the two branches' stems.
         appearance_every: the appearance branch reads every so many frames.
+        fit: how a picture becomes square, one of :data:`~v2a_nb.models.video_encoders.frames.FITS`. In real video what
+            strikes often comes from the side, where ``"crop"`` (the paper's transforms) cuts it off.
     """
 
     disk_names: ClassVar[dict[str, str]] = {
@@ -70,6 +72,10 @@ class VisionConfig:
     motion: tuple[int, ...] = (32, 64)
     appearance: tuple[int, ...] = (48, 64)
     appearance_every: int = 4
+    fit: str = field(default="crop", metadata={"later": True})
+
+    def __post_init__(self) -> None:
+        check_fit_and_resize(self.fit, "bilinear")
 
     @property
     def rate(self) -> float:
@@ -251,14 +257,15 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
     def pixels(self, clip: Clip) -> Tensor:
         """The clip's frames as the network wants them: [1, T, 3, 64, 64] in [0, 1] at 25 fps.
 
-        A picture that is not square is cropped to its centre, as the paper's transforms do (released configuration:
-        short side, then centre crop). Other frame rates become 25 by :func:`at_rate`.
+        A picture that is not square is squashed, or cropped to its centre as the paper's transforms do (released
+        configuration: short side, then centre crop); ``config.fit`` says which. Other frame rates become 25 by
+        :func:`at_rate`.
         """
         return unit(self._bytes(clip))
 
     def _bytes(self, clip: Clip) -> Tensor:
         """What :meth:`pixels` gives, as uint8."""
-        small = replace(clip, frames=square(clip.frames, self.config.size))
+        small = replace(clip, frames=square(clip.frames, self.config.size, fit=self.config.fit))
         pixels = torch.from_numpy(at_rate(small, self.config.fps).frames.copy()).permute(0, 3, 1, 2)[None]
         return pixels.to(self.fuse.weight.device)
 

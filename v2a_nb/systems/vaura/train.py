@@ -16,14 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.audio import targets
-from v2a_nb.clip import Sound
+from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.dataset import Cut, cut_clips
 from v2a_nb.data.features import Extractor, Features, FeatureStore
-from v2a_nb.data.recordings import Recording, Recordings
+from v2a_nb.data.recordings import BOTH, Recording, Recordings
+from v2a_nb.errors import UsageError
 from v2a_nb.files import atomic, write_text
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
+from v2a_nb.models.video_encoders.frames import at_times
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.parallel import once_per_machine
 from v2a_nb.systems.vaura.model import levels_of
@@ -41,6 +43,8 @@ LEVEL_BINS, LEVEL_WEIGHT = 64, 1.0
 """Steps of the level, 1 dB each, and its weight beside those of the codebooks."""
 LOGIT_BIAS, LOGIT_SCALE = 1.75, 8.0
 """How the event crops decide once training is over, chosen on seed 4000."""
+CAMERA_RATES = (25.0, 25.0, 25.0, 15.0, 24.0, 30.0, 30.0, 50.0)
+"""Frames a second of the cameras that clips are filmed with, each as likely as often as it stands here."""
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
 
@@ -52,6 +56,11 @@ class VAuraTrainConfig(TrainConfig):
     The event crops read the ``clips`` of the codec and of the motion features and as many again. The decoder reads
     clips that no other stage saw: on clips that the encoder knows, its answers are surer than they ever are on others,
     and a decoder that was taught with those believes them too much.
+
+    Attributes:
+        camera_rates: whether the cameras have other frame rates than the encoder's as well, :data:`CAMERA_RATES`.
+        init: a V-AURA to go on from instead of from nothing: a name of shipped weights, a folder or a Hub id. Its
+            codec stays as it is; video encoder, event crops and decoder begin at its weights, at half the rate.
     """
 
     steps: int = scaling(2400)
@@ -63,6 +72,8 @@ class VAuraTrainConfig(TrainConfig):
     codec_cycles: tuple[Cycle, ...] = CYCLES
     batch_size: int = 16
     levels: bool = False
+    camera_rates: bool = True
+    init: str = ""
 
     def scaled(self, share: float) -> VAuraTrainConfig:
         cycles = tuple(replace(c, steps=max(8, int(c.steps * share))) for c in self.codec_cycles)
@@ -71,19 +82,37 @@ class VAuraTrainConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class PicturesAndSound(Extractor):
-    """Pictures ``frames`` uint8 [n, T, size, size, 3] and their ``sounds`` float32 [n, samples]."""
+    """Pictures ``frames`` uint8 [n, T, size, size, 3] and their ``sounds`` float32 [n, samples].
+
+    Attributes:
+        camera_rates: frames a second of the cameras, drawn anew for each clip. Their pictures become those of ``fps``
+            as any video's do before an encoder (:func:`~v2a_nb.models.video_encoders.frames.at_times`). None: ``fps``.
+    """
 
     seconds: float = 2.56
     size: int = 64
     fps: float = 25.0
     sample_rate: int = 16000
+    camera_rates: tuple[float, ...] = ()
     name: ClassVar[str] = "pictures-and-sound"
 
     def extract(self, recording: Recording, starts) -> dict[str, np.ndarray]:
         wave, samples = recording.wave(self.sample_rate), round(self.seconds * self.sample_rate)
         times = np.arange(round(self.seconds * self.fps)) / self.fps
-        frames = [recording.frames(s / self.sample_rate, times, self.size, self.fps) for s in starts]
+        rates = recording.rng("camera-rates").choice(self.camera_rates or (self.fps,), len(starts))
+        frames = [
+            self._filmed(recording, s / self.sample_rate, times, float(rate))
+            for s, rate in zip(starts, rates, strict=True)
+        ]
         return {"frames": np.stack(frames), "sounds": np.stack([wave[s : s + samples] for s in starts])}
+
+    def _filmed(self, recording: Recording, start_s: float, times: np.ndarray, rate: float) -> np.ndarray:
+        """The pictures at ``start_s + times`` as they come out of a video of ``rate`` frames a second."""
+        if rate == self.fps:
+            return recording.frames(start_s, times, self.size, self.fps)
+        shown = np.arange(int(np.ceil(times[-1] * rate)) + 1) / rate
+        video = Clip(recording.frames(start_s, shown, self.size, rate), shown, rate, float(shown[-1] + 1 / rate))
+        return at_times(video, times, self.fps)
 
 
 @dataclass(frozen=True)
@@ -104,9 +133,11 @@ class VAuraRecipe(Recipe):
 
     name = "vaura"
     TrainConfig = VAuraTrainConfig
+    source = f"strike:seed=1000,version={BOTH}"
 
     def features(self, recordings: Recordings, store: FeatureStore) -> VAuraFeatures:
-        c, extractor = self.config, PicturesAndSound()
+        c = self.config
+        extractor = PicturesAndSound(camera_rates=CAMERA_RATES if c.camera_rates else ())
         many = max(c.clips, c.event_crop_clips)
 
         def compute(clips: int, first: int) -> Features:
@@ -124,25 +155,37 @@ class VAuraRecipe(Recipe):
     def stages(self, features: VAuraFeatures, store: FeatureStore, out: Path) -> Stages:
         c, seed, clips = self.config, self.seed, features.clips
         some = clips.where(slice(0, c.clips))
+        init = VAura.from_pretrained(c.init) if c.init else None
+        before = None if init is None else init.encoder
         # 1. the codec, on sounds alone
-        codec = yield from codec_stages(some["sounds"], cycles=c.codec_cycles, seed=seed)
+        if init is None:
+            codec = yield from codec_stages(some["sounds"], cycles=c.codec_cycles, seed=seed)
+        else:
+            codec = init.codec
         # 2. the video encoder, on the flux and spectra of the clips' own sounds
-        pretraining = yield pretraining_stage(some["frames"], some["mels"], steps=c.vision_steps, seed=seed)
+        pretraining = yield pretraining_stage(
+            some["frames"], some["mels"], steps=c.vision_steps, seed=seed, init=before
+        )  # fmt: skip
         encoder = pretraining.encoder.eval()
         # 3. its event crops, where it expects a sound
         examples = gather_examples(encoder, clips["frames"], clips["mels"], out / "vision")
-        trained = yield event_crop_stage(encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed)
+        trained = yield event_crop_stage(
+            encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed,
+            init=None if before is None else before.event_crop,
+        )  # fmt: skip
         encoder.event_crop = trained.event_crop
         # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
         tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
-        trained = yield self.decoder_stage(tokens, encoder, codec)
+        trained = yield self.decoder_stage(tokens, encoder, codec, init and init.decoder)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
 
-    def decoder_stage(self, tokens: Features, encoder: StrikeVision, codec: TinyCodec) -> Stage:
-        """The language model on codes and visual tokens."""
+    def decoder_stage(
+        self, tokens: Features, encoder: StrikeVision, codec: TinyCodec, init: VAuraDecoder | None = None
+    ) -> Stage:
+        """The language model on codes and visual tokens, from nothing or from the weights of another one."""
         c, seed = self.config, self.seed
         clip = strike_world(seed=77, clips=1, size=64)[0].clip.silent()
 
@@ -155,8 +198,24 @@ class VAuraRecipe(Recipe):
             config = replace(config, num_codebooks=config.num_codebooks + 1, level_bins=LEVEL_BINS)
         torch.manual_seed(seed)
         module = DecoderTraining(VAuraDecoder(config))
-        optim = OptimConfig(steps=c.steps, lr=1.5e-3, warmup=150, weight_decay=3e-2, seed=seed)
+        if init is not None:
+            load_decoder(module.decoder, init)
+        optim = OptimConfig(
+            steps=c.steps, lr=1.5e-3 if init is None else 0.75e-3, warmup=150, weight_decay=3e-2, seed=seed
+        )
         return Stage("", module, batches(tokens, c.batch_size, seed), optim, eval_fn, 200)
+
+
+def load_decoder(decoder: VAuraDecoder, init: VAuraDecoder) -> None:
+    """Put the weights of one decoder into another.
+
+    Raises:
+        UsageError: they have other sizes.
+    """
+    try:
+        decoder.load_state_dict(init.state_dict())
+    except RuntimeError as error:
+        raise UsageError("init: this V-AURA's decoder has other sizes than the one that is trained") from error
 
 
 def set_decision(encoder: StrikeVision, config: EventCropConfig) -> None:
@@ -242,14 +301,19 @@ class DecoderTraining(nn.Module):
         )  # fmt: skip
 
 
-def batches(tokens: Features, size: int, seed: int, noise: float = 0.1) -> BatchOf:
-    """From a number to random clips; a little noise on the features stands in for unseen pictures."""
+def batches(tokens: Features, size: int, seed: int, noise: float = 0.3) -> BatchOf:
+    """From a number to random clips; noise on the features, for each clip another one, stands in for unseen pictures.
+
+    Args:
+        noise: its greatest standard deviation; that of the features is about 1.
+    """
 
     def batch_of(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([seed, step])
         which = np.sort(rng.integers(0, len(tokens["codes"]), size))
         visual = torch.from_numpy(tokens["visual"][which].astype(np.float32))
-        visual = visual + noise * torch.from_numpy(rng.standard_normal(visual.shape, dtype=np.float32))
+        scale = torch.from_numpy(rng.uniform(0, noise, (len(visual), 1, 1)).astype(np.float32))
+        visual = visual + scale * torch.from_numpy(rng.standard_normal(visual.shape, dtype=np.float32))
         return {
             "codes": torch.from_numpy(tokens["codes"][which].astype(np.int64)),
             "visual": visual,

@@ -20,6 +20,7 @@ from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEn
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage
+from v2a_nb.training.recipes.video_encoder import draw_zoom, zoomed
 
 SHIFT = 6  # pixels by which training moves the pictures, at most
 JITTER = 2.0  # pixels by which it moves the crop, standard deviation
@@ -146,6 +147,11 @@ def batches(frames, examples: dict[str, np.ndarray], size: int, seed: int) -> Ba
             place[k] += SHIFT - b, SHIFT - a
             if rng.random() < 0.5:
                 pictures, place[k, 0] = pictures[:, :, ::-1], side - 1 - place[k, 0]
+            if rng.random() < 0.3:
+                left, top, width, height = draw_zoom(rng)
+                part = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float()
+                pictures = zoomed(part, left, top, width, height).permute(0, 2, 3, 1).numpy()
+                place[k] = ((place[k] + 0.5) / side - (left, top)) / (width, height) * side - 0.5
             light = rng.uniform(0.75, 1.25) * rng.uniform(0.85, 1.15, 3)
             out[k] = pictures * (light / 255).astype(np.float32) - 0.5
         pictures = torch.from_numpy(out.clip(-0.5, 0.6)).permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous()
@@ -156,14 +162,24 @@ def batches(frames, examples: dict[str, np.ndarray], size: int, seed: int) -> Ba
 
 
 def event_crop_stage(
-    encoder: StrikeVision, frames, examples: dict[str, np.ndarray], *, steps: int, batch_size: int = 64, seed: int = 0
+    encoder: StrikeVision,
+    frames,
+    examples: dict[str, np.ndarray],
+    *,
+    steps: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    init: EventCropEncoder | None = None,
 ) -> Stage:
     """The stage that trains the event crops on gathered examples; the rest of the encoder is not touched.
 
     Args:
         frames: uint8 [clips, T, 64, 64, 3], the array that ``examples`` were gathered from.
+        init: trained event crops to begin from, at half the rate; they are not changed.
     """
     torch.manual_seed(seed)
     module = EventCropTraining(EventCropEncoder(encoder.config.event_crop, encoder.config.timing_dim))
-    optim = OptimConfig(steps=steps, lr=2e-3, warmup=60, weight_decay=5e-2, seed=seed)
+    if init is not None:
+        module.event_crop.load_state_dict(init.state_dict())
+    optim = OptimConfig(steps=steps, lr=2e-3 if init is None else 1e-3, warmup=60, weight_decay=5e-2, seed=seed)
     return Stage("vision/glimpse", module, batches(frames, examples, batch_size, seed), optim)

@@ -7,6 +7,8 @@ Three losses, all from the clip's own sound: the flux at 5 ms (timing), the spec
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -81,8 +83,33 @@ def batches(frames, mels, size: int, seed: int) -> BatchOf:
     return batch_of
 
 
+ZOOM = 0.6, 1.15
+"""Shares of the picture's width and height that a zoomed example shows, least and greatest; over 1, the border is
+repeated. Width and height are drawn apart: a video of another aspect is squashed."""
+
+
+def zoomed(pictures: Tensor, left: float, top: float, width: float, height: float) -> Tensor:
+    """A part of the pictures at their full size, the border repeated outside.
+
+    Args:
+        pictures: [N, C, H, W].
+        left, top, width, height: of the part, in shares of the whole.
+    """
+    part = torch.tensor([[width, 0.0, 2 * left + width - 1], [0.0, height, 2 * top + height - 1]])
+    grid = F.affine_grid(part[None], [1, 1, *pictures.shape[-2:]], align_corners=False)
+    grid = grid.expand(len(pictures), -1, -1, -1)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def draw_zoom(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A part of the picture for :func:`zoomed`: left, top, width, height."""
+    width, height = (float(v) for v in rng.uniform(*ZOOM, 2))
+    left, top = (float(v) for v in rng.uniform(0, 1, 2) * (1 - np.array([width, height])))
+    return left, top, width, height
+
+
 def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """One random look per clip: mirror, shift, gain, contrast, colour channels. [B, T, 3, H, W]."""
+    """One random look per clip: mirror, shift, zoom, gain, contrast, colour channels. [B, T, 3, H, W]."""
     out = []
     for clip in pictures:
         if rng.random() < 0.5:
@@ -98,17 +125,26 @@ def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
         if rng.random() < 0.5:
             dx, dy = (int(v) for v in rng.integers(-5, 6, 2))
             clip = F.pad(clip, (6, 6, 6, 6), mode="replicate")[..., 6 + dy : 70 + dy, 6 + dx : 70 + dx]
+        if rng.random() < 0.3:
+            clip = zoomed(clip, *draw_zoom(rng))
         out.append(clip)
     return torch.stack(out)
 
 
-def pretraining_stage(frames, mels, *, steps: int, batch_size: int = 16, seed: int = 0) -> Stage:
+def pretraining_stage(
+    frames, mels, *, steps: int, batch_size: int = 16, seed: int = 0, init: StrikeVision | None = None
+) -> Stage:
     """The stage that pre-trains the encoder on pictures and the log-mels of their sounds.
 
     Args:
         frames: uint8 [N, T, 64, 64, 3] at 25 fps.
         mels: float [N, 40, 8 T], from :func:`v2a_nb.audio.targets.log_mel`.
+        init: a trained encoder to begin from, at half the rate; it is not changed.
     """
     torch.manual_seed(seed)
-    optim = OptimConfig(steps=steps, lr=1.5e-3, warmup=100, weight_decay=2e-2, seed=seed)
-    return Stage("vision", Pretraining(), batches(frames, mels, batch_size, seed), optim)
+    module = Pretraining(VisionConfig(fit="squash") if init is None else replace(init.config, fit="squash"))
+    if init is not None:
+        module.encoder.load_state_dict(init.state_dict())
+    lr = 1.5e-3 if init is None else 0.75e-3
+    optim = OptimConfig(steps=steps, lr=lr, warmup=100, weight_decay=2e-2, seed=seed)
+    return Stage("vision", module, batches(frames, mels, batch_size, seed), optim)
