@@ -258,7 +258,7 @@ def latents_of(recordings):
     return compute_latents(store, images, system.autoencoder)
 
 
-encoder = FrameVectors("vaura", tag_of(system.encoder, "vision"))
+encoder = FrameVectors("strike_vision", tag_of(system.encoder, "vision"))
 clips = latents_of(rooms).with_arrays(store.compute(table, rooms, encoder))
 foreign = latents_of(replace(rooms, cross_recording_foreground=True))["latents"]
 clips = replace(clips, arrays={**clips.arrays, "foreign": foreign})

@@ -27,6 +27,12 @@ def folder(tmp_path_factory):
 def test_strike_options_are_read_and_checked():
     assert open_recordings("strike:seed=5,clips=100,variety=plain") == StrikeRecordings(5, 100, "plain")
     assert open_recordings("strike:") == StrikeRecordings()
+    both = open_recordings("strike:seed=5,version=1+2")
+    for number, version in ((6, 1), (7, 2)):  # in turn, each recording as its version has it
+        assert both.open(number).description == StrikeRecordings(5, version=version).open(number).description
+    assert both.describe()["version"] == "1+2"
+    with pytest.raises(UsageError, match="is for training"):
+        read_source("strike:seed=5,clips=4,version=1+2")
     for wrong in ("seed=x", "clips=0", "variety=odd", "size=3", "seed", "seed=-1"):
         with pytest.raises(UsageError, match="is none of seed=N"):
             open_recordings(f"strike:{wrong}")

@@ -438,14 +438,14 @@ def test_another_frame_encoder_is_refused(tmp_path):
     assert AudioVisualEmbedding.from_pretrained(tmp_path / "whole").config == told
     with pytest.raises(WeightsError, match="read vectors of vision@"):
         AudioVisualEmbedding(replace(SMALL, video=replace(VIDEO, encoder="vision@0000")), eyes)
-    eyes.save_pretrained(tmp_path / "vaura" / "vision")
-    model.save_pretrained(tmp_path / "light", vision="../vaura/vision")
+    eyes.save_pretrained(tmp_path / "strike_vision")
+    model.save_pretrained(tmp_path / "light", vision="../strike_vision")
     assert not (tmp_path / "light" / "vision").exists()
     light = AudioVisualEmbedding.from_pretrained(tmp_path / "light")
     assert np.array_equal(
         light.look(pictures(1.5)), AudioVisualEmbedding.from_pretrained(tmp_path / "whole").look(pictures(1.5))
     )
-    model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "vaura" / "vision"))
+    model.save_pretrained(tmp_path / "other", vision=str(SHIPPED / "strike_vision"))
     with pytest.raises(WeightsError, match="and the frame encoder is"):
         AudioVisualEmbedding.from_pretrained(tmp_path / "other")
     assert "frame_encoder" not in "".join(model.state_dict())  # neither trained nor counted here

@@ -135,7 +135,7 @@ def compute_audio_visual_pairs(
     count: int = RECORDINGS,
     first: int = 0,
     per_recording: int = 2,
-    encoder: str | Path = "vaura",
+    encoder: str | Path = "strike_vision",
     codec: str | Path = "codec",
 ) -> AudioVisualPairs:
     """Clip features, which other recipes may have left in the store, and thumbnails, some 15 ms a clip and core.

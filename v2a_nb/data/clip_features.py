@@ -185,7 +185,7 @@ def compute_clip_features(
     count: int = RECORDINGS,
     first: int = 0,
     per_recording: int = 2,
-    encoder: str | Path = "vaura",
+    encoder: str | Path = "strike_vision",
     codec: str | Path = "codec",
     described: bool = False,
 ) -> ClipFeatures:

@@ -71,4 +71,4 @@ def correspondence(clip: Clip) -> float:
 def _encoder() -> StrikeVision:
     from v2a_nb.models.video_encoders.strike import StrikeVision
 
-    return StrikeVision.from_pretrained(hub.SHIPPED / "vaura" / "vision")
+    return StrikeVision.from_pretrained(hub.SHIPPED / "strike_vision")

@@ -100,7 +100,7 @@ EXTRACTORS = {
     ),
     "strike-sync": ExtractorInfo(
         "the encoder of our systems and the sound's onsets, cross-correlated over 4.8 s, shipped; the default",
-        "v2a_nb.metrics.offsets.StrikeOffsets", "vaura", "MIT", ("offsets",), 16000, 4.8, 4.8,
+        "v2a_nb.metrics.offsets.StrikeOffsets", "strike_vision", "MIT", ("offsets",), 16000, 4.8, 4.8,
     ),
     "synchformer": ExtractorInfo(
         "Synchformer, 4.8 s; your FILE.safetensors of the published weights, MIT",

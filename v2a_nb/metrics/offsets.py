@@ -78,7 +78,7 @@ class StrikeOffsets:
         return logits - 1e-6 * np.abs(OFFSETS_S)  # of two that fit as well, the nearer
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "vaura") -> StrikeOffsets:
+    def from_pretrained(cls, name: str | Path = "strike_vision") -> StrikeOffsets:
         """With the encoder of these weights: shipped ones of a system, their ``vision`` folder, or an encoder's own."""
         from v2a_nb.hub import find_weights
         from v2a_nb.models.video_encoders.strike import StrikeVision

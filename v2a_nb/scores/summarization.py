@@ -43,7 +43,7 @@ def measure(model: Summarizer, clips: ClipFeatures, systems: Iterable[str] = SYS
     Raises:
         UsageError: the summarizer was trained on features of another encoder or codec.
     """
-    features = ClipFeatureExtractor.of("vaura", "codec")
+    features = ClipFeatureExtractor.of("strike_vision", "codec")
     if (model.card["encoder"], model.card["codec"]) != (features.encoder_tag, features.codec_tag):
         raise UsageError(
             f"the summarizer reads features of {model.card['encoder']} and {model.card['codec']}, not of "

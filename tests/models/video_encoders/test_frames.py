@@ -56,7 +56,7 @@ def test_a_faster_camera_is_averaged_over_the_exposure_of_the_slower():
 
 @pytest.fixture(scope="module")
 def encoder() -> StrikeVision:
-    return StrikeVision.from_pretrained(SHIPPED / "vaura" / "vision")
+    return StrikeVision.from_pretrained(SHIPPED / "strike_vision")
 
 
 @pytest.mark.parametrize("fps", [24000 / 1001, 30, 60])

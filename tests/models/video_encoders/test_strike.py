@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from v2a_nb.clip import Clip
-from v2a_nb.errors import WeightsError
+from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.models.video_encoders.event_crop import centroids
 from v2a_nb.models.video_encoders.frames import square
-from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,22 @@ def test_reading_in_parts_changes_no_token(encoder, monkeypatch):
     assert torch.allclose(whole, encoder(encoder.pixels(clip))[0], atol=1e-4)
     monkeypatch.setattr("v2a_nb.models.video_encoders.strike.CHUNK", 60)
     assert torch.allclose(encoder.features(clip), whole, atol=1e-4)
+
+
+def test_the_whole_picture_is_squashed_or_its_middle_cut_out():
+    torch.manual_seed(0)
+    frames = np.random.default_rng(0).integers(0, 255, (10, 64, 112, 3), dtype=np.uint8)
+    clip = Clip(frames, fps=25.0)
+    crop, squash = (StrikeVision(VisionConfig(fit=fit)).pixels(clip) for fit in ("crop", "squash"))
+    middle = torch.from_numpy(frames[:, :, 24:88]).permute(0, 3, 1, 2)[None] / 255
+    assert torch.allclose(crop, middle) and squash.shape == crop.shape
+    assert torch.allclose(squash[0].mean(), torch.from_numpy(frames).float().mean() / 255, atol=0.01)
+    edge = frames.copy()
+    edge[:, :, :10] = 0
+    changed = [StrikeVision(VisionConfig(fit=fit)).pixels(replace(clip, frames=edge)) for fit in ("crop", "squash")]
+    assert torch.equal(changed[0], crop) and not torch.equal(changed[1], squash)
+    with pytest.raises(UsageError, match="fit must be one of crop, squash"):
+        VisionConfig(fit="stretch")
 
 
 @pytest.mark.parametrize("size", [1, 7, 19])
@@ -144,10 +160,10 @@ def test_names_on_disk_are_those_of_the_shipped_weights(tmp_path, encoder):
 
     from v2a_nb.hub import SHIPPED, read_config, tag_of
 
-    shipped, folder = SHIPPED / "vaura" / "vision", encoder.save_pretrained(tmp_path / "v")
+    shipped, folder = SHIPPED / "strike_vision", encoder.save_pretrained(tmp_path / "v")
     assert load_file(folder / "model.safetensors").keys() == load_file(shipped / "model.safetensors").keys()
     ours, theirs = read_config(folder), read_config(shipped)
-    assert ours.keys() == theirs.keys() and ours["glimpse"].keys() == theirs["glimpse"].keys()
+    assert ours.keys() == {*theirs, "fit"} and ours["glimpse"].keys() == theirs["glimpse"].keys()
     loaded = StrikeVision.from_pretrained(shipped)
     assert tag_of(loaded, "vision") == "vision@c329"  # what the configurations of the systems name
     assert (loaded.config.event_crop.logit_bias, loaded.config.event_crop.logit_scale) == (1.75, 8.0)

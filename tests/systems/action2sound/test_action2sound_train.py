@@ -118,7 +118,7 @@ def test_from_nothing_to_weights(made):
     files = {"config.json", "model.safetensors", "README.md", "autoencoder"}
     assert {p.name for p in (out / "weights").iterdir()} == files
     parts = json.loads((out / "weights" / "config.json").read_text())["parts"]
-    assert parts == {"vision": "../vaura/vision", "autoencoder": "autoencoder", "vocoder": "griffin-lim"}
+    assert parts == {"vision": "../strike_vision", "autoencoder": "autoencoder", "vocoder": "griffin-lim"}
 
 
 def test_the_log_tells_how_it_goes(made):

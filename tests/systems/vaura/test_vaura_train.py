@@ -31,13 +31,15 @@ from v2a_nb.systems.vaura.train import (
     batches,
     compute_tokens,
     frame_weights,
+    load_decoder,
 )
 from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import fit
 from v2a_nb.training.recipe import run_recipe
 from v2a_nb.training.recipes.codec import Cycle
 from v2a_nb.training.recipes.event_crop import BELOW, calibrate, event_crop_stage
-from v2a_nb.training.recipes.video_encoder import Pretraining
+from v2a_nb.training.recipes.event_crop import batches as event_crop_batches
+from v2a_nb.training.recipes.video_encoder import Pretraining, pretraining_stage, zoomed
 from v2a_nb.training.registry import train
 from v2a_nb.world import arrays
 
@@ -182,6 +184,61 @@ def test_pictures_and_sound_are_those_of_the_world():
     made = PicturesAndSound().extract(recordings.open(3), list(starts))
     frames, waves = arrays(9, 2, first=3)
     assert np.array_equal(made["frames"], frames) and np.array_equal(made["sounds"], waves)
+
+
+def test_cameras_of_other_rates_show_the_same_moments():
+    recording, times = StrikeRecordings(9).open(3), np.arange(64) / 25
+    films = {r: PicturesAndSound(camera_rates=(r,)).extract(recording, [0])["frames"][0] for r in (15.0, 25.0, 50.0)}
+    assert np.array_equal(films[25.0], recording.frames(0.0, times, 64, 25.0))
+    for rate, film in films.items():
+        assert film.shape == (64, 64, 64, 3)
+        late = [np.abs(film[8 + k : 56 + k].astype(int) - films[25.0][8:56]).mean() for k in (-1, 0, 1)]
+        assert late[1] == min(late), rate  # neither early nor late by a frame
+    some = PicturesAndSound(camera_rates=(15.0, 25.0, 50.0))
+    one, two = (some.extract(recording, [0, 9000, 20000, 30000])["frames"] for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+def test_a_zoom_moves_crops_with_what_they_show():
+    dot = torch.zeros(1, 3, 64, 64)
+    dot[..., 20:24, 40:44] = 1.0
+    assert torch.allclose(zoomed(dot, 0.0, 0.0, 1.0, 1.0), dot, atol=1e-6)
+    encoder = StrikeVision(replace(VisionConfig(), event_crop=replace(VisionConfig().event_crop, crop=8)))
+    frames = np.zeros((1, 5, 64, 64, 3), np.uint8)
+    frames[:, :, 20:24, 40:44] = 255
+    examples = {
+        "clip": np.zeros(1, np.int32), "frame": np.arange(5, dtype=np.int16)[None],
+        "place": np.array([[41.5, 21.5]], np.float32),
+        "context": np.zeros((1, encoder.event_crop.peak_dim), np.float16),
+        "sounded": np.ones(1, np.float16), "colour": np.zeros((1, 80), np.float16),
+    }  # fmt: skip
+    batch = event_crop_batches(frames, examples, 200, 0)(0)
+    inside = (batch["place"] > 4).all(1) & (batch["place"] < 60).all(1)
+    assert 100 < inside.sum()
+    for picture, (x, y) in zip(batch["pictures"][inside], batch["place"][inside].tolist(), strict=True):
+        bright = (picture[0] > -0.3).nonzero().float().mean(0)  # y, x of the dot
+        assert abs(bright[0] - y) < 8 and abs(bright[1] - x) < 8  # places are jittered by two pixels besides
+
+
+def test_a_run_goes_on_from_other_weights(tmp_path):
+    torch.manual_seed(3)
+    before = VAura(VAuraDecoder(PRESETS["tiny"]), StrikeVision(), TinyCodec()).eval()
+    stage = pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4, init=before.encoder)
+    begun = stage.module.encoder
+    assert begun.config == replace(before.encoder.config, fit="squash") and before.encoder.config.fit == "crop"
+    assert all(torch.equal(v, before.encoder.state_dict()[k]) for k, v in begun.state_dict().items())
+    assert stage.optim.lr < pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4).optim.lr
+    folder = before.save_pretrained(tmp_path / "before")
+    few = replace(FEW, init=str(folder))
+    run_recipe(VAuraRecipe(few), tmp_path / "run", source=SOURCE)
+    assert not (tmp_path / "run" / "codec").exists()  # the codec stays as it is
+    after = VAura.from_pretrained(tmp_path / "run" / "weights")
+    codecs = [load_file(w / "codec" / "model.safetensors") for w in (folder, tmp_path / "run" / "weights")]
+    assert codecs[0].keys() == codecs[1].keys() and all(torch.equal(v, codecs[1][k]) for k, v in codecs[0].items())
+    assert after.card["train_config"]["init"] == str(folder) and after.encoder.config.fit == "squash"
+    other = VAuraDecoder(replace(PRESETS["tiny"], layers=2))
+    with pytest.raises(UsageError, match="other sizes"):
+        load_decoder(VAuraDecoder(PRESETS["tiny"]), other)
 
 
 def test_amounts_shrink_together_and_have_a_least():

@@ -144,7 +144,7 @@ class Narrator(NamedTuple):
             WeightsError: the shipped encoders are not those that it was trained on.
         """
         summarizer, codec = Summarizer.from_pretrained(), TinyCodec.from_pretrained()
-        vision = StrikeVision.from_pretrained(SHIPPED / "vaura" / "vision")
+        vision = StrikeVision.from_pretrained(SHIPPED / "strike_vision")
         for name, found in (("encoder", tag_of(vision, "vision")), ("codec", tag_of(codec, "codec"))):
             if summarizer.card.get(name) != found:
                 raise WeightsError(f"the summarizer is of {name} {summarizer.card.get(name)}; {found} is shipped")

@@ -108,7 +108,11 @@ ENCODERS = {
         note="CAVP itself (SimianLuo/Diff-Foley, MIT) is a pickle for classes of its own. It gives 4 vectors a second.",
     ),
     "strike": EncoderInfo(
-        "our own encoder, trained on Strike World; the one that all tiny systems read",
+        "our own encoder, trained on Strike World, version 1; EgoSonics, Action2Sound and metrics read it",
+        "strike:StrikeVision", "strike_vision", "MIT", 4, 50.0, 384,
+    ),
+    "strike_wide": EncoderInfo(
+        "the same, trained on both versions of Strike World, for real video; V-AURA reads it",
         "strike:StrikeVision", "vaura/vision", "MIT", 4, 50.0, 384,
     ),
 }  # fmt: skip

@@ -9,7 +9,7 @@ with bfloat16 and 2.2 GB of disk. Beside what every run has (:mod:`v2a_nb.traini
 | in the folder | what |
 |---|---|
 | ``autoencoder/`` | log, state and weights of the first stage |
-| ``vaura/vision/`` | the video encoder, which the weights refer to, just as the shipped folders lie |
+| ``strike_vision/`` | the video encoder, which the weights refer to, just as the shipped folders lie |
 
 The vocoder and the pool have recipes of their own (``train vocoder``, ``train av_sim``).
 

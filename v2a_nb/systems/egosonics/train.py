@@ -9,7 +9,7 @@ The second command trains another SyncroNet on what the first one left. A run ta
 | in the folder | what |
 |---|---|
 | ``autoencoder/``, ``base/``, ``text/`` | logs and states of the first stages; the first has its own ``weights/`` |
-| ``egosonics_base/``, ``vaura/vision/`` | the frozen UNet and the video encoder, which the weights refer to, just as \
+| ``egosonics_base/``, ``strike_vision/`` | the frozen UNet and the video encoder, which the weights refer to, just as \
 the shipped folders lie |
 
 The base and the text are trained on narrations. Real videos have them in the column ``text`` of a table

@@ -7,7 +7,7 @@ of the loss (the paper's is from sound to video), a temperature that is learned,
 that the video side reads embeddings of V-AURA's frozen encoder, as the paper's starts from EgoVLP.
 
 In ``out`` lie, as in the package, ``weights``, the ``retrieval`` system with the training sounds, and its neighbours
-``av_sim``, the embedding, and ``vaura/vision``.
+``av_sim``, the embedding, and ``strike_vision``.
 """
 
 from __future__ import annotations

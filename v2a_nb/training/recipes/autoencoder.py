@@ -52,7 +52,7 @@ class LatentTrainConfig(TrainConfig):
     seconds: float = SECONDS
     per_recording: int = PER_RECORDING
     clip_value: float = 0.0
-    encoder: str = "vaura"
+    encoder: str = "strike_vision"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,7 +188,7 @@ def compute_latents(store: FeatureStore, images: Features, autoencoder: ImageAut
 
 def keep_encoder(encoder: StrikeVision, out: Path) -> Path:
     """Write the frozen encoder into a run's folder, where its weights and those of its ablations refer to it."""
-    kept = out / "vaura" / "vision"
+    kept = out / "strike_vision"
     return kept if (kept / "config.json").exists() else encoder.save_pretrained(kept)
 
 

@@ -18,7 +18,7 @@ from v2a_nb.models.av_embedding import AudioVisualEmbeddingConfig
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.training.recipe import Recipe, TrainConfig, scaling
 
-VISION = "../vaura/vision"
+VISION = "../strike_vision"
 """Path of the frozen video encoder, relative to a folder of audio-visual weights."""
 
 
@@ -38,7 +38,7 @@ class ClipTrainConfig(TrainConfig):
     recordings: int = scaling(RECORDINGS, least=20)
     held_out: int = scaling(HELD_OUT, least=2)
     batch_size: int = 48
-    encoder: str = "vaura"
+    encoder: str = "strike_vision"
     codec: str = "codec"
 
     def scaled(self, share: float) -> ClipTrainConfig:
@@ -123,4 +123,4 @@ class PairsRecipe(ClipRecipe):
 
     def save_encoder(self, out: Path) -> None:
         """Put the frozen video encoder where :data:`VISION` finds it from a folder of weights in ``out``."""
-        load_encoder(self.config.encoder).save_pretrained(out / "vaura" / "vision")
+        load_encoder(self.config.encoder).save_pretrained(out / "strike_vision")
