@@ -99,15 +99,36 @@ def test_logit_bias_and_scale_move_probabilities_and_nothing_else(encoder, monke
     attention, flux = torch.rand(1, 50, 4, 8, 8), torch.zeros(1, 100, 12)
     flux[0, 20::20, 0] = 1.0
 
+    @torch.no_grad()
     def judge(**settings) -> tuple:
         monkeypatch.setattr(encoder.event_crop, "config", replace(encoder.config.event_crop, **settings))
-        return encoder.event_crop.events(frames, timing, flux, attention)
+        peaks, embedded, logit, attended = encoder.event_crop.events(frames, timing, flux, attention)
+        return peaks, embedded, logit, attended, encoder.event_crop.probability(logit)
 
-    peaks, embedded, plain, attended = judge(logit_bias=0.0, logit_scale=1.0)
+    peaks, embedded, logit, attended, plain = judge(logit_bias=0.0, logit_scale=1.0)
     careful = judge(logit_bias=0.5, logit_scale=3.0)
     assert len(peaks) == 4 and torch.equal(careful[0], peaks)
-    assert torch.equal(careful[1], embedded) and torch.equal(careful[3], attended)
-    assert torch.allclose(careful[2].logit(), 3.0 * (plain.logit() - 0.5), atol=1e-4)
+    assert torch.equal(careful[1], embedded) and torch.equal(careful[2], logit) and torch.equal(careful[3], attended)
+    assert torch.allclose(careful[4].logit(), 3.0 * (plain.logit() - 0.5), atol=1e-4)
+
+
+def test_hits_are_reported_with_the_calibrated_probability_and_features_keep_theirs(encoder, monkeypatch):
+    frames, timing = torch.rand(1, 50, 3, 64, 64), torch.rand(1, 100, encoder.config.timing_dim)
+    attention, flux = torch.rand(1, 50, 4, 8, 8), torch.zeros(1, 100, 12)
+    flux[0, 20::20, 0] = 1.0
+    crops, plain = encoder.event_crop, replace(encoder.config.event_crop, logit_bias=1.0, logit_scale=8.0)
+    found = {}
+    for name, config in {
+        "as it is": plain,
+        "told": replace(plain, calibration_bias=0.5, calibration_scale=2.0),
+    }.items():
+        monkeypatch.setattr(crops, "config", config)
+        with torch.no_grad():
+            found[name] = crops.expected(frames, timing, flux, attention)
+            logit = crops.events(frames, timing, flux, attention)[2]
+    assert [e.reported for e in found["as it is"]] == [float(e.probability) for e in found["as it is"]]
+    assert all(torch.equal(a.probability, b.probability) for a, b in zip(*found.values(), strict=True))
+    assert torch.allclose(torch.tensor([e.reported for e in found["told"]]), (2.0 * (logit - 0.5)).sigmoid())
 
 
 def test_an_event_reads_five_frames_and_no_other(encoder):
@@ -163,7 +184,8 @@ def test_names_on_disk_are_those_of_the_shipped_weights(tmp_path, encoder):
     shipped, folder = SHIPPED / "strike_vision", encoder.save_pretrained(tmp_path / "v")
     assert load_file(folder / "model.safetensors").keys() == load_file(shipped / "model.safetensors").keys()
     ours, theirs = read_config(folder), read_config(shipped)
-    assert ours.keys() == {*theirs, "fit"} and ours["glimpse"].keys() == theirs["glimpse"].keys()
+    later = {"calibration_bias", "calibration_scale"}
+    assert ours.keys() == {*theirs, "fit"} and ours["glimpse"].keys() == {*theirs["glimpse"], *later}
     loaded = StrikeVision.from_pretrained(shipped)
     assert tag_of(loaded, "vision") == "vision@c329"  # what the configurations of the systems name
     assert (loaded.config.event_crop.logit_bias, loaded.config.event_crop.logit_scale) == (1.75, 8.0)

@@ -37,7 +37,7 @@ from v2a_nb.training import recipe as runner
 from v2a_nb.training.loop import fit
 from v2a_nb.training.recipe import run_recipe
 from v2a_nb.training.recipes.codec import Cycle
-from v2a_nb.training.recipes.event_crop import BELOW, calibrate, event_crop_stage
+from v2a_nb.training.recipes.event_crop import BELOW, calibrate, event_crop_stage, platt
 from v2a_nb.training.recipes.event_crop import batches as event_crop_batches
 from v2a_nb.training.recipes.video_encoder import Pretraining, pretraining_stage, zoomed
 from v2a_nb.training.registry import train
@@ -81,6 +81,22 @@ def test_event_crop_recipe_touches_only_the_event_crops(tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
     own = trained.event_crop.state_dict()
     assert any(not torch.equal(v, before[f"event_crop.{k}"]) for k, v in own.items())
+
+
+def test_the_reported_probability_is_fitted_on_what_sounded():
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 2, 20000))
+    sounded = torch.from_numpy((rng.random(20000) < (2.5 * (logits - 0.7)).sigmoid().numpy()).astype(np.float64))
+    bias, scale = platt(logits, sounded)
+    assert abs(bias - 0.7) < 0.05 and abs(scale - 2.5) < 0.1
+    told = (scale * (logits - bias)).sigmoid()
+    for low in (0.0, 0.2, 0.4, 0.6, 0.8):  # of hits with 0.7, seven in ten sound
+        some = (told >= low) & (told < low + 0.2)
+        assert abs(told[some].mean() - sounded[some].mean()) < 0.04
+    apart = platt(torch.tensor([-1.0, 1.0], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert np.isfinite(apart).all() and apart[1] > 1  # parted by a line: sure, and still a number
+    against = platt(torch.tensor([-1.0, 1.0, -2.0, 2.0]).double(), torch.tensor([1.0, 0.0, 1.0, 0.0]).double())
+    assert against[1] == 0.01 and abs(1 / (1 + np.exp(against[1] * against[0])) - 0.5) < 0.01
 
 
 class Follower:
@@ -214,7 +230,7 @@ def test_a_zoom_moves_crops_with_what_they_show():
     }  # fmt: skip
     batch = event_crop_batches(frames, examples, 200, 0)(0)
     inside = (batch["place"] > 4).all(1) & (batch["place"] < 60).all(1)
-    assert 100 < inside.sum()
+    assert inside.sum() > 100
     for picture, (x, y) in zip(batch["pictures"][inside], batch["place"][inside].tolist(), strict=True):
         bright = (picture[0] > -0.3).nonzero().float().mean(0)  # y, x of the dot
         assert abs(bright[0] - y) < 8 and abs(bright[1] - x) < 8  # places are jittered by two pixels besides

@@ -47,6 +47,7 @@ class Event(NamedTuple):
         probability: that it sounds, a tensor without dimensions.
         embedding: of what is struck, [72].
         x, y: the place in the picture, 0 to 1.
+        reported: the probability that users are told, see ``EventCropConfig.calibration_scale``.
     """
 
     step: int
@@ -54,6 +55,7 @@ class Event(NamedTuple):
     embedding: Tensor
     x: float = 0.5
     y: float = 0.5
+    reported: float = 0.0
 
 
 class Reading(NamedTuple):

@@ -235,7 +235,7 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
             faint: also peaks of which the tokens say nothing.
         """
         return [
-            {"time_s": event.step * STEP_S, "probability": float(event.probability), "x": event.x, "y": event.y}
+            {"time_s": event.step * STEP_S, "probability": event.reported, "x": event.x, "y": event.y}
             for event in self.reading(clip, FAINT if faint else None).events
         ]
 

@@ -33,7 +33,7 @@ from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling
 from v2a_nb.training.recipes.codec import CYCLES, Cycle, codec_stages
-from v2a_nb.training.recipes.event_crop import calibrate, event_crop_stage, gather
+from v2a_nb.training.recipes.event_crop import calibrate, calibrate_contact, event_crop_stage, gather
 from v2a_nb.training.recipes.video_encoder import pretraining_stage
 from v2a_nb.world import strike_world
 
@@ -45,6 +45,8 @@ LOGIT_BIAS, LOGIT_SCALE = 1.75, 8.0
 """How the event crops decide once training is over, chosen on seed 4000."""
 CAMERA_RATES = (25.0, 25.0, 25.0, 15.0, 24.0, 30.0, 30.0, 50.0)
 """Frames a second of the cameras that clips are filmed with, each as likely as often as it stands here."""
+CALIBRATION_CLIPS = 1000
+"""Clips of the decoder on which the probability of hits is fitted, at most."""
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
 
@@ -173,7 +175,8 @@ class VAuraRecipe(Recipe):
             encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed,
             init=None if before is None else before.event_crop,
         )  # fmt: skip
-        encoder.event_crop = trained.event_crop
+        encoder.event_crop = trained.event_crop.eval()
+        set_decision(encoder, calibrated(encoder, features.decoder_clips, out / "vision"))
         # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
@@ -241,6 +244,26 @@ def gather_examples(encoder: StrikeVision, frames, mels, folder: Path) -> dict[s
     once_per_machine(work)
     set_decision(encoder, EventCropConfig(**json.loads(aimed.read_text())))
     return dict(np.load(path))
+
+
+def calibrated(encoder: StrikeVision, clips: Features, folder: Path) -> EventCropConfig:
+    """Settings of the event crops whose probability is fitted on clips that they have not seen, kept in ``folder``."""
+    path = folder / "calibration.json"
+
+    def work() -> None:
+        if path.exists():
+            return
+        some = clips.where(slice(0, CALIBRATION_CLIPS))
+        frames, sounds = (
+            np.stack([some[name][i] for i in range(len(some["sounds"]))]) for name in ("frames", "sounds")
+        )
+        mels = np.concatenate(
+            [targets.log_mel(torch.from_numpy(part)).numpy() for part in np.array_split(sounds, -(-len(sounds) // 64))]
+        )
+        write_text(path, json.dumps(asdict(calibrate_contact(encoder, frames, mels))) + "\n")
+
+    once_per_machine(work)
+    return EventCropConfig(**json.loads(path.read_text()))
 
 
 @torch.no_grad()

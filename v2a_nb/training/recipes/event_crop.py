@@ -25,6 +25,7 @@ from v2a_nb.training.recipes.video_encoder import draw_zoom, zoomed
 SHIFT = 6  # pixels by which training moves the pictures, at most
 JITTER = 2.0  # pixels by which it moves the crop, standard deviation
 BELOW = 8.0  # pixels from what moves to the crop's centre: what is struck lies under what strikes
+CALIBRATED_FROM = 50  # expected hits, on which two numbers can be fitted
 SOUNDED = 0.1  # of the flux target: from here on something is said to have started
 
 
@@ -70,6 +71,55 @@ def calibrate(encoder: StrikeVision, frames: np.ndarray, clips: int = 160) -> Ev
     best = int(spread.argmin())
     x, y = (round(float(v), 1) for v in shift[best])
     return replace(encoder.config.event_crop, head=best, shift_x=x, shift_y=y + BELOW)
+
+
+@torch.no_grad()
+def calibrate_contact(encoder: StrikeVision, frames: np.ndarray, mels: np.ndarray) -> EventCropConfig:
+    """Fit the probability that hits are reported with, on clips that the encoder has not seen (Platt 1999).
+
+    Args:
+        frames, mels: as for :func:`gather`.
+
+    Returns:
+        the settings of the event crops with ``calibration_bias`` and ``calibration_scale``; without them where fewer
+        than :data:`CALIBRATED_FROM` hits are expected, or all or none of them sound.
+    """
+    crops = encoder.event_crop.eval()
+    try:
+        examples = gather(encoder, frames, mels, 0, len(frames))
+    except V2AError:  # nothing is expected: a look at a few steps of training
+        return crops.config
+    logits = []
+    for rows in np.array_split(np.arange(len(examples["clip"])), -(-len(examples["clip"]) // 64)):
+        pictures = np.stack([frames[examples["clip"][i]][examples["frame"][i]] for i in rows])
+        pictures = torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).flatten(1, 2).float() / 255 - 0.5
+        place, context = (torch.from_numpy(examples[k][rows].astype(np.float32)) for k in ("place", "context"))
+        logits.append(crops(pictures, place, context)[1])
+    sounded = torch.from_numpy(examples["sounded"] > SOUNDED).double()
+    if len(sounded) < CALIBRATED_FROM or not 0 < sounded.sum() < len(sounded):
+        return crops.config
+    bias, scale = platt(torch.cat(logits).double(), sounded)
+    return replace(crops.config, calibration_bias=round(bias, 4), calibration_scale=round(scale, 4))
+
+
+def platt(logits: Tensor, sounded: Tensor) -> tuple[float, float]:
+    """Bias and scale, for which ``sigmoid(scale * (logits - bias))`` is likeliest to give ``sounded``.
+
+    Args:
+        logits, sounded: float64 [N]; ``sounded`` is 0 or 1, and not all the same.
+
+    Returns:
+        the bias, and the scale, at least 0.01: where logits say nothing, all hits are as likely.
+    """
+    # Newton's method on a convex function of two numbers, kept from running off where a line parts the two
+    weights, x = torch.zeros(2, dtype=torch.float64), torch.stack([logits, torch.ones_like(logits)], dim=1)
+    for _ in range(50):
+        p = (x @ weights).sigmoid()
+        slope = x.T @ (p - sounded) + 1e-3 * weights
+        curve = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * torch.eye(2, dtype=torch.float64)
+        weights = weights - torch.linalg.solve(curve, slope)
+    scale = max(float(weights[0]), 0.01)
+    return -float(weights[1]) / scale, scale
 
 
 @torch.no_grad()
