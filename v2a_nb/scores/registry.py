@@ -32,8 +32,12 @@ class Scored:
     parts: tuple[str, ...] = ()
 
 
+VAURA = (
+    "systems:scores", "systems:wide", "systems:frame_rates", "expected_hits:reliability", "expected_hits:sensitivity",
+)  # fmt: skip
 SCORES = {
-    "vaura": Scored("systems/vaura/card.md", ("systems:scores",)),
+    "vaura": Scored("systems/vaura/card.md", VAURA),
+    "strike_vision": Scored("models/video_encoders/strike_card.md"),
     "egosonics": Scored("systems/egosonics/card.md", ("systems:scores", "ablations:ablations")),
     "egosonics_base": Scored("systems/egosonics/base_card.md"),
     "action2sound": Scored(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v2a_nb.metrics.evaluate import evaluate
 from v2a_nb.metrics.report import Report
@@ -33,9 +33,9 @@ class TestSet:
     seconds: float
     timed_s: float
 
-    def clips(self, count: int, style: str | None = None) -> Sequence[WorldClip]:
-        """The first ``count`` clips, perhaps drawn in another style."""
-        options = {} if style is None else {"style": style}
+    def clips(self, count: int, style: str | None = None, **options: object) -> Sequence[WorldClip]:
+        """The first ``count`` clips, perhaps drawn in another style; ``options`` of the world, such as ``fps``."""
+        options |= {} if style is None else {"style": style}
         return strike_world(self.seed, count, seconds=self.seconds, size=SIZE, **options).clips
 
 
@@ -47,6 +47,37 @@ TESTS = {
     "action2sound": TestSet("Action2Sound `tiny`", 10000, 3.0, 3.0),
     "retrieval": TestSet("Retrieval", 10000, 3.0, 3.0),
 }
+
+
+WIDE_SEEDS = {"vaura": 8100}
+"""Seeds of version 2 of the world on which nothing was trained or chosen, by system."""
+FRAME_RATES = (15, 24000 / 1001, 24, 25, 30, 50, 60)
+RATE_CLIPS, RATE_METRICS = 48, ("onset_f1_25ms", "onset_f1_50ms", "onset_offset_signed_ms")
+
+
+def wide(job: Job) -> list[Table]:
+    """The system on version 2 of the world, which is as wide as real video, beside true and other sounds."""
+    test, count, seed = TESTS[job.name], job.count(CLIPS), WIDE_SEEDS[job.name]
+    job.say(f"{job.name}: {count} clips of version 2, seed {seed}")
+    clips = replace(test, seed=seed).clips(count, version=2)
+    report = evaluate(clips, load(job.name, job.weights), metrics=list(NAMES), seed=0)
+    columns = {test.title: report.metrics, **report.controls}
+    rows = [Row.of(subject, measured) for subject, metrics in columns.items() for measured in metrics]
+    about = {"clips": count, "seed": seed, "seconds": test.seconds}
+    return [job.table("wide", rows, controls=tuple(columns)[1:], about=about)]
+
+
+def frame_rates(job: Job) -> list[Table]:
+    """Onsets, and how late they are, where the same moments are filmed at several frame rates."""
+    test, count, system = TESTS[job.name], job.count(RATE_CLIPS), load(job.name, job.weights)
+    rows = []
+    for fps in FRAME_RATES:
+        job.say(f"{job.name}: {count} clips at {fps:.3f} frames a second")
+        clips = test.clips(count, fps=fps)
+        report = evaluate(clips, system, metrics=list(RATE_METRICS), seed=0, controls=False)
+        subject = f"{fps:.3f}".rstrip("0").rstrip(".") + " fps"
+        rows += [Row.of(subject, measured) for measured in report.metrics]
+    return [job.table("frame_rates", rows, down="subject", about={"clips": count, "seed": test.seed})]
 
 
 def scores(job: Job) -> list[Table]:
