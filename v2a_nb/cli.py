@@ -151,7 +151,7 @@ def _score(args: argparse.Namespace) -> int:
     else:
         registry.score(
             args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
-            systems=args.systems, json=args.json,
+            systems=args.systems, part=args.part, samples=args.samples, json=args.json,
         )  # fmt: skip
     return 0
 
@@ -439,6 +439,10 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--systems", metavar="A,B", help="with real and physics: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
+    p.add_argument("--part", metavar="P", help="measure only this part, such as ablations, and keep the others")
+    p.add_argument(
+        "--samples", type=_count, metavar="N", help="sounds for each clip of an ablation (default: as published)"
+    )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")
     p.add_argument("--keep", action="store_true", help="with real and physics: put the numbers into results.json")
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")

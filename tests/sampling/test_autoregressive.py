@@ -114,8 +114,8 @@ def test_both_halves_run_as_one_batch_and_the_null_only_under_guidance():
     shapes: list[tuple[int, int]] = []
     cached = decoder.cached
 
-    def spy(condition):
-        step = cached(condition)
+    def spy(condition, prefix):
+        step = cached(condition, prefix)
         return lambda steps: shapes.append((len(condition), steps.shape[-1])) or step(steps)
 
     decoder.cached = spy

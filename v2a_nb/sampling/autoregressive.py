@@ -164,11 +164,12 @@ def generate_codes(
         for q in range(k):
             steps[:, q, q + 1 : q + 1 + known] = prompt[:, q].to(visual.device)
     guidance = how.guidance != 1.0
-    condition = decoder.condition(visual, t, first)  # [B, T + K - 1, d]
+    condition = decoder.condition(visual, t, first)  # [B, prefix + T + K - 1, d]
     if guidance:  # both halves go through the network as one batch
         null = decoder.null_condition(visual.shape[1], t, first)
         condition = torch.cat([condition, null.expand(b, -1, -1)])
-    cached, fed = decoder.cached(condition) if use_cache else None, 0
+    prefix = condition.shape[1] - (t + k - 1)  # positions of the picture before those of the codes
+    cached, fed = decoder.cached(condition, prefix) if use_cache else None, 0
     place = torch.arange(k, device=visual.device)
     for s in range(known, t + k - 1):
         if cached is not None:
@@ -176,7 +177,7 @@ def generate_codes(
         else:
             inputs = steps[:, :, : s + 1]
             inputs = torch.cat([inputs, inputs]) if guidance else inputs
-            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : s + 1]))[:, -1])
+            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : prefix + s + 1]))[:, -1])
         fed = s + 1
         if guidance:
             conditional, unconditional = logits.chunk(2)
