@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_early(monkeypatch):
 
 
 def test_presets_without_a_recipe_say_so(tmp_path, capsys):
-    assert main(["train", "vaura", "--preset", "small", "--out", str(tmp_path)]) == 2
+    assert main(["train", "egosonics", "--preset", "small", "--out", str(tmp_path)]) == 2
     assert "'small'" in capsys.readouterr().err
 
 

@@ -257,7 +257,7 @@ class Counting:
         tail = last[:, -1:] + torch.arange(1, 4)[:, None]
         return torch.cat([last, tail], dim=1)
 
-    def cached(self, condition):
+    def cached(self, condition, prefix):
         fed = 0
 
         def step(steps):
