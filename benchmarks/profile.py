@@ -8,13 +8,22 @@ steps of V-AURA, which are no module, are counted with ``decoder.cached()``.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+
+if __name__ == "profile":  # a script of this folder imports torch, which wants the standard library's module
+    _spec = importlib.util.spec_from_file_location("profile", Path(sysconfig.get_path("stdlib")) / "profile.py")
+    assert _spec is not None and _spec.loader is not None
+    sys.modules["profile"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["profile"])
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # numpy and torch read it when they are loaded
 

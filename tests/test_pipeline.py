@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_early(monkeypatch):
 
 
 def test_presets_without_a_recipe_say_so(tmp_path, capsys):
-    assert main(["train", "vaura", "--preset", "small", "--out", str(tmp_path)]) == 2
+    assert main(["train", "egosonics", "--preset", "small", "--out", str(tmp_path)]) == 2
     assert "'small'" in capsys.readouterr().err
 
 
@@ -284,3 +284,52 @@ def test_a_growing_wav_is_what_the_whole_one_would_be_and_names_itself_where_the
     with pytest.raises(MediaError, match=r"a\.stream\.wav: cannot be written: No space left"):
         list(media.growing_wav(pieces, path))
     assert not path.exists()
+
+
+def test_a_command_that_was_ended_goes_on_with_the_same_bytes(tmp_path, tone, monkeypatch):
+    monkeypatch.setattr(long_videos, "BLOCK_S", 1.0)
+    path, generate, made = video(tmp_path / "a.mp4", 4.5), tone.generate, []
+
+    def until(last):
+        def stopped(clip, **how):
+            if len(made) == last:
+                raise KeyboardInterrupt
+            made.append(how["seed"])
+            return generate(clip, **how)
+
+        monkeypatch.setattr(tone, "generate", stopped)
+        made.clear()
+
+    until(None)
+    assert pipeline.generate_files([path], tmp_path / "whole")[1] == [] and len(made) == 5
+    until(3)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.generate_files([path], tmp_path / "m")
+    assert [p.name for p in (tmp_path / "m").iterdir()] == [pipeline.BLOCKS]
+    said: list[str] = []
+    until(None)
+    assert pipeline.generate_files([path], tmp_path / "m", report=said.append)[1] == [] and len(made) == 2
+    assert said == [f"{path}: goes on after the 3 s that were made before"]
+    for name in ("a.wav", "a.mp4"):
+        assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "m" / pipeline.BLOCKS).exists()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"overwrite": True}, {"start": 0.5}])
+def test_what_was_done_with_other_settings_is_done_again(tmp_path, tone, monkeypatch, change):
+    monkeypatch.setattr(long_videos, "BLOCK_S", 1.0)
+    path, stream = video(tmp_path / "a.mp4", 3.5), tone.stream
+
+    def ended(clip, **how):
+        if len(tone.seen) == 2:
+            raise KeyboardInterrupt
+        return stream(clip, **how)
+
+    monkeypatch.setattr(tone, "stream", ended)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.generate_files([path], tmp_path / "m")
+    monkeypatch.setattr(tone, "stream", stream)
+    tone.seen.clear()
+    said: list[str] = []
+    assert pipeline.generate_files([path], tmp_path / "m", report=said.append, **change)[1] == []
+    assert said == [] and len(tone.seen) == (3 if "start" in change else 4)

@@ -108,9 +108,10 @@ def _train(args: argparse.Namespace) -> int:
     settings = dict(setting.partition("=")[::2] for setting in args.set)
     path = train(
         args.name, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
-        resume=args.resume, ablation=args.ablation, cache=args.cache, **settings,
+        resume=args.resume, ablation=args.ablation, cache=args.cache, dry_run=args.dry_run, **settings,
     )  # fmt: skip
-    print(path)
+    if not args.dry_run:
+        print(path)
     return 0
 
 
@@ -150,7 +151,7 @@ def _score(args: argparse.Namespace) -> int:
     else:
         registry.score(
             args.name, args.folder, weights=args.weights, clips=args.clips, run=args.of_run, keep=args.keep,
-            systems=args.systems, json=args.json,
+            systems=args.systems, part=args.part, samples=args.samples, json=args.json,
         )  # fmt: skip
     return 0
 
@@ -370,7 +371,10 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "v2a-nb train vaura --data folder:my_videos --out runs/mine",
     )  # fmt: skip
     p.add_argument("name", choices=RECIPES, metavar="NAME", help="; ".join(f"{k}: {v[1]}" for k, v in RECIPES.items()))
-    p.add_argument("--preset", choices=("tiny", "small", "paper"), default="tiny", help="only tiny has a recipe yet")
+    p.add_argument(
+        "--preset", choices=("tiny", "small", "paper"), default="tiny",
+        help="small: of vaura; paper: of vaura and segment_avclip (default: %(default)s)",
+    )  # fmt: skip
     p.add_argument(
         "--data", metavar="SOURCE",
         help="what to learn from: strike:seed=0,clips=5000,variety=wide, folder:PATH, or csv:FILE with columns video "
@@ -383,6 +387,7 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--ablation", metavar="A", help="train only the last stage anew, with this difference")
     p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of the recipe")
     p.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    p.add_argument("--dry-run", action="store_true", help="only print the settings and, of larger presets, the memory")
 
     p = command(
         "evaluate", _evaluate, "score generated sounds by any metrics",
@@ -434,6 +439,10 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--systems", metavar="A,B", help="with real and physics: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
+    p.add_argument("--part", metavar="P", help="measure only this part, such as ablations, and keep the others")
+    p.add_argument(
+        "--samples", type=_count, metavar="N", help="sounds for each clip of an ablation (default: as published)"
+    )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")
     p.add_argument("--keep", action="store_true", help="with real and physics: put the numbers into results.json")
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -27,9 +28,11 @@ from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
     from v2a_nb.systems.base import System
+    from v2a_nb.systems.long_videos import DoneBlocks
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
+BLOCKS = ".v2a-nb.blocks"  # folder of the blocks that are done, beside the results
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -56,6 +59,9 @@ def generate_files(
 
     A video may be of any length: one block of it is in memory at a time (:mod:`v2a_nb.systems.long_videos`). Its
     pictures are decoded once where they can be copied into the result, else twice; its own sound is not decoded.
+
+    A command that was ended goes on where it was when it is given again: what is done of a video is kept beside the
+    results, in a hidden folder, until these are written.
 
     What was made from the same video by the same system with the same options is not made again. A file that has the
     name of a result and is not ours (see :class:`~v2a_nb.files.Ledger`), or that another system made, is kept: then
@@ -90,6 +96,7 @@ def generate_files(
     """
     from tqdm import tqdm
 
+    from v2a_nb.systems.long_videos import BLOCK_S
     from v2a_nb.systems.registry import class_of, load
 
     _check_part(start, duration)
@@ -139,6 +146,9 @@ def generate_files(
                     growing = files.paths[1].with_name(f"{files.paths[1].stem}.stream.wav")
                     notes["through"] = partial(media.growing_wav, path=growing, overwrite=overwrite)
                     report(f"can be played while it is made: {growing}")
+                notes["done"] = blocks = shelf.blocks(path, files.paths[1])
+                if blocks.count:
+                    report(f"{path}: goes on after the {blocks.count * BLOCK_S:.0f} s that were made before")
                 sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **notes, **options))
                 for problem in file.problems:
                     report(f"{path}: {problem}")
@@ -146,6 +156,7 @@ def generate_files(
             if save_hits:
                 with noting(files.note):
                     write_text(files.paths[2], Hits(hit for some in followed for hit in some).later(start).text())
+            blocks.remove()
             made.append(files.paths[1])
         except Exception as error:  # of whatever kind: the other videos are made
             fail(path, error)
@@ -248,6 +259,20 @@ class _Shelf:
 
         return _Files(paths, done, note)
 
+    def blocks(self, video: str | Path, result: Path) -> DoneBlocks:
+        """What was made of a video's result by a command with the same settings that was ended."""
+        from v2a_nb.systems.long_videos import DoneBlocks
+
+        state = os.stat(media.check_file(video))
+        name = Path(os.path.relpath(result, self.out)).as_posix()
+        about = {
+            **self.by,
+            "settings": self.settings,
+            "input": [os.path.abspath(video), state.st_size, state.st_mtime_ns],
+        }
+        folder = self.out / BLOCKS / f"{zlib.crc32(os.fsencode(name)):08x}"
+        return DoneBlocks(folder, {**about, "result": name}, anew=self.overwrite)
+
 
 def _is_input(video: Path | None, before: dict[str, Any]) -> bool:
     """Whether a result was made from what is now in a file; it is read only where its path or its time is another."""
@@ -317,6 +342,7 @@ def generate_long(
     hits: Hits | None = None,
     followed: Callable[[Hits], object] | None = None,
     through: Callable[[Iterator[Sound]], Iterable[Sound]] | None = None,
+    done: DoneBlocks | None = None,
     bar: bool = True,
     **options: Any,
 ) -> media.SpooledSound:
@@ -331,6 +357,7 @@ def generate_long(
         hits: those that are to sound, in the time of the whole video.
         followed: see :func:`~v2a_nb.systems.long_videos.soundtrack`.
         through: what is to be done with the pieces of the sound as they come; it passes them on.
+        done: see :func:`~v2a_nb.systems.long_videos.soundtrack`.
         bar: False shows no progress bar.
         options: ``seed``, and those of the system's ``generate``.
 
@@ -354,7 +381,7 @@ def generate_long(
                 progress.total = round(model.steps_of(clip, **steps) * max(1.0, seconds / clip.duration))
 
         blocks = _blocks(file, start, duration, count_steps)
-        pieces = soundtrack(model, blocks, progress=progress.update, followed=followed, **options)
+        pieces = soundtrack(model, blocks, progress=progress.update, followed=followed, done=done, **options)
         return media.SpooledSound(through(pieces) if through else pieces)
 
 

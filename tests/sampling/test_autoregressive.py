@@ -114,8 +114,8 @@ def test_both_halves_run_as_one_batch_and_the_null_only_under_guidance():
     shapes: list[tuple[int, int]] = []
     cached = decoder.cached
 
-    def spy(condition):
-        step = cached(condition)
+    def spy(condition, prefix):
+        step = cached(condition, prefix)
         return lambda steps: shapes.append((len(condition), steps.shape[-1])) or step(steps)
 
     decoder.cached = spy
@@ -257,7 +257,7 @@ class Counting:
         tail = last[:, -1:] + torch.arange(1, 4)[:, None]
         return torch.cat([last, tail], dim=1)
 
-    def cached(self, condition):
+    def cached(self, condition, prefix):
         fed = 0
 
         def step(steps):

@@ -526,3 +526,66 @@ def test_the_bias_is_trained():
     biases = [p for n, p in unet.named_parameters() if ".processor." in n]
     assert len(biases) == 2 * len(cross_attentions(unet))
     assert all(p.grad.abs().max() > 0 for p in biases)
+
+
+# --- cost -----------------------------------------------------------------------------------------------
+
+
+def linear_model(noisy: torch.Tensor, t: torch.Tensor, conditions: dict) -> torch.Tensor:
+    """Hangs on latents, time and conditions, item by item."""
+    return 0.3 * noisy + conditions["c"][:, None, None, None] * (1 + t[:, None, None, None] / 1000)
+
+
+def test_guidance_within_an_interval_leaves_the_null_half_out_elsewhere():
+    sizes = []
+
+    def model(noisy, t, conditions):
+        sizes.append((int(t[0]), len(noisy)))
+        return linear_model(noisy, t, conditions)
+
+    how = {"guidance": 3.0, "context": 16, "overlap": 4}
+    schedule = NoiseSchedule(spacing="trailing", steps=10)
+
+    def run(**changes):
+        sizes.clear()
+        given = {**how, **changes}
+        both = {"c": torch.ones(1)}, {"c": torch.zeros(1)}
+        return sample_long(model, lambda a, b: both, (2, 4, 12), schedule, [seeded(1)], **given)
+
+    always = run()
+    assert {n for _, n in sizes} == {2} and len(sizes) == 10
+    assert torch.equal(run(interval=(0.0, 1.0)), always)
+    between = run(interval=(0.25, 0.75))
+    assert [n for _, n in sizes] == [2 if 250 <= t <= 750 else 1 for t, _ in sizes] and len({n for _, n in sizes}) == 2
+    plain = run(guidance=1.0)
+    assert not torch.allclose(between, always) and not torch.allclose(between, plain)
+    assert torch.equal(run(interval=(0.9995, 1.0)), plain)  # nowhere
+    for wrong in ((-0.1, 1.0), (0.8, 0.2), (0.0, 1.5)):
+        with pytest.raises(UsageError, match="the interval of guidance"):
+            run(interval=wrong)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_windows_together_are_windows_one_by_one(guidance: float, batch: int):
+    calls = []
+
+    def model(noisy, t, conditions):
+        calls.append(len(noisy))
+        return linear_model(noisy, t, conditions)
+
+    def conditions(start, stop):
+        return {"c": torch.arange(batch) + 0.1 * start}, {"c": torch.zeros(batch)}
+
+    def run(**how):
+        calls.clear()
+        generators = [seeded(i) for i in range(batch)]
+        return sample_long(
+            model, conditions, (2, 4, 40), NoiseSchedule(steps=4), generators, guidance=guidance, context=16, overlap=4,
+            **how,
+        )  # fmt: skip
+
+    apart, halves = run(), 1 if guidance == 1 else 2
+    assert len(calls) == 4 * 3 and set(calls) == {halves * batch}
+    together = run(together=True)
+    assert calls == [3 * halves * batch] * 4 and torch.allclose(together, apart, atol=1e-5)

@@ -252,3 +252,48 @@ def test_a_run_without_ablations_is_refused(oracle, tmp_path, monkeypatch):
     monkeypatch.setitem(ablations.VARIANTS, "action2sound", (ablations.Variant("trained", "one"),))
     with pytest.raises(UsageError, match="holds no ablations"):
         ablations.ablations(Job("action2sound", "action2sound", clips=8, run=tmp_path, say=lambda _: None))
+
+
+def test_samples_of_a_clip_are_averaged(monkeypatch):
+    """Half of the samples are silent: the mean is between, and an interval still counts recordings."""
+    clips = systems.TESTS["vaura"].clips(6)
+    made = Oracle(clips)
+    true = made.generate
+
+    def generate(clip, seed, **options):
+        sound = true(clip, seed, **options)
+        return sound if seed < len(clips) else Sound(np.zeros_like(sound.samples), sound.sample_rate)
+
+    made.generate = generate
+    monkeypatch.setattr(ablations, "load", lambda *_: made)
+    monkeypatch.setattr(systems, "load", lambda *_: made)
+    monkeypatch.setitem(ablations.VARIANTS, "vaura", (ablations.Variant("one"),))
+    tables = [
+        ablations.ablations(Job("vaura", "vaura", clips=6, samples=n, say=lambda _: None))[0] for n in (1, 2)
+    ]  # fmt: skip
+    assert tables[1].about["samples"] == 2 and "samples" not in tables[0].about
+    once, twice = (table.row("material_accuracy") for table in tables)
+    assert twice.n == 2 * once.n
+    f1 = [table.row("onset_f1_50ms").value for table in tables]
+    assert f1[0] > 0.9 and f1[1] == pytest.approx(2 / 3, abs=0.08)  # precision 1, recall a half
+    assert ablations.ablations(Job("vaura", "vaura", clips=2, say=lambda _: None))[0].about["samples"] == 10
+
+
+def test_one_part_is_measured_and_the_others_stay(toy, monkeypatch):
+    monkeypatch.setattr("v2a_nb.metrics.material.train.hits_of", few_hits)
+    first = score("material", say=lambda _: None)
+    other = replace(first.tables[0], name="other")
+    replace(first, tables=(*first.tables, other)).write(toy)
+    again = score("material", part="material", say=lambda _: None)
+    assert {table.name for table in again.tables} == {"hits", "other"}
+    with pytest.raises(UsageError, match="no part 'ablations' to score; there is material"):
+        score("material", part="ablations", say=lambda _: None)
+    replace(first, weights="others").write(toy)
+    with pytest.raises(UsageError, match="score all, without --part"):
+        score("material", part="material", say=lambda _: None)
+
+
+def test_vauras_ablations_are_those_that_its_recipe_trains():
+    from v2a_nb.systems.vaura.train import ABLATIONS
+
+    assert {variant.trained for variant in ablations.VARIANTS["vaura"]} == {"", *ABLATIONS}

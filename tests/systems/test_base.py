@@ -123,7 +123,8 @@ def test_switches_hold_for_once():
         _ = 1 / 0
     assert system.config is before
     with pytest.raises(
-        UsageError, match="unknown options of egosonics: tempo; there are guidance, steps, hits, sensitivity, fps"
+        UsageError,
+        match="unknown options of egosonics: tempo; there are guidance, steps, sampler, guidance_interval, hits, sen",
     ):
         system.generate(clip_of(0.4), tempo=3)
 
@@ -194,7 +195,10 @@ def test_generate_reads_as_numbered_steps(kind):
 
 
 FROZEN = {
-    "vaura": ("models/codec.py", "models/held_weights.py", "models/video_encoders/strike.py"),
+    "vaura": (
+        "models/codec.py", "models/held_weights.py", "models/video_encoders/registry.py",
+        "models/video_encoders/strike.py",
+    ),
     "egosonics": (
         "models/autoencoder.py", "models/lean_unet.py", "models/video_encoders/clip_frames.py",
         "models/video_encoders/registry.py", "sampling/solvers.py",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from v2a_nb.clip import Clip, Sound
+from v2a_nb.hits import Hits
 from v2a_nb.systems import long_videos
-from v2a_nb.systems.long_videos import OVERLAP_S, soundtrack
+from v2a_nb.systems.long_videos import OVERLAP_S, DoneBlock, DoneBlocks, soundtrack
 
 
 class Bright:
@@ -116,3 +117,65 @@ def test_only_one_block_is_kept():
 
     list(soundtrack(Bright(), blocks()))
     assert len(alive) == 10
+
+
+class Counting(Bright):
+    """Its sound is noise of its seed, it takes three steps a block, and expects a hit at every full second."""
+
+    def generate(self, clip, *, seed, progress=None, **options):
+        for _ in range(3):
+            progress(1)
+        super().generate(clip, seed=seed, **options)
+        return Sound(0.1 * np.random.default_rng(seed).standard_normal(round(clip.duration * 8000)), 8000)
+
+    def hits(self, clip, **how):
+        return Hits(np.arange(0.25, clip.duration, 1.0).tolist())
+
+
+class Ended(Exception):
+    """The process was ended."""
+
+
+@pytest.mark.parametrize(("at", "blocks"), [(0, 0), (5, 1), (11, 2), (17, 3)])
+def test_a_soundtrack_that_was_ended_goes_on_and_is_the_same(monkeypatch, tmp_path, at, blocks):
+    """Whenever it was ended: same samples, same hits, same steps of the bar; what was done is not done again."""
+    monkeypatch.setattr(long_videos, "BLOCK_S", 2.0)
+    clip, about = flat(9.0), {"seed": 3}
+
+    def run(done, until=None):
+        system, steps, hits, pieces = Counting(), [], [], []
+        how = {"progress": steps.append, "followed": hits.append, "done": done, "seed": 3}
+        for k, piece in enumerate(soundtrack(system, blocks_of(clip, 2.0), **how)):
+            if k == until:
+                raise Ended
+            pieces.append(piece.samples)
+        return np.concatenate(pieces, axis=1), [t for some in hits for t in some.times], sum(steps), len(system.seeds)
+
+    whole, times, steps, made = run(None)
+    folder = tmp_path / "blocks" / "x"
+    with pytest.raises(Ended):
+        run(DoneBlocks(folder, about), at)
+    done = DoneBlocks(folder, about)
+    assert done.count == blocks
+    again, times_again, steps_again, made_again = run(done)
+    assert np.array_equal(again, whole) and times_again == times and steps_again == steps == 15
+    assert made_again == made - blocks
+    assert run(DoneBlocks(folder, about))[3] == 1  # the last block, which is shorter, is always made
+    done.remove()
+    assert not folder.parent.exists()
+
+
+def test_blocks_of_other_settings_and_damaged_ones_are_made_again(tmp_path):
+    block = DoneBlock(np.ones((1, 5), np.float32), np.zeros((1, 2), np.float32), Hits([0.5]), 7)
+    done = DoneBlocks(tmp_path / "b", {"seed": 1})
+    for number in range(3):
+        done.save(number, block)
+    again = DoneBlocks(tmp_path / "b", {"seed": 1})
+    assert again.count == 3 and again.load(1).new == Hits([0.5]) and again.load(1).steps == 7
+    path = tmp_path / "b" / "00001.npz"
+    for damaged in (path.read_bytes()[:100], b"", b"noise"):
+        path.write_bytes(damaged)
+        assert again.count == 1 and again.load(1) is None
+    assert DoneBlocks(tmp_path / "b", {"seed": 2}).count == 0 and not (tmp_path / "b").exists()
+    done.save(0, block)
+    assert DoneBlocks(tmp_path / "b", {"seed": 1}, anew=True).count == 0

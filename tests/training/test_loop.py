@@ -213,3 +213,27 @@ def test_two_processes_are_one_that_accumulates_two_batches(tmp_path):
         assert torch.allclose(ranks[0][name].float(), value.float(), atol=1e-5), name
     alone = fit(Counting(), line_batch, OptimConfig(steps=6, lr=1e-2, warmup=2), tmp_path / "alone").state_dict()
     assert any(not torch.allclose(alone[k].float(), v.float(), atol=1e-3) for k, v in one.items())
+
+
+@pytest.mark.parametrize("killed", [None, 5, 8])
+def test_training_ends_when_validation_gets_no_better_and_returns_the_best(tmp_path, killed):
+    """Also where the run was killed on the way."""
+    losses = [3.0, 2.0, 2.5, 2.1, 2.0, 1.0, 0.5]
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    def eval_fn(step, module):
+        seen[step] = [p.detach().clone() for p in module.parameters()]
+        return {"val_loss": losses[step // 2 - 1]}
+
+    optim = OptimConfig(steps=14, lr=1e-2, warmup=2, save_every=1)
+    how = {"eval_fn": eval_fn, "eval_every": 2, "patience": 3, "resume": True}
+    if killed:
+        fit(Line(), line_batch, optim, tmp_path, until=killed, **{**how, "eval_every": 2 if killed == 8 else 6})
+        if killed == 5:  # the first five steps saw no validation: start over
+            (tmp_path / "state" / "state.pt").unlink()
+    trained = fit(Line(), line_batch, optim, tmp_path, **how)
+    assert max(seen) == 10 and all(torch.equal(a, b) for a, b in zip(seen[4], trained.parameters(), strict=True))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps[-1] == 10
+    again = fit(Line(), line_batch, optim, tmp_path, **how)  # a finished run stays finished
+    assert max(seen) == 10 and same(again, trained)

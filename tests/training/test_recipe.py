@@ -86,7 +86,7 @@ class Toy(Recipe):
 @pytest.fixture
 def toy(monkeypatch):
     monkeypatch.setitem(RECIPES, "toy", ("a toy", "the mean level of clips"))
-    monkeypatch.setattr(registry, "recipe_class", lambda name: Toy)
+    monkeypatch.setattr(registry, "recipe_class", lambda name, preset: Toy)
 
 
 def test_a_recipe_runs_from_features_to_weights_with_their_card(tmp_path, capsys):
@@ -292,7 +292,7 @@ def test_what_there_is_no_recipe_for_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no recipe"):
         train("nothing", out=tmp_path)
     with pytest.raises(UsageError, match="preset"):
-        train("vaura", preset="paper", out=tmp_path)
+        train("egosonics", preset="paper", out=tmp_path)
     with pytest.raises(UsageError, match="at least one step"):
         train("vaura", steps=0, out=tmp_path)
     with pytest.raises(UsageError, match="is none of"):

@@ -108,7 +108,7 @@ def sample(logits: Tensor, how: Sampling, generator: Generators) -> Tensor:
     logits = logits / how.temperature
     if how.top_k and how.top_k < logits.shape[-1]:
         floor = logits.topk(how.top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < floor, -torch.inf)
+        logits.masked_fill_(logits < floor, -torch.inf)  # of the quotient, which is nobody else's
     # an exponential race draws from the softmax without waiting for a multinomial's result
     if isinstance(generator, torch.Generator):
         noise = torch.empty(logits.shape).exponential_(generator=generator)
@@ -116,8 +116,8 @@ def sample(logits: Tensor, how: Sampling, generator: Generators) -> Tensor:
         rows = [torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generator]
         noise = torch.stack(rows)
     # noise of exactly 0 would give 0 / 0 for codes outside of the top k
-    noise = noise.clamp_min(torch.finfo(torch.float32).tiny)
-    return (logits.float().softmax(-1) / noise.to(logits.device)).argmax(-1)
+    noise.clamp_min_(torch.finfo(torch.float32).tiny)
+    return logits.float().softmax(-1).div_(noise.to(logits.device)).argmax(-1)
 
 
 @torch.no_grad()
@@ -164,27 +164,29 @@ def generate_codes(
         for q in range(k):
             steps[:, q, q + 1 : q + 1 + known] = prompt[:, q].to(visual.device)
     guidance = how.guidance != 1.0
-    condition = decoder.condition(visual, t, first)  # [B, T + K - 1, d]
+    condition = decoder.condition(visual, t, first)  # [B, prefix + T + K - 1, d]
     if guidance:  # both halves go through the network as one batch
         null = decoder.null_condition(visual.shape[1], t, first)
         condition = torch.cat([condition, null.expand(b, -1, -1)])
-    cached, fed = decoder.cached(condition) if use_cache else None, 0
-    place = torch.arange(k, device=visual.device)
+    prefix = condition.shape[1] - (t + k - 1)  # positions of the picture before those of the codes
+    cached, fed = decoder.cached(condition, prefix) if use_cache else None, 0
+    # outside of a clip's codes are the special token and the prompt
+    frame = torch.arange(t + k - 1, device=visual.device)[:, None] - torch.arange(k, device=visual.device)
+    inside = (known <= frame) & (frame < t)  # [steps, K]
     for s in range(known, t + k - 1):
         if cached is not None:
             logits = cached(steps[:, :, fed : s + 1])  # [B or 2 B, K, V]
         else:
             inputs = steps[:, :, : s + 1]
             inputs = torch.cat([inputs, inputs]) if guidance else inputs
-            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : s + 1]))[:, -1])
+            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : prefix + s + 1]))[:, -1])
         fed = s + 1
         if guidance:
             conditional, unconditional = logits.chunk(2)
             logits = unconditional + how.guidance * (conditional - unconditional)
         codes = sample(logits, how, generator)  # [B, K]
-        # outside of a clip's codes are the special token and the prompt
-        inside = (known <= s - place) & (s - place < t)
-        steps[:, :, s + 1] = torch.where(inside, codes, steps[:, :, s + 1])
+        after = steps.select(2, s + 1)
+        after.copy_(torch.where(inside[s], codes, after))
         if progress:
             progress(1)
     return undelay(steps)

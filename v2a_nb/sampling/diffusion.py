@@ -229,7 +229,11 @@ def use_of_video(
 
 
 def classifier_free_guidance(
-    model: Model, conditions: Conditions, null: Conditions | None, guidance: float
+    model: Model,
+    conditions: Conditions,
+    null: Conditions | None,
+    guidance: float,
+    within: tuple[float, float] | None = None,
 ) -> Denoiser:
     """Classifier-free guidance: ``null + guidance * (conditional - null)``, both halves in one batch.
 
@@ -237,6 +241,8 @@ def classifier_free_guidance(
         conditions: [B, ...] each.
         null: the same names, [B, ...] or [1, ...]; not needed where guidance is 1.
         guidance: 1 is the conditional model alone, and then the null half is not computed.
+        within: the first and the last timestep at which there is guidance; at others the conditional model is alone.
+            None: at all.
 
     Raises:
         UsageError: guidance out of range, or other names.
@@ -250,6 +256,8 @@ def classifier_free_guidance(
     both = {k: torch.cat([v, null[k].to(v).expand_as(v)]) for k, v in conditions.items()}
 
     def denoise(noisy: Tensor, t: Tensor) -> Tensor:
+        if within is not None and not within[0] <= int(t[0]) <= within[1]:
+            return model(noisy, t, conditions)
         conditional, unconditional = model(torch.cat([noisy, noisy]), torch.cat([t, t]), both).chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
@@ -320,6 +328,29 @@ def in_windows(parts: Sequence[tuple[int, int, Denoiser]], total: int, overlap: 
     return denoise
 
 
+def in_batch(spans: Sequence[tuple[int, int]], part: Denoiser, total: int, overlap: int) -> Denoiser:
+    """:func:`in_windows` where all windows are as wide and go through one denoiser as one batch, window by window.
+
+    Args:
+        spans: ``(start, stop)`` of the windows.
+        part: denoiser of len(spans) * B items.
+        total, overlap: as for :func:`in_windows`.
+    """
+
+    def denoise(noisy: Tensor, t: Tensor) -> Tensor:
+        wide = part(torch.cat([noisy[..., start:stop] for start, stop in spans]), t.repeat(len(spans)))
+        pieces = wide.split(len(noisy))
+        found = [(*span, lambda noisy, t, piece=piece: piece) for span, piece in zip(spans, pieces, strict=True)]
+        return in_windows(found, total, overlap)(noisy, t)
+
+    return denoise
+
+
+def _joined(conditions: Sequence[Conditions]) -> Conditions:
+    """The conditions of several windows as those of one batch."""
+    return {name: torch.cat([each[name] for each in conditions]) for name in conditions[0]}
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoiser,
@@ -366,6 +397,8 @@ def sample_long(
     context: int,
     overlap: int,
     align: int = 1,
+    interval: Sequence[float] = (0.0, 1.0),
+    together: bool = False,
     **how,
 ) -> Tensor:
     """:func:`sample` for any number of columns: one draw of noise, windows at every step.
@@ -375,12 +408,30 @@ def sample_long(
         shape: (C, H, W) of all columns.
         guidance: see :func:`classifier_free_guidance`.
         context, overlap, align: see :func:`windows`.
+        interval: from which share of the timesteps to which there is guidance (Kynkäänniemi et al. 2024): 0 is where
+            nothing is noise, 1 where all is.
+        together: windows of one width go through the model as one batch. That is faster where a window alone does not
+            keep the processor busy, and differs by a rounding.
         how: ``steps``, ``device`` and ``progress`` of :func:`sample`.
+
+    Raises:
+        UsageError: guidance or interval out of range.
     """
     total = shape[-1]
+    if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+        raise UsageError(f"the interval of guidance must lie in 0..1, from low to high, not {tuple(interval)}")
+    low, high = interval
+    within = None if (low, high) == (0, 1) else (low * schedule.train_steps, high * schedule.train_steps)
+    spans = windows(total, context, overlap, align)
+    each = [conditions(start, stop) for start, stop in spans]
+    alike = [i for i, (start, stop) in enumerate(spans) if stop - start == spans[0][1] - spans[0][0]]
+    if together and len(alike) == len(spans) > 1:
+        both = [None if part[0] is None else _joined(part) for part in zip(*each, strict=True)]
+        whole = classifier_free_guidance(model, *both, guidance, within)
+        return sample(in_batch(spans, whole, total, overlap), shape, schedule, generators, **how)
     parts = []
-    for start, stop in windows(total, context, overlap, align):
-        parts.append((start, stop, classifier_free_guidance(model, *conditions(start, stop), guidance)))
+    for (start, stop), (condition, null) in zip(spans, each, strict=True):
+        parts.append((start, stop, classifier_free_guidance(model, condition, null, guidance, within)))
     return sample(in_windows(parts, total, overlap), shape, schedule, generators, **how)
 
 

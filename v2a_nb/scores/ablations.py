@@ -60,6 +60,17 @@ def any_sounds(clips: Sequence[WorldClip]) -> list[Sound]:
 
 BRIEFLY = "the whole, trained as briefly as the others"
 VARIANTS: dict[str, tuple[Variant, ...]] = {
+    "vaura": (
+        *(Variant(f"guidance {g}", options={"guidance": float(g)}) for g in (1, 3, 5, 6, 7, 9)),
+        Variant("the preset's guidance"),
+        Variant(BRIEFLY, "whole"),
+        Variant("the video before the codes instead of beside them", "prepend"),
+        Variant("three of ten recordings with foreign sounds", "noisy"),
+        Variant("the same, similarity of 0.0 or more", "noisy_00"),
+        Variant("the same, similarity of 0.2 or more", "noisy_02"),
+        Variant("the same, similarity of 0.3 or more", "noisy_03"),
+        Variant("the same, similarity of 0.4 or more", "noisy_04"),
+    ),
     "egosonics": (
         Variant("without SyncroNet: text of the mean frame alone", options={"no_syncronet": True}),
         Variant(BRIEFLY, "fps30"),
@@ -90,8 +101,11 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         Variant("10 frames a second", "fps10", condition=neighbours),
     ),
 }
-CLIPS = {"egosonics": 100, "action2sound": 40}
+CLIPS = {"vaura": 40, "egosonics": 100, "action2sound": 40}
+SAMPLES = {"vaura": 10}
+"""Sounds that are generated for each clip and averaged over, where it is not one: as the paper has it (section V-C)."""
 SHOWN = {
+    "vaura": ("onset_f1_50ms", "onset_offset_abs_ms", "material_accuracy", "vaas_acc", "fad"),
     "egosonics": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "vaas_acc"),
     "action2sound": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "ambience_error_db", "fad"),
 }
@@ -104,7 +118,7 @@ def ablations(job: Job) -> list[Table]:
     Raises:
         UsageError: the run holds no ablations.
     """
-    count = job.count(CLIPS[job.name])
+    count, samples = job.count(CLIPS[job.name]), job.samples or SAMPLES.get(job.name, 1)
     guidance = load(job.name, job.weights).config.guidance  # the same for all: what is compared is the network
     rows: dict[str, list[Row]] = {SHIPPED_WEIGHTS: [], RUN: []}
     for variant in VARIANTS[job.name]:
@@ -114,16 +128,26 @@ def ablations(job: Job) -> list[Table]:
                 continue
             weights = str(job.run / "ablations" / variant.trained / "weights")
         job.say(f"{job.name}, {count} clips: {variant.meaning}")
-        rows[RUN if variant.trained else SHIPPED_WEIGHTS] += _measure(job.name, variant, weights, count, guidance)
+        rows[RUN if variant.trained else SHIPPED_WEIGHTS] += _measure(
+            job.name, variant, weights, count, samples, guidance
+        )
     if job.run is not None and not rows[RUN]:
         raise UsageError(f"{job.run} holds no ablations of {job.name}: there is no folder ablations/NAME/weights")
     names = {SHIPPED_WEIGHTS: "ablations", RUN: "retrained"}
     about = {"clips": count, "seed": TESTS[job.name].seed}
+    if samples > 1:
+        about["samples"] = samples
     return [job.table(names[k], made, source=k, down="subject", about=about) for k, made in rows.items() if made]
 
 
-def _measure(name: str, variant: Variant, weights: str, count: int, guidance: float) -> list[Row]:
+def _measure(name: str, variant: Variant, weights: str, count: int, samples: int, guidance: float) -> list[Row]:
+    """Rows of one variant.
+
+    Several samples of a clip, which have seeds of their own, count as so many clips of its recording: values are their
+    mean, and intervals, which are over recordings, take them as one.
+    """
     clips = TESTS[name].clips(count, variant.style)
+    clips = [clip for _ in range(samples) for clip in clips] if samples > 1 else clips
     rows = []
     if variant.retrieve_from is not None:
         model, options = load("retrieval"), {}

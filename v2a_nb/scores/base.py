@@ -18,6 +18,7 @@ class Job:
         weights: name or folder of what is scored; the shipped ones have the same name.
         clips: at most so many in each part; None is the published number.
         run: folder of a run whose ablations are scored as well.
+        samples: sounds that are generated for each clip of an ablation; None is the published number.
         say: receives one line per part.
     """
 
@@ -25,6 +26,7 @@ class Job:
     weights: str
     clips: int | None = None
     run: Path | None = None
+    samples: int | None = None
     say: Callable[[str], None] = print
 
     def count(self, published: int) -> int:

@@ -34,6 +34,7 @@ class Scored:
 
 VAURA = (
     "systems:scores", "systems:wide", "systems:frame_rates", "expected_hits:reliability", "expected_hits:sensitivity",
+    "ablations:ablations",
 )  # fmt: skip
 SCORES = {
     "vaura": Scored("systems/vaura/card.md", VAURA),
@@ -68,6 +69,8 @@ def score(
     run: str | Path | None = None,
     keep: bool = False,
     systems: str | None = None,
+    part: str | None = None,
+    samples: int | None = None,
     json: str | Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Results:
@@ -85,6 +88,8 @@ def score(
         keep: put the numbers of ``"real"`` or ``"physics"`` into the ``results.json`` beside the systems' weights.
         systems: with ``"real"`` and ``"physics"``, names divided by commas; left out, those that ``weights`` names, or
             all.
+        part: only this part, such as ``"ablations"``; the tables of the others stay as they are.
+        samples: sounds that are generated for each clip of an ablation; left out, as published.
         json: the results are also written to this file.
         say: receives each table as it is there, and one line before each part.
 
@@ -108,11 +113,19 @@ def score(
         raise UsageError("--systems belongs to real and physics; elsewhere the name says what is scored")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
+    if name not in OF_FOLDERS and part is not None:
+        known = [each.partition(":")[2] for each in SCORES[name].parts]
+        if part not in known:
+            raise UsageError(f"{name} has no part {part!r} to score; there is {', '.join(known)}")
+    if name in OF_FOLDERS and (part is not None or samples is not None):
+        raise UsageError("real and physics take neither --part nor --samples")
+    if samples is not None and samples < 1:
+        raise UsageError(f"--samples {samples}: at least one sound a clip is needed")
     if json is not None:
         keep_others(json, is_json_with("name", "tables"))
-    job = Job(name, str(weights or name), clips, None if run is None else Path(run), say)
+    job = Job(name, str(weights or name), clips, None if run is None else Path(run), samples, say)
     if folder is None:
-        results = _score_weights(job, weights is None)
+        results = _score_weights(job, weights is None, part)
     else:
         results = _score_systems(job, folder, systems, None if weights is None else str(weights), keep)
     if json is not None:
@@ -120,17 +133,25 @@ def score(
     return results
 
 
-def _score_weights(job: Job, shipped: bool) -> Results:
+def _score_weights(job: Job, shipped: bool, only: str | None = None) -> Results:
     folder = find_weights(job.weights)
+    before = Results.read(folder) if (folder / FILE).exists() else Results(job.name, "", ())
+    scored = digest_of(folder) if job.clips is None else f"a look at {job.clips} clips"  # never taken for a score
+    if only is not None and job.clips is None and before.tables and before.weights != scored:
+        raise UsageError(f"{folder}: the other parts were measured on other weights; score all, without --part")
     tables: list[Table] = []
     for part in SCORES[job.name].parts:
         file, function = part.split(":")
+        if only not in (None, function):
+            continue
         for table in getattr(import_module(f"v2a_nb.scores.{file}"), function)(job):
             job.say(str(table))
             tables.append(table)
-    before = Results.read(folder) if (folder / FILE).exists() else Results(job.name, "", ())
-    scored = digest_of(folder) if job.clips is None else f"a look at {job.clips} clips"  # never taken for a score
-    results = replace(before, weights=scored).updated(tables)
+    if only is not None:
+        names = {table.name for table in tables}
+        results = replace(before, weights=scored, tables=(*(t for t in before.tables if t.name not in names), *tables))
+    else:
+        results = replace(before, weights=scored).updated(tables)
     if job.clips is None:
         results.write(folder)
         if shipped:

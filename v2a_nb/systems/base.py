@@ -61,6 +61,24 @@ def sensitivity_of(text: str) -> float:
     return value
 
 
+def interval_of(text: str) -> tuple[float, float]:
+    """Two shares such as ``0.2,0.8``, for :class:`Option`."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no interval, such as 0.2,0.8") from error
+    if not 0 <= low <= high <= 1:
+        raise ArgumentTypeError(f"{text!r} does not lie in 0..1, from low to high")
+    return low, high
+
+
+SAMPLING = {
+    "sampler": Option("how the noise is taken away: ddim, or dpm++, of order 2", str, "NAME"),
+    "guidance_interval": Option(
+        "from which share of the noise to which there is guidance; the other steps cost half", interval_of, "A,B"
+    ),
+}
+"""Options of the diffusion systems that change what a sound costs."""
 FOLLOWING = {
     "hits": Option("the hits that are to sound, a file such as --save-hits writes", Path, "FILE"),
     "sensitivity": Option(
@@ -340,7 +358,7 @@ def switched(system: System, switches: Mapping[str, object]) -> Iterator[None]:
     """
     unknown = [name for name in switches if name not in system.switches]
     if unknown:
-        there = ", ".join([*system.options, *system.switches])
+        there = ", ".join(dict.fromkeys([*system.options, *system.switches]))
         raise UsageError(f"unknown options of {system.name}: {', '.join(unknown)}; there are {there}")
     before, system.config = system.config, replace(system.config, **switches)
     try:

@@ -29,6 +29,8 @@ from v2a_nb.parallel import on_processors
 
 BatchOf = Callable[[int], dict[str, Tensor]]
 """From a number to a batch on the CPU."""
+BEST = "best.pt"
+"""Beside ``state.pt``: the weights with the smallest validation loss, where training ends by it."""
 EvalFn = Callable[[int, nn.Module], dict[str, "float | Sound"]]
 """From a step and the module in evaluation mode to what the log says of it."""
 
@@ -87,6 +89,7 @@ def fit(
     resume: bool = False,
     eval_fn: EvalFn | None = None,
     eval_every: int = 0,
+    patience: int = 0,
     until: int | None = None,
 ) -> nn.Module:
     """Train ``module`` and return it, unwrapped, in evaluation mode.
@@ -102,6 +105,8 @@ def fit(
         resume: go on from ``state/`` where there is one.
         eval_fn: called every ``eval_every`` steps on the main process; its numbers go to the log, a sound under
             ``sample`` to ``samples/STEP.wav``.
+        patience: end after so many evaluations in a row in which ``val_loss``, a number of ``eval_fn``, was no smaller
+            than before, and return the weights of the smallest; 0: train all steps and return the last ones.
         until: stop early at this step without changing the schedule (tests of resuming use it).
 
     Raises:
@@ -123,7 +128,7 @@ def fit(
     ]
     optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
     ema = None if optim.ema_decay is None else _ema(trained, optim.ema_decay)
-    first, spent = 0, 0.0
+    first, spent, best = 0, 0.0, _Best(patience)
     if resume and state.exists():
         try:
             saved = torch.load(state, map_location="cpu", weights_only=True)
@@ -132,6 +137,7 @@ def fit(
             if ema is not None:
                 ema.load_state_dict(saved["ema"])
             first, spent = saved["step"], saved["seconds"]
+            best.load(saved.get("best"))
         except Exception as error:  # cut off, empty, or of another network: of many kinds
             what = (str(error) or type(error).__name__).splitlines()[0]
             raise V2AError(f"{state} cannot be read ({what}); remove it to train from the beginning") from error
@@ -149,6 +155,7 @@ def fit(
     half = optim.bf16 and _has_bf16(device)
     began = time.perf_counter() - spent
     last = optim.steps if until is None else min(until, optim.steps)
+    last = first if best.over else last
     if main:
         write_text(out / "plan.json", json.dumps({**asdict(optim), "last": last}))
     for step in range(first, last):
@@ -184,23 +191,78 @@ def fit(
         if ema is not None:
             ema.step(trained)
         done = step + 1
+        evaluated = eval_fn is not None and eval_every > 0 and (done % eval_every == 0 or done == last)
         if not main:
+            if patience and evaluated and best.agree(accelerator):
+                break
             continue
         entry: dict[str, float] = {}
         if done % optim.log_every == 0 or done == last:
             entry = {k: round(float(v.detach()), 5) for k, v in losses.items()}
-        if eval_fn and eval_every and (done % eval_every == 0 or done == last):
+        if eval_fn and evaluated:
             entry |= _evaluate(eval_fn, done, module, trained, ema, out)
+            if patience and best.improved(entry["val_loss"], done):
+                _save_best(state.with_name(BEST), module, trained, ema)
         if entry:
             seconds = round(time.perf_counter() - began, 2)
             line = {"step": done, **entry, "rate": optim.rate(step), "seconds": seconds}
             _append(out / "log.jsonl", json.dumps(line) + "\n")
-        if done % optim.save_every == 0 or done == last:
-            _save(state, module, optimizer, ema, done, time.perf_counter() - began)
+        if done % optim.save_every == 0 or done == last or best.over:
+            _save(state, module, optimizer, ema, done, time.perf_counter() - began, best)
+        if patience and evaluated and best.agree(accelerator):
+            break
     accelerator.wait_for_everyone()
     if ema is not None:
         ema.copy_to(trained)
+    if patience and until is None:
+        _load_best(state.with_name(BEST), module)
     return module.eval()
+
+
+class _Best:
+    """The smallest validation loss so far, and whether there was none smaller for long."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.value, self.step, self.worse = patience, math.inf, 0, 0
+
+    @property
+    def over(self) -> bool:
+        return 0 < self.patience <= self.worse
+
+    def improved(self, value: float, step: int) -> bool:
+        """Take the next evaluation in; whether it is the best so far."""
+        if value < self.value:
+            self.value, self.step, self.worse = value, step, 0
+            return True
+        self.worse += 1
+        return False
+
+    def agree(self, accelerator) -> bool:
+        """Whether to end, as the main process found: all processes must ask."""
+        said = torch.tensor(float(self.over), device=accelerator.device)
+        return bool(accelerator.reduce(said, "sum") > 0)
+
+    def load(self, saved: list[float] | None) -> None:
+        if saved is not None:
+            self.value, self.step, self.worse = saved[0], int(saved[1]), int(saved[2])
+
+
+def _save_best(path: Path, module: nn.Module, trained: list[nn.Parameter], ema) -> None:
+    """Keep the weights that were just evaluated."""
+    if ema is not None:
+        ema.store(trained)
+        ema.copy_to(trained)
+    _write(path, module.state_dict())
+    if ema is not None:
+        ema.restore(trained)
+
+
+def _load_best(path: Path, module: nn.Module) -> None:
+    try:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # missing, cut off, or of another network: of many kinds
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise V2AError(f"{path} cannot be read ({what}); remove {path.parent} to train from the beginning") from error
 
 
 def _on(device: torch.device, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -266,11 +328,17 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(about.get("avx512_bf16") or about.get("amx_bf16"))
 
 
-def _save(path: Path, module: nn.Module, optimizer, ema, step: int, seconds: float) -> None:
+def _save(path: Path, module: nn.Module, optimizer, ema, step: int, seconds: float, best: _Best) -> None:
     inner = getattr(optimizer, "optimizer", optimizer)
     saved = {"module": module.state_dict(), "optimizer": inner.state_dict(), "step": step, "seconds": seconds}
     if ema is not None:
         saved["ema"] = ema.state_dict()
+    if best.patience:
+        saved["best"] = [best.value, best.step, best.worse]
+    _write(path, saved)
+
+
+def _write(path: Path, saved: dict) -> None:
     try:
         with atomic(path) as partial:
             torch.save(saved, partial)

@@ -47,6 +47,11 @@ def scaling(default: int, least: int = 4) -> Any:
     return field(default=default, metadata={"least": least})
 
 
+def or_zero(default: int) -> Any:
+    """A whole number of a :class:`TrainConfig` that may also be 0, where others are at least 1."""
+    return field(default=default, metadata={"zero": True})
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How much of everything a recipe uses; the defaults made the shipped weights.
@@ -66,8 +71,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if type(f.default) is int and getattr(self, f.name) < 1:
-                raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least 1 is needed")
+            few = 0 if f.metadata.get("zero") else 1
+            if type(f.default) is int and getattr(self, f.name) < few:
+                raise UsageError(f"{f.name} is {getattr(self, f.name)}: at least {few} is needed")
         if not 0 <= self.ema_decay < 1:
             raise UsageError(f"ema_decay is {self.ema_decay}: from 0 to under 1")
 
@@ -84,7 +90,7 @@ class Stage:
     Attributes:
         name: of its folder below the run's; empty for the last stage, whose log and state are the run's own.
         module: ``module(batch)`` returns ``{"loss": scalar, ...}``.
-        batch_of, optim, eval_fn, eval_every: see :func:`~v2a_nb.training.loop.fit`.
+        batch_of, optim, eval_fn, eval_every, patience: see :func:`~v2a_nb.training.loop.fit`.
     """
 
     name: str
@@ -93,6 +99,7 @@ class Stage:
     optim: OptimConfig
     eval_fn: EvalFn | None = None
     eval_every: int = 0
+    patience: int = 0
 
 
 Stages = Generator[Stage, nn.Module, Any]
@@ -109,6 +116,7 @@ class Recipe(ABC):
 
     Attributes:
         name: as ``v2a-nb train`` knows it.
+        preset: of what is trained.
         TrainConfig: the class of ``config``.
         source: the recordings that are used when none are named.
         ablations: by name, what differs.
@@ -116,6 +124,7 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
+    preset: ClassVar[str] = "tiny"
     TrainConfig: ClassVar[type[TrainConfig]]
     source: ClassVar[str] = "strike:seed=1000"
     ablations: ClassVar[dict[str, dict[str, object]]] = {}
@@ -142,6 +151,10 @@ class Recipe(ABC):
     @abstractmethod
     def stages(self, features: Any, store: FeatureStore, out: Path) -> Stages:
         """The stages one after the other; what a stage trained is the value of its ``yield``."""
+
+    def dry_run(self) -> list[str]:
+        """Lines that say what a run would do and need, without data and without training."""
+        return [f"{name}: {value}" for name, value in asdict(self.config).items()]
 
     def card(self, model: Any) -> dict[str, object]:
         """What else ``config.json`` says of the finished model."""
@@ -191,7 +204,7 @@ def run_recipe(
     state.wait_for_everyone()
     settings = {
         "recipe": recipe.name, "seed": recipe.seed, "source": str(source), "config": asdict(recipe.config),
-        **recipe.settings(),
+        **({} if recipe.preset == "tiny" else {"preset": recipe.preset}), **recipe.settings(),
     }  # fmt: skip
     begun = (out / "run.json").exists()
     state.wait_for_everyone()
@@ -226,11 +239,11 @@ def run_recipe(
         optim = replace(stage.optim, accumulation=config.accumulation, ema_decay=config.ema_decay or None)
         trained = fit(
             stage.module, stage.batch_of, optim, folder, resume=True, eval_fn=stage.eval_fn,
-            eval_every=stage.eval_every,
+            eval_every=stage.eval_every, patience=stage.patience,
         )  # fmt: skip
     weights = recipe.folder(out) / "weights"
     if state.is_main_process:
-        card = {"preset": "tiny", "source": str(source), "steps": recipe.config.steps, "seed": recipe.seed}
+        card = {"preset": recipe.preset, "source": str(source), "steps": recipe.config.steps, "seed": recipe.seed}
         card |= {"train_config": asdict(recipe.config), "versions": versions(), **recipe.card(model)}
         if recipe.ablation is None and first < recipe.config.steps:
             card["started_with_steps"] = first

@@ -17,6 +17,7 @@ RECIPES = {
     "vaura": ("v2a_nb.systems.vaura.train:VAuraRecipe", "V-AURA with its codec and its video encoder"),
     "egosonics": ("v2a_nb.systems.egosonics.train:EgoSonicsRecipe", "EgoSonics with its autoencoder and its base"),
     "action2sound": ("v2a_nb.systems.action2sound.train:Action2SoundRecipe", "Action2Sound with its autoencoder"),
+    "segment_avclip": ("v2a_nb.training.recipes.segment_avclip:SegmentAvclipRecipe", "the video encoder of V-AURA"),
     "vocoder": ("v2a_nb.training.recipes.vocoder:VocoderRecipe", "the vocoder of Action2Sound"),
     "av_sim": ("v2a_nb.systems.retrieval.train:RetrievalRecipe", "audio-visual embedding, with the pool of retrieval"),
     "av_sync": ("v2a_nb.metrics.av_sync.train:AvSyncRecipe", "classifier of AV-Sync"),
@@ -26,9 +27,17 @@ RECIPES = {
     "ambience": ("v2a_nb.metrics.ambience.train:AmbienceRecipe", "classifier of a room's ambience"),
 }
 """By name: the class, as ``module:class``, and what it trains."""
+LARGER = {
+    "vaura": {
+        "small": "v2a_nb.systems.vaura.train_large:VAuraSmallRecipe",
+        "paper": "v2a_nb.systems.vaura.train_large:VAuraPaperRecipe",
+    },
+    "segment_avclip": {"paper": "v2a_nb.training.recipes.segment_avclip:SegmentAvclipPaperRecipe"},
+}
+"""By name and preset: the classes of the recipes that train other sizes than ``tiny``."""
 
 
-def recipe_class(name: str) -> type[Recipe]:
+def recipe_class(name: str, preset: str = "tiny") -> type[Recipe]:
     """The class of a recipe; only its own file is imported.
 
     Raises:
@@ -36,7 +45,10 @@ def recipe_class(name: str) -> type[Recipe]:
     """
     if name not in RECIPES:
         raise UsageError(f"no recipe for {name!r}; there are {', '.join(RECIPES)}")
-    module, _, kind = RECIPES[name][0].partition(":")
+    presets = {"tiny": RECIPES[name][0], **LARGER.get(name, {})}
+    if preset not in presets:
+        raise UsageError(f"there is no recipe for preset {preset!r} of {name} yet; there is {', '.join(presets)}")
+    module, _, kind = presets[preset].partition(":")
     return getattr(import_module(module), kind)
 
 
@@ -52,13 +64,14 @@ def train(
     resume: bool = False,
     ablation: str | None = None,
     cache: str | Path | None = None,
+    dry_run: bool = False,
     **settings: object,
 ) -> Path:
     """Train a system, or a network that systems or metrics need, from nothing; returns the folder of weights.
 
     Args:
         name: out of :data:`RECIPES`.
-        preset: ``"tiny"``.
+        preset: ``"tiny"``, or a size of :data:`LARGER`.
         data: recordings to learn from, such as ``"folder:my_videos"``, see :mod:`v2a_nb.data.sources`; left out, the
             Strike World that the shipped weights learned from.
         steps: of the last stage; the other stages and the number of clips shrink in proportion. With ``resume``, more
@@ -69,6 +82,7 @@ def train(
         resume: go on with what ``out`` holds.
         ablation: train only the last stage anew, with this difference.
         cache: folder for what is computed of the clips, which runs may share; left out, ``out/features``.
+        dry_run: only print what would be done, and what memory it needs; nothing is read or written.
         settings: fields of the recipe's ``TrainConfig``.
 
     Raises:
@@ -78,9 +92,7 @@ def train(
     """
     from v2a_nb.training.recipe import run_recipe, steps_of_run
 
-    kind = recipe_class(name)
-    if preset != "tiny":
-        raise UsageError(f"there is no recipe for preset {preset!r} yet; 'tiny' has one")
+    kind = recipe_class(name, preset)
     if steps is not None and steps < 1:
         raise UsageError(f"--steps {steps}: at least one step is needed")
     out = Path(out or f"runs/{name}")
@@ -91,6 +103,10 @@ def train(
         config = replace(config.scaled(first / config.steps), steps=last if steps is None else steps)
     config = replace(config, **_checked(kind.TrainConfig, settings))
     recipe = kind(config, seed=seed, ablation=ablation)
+    if dry_run:
+        for line in recipe.dry_run():
+            print(line)
+        return out
     return run_recipe(recipe, out, source=data, resume=resume, cache=cache)
 
 

@@ -13,6 +13,7 @@ from system_parts import Eyes, clip_of, seeded
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.models.attention import cross_attentions
+from v2a_nb.sampling.diffusion import windows
 from v2a_nb.systems.egosonics.model import VideoToText, WordTokens, control_weights
 from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics
 
@@ -414,3 +415,36 @@ def test_parts_that_do_not_fit_are_refused():
             EgoSonics(SMALL, eyes, small_system().autoencoder)
     with pytest.raises(WeightsError, match="channels of the latents"):
         EgoSonics(SMALL)
+
+
+def test_the_hint_is_encoded_once_a_window_and_says_the_same():
+    system, samples = small_system(), 16000
+    vectors = torch.randn(2, 50, 12, generator=seeded(3))
+    calls, encode = [], system.syncronet.hint_encoder.forward
+    system.syncronet.hint_encoder.forward = lambda picture: calls.append(len(picture)) or encode(picture)
+    of_window = system.window_conditions(vectors, samples)
+    columns = system.config.latents_shape(samples)[-1]
+    made = system.sample_latents(of_window, samples, seeds=[0, 1])
+    assert len(calls) == len(windows(columns, 16, 4, 4)) and set(calls) == {2}
+    calls.clear()
+
+    def at_every_step(start, stop):
+        condition = system.conditions(vectors, columns, (start, stop), system.mlp(vectors))
+        return condition, system.null(condition)
+
+    assert torch.equal(system.sample_latents(at_every_step, samples, seeds=[0, 1]), made)
+    assert len(calls) == 3 * len(windows(columns, 16, 4, 4))
+    assert system.syncronet.hint_encoder.conv_in is system.syncronet.control.controlnet_cond_embedding.conv_in
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sampler": "dpm++"}, {"spacing": "leading"}, {"guidance_interval": (0.3, 0.8)}], ids=str
+)
+def test_how_the_noise_is_taken_away_can_be_chosen(changes):
+    system, clip = small_system(), clip_of(1.0)
+    plain = system.generate(clip, seed=0, steps=4)
+    assert not np.array_equal(system.generate(clip, seed=0, steps=4, **changes).samples, plain.samples)
+    assert np.array_equal(system.generate(clip, seed=0, steps=4).samples, plain.samples)
+    assert small_system(**changes).config != system.config
+    with pytest.raises(UsageError, match="sampler must be one of ddim, dpm"):
+        system.generate(clip, seed=0, sampler="euler")

@@ -11,6 +11,7 @@ import torch
 from vaura_parts import DAC_RATES, SMALL, seeded, small_decoder
 
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import config_to_json
 from v2a_nb.sampling.autoregressive import Sampling, generate_codes
 from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
@@ -333,3 +334,40 @@ def test_unknown_switches_are_refused():
     for wrong in ({"visual_map": "repeat8"}, {"null": "random"}, {"visual_width": 5}, {"last_frame": "x"}):
         with pytest.raises(UsageError):
             replace(SMALL, **wrong)
+
+
+# --- prepended visual tokens (table III) ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rates", [{}, {"frame_rate": "44100/512", "visual_rate": "25/2"}])
+def test_prepended_tokens_are_read_by_all_codes_and_cached_as_uncached(rates: dict):
+    decoder = small_decoder(conditioning="prepend", **rates)
+    codes = torch.randint(16, (1, 3, 20), generator=seeded(1))
+    visual = torch.randn(1, 20, 12, generator=seeded(2))
+    prefix = decoder.prefix_of(20)
+    assert prefix == decoder.tokens_of(20) and decoder.condition(visual, 20).shape == (1, prefix + 22, 16)
+    before = decoder(codes, visual)
+    assert before.shape == (1, 3, 20, 16)
+    changed = visual.clone()
+    changed[:, prefix - 1] += 1  # the last token of the window reaches the first code, which fusion would not let it
+    assert ((decoder(codes, changed) - before).abs().amax(-1) > 1e-6).all()
+    changed[:, prefix - 1] -= 1
+    changed[:, prefix:] += 1
+    assert torch.allclose(decoder(codes, changed), before, atol=1e-6)
+    for how in (Sampling(1.0, 0.0), Sampling(2.0, 0.0), Sampling(2.0, 1.0, 4)):
+        drawn = [generate_codes(decoder, visual, how, seeded(3), frames=20, use_cache=use) for use in (True, False)]
+        assert torch.equal(*drawn)
+    prompt = drawn[0][..., :7]
+    later = [
+        generate_codes(decoder, visual, how, seeded(3), frames=13, first=3, prompt=prompt, use_cache=use)
+        for use in (True, False)
+    ]
+    assert torch.equal(*later) and torch.equal(later[0][..., :7], prompt)
+
+
+def test_prepending_has_the_same_weights_as_fusion():
+    fused, prepended = small_decoder(), small_decoder(conditioning="prepend")
+    assert {n: p.shape for n, p in fused.named_parameters()} == {n: p.shape for n, p in prepended.named_parameters()}
+    assert config_to_json(prepended.config)["conditioning"] == "prepend"
+    with pytest.raises(UsageError, match="conditioning must be one of fusion, prepend"):
+        small_decoder(conditioning="beside")

@@ -24,12 +24,15 @@ from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
 from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.systems.vaura.train import (
+    ABLATIONS,
     DecoderTraining,
     PicturesAndSound,
     VAuraRecipe,
     VAuraTrainConfig,
     batches,
+    compute_similarity,
     compute_tokens,
+    foreign_sounds,
     frame_weights,
     load_decoder,
 )
@@ -326,3 +329,56 @@ def test_a_run_that_was_killed_goes_on_as_if_it_was_not(whole, tmp_path, monkeyp
     run_recipe(VAuraRecipe(FEW), out, source=SOURCE, resume=True)
     expected, found = weights_of(whole), weights_of(out)
     assert found.keys() == expected.keys() and not [k for k, v in expected.items() if not torch.equal(found[k], v)]
+
+
+# --- ablations ---------------------------------------------------------------------------------------------
+
+
+def test_foreign_sounds_are_of_other_recordings_and_of_as_many_as_asked():
+    recordings = np.repeat(np.arange(20), [1, 2, 3, 2] * 5)
+    sounds = foreign_sounds(recordings, 0.3, seed=0)
+    foreign = recordings[sounds] != recordings
+    assert len(np.unique(recordings[foreign])) == 6
+    assert (foreign | (sounds == np.arange(len(sounds)))).all()
+    assert np.array_equal(sounds, foreign_sounds(recordings, 0.3, seed=0))
+    assert not np.array_equal(sounds, foreign_sounds(recordings, 0.3, seed=1))
+    assert np.array_equal(foreign_sounds(np.zeros(5), 0.3, seed=0), np.arange(5))
+
+
+def test_similarity_tells_own_sounds_from_foreign_ones(tmp_path):
+    frames, waves = arrays(1000, 12, first=9000)
+    vectors = compute_similarity(FeatureStore(tmp_path), features_of(frames=frames, sounds=waves))
+    pictures, sounds = vectors["pictures"][:], vectors["sounds"][:]
+    assert np.allclose(np.linalg.norm(pictures, axis=1), 1, atol=1e-4)
+    own, foreign = (pictures * sounds).sum(1), (pictures * np.roll(sounds, 6, axis=0)).sum(1)
+    assert own.mean() > foreign.mean() + 0.2
+
+
+def test_every_ablation_trains_the_decoder_anew_on_what_it_says(whole, tmp_path, monkeypatch):
+    """On a run whose codec and encoder are there."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    trained = {}
+
+    def spy(stages):
+        def record(self, tokens, encoder, codec):
+            stage = stages(self, tokens, encoder, codec)
+            trained[self.ablation] = (tokens["codes"][:], stage.module.decoder.config.conditioning)
+            return stage
+
+        return record
+
+    monkeypatch.setattr(VAuraRecipe, "decoder_stage", spy(VAuraRecipe.decoder_stage))
+    some = {**ABLATIONS, "noisy_02": {**ABLATIONS["noisy_02"], "mismatched": 0.5}}
+    monkeypatch.setattr(VAuraRecipe, "ablations", some)
+    for name in ("whole", "prepend", "noisy", "noisy_02"):
+        weights = run_recipe(VAuraRecipe(replace(FEW, steps=2), ablation=name), out, source=SOURCE)
+        assert json.loads((weights / "config.json").read_text())["ablation"] == name
+    assert VAura.from_pretrained(out / "ablations" / "prepend" / "weights").config.conditioning == "prepend"
+    own = trained["whole"][0]
+    assert trained["prepend"][1] == "prepend" and np.array_equal(trained["prepend"][0], own)
+    assert trained["noisy"][1] == "fusion" and 0 < (trained["noisy"][0] != own).any((1, 2)).mean() < 0.6
+    assert FEW.batch_size <= len(trained["noisy_02"][0]) < len(own), "many foreign sounds are too unlike"
+    with pytest.raises(UsageError, match="have a similarity of 2"):
+        monkeypatch.setattr(VAuraRecipe, "ablations", {"noisy": {"mismatched": 0.3, "similarity": 2.0}})
+        run_recipe(VAuraRecipe(replace(FEW, steps=2), ablation="noisy"), tmp_path / "run", source=SOURCE)

@@ -107,6 +107,14 @@ ENCODERS = {
         "av_frames:AudioVisualFrames", "av_sim", "MIT", 2, 5.0, 128,
         note="CAVP itself (SimianLuo/Diff-Foley, MIT) is a pickle for classes of its own. It gives 4 vectors a second.",
     ),
+    "segment_avclip": EncoderInfo(
+        "the visual tower of Segment AVCLIP, which the published V-AURA reads",
+        "segment_avclip:SegmentAvclip", "v-iashin/Synchformer", "MIT", None, 12.5, 768,
+        loads=False,
+        note="Published as a pickle only, of a size that is not known here. Convert it once where you trust it: save "
+        "its tensors as safetensors, then SegmentAvclip.from_file(FILE).save_pretrained(FOLDER), and give FOLDER. Or "
+        "train one: v2a-nb train segment_avclip.",
+    ),
     "strike": EncoderInfo(
         "our own encoder, trained on Strike World, version 1; EgoSonics, Action2Sound and metrics read it",
         "strike:StrikeVision", "strike_vision", "MIT", 4, 50.0, 384,
@@ -226,6 +234,10 @@ def _small(name: str) -> Any:
             video = ClipTransformerConfig(squeeze=8, dim=32, depth=2, heads=2, mlp=64)
             audio = AudioSpectrogramTransformerConfig(dim=32, depth=2, heads=2, mlp=64)
             return made_by(AudioVisualEmbeddingConfig(dim=24, video=video, audio=audio), StrikeVision())
+        case "segment_avclip":
+            from v2a_nb.models.video_encoders.segment_avclip import SegmentConfig
+
+            return made_by(SegmentConfig(size=32, dim=32, depth=1, heads=2, mlp=64))
         case _:
             return made_by()
 

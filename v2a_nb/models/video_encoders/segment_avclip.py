@@ -6,18 +6,27 @@ conditioned on the tower that was trained on VGGSound; the one that was trained 
 (:mod:`v2a_nb.models.synchformer`), with which V-AURA is judged.
 
 Written from the paper and the released layout: tensors have the released names. A published file also holds
-``patch_embed.proj``, the patches of an image model, which nothing reads.
+``patch_embed.proj``, the patches of an image model, which nothing reads. :class:`SegmentAvclip` is the tower behind the
+encoders' interface; ``v2a-nb train segment_avclip`` trains one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from v2a_nb.errors import UsageError
+from v2a_nb.clip import Clip
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import Pretrained, read_published, reason
 from v2a_nb.models.video_encoders.divided_space_time import DividedBlock
+from v2a_nb.models.video_encoders.frames import visible_at
+from v2a_nb.models.video_encoders.preprocessing import HALF, Preprocessing
+from v2a_nb.models.video_encoders.video_encoder import EncodesFrames, token_count
 
 FPS, SEGMENT, TUBELET = 25.0, 16, 2
 """Frames a second, frames of a segment and of a tubelet."""
@@ -111,3 +120,91 @@ class SegmentVideoTower(nn.Module):
             x = block(x, steps)
         x = self.norm(x[:, 1:]).unflatten(1, (steps, -1))
         return self.spatial_attn_agg(x.flatten(0, 1)).unflatten(0, (-1, steps))
+
+
+PREFIXES = ("module.v_encoder.", "v_encoder.", "vfeat_extractor.")
+"""Where the tower lies in a published file: of Segment AVCLIP as trained, as unwrapped, and of Synchformer."""
+AT_ONCE = 2
+"""Segments that are worked on at a time; one needs 0.1 GB at full size."""
+
+
+class SegmentAvclip(EncodesFrames, Pretrained, nn.Module):
+    """The tower as a frozen video encoder: 12.5 tokens a second, as V-AURA reads them (section III-A).
+
+    Segments of 0.64 s lie side by side. Tokens of one segment know all of it, up to 0.56 s ahead. A last segment that
+    the clip does not fill is filled with its last frame, and the tokens of what was filled are left out.
+
+    Examples:
+        >>> from v2a_nb.models.video_encoders.registry import small
+        >>> small("segment_avclip").encode(clip.frames, fps=25.0).shape  # of 2.56 s
+        torch.Size([32, 32])
+    """
+
+    kind, title = "segment-avclip", "the visual tower of Segment AVCLIP"
+    config_class, rate = SegmentConfig, FPS / TUBELET
+
+    def __init__(self, config: SegmentConfig | None = None, tower: SegmentVideoTower | None = None) -> None:
+        super().__init__()
+        self.tower = tower or SegmentVideoTower(config)
+        self.tower.eval().requires_grad_(False)
+
+    @property
+    def config(self) -> SegmentConfig:
+        """Sizes of the tower."""
+        return self.tower.config
+
+    @property
+    def dim(self) -> int:
+        """Channels of a token."""
+        return self.config.dim
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever what holds the encoder does: it is frozen."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def features(self, clip: Clip) -> Tensor:
+        """Tokens float32 [ceil(12.5 * duration), dim] of a clip of any size, frame rate and length."""
+        count = token_count(clip.duration, self.rate)
+        frames = -(-count * TUBELET // SEGMENT) * SEGMENT
+        shown = visible_at(clip, np.arange(frames) / FPS)  # as a video of 25 frames a second has them
+        weight = self.tower.cls_token
+        tokens = []
+        for first in range(0, frames, AT_ONCE * SEGMENT):
+            pixels = segment_pixels(shown[first : first + AT_ONCE * SEGMENT], self.config.size).to(weight)
+            tokens.append(self.tower(pixels.unflatten(0, (-1, SEGMENT))).flatten(0, 1).float())
+        return torch.cat(tokens)[:count]
+
+    def _network(self) -> nn.Module:
+        return self.tower
+
+    @classmethod
+    def from_file(cls, path: str | Path, config: SegmentConfig | None = None) -> Self:
+        """The encoder with published weights.
+
+        Args:
+            path: of safetensors with the published names, of Segment AVCLIP or of Synchformer, or of a folder with one
+                such file. Other towers in it are left aside.
+            config: left out, the published sizes.
+
+        Raises:
+            WeightsError: there is no such file, or it holds no such tower.
+        """
+        state = read_published(path, cls.title)
+        prefix = next((p for p in PREFIXES if any(name.startswith(p) for name in state)), "")
+        own = {name.removeprefix(prefix): x.float() for name, x in state.items() if name.startswith(prefix)}
+        own = {name: x for name, x in own.items() if not name.startswith("patch_embed.proj.")}
+        tower = SegmentVideoTower(config)
+        try:
+            tower.load_state_dict(own)
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: these are no weights of {cls.title}: {reason(error)}") from error
+        return cls(tower=tower)
+
+
+def segment_pixels(frames: np.ndarray, size: int) -> Tensor:
+    """What the tower reads, float32 [n, 3, size, size] from -1 to 1, of frames uint8 [n, height, width, 3].
+
+    The short side is brought to 256 pixels for a tower of 224, and the middle is cut out.
+    """
+    return Preprocessing(size, round(size * 256 / 224), "bicubic", HALF, HALF).pixels(frames)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import later
 from v2a_nb.models.attention import set_time_bias
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
@@ -52,7 +53,8 @@ class Action2SoundConfig:
             gives to all rows alike (:class:`~v2a_nb.models.attention.RowValues`); the paper has 0.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts.
-        prediction, spacing, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
+        prediction, spacing, sampler, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
+        guidance_interval: see :func:`~v2a_nb.sampling.diffusion.sample_long`.
         guidance: 1 is none.
         fps: frames a second that the encoder gets; None is all that it can use.
         linear: see :func:`~v2a_nb.sampling.diffusion.spectrogram_unet`.
@@ -90,12 +92,14 @@ class Action2SoundConfig:
     prediction: str = "v_prediction"
     spacing: str = "trailing"
     sampler_steps: int = 25
+    sampler: str = later("dpm++")
+    guidance_interval: tuple[float, float] = later((0.0, 1.0))
     guidance: float = 3.0
     fps: float | None = None
     linear: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("widths", "heads"):  # JSON knows lists only
+        for name in ("widths", "heads", "guidance_interval"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.picture not in STFT_IMAGES:
             raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
@@ -113,7 +117,7 @@ class Action2SoundConfig:
     def schedule(self) -> NoiseSchedule:
         """Stable Diffusion's schedule and DPM-Solver++ of order 2 with 25 steps (section 4.1)."""
         return NoiseSchedule(
-            prediction=self.prediction, spacing=self.spacing, sampler="dpm++", steps=self.sampler_steps
+            prediction=self.prediction, spacing=self.spacing, sampler=self.sampler, steps=self.sampler_steps
         )
 
     @property

@@ -32,7 +32,19 @@ from v2a_nb.systems.action2sound.model import (
     VideoTokens,
     make_unet,
 )
-from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, count, evaluating, seeded, switched
+from v2a_nb.systems.base import (
+    FOLLOWING,
+    SAMPLING,
+    Option,
+    Progress,
+    System,
+    check_fit,
+    count,
+    evaluating,
+    given,
+    seeded,
+    switched,
+)
 
 if TYPE_CHECKING:
     from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
@@ -68,12 +80,23 @@ class Action2Sound(System):
     options: ClassVar[dict[str, Option]] = {
         "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
         "steps": Option("steps of the sampler", count, "N"),
+        **SAMPLING,
         "ambient": Option(
             "the ambience: low, retrieved, a level like -40dB, or a file with a sound that has it", ambient_of, "A"
         ),
         **FOLLOWING,
     }
-    switches = ("fps", "null", "neighbour_latents", "padding", "clamp_mel", "vocoder")
+    switches = (
+        "sampler",
+        "spacing",
+        "guidance_interval",
+        "fps",
+        "null",
+        "neighbour_latents",
+        "padding",
+        "clamp_mel",
+        "vocoder",
+    )
     round_trip_of = "autoencoder and vocoder"
 
     def __init__(
@@ -126,6 +149,8 @@ class Action2Sound(System):
         seed: int | Sequence[int] = 0,
         guidance: float | None = None,
         steps: int | None = None,
+        sampler: str | None = None,
+        guidance_interval: Sequence[float] | None = None,
         ambient: Ambient = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
         sensitivity: float | None = None,
@@ -141,6 +166,8 @@ class Action2Sound(System):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, steps: left out, the preset's.
+            sampler: ``"ddim"`` or ``"dpm++"``.
+            guidance_interval: from which share of the noise to which there is guidance, such as ``(0.2, 0.9)``.
             ambient: which ambience it gets (sections 3.3 and 3.4): ``"retrieved"``, that of the sound that fits
                 the clip best (the default; action-ambient); ``"low"``, that of the quietest one (action-focused); a
                 level in dBFS, the retrieved one at that level; a Sound or a path to one, such as a neighbour. For
@@ -152,7 +179,8 @@ class Action2Sound(System):
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
             vocoder: another one, or ``"griffin-lim"``.
-            switches: ``fps``, ``null``, ``neighbour_latents``, ``padding`` and ``clamp_mel`` for this once.
+            switches: ``spacing``, ``fps``,
+                ``null``, ``neighbour_latents``, ``padding`` and ``clamp_mel`` for this once.
 
         Returns:
             a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
@@ -167,6 +195,7 @@ class Action2Sound(System):
             raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
         if ambient is not None and not self.config.neighbour:
             raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
+        switches |= given(sampler=sampler, guidance_interval=guidance_interval)
         with switched(self, switches), evaluating(self):
             # 1. Encode the video, a vector for each frame, perhaps with given hits, and the sound that has the ambience
             neighbour = None
@@ -303,7 +332,7 @@ class Action2Sound(System):
         return sample_long(
             self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
             guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
-            device=self.device, progress=progress,
+            device=self.device, progress=progress, interval=c.guidance_interval, together=True,
         )  # fmt: skip
 
     def decode_picture(self, latents: Tensor) -> Tensor:

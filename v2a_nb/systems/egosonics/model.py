@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import Pretrained
+from v2a_nb.hub import Pretrained, later
 from v2a_nb.models.attention import set_time_bias, without_cross_attention
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.models.lean_unet import ControlNet, UNet
@@ -56,7 +57,8 @@ class EgoSonicsConfig:
         time_bias: cross-attention starts with a preference for the token of its own time. Not in the paper.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts; a whole number of frame vectors must fall on ``align``.
-        prediction, spacing, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
+        prediction, spacing, sampler, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
+        guidance_interval: see :func:`~v2a_nb.sampling.diffusion.sample_long`.
         guidance: 1 is none.
         control_weighting: see :func:`control_weights`.
         fps: frames a second that the encoder gets; None is all that it can use.
@@ -92,6 +94,8 @@ class EgoSonicsConfig:
     prediction: str = "v_prediction"
     spacing: str = "trailing"
     sampler_steps: int = 20
+    sampler: str = later("ddim")
+    guidance_interval: tuple[float, float] = later((0.0, 1.0))
     guidance: float = 1.5
     control_weighting: str = "none"
     fps: float | None = None
@@ -99,7 +103,7 @@ class EgoSonicsConfig:
     no_cross_attention: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("widths", "heads", "hint_widths"):  # JSON knows lists only
+        for name in ("widths", "heads", "hint_widths", "guidance_interval"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.picture not in STFT_IMAGES:
             raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
@@ -116,7 +120,9 @@ class EgoSonicsConfig:
     @property
     def schedule(self) -> NoiseSchedule:
         """Schedule and sampler (section 3.4)."""
-        return NoiseSchedule(prediction=self.prediction, spacing=self.spacing, steps=self.sampler_steps)
+        return NoiseSchedule(
+            prediction=self.prediction, spacing=self.spacing, sampler=self.sampler, steps=self.sampler_steps
+        )
 
     @property
     def stft(self) -> StftImage:
@@ -306,7 +312,7 @@ class SyncroNet(nn.Module):
             noisy: latents [B, C, H, W].
             t: timesteps [B].
             tokens: video tokens [B, K, video_dim].
-            hint: frame image [B, hint_channels, H * f, W * f].
+            hint: frame image [B, hint_channels, H * f, W * f], or what the hint encoder made of it, [B, c, H, W].
             no_cross_attention: the paper's ablation (table 3).
 
         Returns:
@@ -316,16 +322,28 @@ class SyncroNet(nn.Module):
             UsageError: a frame image that does not fit the latents.
         """
         factor = 2 ** (len(self.hint_encoder.blocks) // 2)
-        if tuple(hint.shape[2:]) != tuple(n * factor for n in noisy.shape[2:]):
+        encoded = factor > 1 and hint.shape[2:] == noisy.shape[2:]
+        if not encoded and tuple(hint.shape[2:]) != tuple(n * factor for n in noisy.shape[2:]):
             raise UsageError(
                 f"a frame image {tuple(hint.shape[2:])} does not fit latents {tuple(noisy.shape[2:])}: it must be "
                 f"{factor} times as large"
             )
-        with without_cross_attention(self.control, no_cross_attention):
+        with without_cross_attention(self.control, no_cross_attention), self._passing_on(encoded):
             down, middle = self.control(
                 noisy, t, encoder_hidden_states=self.project(tokens), controlnet_cond=hint, return_dict=False
             )
         return list(down), middle
+
+    @contextmanager
+    def _passing_on(self, encoded: bool) -> Iterator[None]:
+        """Inside, the control path takes its hint for what the hint encoder gives, if it is."""
+        encoder = self.hint_encoder
+        if encoded:
+            self.control.controlnet_cond_embedding = nn.Identity()
+        try:
+            yield
+        finally:
+            self.control.controlnet_cond_embedding = encoder
 
 
 def _warm(hint_encoder: nn.Module) -> None:

@@ -18,7 +18,19 @@ from v2a_nb.errors import UsageError
 from v2a_nb.hits import Hits
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
-from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, count, evaluating, seeded, switched
+from v2a_nb.systems.base import (
+    FOLLOWING,
+    SAMPLING,
+    Option,
+    Progress,
+    System,
+    check_fit,
+    count,
+    evaluating,
+    given,
+    seeded,
+    switched,
+)
 from v2a_nb.systems.egosonics.model import (
     AUTOENCODER_OF,
     PRESETS,
@@ -73,9 +85,18 @@ class EgoSonics(System):
     options: ClassVar[dict[str, Option]] = {
         "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
         "steps": Option("steps of the sampler", count, "N"),
+        **SAMPLING,
         **FOLLOWING,
     }
-    switches = ("fps", "control_weighting", "no_syncronet", "no_cross_attention")
+    switches = (
+        "sampler",
+        "spacing",
+        "guidance_interval",
+        "fps",
+        "control_weighting",
+        "no_syncronet",
+        "no_cross_attention",
+    )
     round_trip_of = "autoencoder"
 
     def __init__(
@@ -141,6 +162,8 @@ class EgoSonics(System):
         seed: int | Sequence[int] = 0,
         guidance: float | None = None,
         steps: int | None = None,
+        sampler: str | None = None,
+        guidance_interval: Sequence[float] | None = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
         sensitivity: float | None = None,
         start: float = 0.0,
@@ -154,13 +177,16 @@ class EgoSonics(System):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, steps: left out, the preset's.
+            sampler: ``"ddim"`` or ``"dpm++"``.
+            guidance_interval: from which share of the noise to which there is guidance, such as ``(0.2, 0.9)``.
             hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
                 of them, one each. Left out, what the system expects.
             sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
                 weighed by its probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
-            switches: ``fps``, ``control_weighting``, ``no_syncronet``, ``no_cross_attention`` for this once.
+            switches: ``spacing``, ``fps``,
+                ``control_weighting``, ``no_syncronet``, ``no_cross_attention`` for this once.
 
         Returns:
             a sound, mono, at :attr:`sample_rate`; a list of them for several clips.
@@ -170,6 +196,7 @@ class EgoSonics(System):
         """
         hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
+        switches |= given(sampler=sampler, guidance_interval=guidance_interval)
         with switched(self, switches), evaluating(self):
             # 1. Encode the video: a vector for each frame; they follow hits that were given
             vectors = self.encode_videos(clips, hits)  # [B, T, video_dim]
@@ -236,6 +263,8 @@ class EgoSonics(System):
 
         def of_window(start: int, stop: int) -> tuple[Conditions, Conditions]:
             condition = self.conditions(vectors, columns, (start, stop), text)
+            if "hint" in condition:  # encoded once, and not at every step
+                condition["hint"] = self.syncronet.hint_encoder(condition["hint"])
             return condition, self.null(condition)
 
         return of_window
@@ -276,7 +305,7 @@ class EgoSonics(System):
         return sample_long(
             self.denoise, conditions, c.latents_shape(samples), c.schedule, seeded(seeds), steps=steps,
             guidance=c.guidance if guidance is None else guidance, context=c.context, overlap=c.overlap, align=c.align,
-            device=self.device, progress=progress,
+            device=self.device, progress=progress, interval=c.guidance_interval, together=self.device.type != "cpu",
         )  # fmt: skip
 
     def decode_picture(self, latents: Tensor) -> Tensor:

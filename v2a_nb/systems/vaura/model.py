@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import later
 from v2a_nb.models.held_weights import HeldWeights, take_over
 from v2a_nb.sampling.autoregressive import Sampling, delay, undelay_predictions
 
 SWITCHES = {
     "visual_map": ("exact", "repeat7"), "null": ("learned", "released"), "last_frame": ("fed", "hidden"),
-    "code_init": ("random", "codec", "released"),
+    "code_init": ("random", "codec", "released"), "conditioning": ("fusion", "prepend"),
 }  # fmt: skip
 """Fields of :class:`VAuraConfig` that are words -> what they may be."""
 
@@ -53,6 +54,9 @@ class VAuraConfig:
         code_init: how :meth:`VAuraDecoder.init_codes` starts the code embeddings: ``"random"``; ``"codec"``, tables
             and projections of the codec; or ``"released"``, its tables and biases alone, because the released code
             loses the projections' weights.
+        conditioning: ``"fusion"`` concatenates the picture of the moment with the codes at every step; ``"prepend"``
+            puts all visual tokens of a window before its codes, as earlier work did (table III). Both have the same
+            weights: what a position lacks is zero, or the learned ``after``.
         level_bins: the first codebook is no codec's, but holds the level of each frame in so many steps
             (:func:`levels_of`), so that the decay is predicted before the codes that have it: a code that is held for
             long has the same input again and again, while the level of a ring falls from frame to frame. Not in the
@@ -84,6 +88,7 @@ class VAuraConfig:
     last_frame: str = "fed"
     code_init: str = "random"
     level_bins: int = 0
+    conditioning: str = later("fusion")
     guidance: float = 1.75
     temperature: float = 0.9
     top_k: int = 32
@@ -236,12 +241,16 @@ class VAuraDecoder(nn.Module):
         """Visual tokens that belong to a window of ``frames``: the nearest whole number."""
         return max(1, int(frames * self.config.tokens_per_frame + Fraction(1, 2)))
 
+    def prefix_of(self, frames: int) -> int:
+        """Positions before the codes of a window of ``frames``: its visual tokens where these are prepended, else 0."""
+        return self.tokens_of(frames) if self.config.conditioning == "prepend" else 0
+
     def frames_of(self, tokens: int) -> int:
         """Codec frames that ``tokens`` visual tokens last (whole frames)."""
         return int(tokens / self.config.tokens_per_frame)
 
     def token_of_position(self, frames: int, tokens: int, first: int = 0) -> Tensor:
-        """For each position of a window the index of its visual token, int64 [frames + K - 1].
+        """For each position of a window the index of its visual token, int64 [frames + K - 1], behind a prefix's.
 
         Args:
             frames: the window's codec frames.
@@ -254,6 +263,9 @@ class VAuraDecoder(nn.Module):
         """
         ratio = self.config.tokens_per_frame
         k = self.config.num_codebooks
+        if self.config.conditioning == "prepend":
+            prefix = int(first * ratio + Fraction(1, 2)) + torch.arange(self.prefix_of(frames))
+            return torch.cat([prefix.clamp(max=tokens - 1), torch.full((frames + k - 1,), tokens)])
         if self.config.visual_map == "repeat7":
             base = int(first * ratio + Fraction(1, 2))  # the nearest token: the released windows start at one
             index = base + torch.arange(frames + k - 1) // 7
@@ -265,7 +277,7 @@ class VAuraDecoder(nn.Module):
     # --- the pieces that decoding uses --------------------------------------------------------------
 
     def condition(self, visual: Tensor, frames: int, first: int = 0) -> Tensor:
-        """Visual tokens [B, Tv, D] to a window's positions [B, frames + K - 1, visual_width].
+        """Visual tokens [B, Tv, D] to a window's positions [B, frames + K - 1, visual_width], behind a prefix's.
 
         Position ``s`` has the picture of frame ``s``, one step before that frame's first code is fed: the picture is
         there when its code is predicted (section III-C). Past the end stands the learned ``after``.
@@ -299,7 +311,7 @@ class VAuraDecoder(nn.Module):
         return self.null[None, :tokens]
 
     def null_condition(self, tokens: int, frames: int, first: int = 0) -> Tensor:
-        """:meth:`condition` of the null, [1, frames + K - 1, visual_width], for ``tokens`` visual tokens."""
+        """:meth:`condition` of the null, [1, positions, visual_width], for ``tokens`` visual tokens."""
         if self.config.null == "learned":
             return self.condition(self.null_tokens(tokens), frames, first)
         return self.condition(self.null_tokens(self.tokens_of(frames)), frames)
@@ -314,6 +326,8 @@ class VAuraDecoder(nn.Module):
     def fuse(self, steps: Tensor, condition: Tensor, table: Tensor | None = None) -> Tensor:
         """Steps [B, K, S] and conditions [B, S, visual_width] to inputs [B, S, hidden].
 
+        Conditions that are more than the steps begin with a prefix, at which no codes are.
+
         Args:
             table: from :meth:`table`; left out, each codebook is embedded and projected by itself.
         """
@@ -325,6 +339,7 @@ class VAuraDecoder(nn.Module):
         else:
             rows = torch.arange(steps.shape[1], device=steps.device) * (self.config.special + 1)
             audio = F.embedding(steps + rows[:, None], table).sum(1)
+        audio = F.pad(audio, (0, 0, condition.shape[1] - audio.shape[1], 0))
         return torch.cat([condition, audio], dim=-1)  # visual first, as released
 
     def run(self, embeddings: Tensor) -> Tensor:
@@ -341,9 +356,9 @@ class VAuraDecoder(nn.Module):
             for hook in hooks:
                 hook.remove()
 
-    def cached(self, condition: Tensor) -> CachedSteps:
+    def cached(self, condition: Tensor, prefix: int = 0) -> CachedSteps:
         """The same network for decoding, step by step, under conditions [N, S, visual_width] of all positions."""
-        return CachedSteps(self, condition)
+        return CachedSteps(self, condition, prefix)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """[..., hidden] to logits [..., K, V]; the special token is never predicted."""
@@ -381,7 +396,7 @@ class VAuraDecoder(nn.Module):
             lost = torch.rand(steps.shape[0], 1, steps.shape[2], device=steps.device)
             steps = steps.masked_fill(lost < self.config.token_dropout, self.config.special)
         hidden = self.run(self.dropout(self.fuse(steps, self.condition(visual, frames))))
-        return undelay_predictions(self.predict(hidden))
+        return undelay_predictions(self.predict(hidden[:, self.prefix_of(frames) :]))
 
     def loss(
         self,
@@ -474,9 +489,10 @@ class CachedSteps:
         decoder: in evaluation mode; changing its weights afterwards changes nothing here.
         condition: [N, S, visual_width] of all positions; N is the number of clips, or twice that, where the second
             half has the nulls.
+        prefix: positions before the first step; they go through the network with it.
     """
 
-    def __init__(self, decoder: VAuraDecoder, condition: Tensor) -> None:
+    def __init__(self, decoder: VAuraDecoder, condition: Tensor, prefix: int = 0) -> None:
         c, backbone = decoder.config, decoder.backbone
         n, positions, width = condition.shape
         self.config, self.width, self.table = c, width, decoder.table()
@@ -484,6 +500,8 @@ class CachedSteps:
         # what each position is fed: its condition, and the codes once they are known
         self.inputs = condition.new_empty(n, positions, c.hidden)
         self.inputs[..., :width] = condition
+        self.inputs[:, :prefix, width:] = 0
+        self.prefix = prefix
         self.layers = [_Fused(layer, c.heads) for layer in backbone.layers]
         self.epsilon = backbone.norm.variance_epsilon
         self.heads = (decoder.heads.weight * backbone.norm.weight).T
@@ -501,24 +519,27 @@ class CachedSteps:
         Several steps at once can only be the first ones.
         """
         c, hidden, n, start = self.config, self.config.hidden, steps.shape[-1], self.fed
-        batch, stop = len(self.inputs), start + n
         if n > 1 and start:
             raise UsageError(f"{n} steps at once can only be the first ones, and {start} were fed")
+        first = start or self.prefix
+        batch, stop = len(self.inputs), first + n
         audio = F.embedding(steps + self.rows, self.table).sum(1)  # [B, n, audio_width]
-        self.inputs[:, start:stop, self.width :].unflatten(0, (-1, len(audio))).copy_(audio)
-        x = self.inputs[:, start:stop].flatten(0, 1)  # [N n, hidden]
-        rotation = self.rotation[start:stop]
+        self.inputs[:, first:stop, self.width :].unflatten(0, (-1, len(audio))).copy_(audio)
+        n, size = stop - start, hidden // c.heads
+        x = self.inputs.narrow(1, start, n).flatten(0, 1)  # [N n, hidden]
+        rotation = self.rotation.narrow(0, start, n)
         for i, layer in enumerate(self.layers):
             if self.modulations:
                 scale, shift = (part[:, start:stop].flatten(0, 1) for part in self.modulations[i])
                 x = x * (1 + scale) + shift
             mixed = self._norm(x) @ layer.query_key_value  # [N n, 3 hidden]
-            turned = torch.view_as_complex(mixed[:, : 2 * hidden].float().view(batch, n, 2 * c.heads, -1, 2))
-            turned = torch.view_as_real(turned * rotation).to(x.dtype).view(batch, n, 2, c.heads, -1)
-            query, key = turned.permute(2, 0, 3, 1, 4)  # [N, heads, n, size] each
-            keys, values = self.keys[i][:, :, :stop], self.values[i][:, :, :stop]
-            keys[:, :, start:] = key
-            values[:, :, start:] = mixed[:, 2 * hidden :].view(batch, n, c.heads, -1).transpose(1, 2)
+            parts = mixed.view(batch, n, 3 * c.heads, size)
+            turned = torch.view_as_complex(parts.narrow(2, 0, 2 * c.heads).float().unflatten(-1, (-1, 2)))
+            turned = torch.view_as_real(turned * rotation).to(x.dtype).view(batch, n, 2 * c.heads, size).transpose(1, 2)
+            query, key = turned.chunk(2, dim=1)  # [N, heads, n, size] each
+            self.keys[i].narrow(2, start, n).copy_(key)
+            self.values[i].narrow(2, start, n).copy_(parts.narrow(2, 2 * c.heads, c.heads).transpose(1, 2))
+            keys, values = self.keys[i].narrow(2, 0, stop), self.values[i].narrow(2, 0, stop)
             read = F.scaled_dot_product_attention(query, keys, values, is_causal=n > 1)
             x = torch.addmm(x, read.transpose(1, 2).reshape(-1, hidden), layer.output)
             gate, up = (self._norm(x) @ layer.gate_up).chunk(2, dim=-1)
@@ -530,8 +551,8 @@ class CachedSteps:
     def _norm(self, x: Tensor) -> Tensor:
         """RMSNorm without its weight, which is in the matrix that follows; a third of the time of ``F.rms_norm``."""
         wide = x.float()
-        power = torch.linalg.vecdot(wide, wide)[:, None] / x.shape[-1]
-        return x * torch.rsqrt(power + self.epsilon).to(x.dtype)
+        power = torch.linalg.vecdot(wide, wide).unsqueeze(1).div_(x.shape[-1]).add_(self.epsilon)
+        return x * power.rsqrt_().to(x.dtype)
 
 
 class _Fused:

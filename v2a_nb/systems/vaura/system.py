@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import check_value
 from v2a_nb.hits import Hits
+from v2a_nb.hub import kind_of, read_config
 from v2a_nb.models.codec import decode_part
 from v2a_nb.sampling.autoregressive import Sampling, steps_of, stream_codes
 from v2a_nb.systems.base import FOLLOWING, Option, Progress, System, check_fit, evaluating, given, seeded
@@ -268,10 +269,24 @@ class VAura(System):
     @classmethod
     def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
         from v2a_nb.models.codec import load_codec
-        from v2a_nb.models.video_encoders.strike import StrikeVision
 
-        return {"encoder": StrikeVision.from_pretrained(where["vision"]), "codec": load_codec(where["codec"])}
+        return {"encoder": _load_encoder(where["vision"]), "codec": load_codec(where["codec"])}
 
     @classmethod
     def _build(cls, config: VAuraConfig, **parts: Any) -> VAura:
+        encoder, rate = parts["encoder"], float(Fraction(config.visual_rate))
+        if encoder.rate != rate and hasattr(encoder, "set_rate"):
+            encoder.set_rate(rate)  # one that is referred to has its published rate
         return cls(VAuraDecoder(config, lean=True), **parts)
+
+
+def _load_encoder(where: str | Path) -> Any:
+    """The video encoder of a folder of weights, or by reference."""
+    from v2a_nb.models.video_encoders.strike import StrikeVision
+
+    folder = Path(where)
+    if folder.is_dir() and kind_of(read_config(folder)) == StrikeVision.kind:
+        return StrikeVision.from_pretrained(folder)  # the others' files need not be imported, which takes longer
+    from v2a_nb.models.video_encoders.registry import load_video_encoder
+
+    return load_video_encoder(where)

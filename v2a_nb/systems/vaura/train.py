@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from v2a_nb.data.recordings import BOTH, Recording, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.files import atomic, write_text
 from v2a_nb.hub import as_shipped, tag_of
+from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.frames import at_times
@@ -49,6 +50,21 @@ CALIBRATION_CLIPS = 1000
 """Clips of the decoder on which the probability of hits is fitted, at most."""
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
+MISMATCHED = 0.3
+"""Share of recordings whose clips get foreign sounds, in the ablations of noisy data."""
+NOISY: dict[str, object] = {"mismatched": MISMATCHED}
+ABLATIONS: dict[str, dict[str, object]] = {
+    "whole": {},
+    "prepend": {"conditioning": "prepend"},
+    "noisy": NOISY,
+    "noisy_00": {**NOISY, "similarity": 0.0},
+    "noisy_02": {**NOISY, "similarity": 0.2},
+    "noisy_03": {**NOISY, "similarity": 0.3},
+    "noisy_04": {**NOISY, "similarity": 0.4},
+}
+"""Decoders that the paper compares: how they are conditioned (table III), and clips with mismatched ones among them, of
+which only those are kept whose audio-visual similarity, by our embedding instead of ImageBind, is so high (table II).
+"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,7 @@ class VAuraRecipe(Recipe):
     name = "vaura"
     TrainConfig = VAuraTrainConfig
     source = f"strike:seed=1000,version={BOTH}"
+    ablations = ABLATIONS
 
     def features(self, recordings: Recordings, store: FeatureStore) -> VAuraFeatures:
         c = self.config
@@ -181,14 +198,44 @@ class VAuraRecipe(Recipe):
         as_shipped(codec)
         as_shipped(encoder.eval())
         tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
+        if "mismatched" in self.changes:
+            tokens = self.noisy(store, features.decoder_clips, tokens)
         trained = yield self.decoder_stage(tokens, encoder, codec, init and init.decoder)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the ablation changes."""
+        return dict(self.ablations[self.ablation]) if self.ablation else {}
+
+    def noisy(self, store: FeatureStore, clips: Features, tokens: Features) -> Features:
+        """The tokens with foreign sounds for some, of which only clips are kept that are similar enough.
+
+        Raises:
+            UsageError: fewer clips are left than are in a batch.
+        """
+        sounds = foreign_sounds(clips.recording_ids, self.changes["mismatched"], self.seed)
+        tokens = replace(tokens, arrays={**tokens.arrays, "codes": tokens["codes"].where(sounds)})
+        least = self.changes.get("similarity")
+        if least is None:
+            return tokens
+        vectors = compute_similarity(store, clips)
+        kept = (vectors["pictures"][:] * vectors["sounds"][:][sounds]).sum(1) >= least
+        if kept.sum() < self.config.batch_size:
+            raise UsageError(
+                f"{kept.sum()} of {len(kept)} clips have a similarity of {least} or more: a batch has "
+                f"{self.config.batch_size}; give more clips, or --set batch_size=N"
+            )
+        return tokens.where(kept)
+
     def decoder_stage(
         self, tokens: Features, encoder: StrikeVision, codec: TinyCodec, init: VAuraDecoder | None = None
     ) -> Stage:
-        """The language model on codes and visual tokens, from nothing or from the weights of another one."""
+        """The language model on codes and visual tokens, from nothing or from the weights of another one.
+
+        One that is conditioned otherwise begins from nothing.
+        """
         c, seed = self.config, self.seed
         clip = strike_world(seed=77, clips=1, size=64)[0].clip.silent()
 
@@ -199,9 +246,11 @@ class VAuraRecipe(Recipe):
         config = PRESETS["tiny"]
         if c.levels:
             config = replace(config, num_codebooks=config.num_codebooks + 1, level_bins=LEVEL_BINS)
+        if "conditioning" in self.changes:
+            config = replace(config, conditioning=self.changes["conditioning"])
         torch.manual_seed(seed)
         module = DecoderTraining(VAuraDecoder(config))
-        if init is not None:
+        if init is not None and "conditioning" not in self.changes:
             load_decoder(module.decoder, init)
         optim = OptimConfig(
             steps=c.steps, lr=1.5e-3 if init is None else 0.75e-3, warmup=150, weight_decay=3e-2, seed=seed
@@ -296,6 +345,35 @@ def compute_tokens(
     if level_bins:
         revision["level_bins"] = str(level_bins)
     return store.map(clips, "tokens", function, ["frames", "sounds"], revision)
+
+
+def foreign_sounds(recordings: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which clip's sound each clip gets, int64 [N]: of a share of the recordings, that of another one of them.
+
+    Args:
+        recordings: a number for each clip's recording.
+    """
+    rng, sounds = np.random.default_rng([seed, 88]), np.arange(len(recordings))
+    names = np.unique(recordings)
+    chosen = rng.permutation(names)[: round(share * len(names))]
+    if len(chosen) < 2:
+        return sounds
+    rows = {name: np.flatnonzero(recordings == name) for name in chosen.tolist()}
+    for name, other in zip(chosen.tolist(), np.roll(chosen, 1).tolist(), strict=True):
+        sounds[rows[name]] = np.resize(rows[other], len(rows[name]))
+    return sounds
+
+
+def compute_similarity(store: FeatureStore, clips: Features) -> Features:
+    """Vectors of the shipped audio-visual embedding, float32 [N, 256]: ``pictures`` and ``sounds``, of length 1."""
+    model = AudioVisualEmbedding.from_pretrained("av_sim")
+
+    def function(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        pictures = [model.look(Clip(frames, fps=PicturesAndSound.fps)) for frames in batch["frames"]]
+        sounds = [model.listen(Sound(wave, PicturesAndSound.sample_rate)) for wave in batch["sounds"]]
+        return {"pictures": np.stack(pictures), "sounds": np.stack(sounds)}
+
+    return store.map(clips, "similarity", function, ["frames", "sounds"], {"embedding": tag_of(model, "av-sim")})
 
 
 def frame_weights(flux: Tensor) -> Tensor:
