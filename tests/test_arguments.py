@@ -45,6 +45,8 @@ NEEDED = {
     "open": {"path": "a.mp4"},
     "open_sound": {"path": "a.wav"},
     "play": {"clip": CLIP},
+    "Saliency": {"map": np.ones((2, 2, 2)), "fps": 25.0, "window": (0.0, 0.1)},
+    "saliency": {"system": v2a.load("retrieval"), "clip": CLIP},
     "save_mp4": {"clip": CLIP, "sound": SOUND, "path": "a.mp4"},
     "save_wav": {"sound": SOUND, "path": "a.wav"},
     "strike_world": {},

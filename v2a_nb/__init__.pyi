@@ -11,6 +11,8 @@ from v2a_nb.media import save_mp4 as save_mp4
 from v2a_nb.media import save_wav as save_wav
 from v2a_nb.metrics.evaluate import evaluate as evaluate
 from v2a_nb.metrics.vaas.metric import Vaas as Vaas
+from v2a_nb.saliency import saliency as saliency
+from v2a_nb.saliency.result import Saliency as Saliency
 from v2a_nb.systems.registry import load as load
 from v2a_nb.training.registry import train as train
 from v2a_nb.widgets.browser import browse as browse

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import check_types
 
 if TYPE_CHECKING:
-    from v2a_nb.saliency.methods import Progress
     from v2a_nb.saliency.result import Saliency
     from v2a_nb.systems.base import System
 
@@ -26,13 +26,13 @@ def saliency(
     system: System,
     clip: Clip,
     *,
-    window: tuple[float, float] | None = None,
+    window: Sequence[float] | None = None,
     method: str = "gradient_attention",
     baseline: str = "blur",
     sound: Sound | None = None,
     seed: int = 0,
     check: bool = True,
-    progress: Progress = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Saliency:
     """Where and when a system looked for a part of its sound, as an object that plots, plays and saves itself.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, check_value
 from v2a_nb.saliency import judges
 from v2a_nb.saliency.methods import DEFAULT, Progress, attribute
 from v2a_nb.saliency.result import Saliency
@@ -20,7 +21,7 @@ def explain(
     system: System,
     clip: Clip,
     *,
-    window: tuple[float, float] | None = None,
+    window: Sequence[float] | None = None,
     method: str = DEFAULT,
     baseline: str = "blur",
     sound: Sound | None = None,
@@ -29,6 +30,7 @@ def explain(
     progress: Progress = None,
 ) -> Saliency:
     """See :func:`v2a_nb.saliency.saliency`, whose arguments these are."""
+    check_value("saliency", "system", system, System)
     window, start, seconds = part_around(clip, window, longest_s(system))
     part = part_of(clip.silent(), start, seconds) if seconds < clip.duration else clip.silent()
     notes = []
@@ -56,9 +58,7 @@ def explain(
     return made.in_picture(clip.width, clip.height)
 
 
-def part_around(
-    clip: Clip, window: tuple[float, float] | None, longest: float
-) -> tuple[tuple[float, float], float, float]:
+def part_around(clip: Clip, window: Sequence[float] | None, longest: float) -> tuple[tuple[float, float], float, float]:
     """The window, and start and length of the part of a clip that a pass of the system spans around it, seconds.
 
     Raises:

@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.saliency.methods import BASELINES, BATCH, METHODS, NEAR_S, Ask, Progress, attribute, blurred, pooled
 from v2a_nb.saliency.result import Saliency
@@ -131,6 +133,18 @@ def against_truth(map_: np.ndarray, fps: float, masks: np.ndarray, times: Sequen
         "relevance_mass": relevance_mass(map_, masks), "pixel_ap": pixel_ap(map_, masks),
         "area_iou": area_iou(map_, masks), **found,
     }  # fmt: skip
+
+
+def onset_pointing(saliency: Saliency, sound: Sound | None) -> dict[str, float]:
+    """Temporal pointing of a map against the onsets of a clip's own sound, of which the truth is not known.
+
+    Onsets in the window count; without one, or without a sound, there is nothing to say.
+    """
+    if sound is None:
+        return {}
+    start, end = saliency.window
+    times = [t for t in detect_onsets(sound.mono().resample(16000)) if start - WITHIN_S <= t <= end]
+    return {"onset_pointing_80ms": temporal_pointing(saliency.map, saliency.fps, times)} if times else {}
 
 
 def _resized(map_: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -415,7 +415,8 @@ def attribute(
             raise UsageError(f"unknown {kind} {name!r}; there is {', '.join(known)}")
     notes = len(target.notes)
     ask = Ask(target, BASELINES[baseline](target.frames), seed, progress)
-    map_, error = METHODS[method](ask)
+    with torch.enable_grad():
+        map_, error = METHODS[method](ask)
     made, more = map_.cpu().float().numpy(), tuple(target.notes)
     del target.notes[notes:]
     return Saliency(

@@ -7,8 +7,9 @@ registered by ``plots/`` and ``widgets/``, which stand a floor above (:func:`reg
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ class Saliency:
     checked: bool = False
 
     def __post_init__(self) -> None:
+        number = (float, type(None))
+        for name, *kinds in (
+            ("fps", float), ("target", str), ("method", str), ("baseline", str), ("completeness_error", *number),
+            ("value", float), ("system", str), ("notes", Sequence), ("scores", Mapping), ("marks", Sequence),
+            ("checked", bool),
+        ):  # fmt: skip
+            check_value("Saliency", name, getattr(self, name), *kinds)
         try:
             found = np.array(self.map, np.float32)
             window = tuple(float(t) for t in self.window)
@@ -72,7 +80,6 @@ class Saliency:
             raise UsageError(f"a saliency map needs numbers, and a window (start, end) in seconds: {error}") from error
         if found.ndim != 3 or not found.size or not np.isfinite(found).all() or found.min() < 0:
             raise UsageError(f"a saliency map is [T, h, w], finite and not negative; this is {list(found.shape)}")
-        check_value("Saliency", "fps", self.fps, float)
         if not 0 < self.fps < 10000 or len(window) != 2 or not window[0] < window[1]:
             raise UsageError(f"a saliency map at {self.fps} frames per second, window {self.window}, is impossible")
         found.flags.writeable = False
@@ -203,8 +210,8 @@ class Saliency:
         t, h, w = self.map.shape
         return f"Saliency({self.title}; {t} x {h} x {w}, peak at {self.peak_s:.2f} s; {self.verdict})"
 
-    def _repr_html_(self) -> str | None:
-        return _shown("plot", self, None)._repr_html_() if "plot" in _display else None
+    def _repr_html_(self) -> str:
+        return _shown("plot", self, None)._repr_html_()
 
 
 _ABOUT = (
@@ -220,5 +227,5 @@ def register_display(**ways: Callable[..., Any]) -> None:
 
 def _shown(way: str, *args: Any, **options: Any) -> Any:
     if way not in _display:
-        raise UsageError(f"nothing is registered to {way} a map: import v2a_nb.plots and v2a_nb.widgets.saliency")
+        _ = import_module("v2a_nb").Saliency  # the package's front registers ways to draw it
     return _display[way](*args, **options)

@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -316,13 +317,14 @@ def target_of(
 
 def longest_s(system: System) -> float:
     """Seconds of a clip that one pass of the system spans: as long as training had; infinite for others."""
-    c: Any = system.config
     if isinstance(system, VAura):
-        return c.context_frames * system.codec.hop / system.codec.sample_rate
-    return c.context * c.column_s if isinstance(system, EgoSonics | Action2Sound) else math.inf
+        return float(system.config.context_frames / Fraction(system.config.frame_rate))
+    if isinstance(system, EgoSonics | Action2Sound):
+        return system.config.context * system.config.column_s
+    return math.inf
 
 
-def check_window(window: tuple[float, float] | None, clip: Clip) -> tuple[float, float]:
+def check_window(window: Sequence[float] | None, clip: Clip) -> tuple[float, float]:
     """The window as two numbers of seconds; all of the clip where it is left out.
 
     Raises:
