@@ -2,7 +2,8 @@
 
 ``v2a.saliency(system, clip, window=(0.4, 0.7))`` is this folder, called. What is explained stands in
 :mod:`~v2a_nb.saliency.targets`, how in :mod:`~v2a_nb.saliency.methods`, what comes out in
-:mod:`~v2a_nb.saliency.result`, and who judges it in :mod:`~v2a_nb.saliency.judges`.
+:mod:`~v2a_nb.saliency.result`, and who judges it in :mod:`~v2a_nb.saliency.judges`. The other way, from a part of the
+picture to the sound that depends on it, is :mod:`~v2a_nb.saliency.hiding`.
 """
 
 from __future__ import annotations

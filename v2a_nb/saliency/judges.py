@@ -252,7 +252,7 @@ def _linear(frames: Tensor, hidden: Tensor, blank: Tensor, seed: int) -> Tensor:
     """What lies around the hidden pixels [1, T, 1, H, W] drawn into them, with a little noise."""
     hole = hidden[0].to(frames)
     x = torch.where(hidden, blank, frames)[0]
-    for _ in range(12):
+    for _ in range(6):
         x = frames[0] * (1 - hole) + F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * hole
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
     return (x + 0.02 * noise * hole).clamp(0, 1)[None]
