@@ -258,7 +258,7 @@ def _linear(frames: Tensor, hidden: Tensor, blank: Tensor, seed: int) -> Tensor:
     return (x + 0.02 * noise * hole).clamp(0, 1)[None]
 
 
-def infidelity(saliency: Saliency, target: Target, *, samples: int = 12, seed: int = 0) -> float:
+def infidelity(saliency: Saliency, target: Target, *, samples: int = 8, seed: int = 0) -> float:
     """By how much the map misses what happens when random cells are blurred (Yeh et al. 2019, captum).
 
     The map is scaled as fits best, and the error is told as a share of what happens at all: 0 is perfect, 1 says
