@@ -10,7 +10,7 @@ from saliency_parts import WINDOW, planted, small_system, the_clip
 
 from v2a_nb.errors import UsageError
 from v2a_nb.saliency.attention import record_attention, rollout
-from v2a_nb.saliency.methods import BASELINES, METHODS, Ask, attribute, blurred, decoder_attention
+from v2a_nb.saliency.methods import BASELINES, METHODS, Ask, _events, attribute, blurred, decoder_attention
 from v2a_nb.saliency.targets import target_of
 
 OF_PIXELS = ("gradient", "integrated_gradients", "smoothgrad", "occlusion")
@@ -76,6 +76,22 @@ def test_attention_looks_only_into_the_window():
     reach = 0.06 + 3 / 25  # an event reads two frames to either side
     assert curve[(times > WINDOW[0]) & (times < WINDOW[1])].sum() > 0
     assert not curve[(times < WINDOW[0] - reach) | (times > WINDOW[1] + reach)].any()
+
+
+def test_attention_of_an_event_is_shared_out_to_its_frames():
+    target = target_of(small_system("vaura"), *the_clip(), WINDOW)
+    found = _events(target)
+    maps = torch.rand(len(found.steps), 16, 16)
+    total = found.on_frames(maps)
+    middles = found.steps * found.step_frames
+    whole = (middles > 2) & (middles < 17)  # whose five frames are all there
+    assert total.sum() <= maps.sum() + 1e-3 and whole.any()
+    alone = int(whole.nonzero()[0, 0])
+    one = torch.zeros_like(maps)
+    one[alone] = maps[alone]
+    shared = found.on_frames(one)
+    assert float(shared.sum()) == pytest.approx(float(one.sum()), rel=1e-4)
+    assert int(shared.sum((1, 2)).argmax()) == round(float(middles[alone]))
 
 
 def test_recorded_attention_is_that_of_the_network_and_changes_nothing():

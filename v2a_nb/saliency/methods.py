@@ -247,7 +247,7 @@ def _gradient_attention(ask: Ask) -> tuple[Tensor, float | None]:
         maps = raised.unflatten(-1, (grid, grid))
         maps = maps if len(maps) == len(total) else found.on_frames(maps)
         # as much in all: a cell of eight is four of sixteen
-        total += F.interpolate(maps[:, None], (CELLS, CELLS), mode="nearest")[:, 0] * (grid / CELLS) ** 2
+        total += F.interpolate(maps[:, None], (CELLS, CELLS), mode="bilinear")[:, 0] * (grid / CELLS) ** 2
     return total, None
 
 
@@ -322,13 +322,13 @@ class _Found:
     reach: int
 
     def on_frames(self, maps: Tensor) -> Tensor:
-        """Maps [N, h, w] of events on the frames that were read for them, [T, h, w]; the nearer, the more."""
+        """Maps [N, h, w] of events, shared out to the frames that they were read from, [T, h, w]."""
         total = maps.new_zeros(self.frames, *maps.shape[1:])
         middles = (self.steps * self.step_frames).round().long().tolist()
         for middle, map_ in zip(middles, maps, strict=True):
             for away in range(-self.reach, self.reach + 1):
                 if 0 <= middle + away < self.frames:
-                    total[middle + away] += map_ * (1 - abs(away) / (self.reach + 1))
+                    total[middle + away] += map_ * (1 - abs(away) / (self.reach + 1)) / (self.reach + 1)
         return total
 
 
