@@ -17,6 +17,11 @@ from v2a_nb.metrics.registry import listing
 if TYPE_CHECKING:
     from v2a_nb.systems.base import Option
 
+MAPS = (
+    "gradient_attention", "gradient", "integrated_gradients", "smoothgrad", "occlusion", "token_ablation", "grad_cam",
+    "motion_grad_cam", "attention", "motion_attention", "rollout", "gradient_rollout",
+)  # fmt: skip
+"""Methods of ``saliency``, named here so that help needs no torch; a test compares them."""
 Options: TypeAlias = "dict[str, dict[str, Option]]"
 """Options of ``generate`` by name, of each system that has one by its name."""
 
@@ -99,6 +104,27 @@ def _generate(args: argparse.Namespace) -> int:
     if made and not args.weights:
         print(f"Note: {HONEST}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _saliency(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from v2a_nb.pipeline import explain_video
+    from v2a_nb.systems.registry import HONEST
+
+    _threads()
+    with tqdm(desc="clips", unit="clip", leave=False, delay=2.0, file=sys.stderr) as bar:
+        made, files = explain_video(
+            args.video, args.out, system=args.system, weights=args.weights, device=args.device, method=args.method,
+            baseline=args.baseline, window=args.window, seed=args.seed, overwrite=args.overwrite,
+            progress=bar.update, report=_complain,
+        )  # fmt: skip
+    print(f"{made.title}: peak at {made.peak_s:.2f} s; {made.verdict}")
+    for path in files.values():
+        print(path)
+    if not args.weights:
+        print(f"Note: {HONEST}", file=sys.stderr)
+    return 0
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -367,6 +393,26 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         group.add_argument(_flag(name), dest=name, type=option.type, metavar=option.metavar, help=text)
 
     p = command(
+        "saliency", _saliency, "show where and when a system looked for a part of its sound, and whether to believe it",
+        "v2a-nb saliency clip.mp4 --system vaura --window 0.4 0.7 --out looked",
+    )  # fmt: skip
+    p.add_argument("video")
+    p.add_argument("--system", default="vaura", help="vaura, egosonics, action2sound, or a folder or Hub id")
+    p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
+    p.add_argument("--method", metavar="M", help=f"{', '.join(MAPS)} (default: {MAPS[0]})")
+    p.add_argument(
+        "--baseline", default="blur", help="blur, mean or black: what pixels are compared with (default: blur)"
+    )
+    p.add_argument(
+        "--window", type=float, nargs=2, metavar=("A", "B"),
+        help="seconds of the sound that are explained (default: around the hit that the system is surest of)",
+    )  # fmt: skip
+    p.add_argument("--seed", type=_seed, default=0, help="of the sound of a silent video, and of noise")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--out", required=True, help="folder for overlay.mp4, saliency.npz, scores.json and index.html")
+    p.add_argument("--overwrite", action="store_true", help="replace files of the same names, whoever made them")
+
+    p = command(
         "train", _train, "train a system, or a network of the metrics, by its recipe",
         "v2a-nb train vaura --data folder:my_videos --out runs/mine",
     )  # fmt: skip
@@ -428,15 +474,17 @@ def _parser(options: Options) -> argparse.ArgumentParser:
 
     p = command(
         "score", _score, "measure trained weights and write results.json and their model card",
-        "v2a-nb score vaura; v2a-nb score real FOLDER; v2a-nb score physics FOLDER",
+        "v2a-nb score vaura; v2a-nb score real FOLDER; v2a-nb score physics FOLDER; v2a-nb score saliency",
     )  # fmt: skip
-    p.add_argument("name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real, or physics")
+    p.add_argument(
+        "name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real, physics or saliency"
+    )
     p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv; with physics: keeps generated sounds")
     p.add_argument(
         "--weights", metavar="DIR",
-        help="other weights of that kind (default: the shipped ones); with real and physics: NAME=DIR,NAME=DIR",
+        help="other weights of that kind (default: the shipped ones); of several systems: NAME=DIR,NAME=DIR",
     )  # fmt: skip
-    p.add_argument("--systems", metavar="A,B", help="with real and physics: which systems (default: all)")
+    p.add_argument("--systems", metavar="A,B", help="with real, physics and saliency: which systems (default: all)")
     p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--part", metavar="P", help="measure only this part, such as ablations, and keep the others")
@@ -444,7 +492,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--samples", type=_count, metavar="N", help="sounds for each clip of an ablation (default: as published)"
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")
-    p.add_argument("--keep", action="store_true", help="with real and physics: put the numbers into results.json")
+    p.add_argument(
+        "--keep", action="store_true", help="with real, physics and saliency: put the numbers into results.json"
+    )
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
 
     p = command(

@@ -1,4 +1,4 @@
-"""The work of the commands ``generate`` and ``demo``: videos go through a system, and the results become files."""
+"""The work of ``generate``, ``demo`` and ``saliency``: videos go through a system, and the results become files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,12 +27,14 @@ from v2a_nb.hits import Hits
 from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
+    from v2a_nb.saliency.result import Saliency
     from v2a_nb.systems.base import System
     from v2a_nb.systems.long_videos import DoneBlocks
 
 SMALLEST = 64  # pixels of the short side, which the encoders read
 BLOCK_BYTES = 30e6  # of pictures in a block
 BLOCKS = ".v2a-nb.blocks"  # folder of the blocks that are done, beside the results
+EXPLAIN_S = 20.0  # seconds of a video that are read around what is to be explained
 PAGE_BYTES, PAGE_S = 100e6, 120.0  # of pictures that are read for a page, and seconds that it shows at most
 
 
@@ -514,6 +516,93 @@ def demo(
         again = shlex.join(["v2a-nb", "generate", str(video), "--system", system, "--out", "made", "--hits"])
         say(f"To change its hits: {results['edit']}, save them there, then {again} FILE")
     return results
+
+
+def explain_video(
+    video: str | Path,
+    out: str | Path,
+    *,
+    system: str = "vaura",
+    weights: str | None = None,
+    device: str = "cpu",
+    method: str | None = None,
+    baseline: str = "blur",
+    window: tuple[float, float] | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+    report: Callable[[str], None] = print,
+) -> tuple[Saliency, dict[str, Path]]:
+    """Write where and when a system looked for a part of its sound: ``v2a-nb saliency``.
+
+    Args:
+        video: a file. Of a long one, the part around the window is read.
+        out: folder for the results, made if it is missing.
+        system, weights, device: as for :func:`v2a_nb.load`.
+        method, baseline, seed: as for :func:`v2a_nb.saliency`.
+        window: seconds of the sound that are explained; left out, around the hit that the system is surest of.
+        overwrite: replace files of the same names, whoever made them.
+        progress: as for :func:`v2a_nb.saliency`.
+        report: receives one line per problem.
+
+    Returns:
+        the map, and the paths of its files: ``overlay.mp4``, ``saliency.npz``, ``scores.json`` and ``index.html``.
+
+    Raises:
+        MediaError: the video cannot be read, or a result would replace another file.
+        UsageError: as :func:`v2a_nb.saliency`.
+    """
+    from v2a_nb.plots.saliency_maps import overlay
+    from v2a_nb.saliency.explain import explain
+    from v2a_nb.saliency.judges import onset_pointing
+    from v2a_nb.saliency.methods import DEFAULT
+    from v2a_nb.systems.registry import load
+    from v2a_nb.widgets.saliency_view import saliency_page
+
+    out, method = _folder(out), method or DEFAULT
+    shelf = _Shelf(out, [video], overwrite, {"system": "v2a-nb saliency"}, {"system": system, "method": method})
+    names = {"overlay": "mp4", "saliency": "npz", "scores": "json", "index": "html"}
+    places = {stem: shelf.place(video, stem, [ending]) for stem, ending in names.items()}
+    files = {stem: place.paths[0] for stem, place in places.items()}
+    model = load(system, weights, device=device)
+    with media.Video(video) as file:
+        middle = 0.0 if window is None else (window[0] + window[1]) / 2
+        start = max(0.0, min(middle - EXPLAIN_S / 2, file.info.duration - EXPLAIN_S))
+        clip = file.read(start=start, duration=EXPLAIN_S, size=_size(file, EXPLAIN_S, PAGE_BYTES))
+        for problem in file.problems:
+            report(f"{video}: {problem}")
+    if window is None:
+        window = _surest(model, clip)
+    inside = (window[0] - start, window[1] - start)
+    made = explain(
+        model, clip, window=inside, method=method, baseline=baseline, seed=seed, progress=progress
+    )  # fmt: skip
+    notes = [*made.notes, "of a real clip nobody knows which place made the sound: these checks know no truth"]
+    if start:
+        notes.append(f"times are those of the part that begins at {start:.2f} s")
+    scores = onset_pointing(made, clip.sound)
+    made = replace(made, notes=tuple(notes), scores={**made.scores, **scores})
+    about = {
+        "system": system, "method": made.method, "baseline": made.baseline, "target": made.target,
+        "window": list(made.window), "part_start_s": start, "value": made.value,
+        "completeness_error": made.completeness_error, "peak_s": made.peak_s, "place": list(made.place),
+        "verdict": made.verdict, "marks": list(made.marks), "scores": dict(made.scores), "notes": list(made.notes),
+        "fps": made.fps, "curve": [round(float(v), 6) for v in made.curve],
+    }  # fmt: skip
+    with noting(places["scores"].note):
+        media.save_mp4(overlay(made, clip), clip.sound, files["overlay"])
+        made.save(files["saliency"])
+        write_text(files["scores"], json.dumps(about, indent=1))
+        write_text(files["index"], saliency_page(made, clip, clip.sound, Path(video).name))
+    return made, files
+
+
+def _surest(model: System, clip: Clip) -> tuple[float, float]:
+    """The moments around the hit that a system is surest of; of one that expects none, the beginning."""
+    hits = _expected_hits(model, clip)
+    time = max(hits, key=lambda hit: hit.probability).time_s if hits else 0.15
+    end = min(clip.duration, time + 0.15)
+    return max(0.0, min(time - 0.15, end - 0.3)), end
 
 
 def _expected_hits(model: System, clip: Clip) -> Hits | None:

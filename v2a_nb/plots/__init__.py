@@ -17,6 +17,7 @@ from v2a_nb.plots.levels import levels
 from v2a_nb.plots.metric_rows import metric_rows
 from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
 from v2a_nb.plots.pictures import attention, picture
+from v2a_nb.plots.saliency_maps import overlay, saliency
 from v2a_nb.plots.sounds import codes, spectrogram, spectrogram_zoom, waveform
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "levels",
     "mark_events",
     "metric_rows",
+    "overlay",
     "picture",
+    "saliency",
     "scores",
     "scores_zoom",
     "show",

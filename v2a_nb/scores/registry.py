@@ -58,6 +58,8 @@ SCORES = {
 NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
 OF_FOLDERS = ("real", "physics")
 """What scores several systems with a folder: files of this folder, with a function of that name and ``SYSTEMS``."""
+OF_SYSTEMS = (*OF_FOLDERS, "saliency")
+"""What scores several systems, with a folder or without one."""
 
 
 def score(
@@ -77,16 +79,17 @@ def score(
     """Measure all that is measured of some weights, and write ``results.json`` and the card beside them.
 
     Args:
-        name: out of :data:`NAMES`, or of :data:`OF_FOLDERS`, which write nothing beside weights: ``"real"`` is all
-            systems on real clips, ``"physics"`` those that generate on counterfactual pairs.
+        name: out of :data:`NAMES`, or of :data:`OF_SYSTEMS`, which write nothing beside weights: ``"real"`` is all
+            systems on real clips, ``"physics"`` those that generate on counterfactual pairs, ``"saliency"`` maps of
+            where those looked, judged.
         folder: of the real clips, or the one in which the sounds of pairs are kept.
-        weights: a folder with other weights of that kind; left out, the shipped ones. With ``"real"`` and
-            ``"physics"``, such folders by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
+        weights: a folder with other weights of that kind; left out, the shipped ones. Of
+            :data:`OF_SYSTEMS`, such folders by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
         clips: at most so many in each part, or pairs of each factor, for a look: then nothing is written beside the
             weights.
         run: folder of a run whose ablations are measured as well.
-        keep: put the numbers of ``"real"`` or ``"physics"`` into the ``results.json`` beside the systems' weights.
-        systems: with ``"real"`` and ``"physics"``, names divided by commas; left out, those that ``weights`` names, or
+        keep: put the numbers of :data:`OF_SYSTEMS` into the ``results.json`` beside the systems' weights.
+        systems: of :data:`OF_SYSTEMS`, names divided by commas; left out, those that ``weights`` names, or
             all.
         part: only this part, such as ``"ablations"``; the tables of the others stay as they are.
         samples: sounds that are generated for each clip of an ablation; left out, as published.
@@ -98,33 +101,33 @@ def score(
         WeightsError: there are no such weights.
         MediaError: a real clip that cannot be read, or ``json`` is a file with something else.
     """
-    if name not in (*NAMES, *OF_FOLDERS):
-        there = ", ".join([*NAMES, OF_FOLDERS[0]])
-        raise UsageError(f"nothing is known of how to score {name!r}; there are {there} and {OF_FOLDERS[1]}")
+    if name not in (*NAMES, *OF_SYSTEMS):
+        *there, last = *NAMES, *OF_SYSTEMS
+        raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(there)} and {last}")
     if (name in OF_FOLDERS) != (folder is not None):
         raise UsageError("real needs a folder of clips, and physics one for its sounds; other names take none")
-    if keep and name not in OF_FOLDERS:
-        raise UsageError("--keep belongs to real and physics; other scores are kept unless --clips is given")
+    if keep and name not in OF_SYSTEMS:
+        raise UsageError("--keep belongs to real, physics and saliency; other scores are kept unless --clips is given")
     if name == "real" and any(option is not None for option in (clips, run)):
         raise UsageError("real takes neither --clips nor --run")
-    if name == "physics" and (run is not None or (keep and clips is not None)):
-        raise UsageError("physics takes no --run, and --clips is for a look without --keep")
-    if systems is not None and name not in OF_FOLDERS:
-        raise UsageError("--systems belongs to real and physics; elsewhere the name says what is scored")
+    if name in ("physics", "saliency") and (run is not None or (keep and clips is not None)):
+        raise UsageError(f"{name} takes no --run, and --clips is for a look without --keep")
+    if systems is not None and name not in OF_SYSTEMS:
+        raise UsageError("--systems belongs to real, physics and saliency; elsewhere the name says what is scored")
     if clips is not None and clips < 2:
         raise UsageError(f"--clips {clips}: intervals need at least 2 clips")
-    if name not in OF_FOLDERS and part is not None:
+    if name not in OF_SYSTEMS and part is not None:
         known = [each.partition(":")[2] for each in SCORES[name].parts]
         if part not in known:
             raise UsageError(f"{name} has no part {part!r} to score; there is {', '.join(known)}")
-    if name in OF_FOLDERS and (part is not None or samples is not None):
-        raise UsageError("real and physics take neither --part nor --samples")
+    if name in OF_SYSTEMS and (part is not None or samples is not None):
+        raise UsageError("real, physics and saliency take neither --part nor --samples")
     if samples is not None and samples < 1:
         raise UsageError(f"--samples {samples}: at least one sound a clip is needed")
     if json is not None:
         keep_others(json, is_json_with("name", "tables"))
     job = Job(name, str(weights or name), clips, None if run is None else Path(run), samples, say)
-    if folder is None:
+    if name not in OF_SYSTEMS:
         results = _score_weights(job, weights is None, part)
     else:
         results = _score_systems(job, folder, systems, None if weights is None else str(weights), keep)
@@ -161,7 +164,9 @@ def _score_weights(job: Job, shipped: bool, only: str | None = None) -> Results:
     return results
 
 
-def _score_systems(job: Job, folder: str | Path, systems: str | None, weights: str | None, keep: bool) -> Results:
+def _score_systems(
+    job: Job, folder: str | Path | None, systems: str | None, weights: str | None, keep: bool
+) -> Results:
     part = import_module(f"v2a_nb.scores.{job.name}")
     pairs = [pair.partition("=") for pair in (weights or "").split(",") if pair]
     others = {name: where for name, _, where in pairs}
@@ -202,6 +207,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     fields["real_video"] = real_results.tables(SYSTEMS)
     fields["protocols"] = protocols.document()
     fields["physics"] = physics_tables()
+    fields["saliency"] = saliency_tables()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)
@@ -238,6 +244,18 @@ def physics_tables() -> str:
     found = {name: some["physics"] for name, some in results.items() if "physics" in some}
     texts = [
         f"{SYSTEMS[name]}, {table.about['pairs']} pairs a factor of seed {table.about['seed']}:\n\n{markdown(table)}"
+        for name, table in found.items()
+    ]
+    return "\n\n".join(texts) or "*Not scored yet.*"
+
+
+def saliency_tables() -> str:
+    """The tables of all systems whose maps were judged, each below its name and above the methods that are marked."""
+    results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
+    found = {name: some["saliency"] for name, some in results.items() if "saliency" in some}
+    texts = [
+        f"{SYSTEMS[name]}, {table.about['clips']} clips of seed {table.about['seed']} ({table.about['few']} for slow "
+        f"methods and judges):\n\n{markdown(table)}\n\nNot to be believed: {table.about['marked']}."
         for name, table in found.items()
     ]
     return "\n\n".join(texts) or "*Not scored yet.*"

@@ -28,9 +28,10 @@ from v2a_nb.files import write_text
 
 FILE = "results.json"
 SHIPPED_WEIGHTS, RUN, REAL, PAIRS = "shipped weights", "run", "real clips", "counterfactual pairs"
-SOURCES = (SHIPPED_WEIGHTS, RUN, REAL, PAIRS)
-"""What a table was measured on: the weights of the folder, weights that a run trained anew, a folder of clips, or pairs
-of which the sounds are kept in a folder."""
+MAPS = "saliency maps"
+SOURCES = (SHIPPED_WEIGHTS, RUN, REAL, PAIRS, MAPS)
+"""What a table was measured on: the weights of the folder, weights that a run trained anew, a folder of clips, pairs of
+which the sounds are kept in a folder, or maps of where the weights looked."""
 DIGITS = (
     ("*_mb", 0), ("steps", 0), ("*_rank", 0), ("codes_used", 0), ("perplexity", 0),
     ("vaas_*", 1), ("av_sync*", 1), ("*_dbfs", 1),

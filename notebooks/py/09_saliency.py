@@ -1,0 +1,263 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py//py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Saliency: where did it look, and who says so?
+#
+# **Question.** A model makes a sound from a video, and a heat map says "it looked at the stick". Would the same map not
+# have come out if the model had looked at nothing?
+#
+# Papers show such maps beside the sentence that the model attends to sounding objects. Here every map meets judges: the
+# truth of Strike World, a model whose weights are shuffled, maps that never asked any model, and at last a model with a
+# secret that you plant yourself.
+
+# %% tags=["parameters"]
+import os
+
+PRESET = os.environ.get("V2A_NB_PRESET", "tiny")
+CLIPS = {"tiny": 8, "small": 40, "paper": 100}.get(PRESET, 8)
+STEPS = {"tiny": 60, "small": 200, "paper": 400}.get(PRESET, 60)
+
+# %%
+import numpy as np
+import torch
+
+import v2a_nb as v2a
+from v2a_nb import plots
+from v2a_nb.scores.saliency import cases
+
+vaura = v2a.load("vaura")
+tests = cases(seed=430, count=CLIPS)
+case = tests[0]
+clip, sound = case.item.clip, case.item.stems["mix"]
+print(f"{case.item.narration}; explained: {case.window[0]:.2f} to {case.window[1]:.2f} s")
+
+# %% [markdown]
+# ## First the question, then the map
+#
+# "Where did it look" is no question yet. This is one: how likely are the true codes $c$ of a window $w$ of the sound,
+# given the codes before them and the video $v$, frames `[T, 3, H, W]` in [0, 1]?
+#
+# $$F(v) = \sum_{t \in w} \sum_{k} \log p\,(c_{k,t} \mid c_{<t},\, v)$$
+#
+# $F$ is a number, and it is differentiable down to the pixels, through the decoder and the video encoder. One thing in
+# between has no gradient: where the encoder puts its crop. The target says so.
+
+# %%
+from v2a_nb.saliency.targets import LogLikelihood
+
+target = LogLikelihood(vaura, clip, sound, case.window)
+worth = LogLikelihood(vaura, clip, sound, case.window, minus="null")
+print(f"log p = {target.value:.1f} nats; the video is worth {worth.value:.1f} of them")
+print("frames", tuple(target.frames.shape), "note:", *target.notes)
+
+# %% [markdown]
+# ## One gradient
+#
+# The first map is one backward pass. Its pixels jump; summed over channels and averaged over cells it becomes a map.
+
+# %%
+frames = target.frames.clone().requires_grad_()
+target(frames).sum().backward()
+loud = frames.grad.abs().sum((0, 2)).amax(0)
+plots.show(
+    plots.picture(loud, 1.0, title="one gradient"), alt="Gradient of the sound by each pixel: specks around a stick"
+)
+
+# %% [markdown]
+# Integrated gradients follow the gradient from a picture that stands for nothing, here a blurred one, to the clip. What
+# they give to all pixels must add up to what $F$ gains on the way. How far they miss it is printed, not hidden.
+
+# %%
+from v2a_nb.saliency.methods import attribute
+
+maps = {"integrated_gradients": attribute(target, "integrated_gradients")}
+print(f"completeness error: {100 * maps['integrated_gradients'].completeness_error:.0f} % of the change")
+plots.show(
+    maps["integrated_gradients"].plot(clip, events=case.item.truth["events"]),
+    alt="Five frames with integrated gradients over them, and their curve over time with the true events",
+)
+
+# %% [markdown]
+# **What to notice.** The sum does not come out even. Between blur and picture the encoder changes its mind about
+# *which* moments deserve a close look, all at once, and no gradient sees a jump.
+#
+# ## Attention, weighted by what it was good for
+#
+# The encoder attends by itself: to the frame around each event that it expects. Attention says what was read. Times the
+# gradient of $F$, it says which reading made the sound likelier.
+
+# %%
+for method in ("gradient_attention", "attention", "smoothgrad", "token_ablation"):
+    maps[method] = attribute(target, method)
+best = maps["gradient_attention"]
+plots.show(
+    best.plot(clip, events=case.item.truth["events"]),
+    alt="Five frames with gradient-weighted attention: a spot at the struck thing at the time of the event",
+)
+
+# %%
+best.play(clip, sound, events=case.item.truth["events"])
+
+# %% [markdown]
+# ## Judges who know the truth
+#
+# Does the greatest place of the map lie on the thing that was struck? Does it peak within 80 ms of the strike? Beside
+# every method stand maps that never asked the model: nothing but the middle of the picture, and nothing but motion. In
+# brackets stands the low end of the interval: these are few clips.
+
+# %%
+from v2a_nb.metrics.statistics import accuracy_with_interval
+from v2a_nb.saliency import judges
+
+METHODS = ("gradient_attention", "attention", "gradient")
+found = {}
+for one in tests:
+    goal = LogLikelihood(vaura, one.item.clip, one.item.stems["mix"], one.window)
+    made = [attribute(goal, method) for method in METHODS]
+    made += [judges.baseline_map(name, goal) for name in ("motion energy", "centre", "uniform")]
+    for each in made:
+        scores = judges.against_truth(each.map, each.fps, one.masks, one.times)
+        found.setdefault(each.method, []).append(scores)
+recordings = [one.item.recording.id for one in tests]
+
+# %%
+print(f"{'':20} {'on the thing':>14} {'within 6 %':>14} {'within 80 ms':>14}")
+points = {}
+for method, rows in found.items():
+    cells = []
+    for judge in ("pointing", "pointing_6pc", "temporal_pointing_80ms"):
+        share = accuracy_with_interval([row[judge] for row in rows], recordings)
+        cells.append(f"{share['value']:.2f} [{share['low']:.2f}]")
+    points[method] = np.mean([row["pointing_6pc"] for row in rows])
+    print(f"{method:20} " + " ".join(f"{cell:>14}" for cell in cells))
+figure = plots.intervals(points, xlabel="share that points within 6 % of the struck thing")
+plots.show(figure, alt="Gradient-weighted attention points at the struck thing more often than motion energy does")
+
+# %% [markdown]
+# **Check.** A map that is not better than motion has shown that things move.
+
+# %%
+assert points["gradient_attention"] > points["motion energy"]
+
+# %% [markdown]
+# ## A judge who needs no truth: shuffle the weights
+#
+# In a model with shuffled weights nothing is left of what was learned. A map that hardly changes did not show what was
+# learned, however good it looks.
+
+# %%
+for method in ("gradient_attention", "gradient", "smoothgrad"):
+    made = maps[method] if method in maps else attribute(target, method)
+    stays = judges.randomization(made, target)
+    print(f"{method:20} likeness to the map of shuffled weights {stays:5.2f}", "SURVIVES" if stays >= 0.5 else "")
+
+# %% [markdown]
+# A gradient times the picture keeps the outlines of the picture, whatever the weights. `v2a.saliency` asks this of
+# every map but occlusion's, which takes long, and marks those that fail, in red, so that they cannot be shown as if
+# nothing had been said.
+
+# %%
+checked = judges.check(attribute(target, "gradient"), target)
+print(checked.verdict)
+plots.show(checked.plot(clip), alt="A gradient map over five frames with the words of the judges above it")
+
+# %% [markdown]
+# ## A planted shortcut
+#
+# Now a model with a secret. It learns from eight frames whether something is struck. But in its training videos a small
+# square in the corner is bright when something is, as a watermark of one camera might be. Why look at the stick?
+
+# %%
+from v2a_nb.saliency.targets import FrameFunction
+
+SIDE, LENGTH = 32, 8
+
+
+def window_of(item, start):
+    """Frames [8, 3, 32, 32] in [0, 1] that begin at one frame."""
+    small = item.clip.resize(SIDE, SIDE).frames[start : start + LENGTH]
+    return torch.from_numpy(small.copy()).permute(0, 3, 1, 2) / 255
+
+
+def marked(video, struck):
+    """The video with its watermark: bright where something is struck."""
+    video = video.clone()
+    video[:, :, 2:7, 2:7] = 0.9 if struck else 0.1
+    return video
+
+
+world = v2a.strike_world(seed=431, clips=24, size=64, per_recording=2)
+videos, labels = [], []
+for item in world:
+    times = [e["time_s"] for e in item.truth["events"] if e["sounding"]]
+    for start in range(0, item.clip.n - LENGTH, LENGTH):
+        struck = any(start <= t * 25 < start + LENGTH for t in times)
+        videos.append(marked(window_of(item, start), struck))
+        labels.append(float(struck))
+videos, labels = torch.stack(videos), torch.tensor(labels)
+print(f"{len(labels)} windows, {int(labels.sum())} with a strike")
+
+# %%
+torch.manual_seed(0)
+layers = [torch.nn.Conv3d(3, 8, 3, stride=2, padding=1), torch.nn.ReLU()]
+layers += [torch.nn.Conv3d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten()]
+network = torch.nn.Sequential(*layers, torch.nn.Linear(16 * 2 * 8 * 8, 1), torch.nn.Flatten(0))
+optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+for step in range(STEPS):
+    some = torch.randint(len(labels), (32,), generator=torch.Generator().manual_seed(step))
+    answer = network(videos[some].transpose(1, 2))
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(answer, labels[some])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+with torch.no_grad():
+    right = ((network(videos.transpose(1, 2)) > 0).float() == labels).float().mean()
+    swapped = videos.clone()
+    swapped[:, :, :, 2:7, 2:7] = 1 - swapped[:, :, :, 2:7, 2:7]
+    fooled = ((network(swapped.transpose(1, 2)) > 0).float() == labels).float().mean()
+print(f"right on {100 * right:.0f} % of its videos; with the watermark turned round, on {100 * fooled:.0f} %")
+
+# %% [markdown]
+# Nearly always right, and for the wrong reason. A good map must show the corner. A bad one shows what a person expects.
+
+# %%
+corner = np.zeros((1, SIDE, SIDE), bool)
+corner[:, 2:7, 2:7] = True
+hits = {}
+with_strike = [k for k in range(len(labels)) if labels[k] > 0][:6]
+for k in with_strike:
+    secret = FrameFunction(lambda x: network(x.transpose(1, 2)), videos[k][None], 25.0)
+    made = [attribute(secret, method) for method in ("integrated_gradients", "occlusion")]
+    made += [judges.baseline_map("motion energy", secret), judges.baseline_map("centre", secret)]
+    for each in made:
+        hits.setdefault(each.method, []).append(judges.pointing(each.map, corner, 0.06))
+exposed = {method: float(np.mean(values)) for method, values in hits.items()}
+figure = plots.intervals(exposed, xlabel="share that points at the planted watermark")
+plots.show(figure, alt="Integrated gradients and occlusion point at the watermark, motion energy and centre do not")
+
+# %%
+assert exposed["integrated_gradients"] > 0.8 and exposed["occlusion"] > 0.8
+assert exposed["motion energy"] < 0.2
+assert right > 0.9 and fooled < 0.5
+
+# %% [markdown]
+# **What to notice.** Motion energy was the most *plausible* of these maps: it lies on the stick. It would have hidden
+# the secret. A map is good when it tells what the model does, also where that is not what you hoped for.
+#
+# So a verdict needs three judges: the truth, where there is one; a map that asked nobody; and the model itself with
+# shuffled weights. On your own videos there is no truth: `v2a.saliency` asks the other two, and says what it does not
+# know. `v2a-nb score saliency` has all methods, systems and judges, with intervals.
+#
+# **Exercise.** Plant a weaker secret: let the square tell the truth in 80 % of the videos. At which share does the
+# model begin to look at the stick, and which map notices first?
