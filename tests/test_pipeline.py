@@ -14,7 +14,7 @@ from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError
-from v2a_nb.media import decoding
+from v2a_nb.media import decoding, growing
 from v2a_nb.systems import long_videos
 
 
@@ -266,8 +266,11 @@ def test_what_is_made_can_be_played_before_it_is_whole(tone, tmp_path, monkeypat
     again = {"stream": True, "seed": 1, "report": said.append}
     assert len(pipeline.generate_files([film], tmp_path / "out", **again)[1]) == 1
     assert "a.stream.wav is there already" in said[-2] and mine.read_text() == "mine"
+    (tmp_path / "theirs").write_text("theirs")
+    mine.unlink()
+    mine.symlink_to(tmp_path / "theirs")
     assert pipeline.generate_files([film], tmp_path / "out", overwrite=True, **again)[1] == []
-    assert not mine.exists()
+    assert not mine.is_symlink() and (tmp_path / "theirs").read_text() == "theirs"
 
 
 def test_a_command_that_was_ended_goes_on_with_the_same_bytes(tmp_path, tone, monkeypatch):
@@ -317,3 +320,16 @@ def test_what_was_done_with_other_settings_is_done_again(tmp_path, tone, monkeyp
     said: list[str] = []
     assert pipeline.generate_files([path], tmp_path / "m", report=said.append, **change)[1] == []
     assert said == [] and len(tone.seen) == (3 if "start" in change else 4)
+
+
+def test_a_growing_wav_is_what_the_whole_one_would_be_and_names_itself_where_the_disk_is_full(tmp_path, monkeypatch):
+    sound = Sound(np.random.default_rng(0).uniform(-1.2, 1.2, (2, 900)), 8000)
+    whole = media.save_wav(sound, tmp_path / "whole.wav").read_bytes()
+    path = tmp_path / "a.stream.wav"
+    pieces = [Sound(sound.samples[:, a : a + 300], 8000) for a in (0, 300, 600)]
+    seen = [path.read_bytes() for _ in media.growing_wav(pieces, path)]
+    assert seen[-1] == whole and [len(data) for data in seen] == [44 + 4 * n for n in (300, 600, 900)]
+    monkeypatch.setattr(growing, "pcm", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(MediaError, match=r"a\.stream\.wav: cannot be written: No space left"):
+        list(media.growing_wav(pieces, path))
+    assert not path.exists()

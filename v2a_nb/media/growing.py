@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Iterable, Iterator
+from os import SEEK_CUR
 from pathlib import Path
-
-import numpy as np
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError
+from v2a_nb.media.writing import pcm, wav_header
+
+BITS = 16
 
 
 def growing_wav(pieces: Iterable[Sound], path: Path, *, overwrite: bool = False) -> Iterator[Sound]:
@@ -27,6 +28,7 @@ def growing_wav(pieces: Iterable[Sound], path: Path, *, overwrite: bool = False)
         MediaError: a file of that name is there, or it cannot be written.
 
     Examples:
+        >>> import numpy as np
         >>> from v2a_nb import media
         >>> pieces = growing_wav([Sound(np.zeros(800), 8000)] * 2, Path("film.stream.wav"))
         >>> [(piece.n, media.open_sound("film.stream.wav").n) for piece in pieces], Path("film.stream.wav").exists()
@@ -34,22 +36,29 @@ def growing_wav(pieces: Iterable[Sound], path: Path, *, overwrite: bool = False)
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w+b" if overwrite else "x+b")  # noqa: SIM115 - closed below, before it is removed
+        if overwrite:
+            path.unlink(missing_ok=True)  # where it is a link, what it leads to stays as it is
+        file = path.open("xb")
     except FileExistsError as error:
         raise MediaError(
             f"{path} is there already, perhaps of a command that was ended; remove it, choose another --out, or give "
             "--overwrite"
         ) from error
     except OSError as error:
-        raise MediaError(f"{path} cannot be written: {error.strerror}") from error
+        raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
+    size = 0
     try:
-        with file, wave.open(file, "wb") as out:
-            for k, piece in enumerate(pieces):
-                if k == 0:
-                    out.setparams((piece.channels, 2, piece.sample_rate, 0, "NONE", ""))
-                whole = np.round(piece.samples.T.clip(-1, 1) * 32767).astype("<i2")
-                out.writeframes(whole.tobytes())  # which also says in the header how long it is now
-                file.flush()
+        with file:
+            for piece in pieces:
+                try:
+                    file.seek(0)
+                    data = pcm(piece.samples, BITS)
+                    wav_header(file, piece, BITS, size + len(data), path)
+                    file.seek(size, SEEK_CUR)
+                    size += file.write(data)
+                    file.flush()
+                except OSError as error:
+                    raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
                 yield piece
     finally:
         path.unlink(missing_ok=True)

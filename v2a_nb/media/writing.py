@@ -130,17 +130,17 @@ def _write_wav(track: Soundtrack, path: Path, bits: int) -> Path:
     """Write PCM of 16 or 24 bits, or floating point numbers of 32 bits."""
     try:
         with atomic(path) as partial, partial.open("wb") as file:
-            _wav_header(file, track, bits, 0, path)
-            size = sum(file.write(_pcm(block, bits)) for block in track.blocks)
+            wav_header(file, track, bits, 0, path)
+            size = sum(file.write(pcm(block, bits)) for block in track.blocks)
             file.write(bytes(size % 2))  # chunks have even sizes
             file.seek(0)
-            _wav_header(file, track, bits, size, path)
+            wav_header(file, track, bits, size, path)
     except OSError as error:
         raise MediaError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
 
 
-def _wav_header(file: BinaryIO, track: Soundtrack, bits: int, size: int, path: Path) -> None:
+def wav_header(file: BinaryIO, track: Soundtrack | Sound, bits: int, size: int, path: Path) -> None:
     """Write the header of a WAV file that holds ``size`` bytes of samples."""
     if size > WAV_BYTES:
         raise MediaError(f"{path}: {size / 2**30:.1f} GiB of samples are more than WAV can hold; write .flac instead")
@@ -152,7 +152,7 @@ def _wav_header(file: BinaryIO, track: Soundtrack, bits: int, size: int, path: P
     file.write(b"RIFF" + struct.pack("<I", 4 + len(chunks) + size + size % 2) + b"WAVE" + chunks)
 
 
-def _pcm(block: np.ndarray, bits: int) -> bytes:
+def pcm(block: np.ndarray, bits: int) -> bytes:
     """Samples float32 [channels, n] as interleaved little-endian PCM."""
     if bits == 32:
         return block.T.astype("<f4").tobytes()

@@ -328,7 +328,14 @@ def scored_clip(clip: WorldClip) -> ScoredClip:
 
 
 class _Given(NamedTuple):
-    """What is known of the clips beside the sounds that are scored: folders and files, as far as they are given."""
+    """Folders and files beside the scored sounds: arguments of :func:`evaluate_folder`, None where left out.
+
+    Attributes:
+        reference: folder of the true sounds.
+        videos: folder of the videos.
+        truth: ``truth.json`` of a Strike World.
+        text: table of narrations.
+    """
 
     reference: str | Path | None
     videos: str | Path | None
@@ -337,7 +344,7 @@ class _Given(NamedTuple):
 
     @property
     def needs(self) -> list[str]:
-        """The needs of metrics that are given."""
+        """Names of these in :data:`v2a_nb.metrics.registry.NEEDS`: metrics that need nothing else can be scored."""
         given = {
             "reference": self.reference, "video": self.videos, "truth": self.truth, "text": self.text or self.truth,
             "stems": self.reference,

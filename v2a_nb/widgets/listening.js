@@ -461,9 +461,9 @@ export function page(root, spec, trials, find) {
   const urls = new Map();
   let records = [], kept = true, notice = "";
   const read = (raw) => {
-    const kept = raw ? JSON.parse(raw) : [];
-    if (!Array.isArray(kept) || !kept.every((r) => Array.isArray(r.answers))) throw new Error("no list of answers");
-    return kept;
+    const found = raw ? JSON.parse(raw) : [];
+    if (!Array.isArray(found) || !found.every((r) => Array.isArray(r.answers))) throw new Error("no list of answers");
+    return found;
   };
   try {
     const raw = localStorage.getItem(place);

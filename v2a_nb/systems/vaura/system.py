@@ -147,7 +147,7 @@ class VAura(System):
         guidance: float | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
-        hits: Any = None,
+        hits: Hits | Sequence[Any] | str | Path | None = None,
         sensitivity: float | None = None,
         start: float = 0.0,
         duration: float | None = None,
@@ -155,9 +155,9 @@ class VAura(System):
     ) -> Iterator[Sound]:
         """The soundtrack piece by piece, each to be played as soon as it is there.
 
-        Together the pieces are what :meth:`generate` gives for the same seed, to the sample. The first is as long as a
-        training clip, the others as half of one. Where hits have a level of their own, which hangs on what sounds after
-        them, there is one piece.
+        Together the pieces are what :meth:`generate` gives for the same seed, to the sample. The first comes when one
+        window of codes is sampled (2.56 s of sound with the shipped weights), each other one after half a window. Where
+        hits have a level of their own, which hangs on what sounds after them, there is one piece.
 
         Arguments and errors are those of :meth:`generate`, for one clip.
 
