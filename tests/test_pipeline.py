@@ -273,19 +273,6 @@ def test_what_is_made_can_be_played_before_it_is_whole(tone, tmp_path, monkeypat
     assert not mine.is_symlink() and (tmp_path / "theirs").read_text() == "theirs"
 
 
-def test_a_growing_wav_is_what_the_whole_one_would_be_and_names_itself_where_the_disk_is_full(tmp_path, monkeypatch):
-    sound = Sound(np.random.default_rng(0).uniform(-1.2, 1.2, (2, 900)), 8000)
-    whole = media.save_wav(sound, tmp_path / "whole.wav").read_bytes()
-    path = tmp_path / "a.stream.wav"
-    pieces = [Sound(sound.samples[:, a : a + 300], 8000) for a in (0, 300, 600)]
-    seen = [path.read_bytes() for _ in media.growing_wav(pieces, path)]
-    assert seen[-1] == whole and [len(data) for data in seen] == [44 + 4 * n for n in (300, 600, 900)]
-    monkeypatch.setattr(growing, "pcm", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(MediaError, match=r"a\.stream\.wav: cannot be written: No space left"):
-        list(media.growing_wav(pieces, path))
-    assert not path.exists()
-
-
 def test_a_command_that_was_ended_goes_on_with_the_same_bytes(tmp_path, tone, monkeypatch):
     monkeypatch.setattr(long_videos, "BLOCK_S", 1.0)
     path, generate, made = video(tmp_path / "a.mp4", 4.5), tone.generate, []
@@ -333,3 +320,16 @@ def test_what_was_done_with_other_settings_is_done_again(tmp_path, tone, monkeyp
     said: list[str] = []
     assert pipeline.generate_files([path], tmp_path / "m", report=said.append, **change)[1] == []
     assert said == [] and len(tone.seen) == (3 if "start" in change else 4)
+
+
+def test_a_growing_wav_is_what_the_whole_one_would_be_and_names_itself_where_the_disk_is_full(tmp_path, monkeypatch):
+    sound = Sound(np.random.default_rng(0).uniform(-1.2, 1.2, (2, 900)), 8000)
+    whole = media.save_wav(sound, tmp_path / "whole.wav").read_bytes()
+    path = tmp_path / "a.stream.wav"
+    pieces = [Sound(sound.samples[:, a : a + 300], 8000) for a in (0, 300, 600)]
+    seen = [path.read_bytes() for _ in media.growing_wav(pieces, path)]
+    assert seen[-1] == whole and [len(data) for data in seen] == [44 + 4 * n for n in (300, 600, 900)]
+    monkeypatch.setattr(growing, "pcm", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(MediaError, match=r"a\.stream\.wav: cannot be written: No space left"):
+        list(media.growing_wav(pieces, path))
+    assert not path.exists()
