@@ -112,9 +112,8 @@ def depends_on(
     """
     check_value("depends_on", "system", system, System)
     without = hide(clip, box, times)
-    sounds = [system.generate(each.silent(), seed=seed, **options) for each in (clip, without)]
-    whole, hidden = (_levels(sound) for sound in sounds)
-    return Dependence(without, *sounds, hidden - whole)
+    whole, hidden = (system.generate(each.silent(), seed=seed, **options) for each in (clip, without))
+    return Dependence(without, whole, hidden, _levels(hidden) - _levels(whole))
 
 
 def _levels(sound: Sound) -> np.ndarray:

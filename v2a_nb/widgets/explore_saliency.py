@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from v2a_nb import plots
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_types
 from v2a_nb.saliency import saliency
-from v2a_nb.saliency.methods import DEFAULT, METHODS
 from v2a_nb.saliency.result import Saliency
-from v2a_nb.systems.base import System
 from v2a_nb.widgets import explorer_frame as frame
+
+if TYPE_CHECKING:
+    from v2a_nb.systems.base import System
 
 WINDOW_S = 0.5
 """Seconds of the sound that are explained at a time."""
@@ -37,9 +39,8 @@ class SaliencyExplorer(frame.Explorer):
         title: str,
     ) -> None:
         self.systems, self.clip, self.check = dict(systems), clip, check
-        self.sound = sound or clip.sound
-        if self.sound is None:
-            self.sound = next(iter(self.systems.values())).generate(clip, seed=0)
+        given = sound or clip.sound
+        self.sound: Sound = next(iter(self.systems.values())).generate(clip, seed=0) if given is None else given
         super().__init__(
             title or f"Saliency explorer: {clip.name}",
             [{"system": s, "method": m, "start": t} for s in self.systems for m in methods for t in starts],
@@ -47,6 +48,8 @@ class SaliencyExplorer(frame.Explorer):
         )
 
     def _check(self, settings: dict) -> None:
+        from v2a_nb.saliency.methods import METHODS  # with torch: only when something is explained
+
         for name, known in (("system", self.systems), ("method", METHODS)):
             if settings[name] not in known:
                 raise UsageError(f"no {name} {settings[name]!r}; there is {', '.join(known)}")
@@ -81,6 +84,8 @@ class SaliencyExplorer(frame.Explorer):
         return plots.show(plots.saliency(made, self.clip, count=4, title=label))
 
     def _controls(self, w) -> dict:
+        from v2a_nb.saliency.methods import METHODS
+
         style = frame.control_style(w)
         return {
             "start": w.FloatSlider(
@@ -100,7 +105,7 @@ def explore_saliency(
     clip: Clip,
     *,
     starts: Sequence[float] = (0.0,),
-    methods: Sequence[str] = (DEFAULT,),
+    methods: Sequence[str] = ("gradient_attention",),
     sound: Sound | None = None,
     check: bool = False,
     title: str = "",
@@ -122,8 +127,10 @@ def explore_saliency(
     Raises:
         UsageError: an argument of a wrong type, no system, an unknown method, or a start outside of the clip.
     """
-    given = {systems.title: systems} if isinstance(systems, System) else dict(systems)
-    if not given or not all(isinstance(each, System) for each in given.values()):
+    from v2a_nb.systems.base import System
+
+    given = {systems.title: systems} if isinstance(systems, System) else systems
+    if not isinstance(given, Mapping) or not given or not all(isinstance(each, System) for each in given.values()):
         raise UsageError("explore_saliency: systems must be a system, or several by name")
     if not list(starts) or not list(methods):
         raise UsageError("explore_saliency: at least one of starts and one of methods are needed")
