@@ -241,10 +241,13 @@ def test_a_zoom_moves_crops_with_what_they_show():
 
 def test_a_run_goes_on_from_other_weights(tmp_path):
     torch.manual_seed(3)
-    before = VAura(VAuraDecoder(PRESETS["tiny"]), StrikeVision(), TinyCodec()).eval()
+    decided = replace(VisionConfig().event_crop, logit_bias=1.75, logit_scale=8.0, calibration_scale=2.0)
+    eyes = StrikeVision(replace(VisionConfig(), event_crop=decided))
+    before = VAura(VAuraDecoder(PRESETS["tiny"]), eyes, TinyCodec()).eval()
     stage = pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4, init=before.encoder)
     begun = stage.module.encoder
-    assert begun.config == replace(before.encoder.config, fit="squash") and before.encoder.config.fit == "crop"
+    assert begun.config == replace(VisionConfig(), fit="squash")  # it decides nothing while it learns
+    assert before.encoder.config == replace(VisionConfig(), event_crop=decided)
     assert all(torch.equal(v, before.encoder.state_dict()[k]) for k, v in begun.state_dict().items())
     assert stage.optim.lr < pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4).optim.lr
     folder = before.save_pretrained(tmp_path / "before")

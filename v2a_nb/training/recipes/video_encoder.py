@@ -15,11 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2a_nb.audio import targets
+from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage
 
 SEGMENT = 32  # tokens: 0.64 s
+CALIBRATION = ("calibration_bias", "calibration_scale")
 
 
 class Pretraining(nn.Module):
@@ -142,7 +144,11 @@ def pretraining_stage(
         init: a trained encoder to begin from, at half the rate; it is not changed.
     """
     torch.manual_seed(seed)
-    module = Pretraining(VisionConfig(fit="squash") if init is None else replace(init.config, fit="squash"))
+    config = VisionConfig() if init is None else init.config
+    # what follows learns from probabilities before a decision, whatever the encoder decided that this one begins at
+    plain = EventCropConfig()
+    undecided = {name: getattr(plain, name) for name in ("logit_bias", "logit_scale", *CALIBRATION)}
+    module = Pretraining(replace(config, fit="squash", event_crop=replace(config.event_crop, **undecided)))
     if init is not None:
         module.encoder.load_state_dict(init.state_dict())
     lr = 1.5e-3 if init is None else 0.75e-3
