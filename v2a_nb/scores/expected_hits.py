@@ -22,7 +22,7 @@ from v2a_nb.training.results import Row, Table
 from v2a_nb.world import WorldClip, strike_world
 
 CLIPS, SIZE = 100, 112
-SENSITIVITIES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+SENSITIVITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 METRICS = ("onset_f1_50ms", "near_miss_silent", "material_accuracy")
 BINS = 5
 NEAR_S = 0.05

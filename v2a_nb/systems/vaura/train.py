@@ -229,6 +229,9 @@ class VAuraRecipe(Recipe):
             )
         return tokens.where(kept)
 
+    def card(self, model: VAura) -> dict[str, object]:
+        return {"begun_at": self.config.init} if self.config.init else {}
+
     def decoder_stage(
         self, tokens: Features, encoder: StrikeVision, codec: TinyCodec, init: VAuraDecoder | None = None
     ) -> Stage:
