@@ -619,9 +619,20 @@ class Listener:
             ticked.to_contain_text("\u2713")
 
     def downloads(self, path: Path) -> str:
-        """Press the button that has the focus; the name that the page gave the file, which is then at ``path``."""
-        with self.page.expect_download() as waiting:
-            self.press("Enter")
+        """Press the button that has the focus; the name that the page gave the file, which is then at ``path``.
+
+        A busy browser may drop a download; then the button is pressed again, as anybody would.
+        """
+        from chromium_parts import sync_api
+
+        for last in (False, False, False, True):
+            try:
+                with self.page.expect_download(timeout=10_000) as waiting:
+                    self.press("Enter")
+                break
+            except sync_api.TimeoutError:
+                if last:
+                    raise
         waiting.value.save_as(path)
         return waiting.value.suggested_filename
 

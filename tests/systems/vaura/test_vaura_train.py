@@ -364,8 +364,8 @@ def test_every_ablation_trains_the_decoder_anew_on_what_it_says(whole, tmp_path,
     trained = {}
 
     def spy(stages):
-        def record(self, tokens, encoder, codec):
-            stage = stages(self, tokens, encoder, codec)
+        def record(self, tokens, *parts):
+            stage = stages(self, tokens, *parts)
             trained[self.ablation] = (tokens["codes"][:], stage.module.decoder.config.conditioning)
             return stage
 
