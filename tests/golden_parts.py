@@ -33,9 +33,12 @@ def machine() -> dict[str, str]:
     """What the bytes hang on: another processor or another torch may round otherwise."""
     import torch
 
-    names = [line for line in _cpu().splitlines() if line.startswith("model name")]
+    lines = [line.split(":", 1) for line in _cpu().splitlines() if ":" in line]
+    known = {name.strip(): value.strip() for name, value in reversed(lines)}
+    # processors of one name compute with other instructions, and so round otherwise
+    kind = [known[name] for name in ("model name", "cpu family", "model", "stepping") if name in known]
     return {
-        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
+        "cpu": ", ".join(kind) or platform.processor(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
