@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
     from v2a_nb.systems.base import Option, System
 
-SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
+SYSTEMS = {
+    "vaura": "VAura",
+    "egosonics": "EgoSonics",
+    "action2sound": "Action2Sound",
+    "vta_ldm": "VtaLdm",
+    "retrieval": "Retrieval",
+}
 """By name, the class, in the file of that name."""
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
@@ -52,7 +58,19 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():
         raise WeightsError("an empty name for weights")
+    if weights is None and name not in with_weights() and not (Path(name) / "config.json").is_file():
+        raise WeightsError(
+            f"no weights of {name} are shipped yet: v2a-nb train {name} --out runs/{name} trains some, to be given as "
+            f"weights: runs/{name}/weights"
+        )
     return class_of(name).from_pretrained(weights or name).to(target)
+
+
+def with_weights() -> tuple[str, ...]:
+    """The systems whose ``tiny`` weights are shipped."""
+    from v2a_nb.hub import shipped
+
+    return tuple(name for name in SYSTEMS if name in shipped())
 
 
 def class_of(name: str | Path) -> type[System]:
