@@ -14,7 +14,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from v2a_nb.audio.spectrogram import ACTION2SOUND, EGOSONICS, VTA_LDM, DecibelScale, FrontEnd, PictureLayout, Spectrogram
+from v2a_nb.audio.spectrogram import (
+    ACTION2SOUND,
+    EGOSONICS,
+    VTA_LDM,
+    DecibelScale,
+    FrontEnd,
+    PictureLayout,
+    Spectrogram,
+)
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 

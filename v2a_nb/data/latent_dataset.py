@@ -26,7 +26,7 @@ from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import Cut, cut_sounds
 from v2a_nb.data.features import Extractor, Features, ShardedArray
 from v2a_nb.data.recordings import Recording
-from v2a_nb.models.optical_flow import flow_vectors
+from v2a_nb.models.optical_flow import FLOW_SIDE, flow_vectors
 from v2a_nb.models.video_encoders.frames import at_rate
 from v2a_nb.models.video_encoders.registry import load_video_encoder
 
@@ -140,7 +140,7 @@ class ClipVectors(Extractor):
 
 @dataclass(frozen=True)
 class AlignScores(Extractor):
-    """``align`` float32 [n]: the clips' AV-Align (:func:`~v2a_nb.data.av_align.av_align`), NaN where it says nothing."""
+    """``align`` float32 [n]: AV-Align of the clips (:func:`~v2a_nb.data.av_align.av_align`), NaN where it says nothing."""
 
     seconds: float = SECONDS
     sample_rate: int = 16000
@@ -150,7 +150,7 @@ class AlignScores(Extractor):
         times = np.arange(round(self.seconds * CAMERA_FPS)) / CAMERA_FPS
         sounds, scores = cut_sounds(recording, starts, self.seconds, self.sample_rate), []
         for start, sound in zip(starts, sounds, strict=True):
-            frames = recording.frames(start / self.sample_rate, times, CAMERA_SIZE, CAMERA_FPS)
+            frames = recording.frames(start / self.sample_rate, times, FLOW_SIDE, CAMERA_FPS)
             scores.append(av_align(Clip(frames, fps=CAMERA_FPS, sound=Sound(sound, self.sample_rate))))
         return {"align": np.array(scores, np.float32)}
 

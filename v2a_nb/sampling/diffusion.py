@@ -132,7 +132,7 @@ def _scheduler_by_name(schedule: NoiseSchedule, settings: dict, steps: int):
     name = "DDPMScheduler" if schedule.sampler == "ddpm" else schedule.sampler
     kind = getattr(diffusers, name, None)
     if kind is None or not hasattr(kind, "set_timesteps"):
-        raise UsageError(f"diffusers has no scheduler {name!r}; there are such as DDPMScheduler, UniPCMultistepScheduler")
+        raise UsageError(f"diffusers has no scheduler {name!r}; DDPMScheduler is one, for example")
     taken = inspect.signature(kind.__init__).parameters
     needed = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps", "prediction_type")
     if any(word not in taken for word in needed):

@@ -307,7 +307,9 @@ def test_flow_is_seen(flow):
         frames[i, 8:20, i : i + 8] = np.random.default_rng(0).integers(0, 255, (12, 8, 3))
     clip = replace(clip_of(0.8), frames=frames)
     made = system.encode_flows([clip])[0]
-    wanted = Eyes().eval().features(flow_clip(clip)) if flow == "color" else torch.from_numpy(motion_vectors(clip, 50.0))
+    wanted = (
+        Eyes().eval().features(flow_clip(clip)) if flow == "color" else torch.from_numpy(motion_vectors(clip, 50.0))
+    )
     assert torch.allclose(made, wanted.float()) and made.shape[1] == system.config.flow_dim
     still = replace(clip, frames=np.repeat(frames[:1], 20, axis=0))
     assert not np.allclose(system.generate(clip).samples, system.generate(still).samples, atol=1e-4)

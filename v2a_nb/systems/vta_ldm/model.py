@@ -180,6 +180,7 @@ PRESETS = {
     ),
 }  # fmt: skip
 
+
 def for_encoder(c: VtaLdmConfig, dim: int, rate: float) -> VtaLdmConfig:
     """The configuration for frame vectors of another encoder.
 

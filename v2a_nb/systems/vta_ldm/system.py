@@ -1,4 +1,4 @@
-"""VTA-LDM (Xu et al. 2024): latent diffusion that reads frame vectors of any video encoder, and what one puts beside them.
+"""VTA-LDM (Xu et al. 2024): latent diffusion that reads frame vectors of any encoder, and what is put beside them.
 
 The paper's claim is that a plain row of frame vectors, mapped by one trained layer, is enough for a diffusion model to
 find out when and what sounds. It then asks what helps: which encoder (section 5.3), which auxiliary embedding (section
@@ -281,6 +281,9 @@ class VtaLdm(MelLatentSystem):
             vectors, flow, text, seconds: of the whole clips, as for :meth:`context`.
             negative: vectors of the negative prompt.
         """
+        some = next(each for each in (seconds, vectors, flow, text, negative) if each is not None)
+        if seconds is None:
+            seconds = torch.full((len(some),), torch.inf, device=some.device)
 
         def of_window(start: int, stop: int) -> tuple[Conditions, Conditions]:
             how: dict[str, Any] = {"start_s": start * self.config.column_s, "seconds": seconds}
