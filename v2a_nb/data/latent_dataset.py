@@ -140,7 +140,7 @@ class ClipVectors(Extractor):
 
 @dataclass(frozen=True)
 class AlignScores(Extractor):
-    """``align`` float32 [n]: AV-Align of the clips (:func:`~v2a_nb.data.av_align.av_align`), NaN where it says nothing."""
+    """``align`` float32 [n]: AV-Align of the clips (:mod:`v2a_nb.data.av_align`), NaN where it says nothing."""
 
     seconds: float = SECONDS
     sample_rate: int = 16000

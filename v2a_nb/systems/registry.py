@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ SYSTEMS = {
     "retrieval": "Retrieval",
 }
 """By name, the class, in the file of that name."""
+CONVERTERS = {"vta_ldm": "v2a_nb.systems.vta_ldm.official:convert"}
+"""By the name of a system, a function ``(files, out) -> folder`` from its released weights to ours."""
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
@@ -71,6 +74,26 @@ def with_weights() -> tuple[str, ...]:
     from v2a_nb.hub import shipped
 
     return tuple(name for name in SYSTEMS if name in shipped())
+
+
+def convert(name: str, files: Sequence[str | Path], out: str | Path) -> Path:
+    """Write the released weights of a system in our layout; returns the folder, which :func:`load` takes.
+
+    Args:
+        name: of :data:`CONVERTERS`.
+        files: see ``official.py`` of the system.
+        out: folder, which is made.
+
+    Raises:
+        UsageError: a system without a converter, or the wrong number of files.
+        WeightsError: files that cannot be read or hold something else, or ``out`` holds weights.
+    """
+    if name not in CONVERTERS:
+        raise UsageError(f"no converter for {name!r}; there is {', '.join(CONVERTERS)}")
+    if (Path(out) / "config.json").exists():
+        raise WeightsError(f"{out} holds weights already: give another --out")
+    module, _, function = CONVERTERS[name].partition(":")
+    return getattr(import_module(module), function)(files, out)
 
 
 def class_of(name: str | Path) -> type[System]:

@@ -358,3 +358,12 @@ class VtaLdm(MelLatentSystem):
 
         vocoder = load_vocoder(parts.pop("vocoder"), front_end=config.stft.front_end.name)
         return cls(config, vocoder=vocoder, unet=make_unet(config, lean=True), **parts)
+
+    @classmethod
+    def _read(cls, path: Path, saved: dict[str, Any]) -> VtaLdm:
+        from v2a_nb.models.video_encoders.clip_frames import check_encoder
+
+        system = super()._read(path, saved)
+        if system.encoder is not None:
+            check_encoder(system.encoder, saved.get("encoder"), path)
+        return system
