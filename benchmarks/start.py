@@ -34,11 +34,11 @@ def measure(command: list[str], folder: str) -> tuple[float, float]:
 
 def main() -> int:
     """Print a row for each process."""
-    from v2a_nb.systems.registry import SYSTEMS
+    from v2a_nb.systems.registry import with_weights
     from v2a_nb.world import write_world
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help="(default: %(default)s)")
+    parser.add_argument("--systems", default=",".join(with_weights()), help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

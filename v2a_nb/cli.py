@@ -182,6 +182,13 @@ def _score(args: argparse.Namespace) -> int:
     return 0
 
 
+def _convert(args: argparse.Namespace) -> int:
+    from v2a_nb.systems.registry import convert
+
+    print(convert(args.system, args.files, args.out))
+    return 0
+
+
 def _curate(args: argparse.Namespace) -> int:
     from v2a_nb.data.curation import curate_file
 
@@ -302,7 +309,7 @@ def _fits(type: Callable[[str], object], text: str) -> bool:
 
 
 def _parser(options: Options) -> argparse.ArgumentParser:
-    from v2a_nb.systems.registry import SYSTEMS
+    from v2a_nb.systems.registry import CONVERTERS, SYSTEMS
     from v2a_nb.training.registry import RECIPES
 
     parser = argparse.ArgumentParser(
@@ -496,6 +503,17 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--keep", action="store_true", help="with real, physics and saliency: put the numbers into results.json"
     )
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
+
+    p = command(
+        "convert", _convert, "published weights of a system into ours",
+        "v2a-nb convert vta_ldm --from diffusion.safetensors audio.safetensors --out vta_ldm_paper",
+    )  # fmt: skip
+    p.add_argument("system", choices=CONVERTERS, metavar="SYSTEM", help=", ".join(CONVERTERS))
+    p.add_argument(
+        "--from", dest="files", nargs="+", required=True, metavar="FILE",
+        help="safetensors files; vta_ldm: the diffusion model, and autoencoder with vocoder (its official.py says how)",
+    )  # fmt: skip
+    p.add_argument("--out", required=True, help="folder to make, for --weights")
 
     p = command(
         "curate", _curate, "put a collection through filters and write what is kept",

@@ -453,7 +453,7 @@ def demo(
         WeightsError: the shipped weights are missing.
     """
     from v2a_nb.scores.real_results import best_system
-    from v2a_nb.systems.registry import SYSTEMS, load
+    from v2a_nb.systems.registry import load, with_weights
     from v2a_nb.widgets.edit_hits import MOST_S, edit_hits
     from v2a_nb.widgets.player import compare
 
@@ -464,9 +464,9 @@ def demo(
     stem = "demo" if video is None else _short(Path(video).stem)
     files = shelf.place(video, stem, (*output.endings, "html", "edit.html"))
     wav, mp4, page, edit = files.paths
-    system = system or ("vaura" if video is None else best_system(SYSTEMS))
+    system = system or ("vaura" if video is None else best_system(with_weights()))
     with ExitStack() as stack:
-        model = load(system, SHIPPED / system if system in SYSTEMS else None)
+        model = load(system, SHIPPED / system if system in with_weights() else None)
         if video is None:
             from v2a_nb.systems.base import part_of
             from v2a_nb.world import strike_world
@@ -495,7 +495,7 @@ def demo(
         hollow = " (hollow in the page)" if events is None and not all(hit.sure for hit in hits.likely) else ""
         say(f"{model.title}: {hits.summary}{hollow}")
         events = hits.likely if events is None else events  # of a Strike World clip, the truth is shown
-    tracks = {f"{model.title} (tiny)" if system in SYSTEMS else model.title: sound}
+    tracks = {f"{model.title} (tiny)" if system in with_weights() else model.title: sound}
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}

@@ -83,12 +83,12 @@ clip
 
 # %%
 from v2a_nb.scores.real_results import best_system, rows
-from v2a_nb.systems.registry import HONEST, SYSTEMS, class_of
+from v2a_nb.systems.registry import HONEST, class_of, with_weights
 
 print(HONEST)
 ax = None
 for k, (metric, label) in enumerate({"onset_f1_100ms": "onset F1", "onset_f1_100ms_shifted": "shifted"}.items()):
-    if found := {row.subject: vars(row) for row in rows({name: name for name in SYSTEMS}, [metric])}:
+    if found := {row.subject: vars(row) for row in rows({name: name for name in with_weights()}, [metric])}:
         ax = plots.intervals(found, ax, xlabel="onset F1 within 100 ms", label=label, shift=0.22 * k).axes[0]
 plots.show(ax.figure, alt="Onset F1 on real clips of all, beside that of shifted onsets") if ax else "not scored yet"
 
@@ -103,7 +103,7 @@ plots.show(ax.figure, alt="Onset F1 on real clips of all, beside that of shifted
 # $p \ge 0.99$), 1 is "every doubt", and 0.5 what is more likely than not.
 
 # %%
-following = [name for name in SYSTEMS if "hits" in class_of(name).options]
+following = [name for name in with_weights() if "hits" in class_of(name).options]
 system = v2a.load(best_system(following))  # the best on real clips; before any was scored, the first
 doubts = system.hits(silent, sensitivity=1.0)
 print(f"{system.title}: {doubts.summary}")
@@ -217,7 +217,7 @@ print(editor.hits.at(editor.sensitivity))
 
 # %%
 sounds = {}
-for name in SYSTEMS:
+for name in with_weights():
     model = system if name == system.name else v2a.load(name)
     sounds[name] = model.generate(silent, seed=SEED)
 sounds["your hits"] = sound

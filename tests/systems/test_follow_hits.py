@@ -13,7 +13,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.hits import Hits
 from v2a_nb.systems.base import System
 from v2a_nb.systems.long_videos import soundtrack
-from v2a_nb.systems.registry import SYSTEMS, load
+from v2a_nb.systems.registry import load, with_weights
 from v2a_nb.world import strike_world
 
 
@@ -51,7 +51,7 @@ def test_what_is_expected_has_times_probabilities_and_places(vaura, item, clip):
     assert part.times == near(t - 1 for t in hits.times if 1 <= t < 2)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", with_weights())
 def test_every_system_expects_the_same(name, vaura, clip):
     assert load(name).hits(clip).times == near(vaura.hits(clip).times)
 

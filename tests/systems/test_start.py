@@ -10,7 +10,7 @@ import pytest
 
 from v2a_nb.clip import Clip
 from v2a_nb.media import save_mp4
-from v2a_nb.systems.registry import SYSTEMS
+from v2a_nb.systems.registry import with_weights
 
 HEAVY = (
     "accelerate", "captum", "datasets", "diffusers", "huggingface_hub", "librosa", "matplotlib", "networkx", "numba",
@@ -29,7 +29,7 @@ sys.exit(status)
 """
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", with_weights())
 def test_generation_imports_no_heavy_module(system: str, tmp_path):
     video = save_mp4(Clip(np.zeros((16, 64, 64, 3), np.uint8), fps=25.0), None, tmp_path / "a.mp4")
     command = [sys.executable, "-c", SCRIPT, "generate", str(video), "--system", system, "--out", str(tmp_path / "out")]

@@ -14,7 +14,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from v2a_nb.audio.spectrogram import ACTION2SOUND, EGOSONICS, DecibelScale, FrontEnd, PictureLayout, Spectrogram
+from v2a_nb.audio.spectrogram import (
+    ACTION2SOUND,
+    EGOSONICS,
+    VTA_LDM,
+    DecibelScale,
+    FrontEnd,
+    PictureLayout,
+    Spectrogram,
+)
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError
 
@@ -202,5 +210,9 @@ STFT_IMAGES = {
         align=64,
         iterations=60,
         method="nnls",
+    ),
+    # AudioLDM's log-mels as they are, time to the right; four columns to a latent of UNets of four sizes
+    "vta_ldm-paper": StftImage(
+        replace(VTA_LDM, picture=PictureLayout()), columns_per_s=100.0, align=32, iterations=60, method="nnls"
     ),
 }

@@ -20,16 +20,21 @@ import torch
 from torch import Tensor
 
 from v2a_nb.audio.stft_image import STFT_IMAGES
-from v2a_nb.clip import Clip
+from v2a_nb.clip import Clip, Sound
+from v2a_nb.data.av_align import av_align
 from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import Cut, cut_sounds
 from v2a_nb.data.features import Extractor, Features, ShardedArray
 from v2a_nb.data.recordings import Recording
+from v2a_nb.models.optical_flow import FLOW_SIDE, flow_vectors
 from v2a_nb.models.video_encoders.frames import at_rate
+from v2a_nb.models.video_encoders.registry import load_video_encoder
 
 SECONDS = 5.12
 """Length of a clip: the 64 latent columns of EgoSonics' windows; Action2Sound's are shorter."""
 PER_RECORDING = 4
+CAMERA_SIZE, CAMERA_FPS = 112, 25.0
+"""Pixels of a side, and frames a second, of the pictures that are shown to encoders without a size of their own."""
 FEATURE_NOISE = 0.1
 """Standard deviation of what is added to the frame vectors, whose own is about 1: stands in for unseen pictures."""
 
@@ -95,6 +100,65 @@ class FrameVectors(Extractor):
             pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255  # [1, T, 3, size, size]
             vectors.append(encoder(pixels)[0].numpy().astype(np.float16))
         return {"vectors": np.stack(vectors)}
+
+
+@dataclass(frozen=True)
+class ClipVectors(Extractor):
+    """``vectors`` float16 [n, T, dim] that any frozen video encoder makes of the clips' pictures; or ``flow``.
+
+    Attributes:
+        encoder: as :func:`~v2a_nb.models.video_encoders.registry.load_video_encoder` knows it.
+        tag: of its weights.
+        flow: None: the pictures; else their optical flow, see :func:`~v2a_nb.models.optical_flow.flow_vectors`.
+        fps: frames a second that the encoder is shown; None is all.
+        seconds: of a clip.
+        sample_rate: Hz, of the starts.
+    """
+
+    encoder: str
+    tag: str
+    flow: str | None = None
+    fps: float | None = None
+    seconds: float = SECONDS
+    sample_rate: int = 16000
+    name: ClassVar[str] = "clip-vectors"
+
+    def revision(self) -> dict:
+        return {name: value for name, value in asdict(self).items() if name != "encoder"}
+
+    def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
+        encoder = _any_encoder(self.encoder, self.tag)
+        size, fps = getattr(getattr(encoder, "config", None), "size", CAMERA_SIZE), CAMERA_FPS
+        times, vectors = np.arange(round(self.seconds * fps)) / fps, []
+        for start in starts:
+            frames = recording.frames(start / self.sample_rate, times, size, fps)
+            clip = Clip(frames, fps=fps).at_most_fps(self.fps)
+            made = encoder.features(clip) if self.flow is None else flow_vectors(clip, self.flow, encoder)
+            vectors.append(made.numpy().astype(np.float16))
+        return {"vectors" if self.flow is None else "flow": np.stack(vectors)}
+
+
+@dataclass(frozen=True)
+class AlignScores(Extractor):
+    """``align`` float32 [n]: AV-Align of the clips (:mod:`v2a_nb.data.av_align`), NaN where it says nothing."""
+
+    seconds: float = SECONDS
+    sample_rate: int = 16000
+    name: ClassVar[str] = "av-align"
+
+    def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
+        times = np.arange(round(self.seconds * CAMERA_FPS)) / CAMERA_FPS
+        sounds, scores = cut_sounds(recording, starts, self.seconds, self.sample_rate), []
+        for start, sound in zip(starts, sounds, strict=True):
+            frames = recording.frames(start / self.sample_rate, times, FLOW_SIDE, CAMERA_FPS)
+            scores.append(av_align(Clip(frames, fps=CAMERA_FPS, sound=Sound(sound, self.sample_rate))))
+        return {"align": np.array(scores, np.float32)}
+
+
+@lru_cache(maxsize=1)
+def _any_encoder(name: str, tag: str):
+    """The encoder, loaded once in each process."""
+    return load_video_encoder(name)
 
 
 @lru_cache(maxsize=1)

@@ -37,13 +37,17 @@ class Processor(ABC):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        if encoder_hidden_states is None or attention_mask is not None:
-            raise UsageError(f"{type(self).__name__} belongs to cross-attention without a mask")
-        return self.attend(attn, hidden_states, encoder_hidden_states)
+        if encoder_hidden_states is None:
+            raise UsageError(f"{type(self).__name__} belongs to cross-attention")
+        return self.attend(attn, hidden_states, encoder_hidden_states, attention_mask)
 
     @abstractmethod
-    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
-        """Queries [B, rows * W, C] attend to tokens [B, K, D]: [B, rows * W, C]."""
+    def attend(self, attn, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries [B, rows * W, C] attend to tokens [B, K, D]: [B, rows * W, C].
+
+        Args:
+            mask: [B, 1, K], added to the logits: 0, and far below it for tokens that are not attended to.
+        """
 
 
 class TimeBias(Processor, nn.Module):
@@ -134,17 +138,22 @@ class TimeBias(Processor, nn.Module):
         bias = self.bias(queries // self.rows, tokens)
         return bias[:, None].expand(-1, self.rows, -1, -1).flatten(1, 2)[None]
 
-    def row_values(self, queries: Tensor, tokens: Tensor) -> Tensor | float:
-        """Return the values that are added to the attention's result [B, rows * W, C]; see ``by_row``."""
+    def row_values(self, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor | float:
+        """Return the values that are added to the attention's result [B, rows * W, C]; see ``by_row``.
+
+        Tokens that are masked count as zeros.
+        """
         if self.by_row is None:
             return 0.0
+        if mask is not None:
+            tokens = tokens * (mask == 0).transpose(1, 2).to(tokens)
         timed = tokens if self.timed is None else tokens[:, : self.timed]
         bias = self._over_time(queries.shape[1] // self.rows, timed.shape[1])[: self.bound]
         return self.by_row(timed, bias.softmax(-1).mean(0).to(tokens.dtype))
 
-    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
-        bias = self.for_queries(queries.shape[1], tokens.shape[1])
-        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0] + self.row_values(queries, tokens)
+    def attend(self, attn, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        bias = _masked(self.for_queries(queries.shape[1], tokens.shape[1]), mask)
+        return _attend(attn, queries, tokens, bias.to(queries.dtype))[0] + self.row_values(queries, tokens, mask)
 
 
 class RowValues(nn.Module):
@@ -180,7 +189,7 @@ class RowValues(nn.Module):
 class NoAttention(Processor):
     """Leaves cross-attention out (EgoSonics, table 3): what is added to the residual is zero."""
 
-    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
+    def attend(self, attn, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         return torch.zeros_like(queries)
 
 
@@ -190,11 +199,11 @@ class _Recorder(Processor):
     def __init__(self, processor) -> None:
         self.processor, self.shares = processor, None
 
-    def attend(self, attn, queries: Tensor, tokens: Tensor) -> Tensor:
-        bias, more = None, 0.0
+    def attend(self, attn, queries: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        bias, more = None if mask is None else mask[:, None], 0.0
         if isinstance(self.processor, TimeBias):
-            bias = self.processor.for_queries(queries.shape[1], tokens.shape[1])
-            more = self.processor.row_values(queries, tokens)
+            bias = _masked(self.processor.for_queries(queries.shape[1], tokens.shape[1]), mask)
+            more = self.processor.row_values(queries, tokens, mask)
         result, self.shares = _attend(attn, queries, tokens, bias, keep=True)
         return result + more
 
@@ -271,6 +280,11 @@ def _swapped(model: nn.Module, make, on: bool = True) -> Iterator[dict[str, obje
         for name, (_, attn) in layers.items():
             attn.__dict__.pop("processor", None)
             attn.processor = before[name]
+
+
+def _masked(bias: Tensor, mask: Tensor | None) -> Tensor:
+    """A bias [1, heads, N, K] with a mask [B, 1, K]: the bias, or [B, heads, N, K]."""
+    return bias if mask is None else bias + mask[:, None]
 
 
 def _attend(attn, queries: Tensor, tokens: Tensor, bias: Tensor | None, keep: bool = False) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,11 @@ PRESETS = {
         channels=3, latent_channels=4, widths=(128, 256, 512, 512), layers=2, groups=32, attention=True, unshuffle=1,
         scaling_factor=0.18215,
     ),
+    # AudioLDM's, which VTA-LDM uses: ``vae/config.json`` of cvssp/audioldm
+    "paper-audioldm": AutoencoderConfig(
+        channels=1, latent_channels=8, widths=(128, 256, 512), layers=2, groups=32, attention=True, unshuffle=1,
+        scaling_factor=0.9227914214134216,
+    ),
 }  # fmt: skip
 
 

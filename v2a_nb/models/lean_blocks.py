@@ -85,18 +85,22 @@ class Attention(nn.Module):
         self.processor = None
 
     def set_processor(self, processor) -> None:
-        """Let ``processor(attention, hidden_states, encoder_hidden_states)`` do it (:mod:`v2a_nb.models.attention`)."""
+        """Let ``processor(attention, queries, tokens, mask)`` do it (:mod:`v2a_nb.models.attention`)."""
         self.processor = processor
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
+        """What is read of the tokens; ``attention_mask`` [B, 1, K] is added to the logits."""
         if self.processor is not None:
-            return self.processor(self, hidden_states, encoder_hidden_states)
+            return self.processor(self, hidden_states, encoder_hidden_states, attention_mask)
         tokens = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, d]
             for part in (self.to_q(hidden_states), self.to_k(tokens), self.to_v(tokens))
         )
-        read = F.scaled_dot_product_attention(query, key, value)
+        mask = None if attention_mask is None else attention_mask[:, None]
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.to_out[0](read.transpose(1, 2).flatten(2))
 
 

@@ -25,6 +25,8 @@ from v2a_nb.models.lean_blocks import (
 
 EPSILON = 1e-5
 """Epsilon of the group norms, but for those before attention, which have 1e-6."""
+MASKED = -10000.0
+"""What is added to the logits of tokens that are not attended to."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class UNet(nn.Module):
         timestep: Tensor,
         encoder_hidden_states: Tensor,
         *,
+        encoder_attention_mask: Tensor | None = None,
         down_block_additional_residuals: Sequence[Tensor] | None = None,
         mid_block_additional_residual: Tensor | None = None,
         return_dict: bool = True,
@@ -85,20 +88,25 @@ class UNet(nn.Module):
         """Predict from noisy latents [B, C, H, W] at timesteps [B] under tokens [B, K, width].
 
         Args:
+            encoder_attention_mask: bool [B, K]: which tokens are attended to; left out, all.
             down_block_additional_residuals, mid_block_additional_residual: of a :class:`ControlNet`.
             return_dict: has no effect: the output is a tuple with a name.
         """
-        x, time, skips = _down(self, self.conv_in(sample), timestep, encoder_hidden_states)
+        mask = encoder_attention_mask
+        if mask is not None:
+            mask = ((1 - mask.to(sample.dtype)) * MASKED)[:, None]  # [B, 1, K]
+        x, time, skips = _down(self, self.conv_in(sample), timestep, encoder_hidden_states, mask)
         if down_block_additional_residuals is not None:
             skips = [a + b for a, b in zip(skips, down_block_additional_residuals, strict=True)]
-        x = self.mid_block(x, time, encoder_hidden_states)
+        x = self.mid_block(x, time, encoder_hidden_states, mask)
         if mid_block_additional_residual is not None:
             x = x + mid_block_additional_residual
         uneven = any(side % 2 ** (len(self.up_blocks) - 1) for side in sample.shape[-2:])
         for block in self.up_blocks:
             count = len(block.resnets)
             skips, used = skips[:-count], skips[-count:]
-            x = block(x, used, time, encoder_hidden_states, skips[-1].shape[2:] if uneven and skips else None)
+            size = skips[-1].shape[2:] if uneven and skips else None
+            x = block(x, used, time, encoder_hidden_states, size, mask)
         return UNetOutput(self.conv_out(F.silu(self.conv_norm_out(x))))
 
 
@@ -195,14 +203,18 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample(channels, padding=1)] if shrink else [])
 
     def forward(
-        self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor | None = None
+        self,
+        hidden_states: Tensor,
+        temb: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """The result and all skips."""
         x, skips = hidden_states, []
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, temb)
             if self.has_cross_attention:
-                x = self.attentions[i](x, encoder_hidden_states)
+                x = self.attentions[i](x, encoder_hidden_states, encoder_attention_mask)
             skips.append(x)
         for downsample in self.downsamplers:
             x = downsample(x)
@@ -221,8 +233,14 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList([Transformer(c, channels, c.attention_head_dim[-1])])
         self.resnets = nn.ModuleList(_residual(c, channels, channels) for _ in range(2))
 
-    def forward(self, hidden_states: Tensor, temb: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        x = self.attentions[0](self.resnets[0](hidden_states, temb), encoder_hidden_states)
+    def forward(
+        self,
+        hidden_states: Tensor,
+        temb: Tensor,
+        encoder_hidden_states: Tensor,
+        encoder_attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        x = self.attentions[0](self.resnets[0](hidden_states, temb), encoder_hidden_states, encoder_attention_mask)
         return self.resnets[1](x, temb)
 
 
@@ -247,12 +265,13 @@ class UpBlock(nn.Module):
         temb: Tensor,
         encoder_hidden_states: Tensor | None = None,
         upsample_size: torch.Size | None = None,
+        encoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
         x = hidden_states
         for i, (resnet, skip) in enumerate(zip(self.resnets, res_hidden_states_tuple[::-1], strict=True)):
             x = resnet(torch.cat([x, skip], dim=1), temb)
             if self.has_cross_attention:
-                x = self.attentions[i](x, encoder_hidden_states)
+                x = self.attentions[i](x, encoder_hidden_states, encoder_attention_mask)
         for upsample in self.upsamplers:
             x = upsample(x, upsample_size)
         return x
@@ -269,7 +288,7 @@ class Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(width, heads, c.cross_attention_dim)])
         self.proj_out = nn.Linear(width, channels) if self.linear else nn.Conv2d(width, channels, 1)
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, mask: Tensor | None = None) -> Tensor:
         height = hidden_states.shape[-2]
         x = self.norm(hidden_states)
         if not self.linear:
@@ -278,7 +297,7 @@ class Transformer(nn.Module):
         if self.linear:
             x = self.proj_in(x)
         for block in self.transformer_blocks:
-            x = block(x, encoder_hidden_states)
+            x = block(x, encoder_hidden_states, mask)
         if self.linear:
             x = self.proj_out(x)
         x = x.unflatten(1, (height, -1)).permute(0, 3, 1, 2).contiguous()
@@ -296,9 +315,9 @@ class TransformerBlock(nn.Module):
         self.norm2, self.attn2 = nn.LayerNorm(width), Attention(width, heads, context)
         self.norm3, self.ff = nn.LayerNorm(width), FeedForward(width)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.attn1(self.norm1(x)) + x
-        x = self.attn2(self.norm2(x), encoder_hidden_states=tokens) + x
+        x = self.attn2(self.norm2(x), encoder_hidden_states=tokens, attention_mask=mask) + x
         return self.ff(self.norm3(x)) + x
 
 
@@ -345,12 +364,14 @@ def _residual(c: UNetSizes, channels_in: int, channels_out: int) -> ResidualBloc
     return ResidualBlock(channels_in, channels_out, c.norm_num_groups, EPSILON, 4 * c.block_out_channels[0])
 
 
-def _down(model: UNet | ControlNet, x: Tensor, timestep: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _down(
+    model: UNet | ControlNet, x: Tensor, timestep: Tensor, tokens: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The coarsest picture, the timestep's embedding, and the skips."""
     time = model.time_embedding(model.time_proj(timestep.expand(len(x))).to(x.dtype))
     skips = [x]
     for block in model.down_blocks:
-        x, more = block(x, time, tokens)
+        x, more = block(x, time, tokens, mask)
         skips += more
     return x, time, skips
 

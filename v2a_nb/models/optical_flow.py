@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from v2a_nb.clip import Clip
 from v2a_nb.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL_SPEED = 2.0
 """Widths of the picture a second that are drawn in full colour. In Strike World 99.7 % of all motion is slower."""
@@ -30,6 +33,8 @@ CELLS = 8
 """Rows, and columns, of the grid of :func:`motion_vectors`."""
 ALGORITHMS = ("dis", "farneback")
 """Dense inverse search, and Farnebäck's polynomials with the settings of AV-Align."""
+FLOW_SIDE = 64
+"""Pixels of the shorter side of the pictures whose flow :func:`flow_vectors` takes."""
 SMALLEST = 16
 """Pixels of the shorter side that flow needs."""
 
@@ -149,6 +154,28 @@ def motion_vectors(clip: Clip, rate: float, cells: int = CELLS) -> np.ndarray:
     share = ((edges - times[at]) / (times[at + 1] - times[at]))[:, None]
     reached = way[at] * (1 - share) + way[at + 1] * share  # [n + 1, D]
     return (np.diff(reached, axis=0) * rate).astype(np.float32)
+
+
+def flow_vectors(clip: Clip, how: str, encoder: Any) -> Tensor:
+    """Vectors float32 [T, D] of a clip's optical flow, as many a second as a video encoder gives of its pictures.
+
+    Flow is that of pictures whose shorter side is :data:`FLOW_SIDE` at most: the same at any size of the clip.
+
+    Args:
+        how: ``"color"``: drawn, and read by the encoder (D is its dim); ``"vectors"``: D is 3 * CELLS * CELLS.
+        encoder: has ``features(clip)`` and ``rate``.
+
+    Raises:
+        UsageError: as :func:`displacements`.
+    """
+    import torch
+
+    scale = FLOW_SIDE / min(clip.height, clip.width)
+    if scale < 1:
+        clip = clip.resize(round(clip.height * scale), round(clip.width * scale))
+    if how == "vectors":
+        return torch.from_numpy(motion_vectors(clip, encoder.rate))
+    return encoder.features(flow_clip(clip)).float()
 
 
 def _of_cells(moved: np.ndarray, cells: int) -> np.ndarray:

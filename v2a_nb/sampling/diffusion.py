@@ -29,6 +29,10 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """A model with its conditions filled in."""
 
 
+SAMPLERS = ("ddim", "dpm++", "ddpm")
+"""Samplers by short names; the first two have solvers of our own (:mod:`v2a_nb.sampling.solvers`)."""
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
     """How latents are noised in training, and by which steps the noise is taken away.
@@ -41,13 +45,17 @@ class NoiseSchedule:
             2022), which keeps its scale where nearly all is noise.
         beta_start, beta_end, beta_schedule: as in diffusers, of which ``"linear"`` and ``"scaled_linear"`` are known.
         train_steps: timesteps are 0 to ``train_steps - 1``.
-        sampler: ``"ddim"`` (without added noise) or ``"dpm++"`` (DPM-Solver++ of order 2, Action2Sound).
+        sampler: ``"ddim"`` (without added noise), ``"dpm++"`` (DPM-Solver++ of order 2, Action2Sound), ``"ddpm"``
+            (Ho et al. 2020, VTA-LDM), or any scheduler of diffusers by the name of its class, such as
+            ``"UniPCMultistepScheduler"``.
         spacing: which timesteps a sampler visits: ``"leading"`` (Stable Diffusion), ``"trailing"`` (starts
             at the last one, whose latents are what it is given), ``"linspace"``.
         final: where DPM-Solver++ ends: ``"sigma_min"`` is what Action2Sound's own solver does.
         steps: of the sampler.
         snr_gamma: the loss is weighted by ``min(SNR, gamma)``, in the form that belongs to the prediction (Hang et
             al. 2023); None weights all timesteps alike.
+        snr_form: ``"prediction"``, or ``"epsilon"``: the weights of epsilon under any prediction, as in VTA-LDM's
+            released code.
 
     Raises:
         UsageError: an unknown word.
@@ -63,14 +71,20 @@ class NoiseSchedule:
     final: str = "sigma_min"
     steps: int = 20
     snr_gamma: float | None = None
+    snr_form: str = "prediction"
 
     def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS and not self.sampler.endswith("Scheduler"):
+            raise UsageError(
+                f"sampler must be one of {', '.join(SAMPLERS)} or a scheduler of diffusers by the name of its class, "
+                f"not {self.sampler!r}"
+            )
         for name, known in (
             ("prediction", ("epsilon", "v_prediction")),
             ("beta_schedule", ("linear", "scaled_linear")),
-            ("sampler", ("ddim", "dpm++")),
             ("spacing", ("leading", "trailing", "linspace")),
             ("final", ("zero", "sigma_min")),
+            ("snr_form", ("prediction", "epsilon")),
         ):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -79,10 +93,10 @@ class NoiseSchedule:
 def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     """The diffusers scheduler of ``schedule`` with its timesteps set; each run needs a new one, because it has a state.
 
-    :func:`sample` takes the same steps by :func:`make_solver`.
+    :func:`sample` takes the same steps by :func:`make_solver` where there is a solver of our own.
 
     Raises:
-        UsageError: steps out of range.
+        UsageError: steps out of range, or diffusers has no scheduler of that name that takes these settings.
     """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
@@ -95,6 +109,8 @@ def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     if schedule.sampler == "ddim":
         # latents are no pictures in [-1, 1]: nothing may be clipped
         scheduler = DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=False)
+    elif schedule.sampler != "dpm++":
+        return _scheduler_by_name(schedule, common, steps)
     else:
         scheduler = DPMSolverMultistepScheduler(
             **common,
@@ -107,12 +123,59 @@ def make_scheduler(schedule: NoiseSchedule, steps: int | None = None):
     return scheduler
 
 
+def _scheduler_by_name(schedule: NoiseSchedule, settings: dict, steps: int):
+    """A scheduler of diffusers by the name of its class, with as many of the settings as it takes."""
+    import inspect
+
+    import diffusers
+
+    name = "DDPMScheduler" if schedule.sampler == "ddpm" else schedule.sampler
+    kind = getattr(diffusers, name, None)
+    if kind is None or not hasattr(kind, "set_timesteps"):
+        raise UsageError(f"diffusers has no scheduler {name!r}; DDPMScheduler is one, for example")
+    taken = inspect.signature(kind.__init__).parameters
+    needed = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps", "prediction_type")
+    if any(word not in taken for word in needed):
+        raise UsageError(f"{name} knows no such noise as this model was trained under: give another sampler")
+    known = {word: value for word, value in {**settings, "clip_sample": False}.items() if word in taken}
+    scheduler = kind(**known)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+class _OfDiffusers:
+    """A scheduler of diffusers as a :class:`~v2a_nb.sampling.solvers.Solver`.
+
+    Args:
+        scheduler: with its timesteps set.
+        generators: of the noise that it may add, one for each item.
+    """
+
+    def __init__(self, scheduler, generators: Sequence[torch.Generator]) -> None:
+        import inspect
+
+        self.scheduler, self.timesteps, self.done = scheduler, list(scheduler.timesteps), 0
+        self.init_noise_sigma = float(scheduler.init_noise_sigma)
+        takes = inspect.signature(scheduler.step).parameters
+        self.how = {"generator": list(generators)} if "generator" in takes else {}
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        return self.scheduler.scale_model_input(latents, self.timesteps[self.done])
+
+    def __call__(self, predicted: Tensor, latents: Tensor) -> Tensor:
+        t = self.timesteps[self.done]
+        self.done += 1
+        return self.scheduler.step(predicted, t, latents, **self.how, return_dict=False)[0]
+
+
 def make_solver(schedule: NoiseSchedule, steps: int | None = None) -> Solver:
     """The sampler of ``schedule``, without diffusers; each run needs a new one, because it has a state.
 
     Raises:
-        UsageError: steps out of range.
+        UsageError: steps out of range, or there is no solver of our own for this sampler.
     """
+    if schedule.sampler not in ("ddim", "dpm++"):
+        raise UsageError(f"{schedule.sampler} is a sampler of diffusers: make_scheduler makes it")
     s, steps = schedule, _steps(schedule, steps)
     alphas, offset = _alphas(s), 1 if s.spacing == "leading" else 0
     if s.sampler == "ddim":
@@ -170,7 +233,7 @@ def loss_weights(t: Tensor, schedule: NoiseSchedule) -> Tensor:
     alphas = alphas_cumprod(schedule).to(t.device)[t]
     snr = alphas / (1 - alphas)
     # the released VTA-LDM divides by SNR under a v target, too; SNR + 1 is what belongs there
-    under = snr if schedule.prediction == "epsilon" else snr + 1
+    under = snr if "epsilon" in (schedule.prediction, schedule.snr_form) else snr + 1
     return (snr.clamp(max=schedule.snr_gamma) / under).float()
 
 
@@ -362,7 +425,7 @@ def sample(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Latents [B, C, H, W] out of noise; no more noise is drawn on the way.
+    """Latents [B, C, H, W] out of noise; DDIM and DPM-Solver++ draw no more of it on the way.
 
     Args:
         denoise: see :func:`classifier_free_guidance` and :func:`in_windows`.
@@ -376,11 +439,13 @@ def sample(
     Raises:
         UsageError: steps out of range.
     """
-    solver = make_solver(schedule, steps)
+    own = schedule.sampler in ("ddim", "dpm++")
+    solver = make_solver(schedule, steps) if own else _OfDiffusers(make_scheduler(schedule, steps), generators)
     latents = torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
+    latents = latents * solver.init_noise_sigma
     for t in solver.timesteps:
-        times = torch.full((len(latents),), t, dtype=torch.long, device=latents.device)
-        latents = solver(denoise(latents, times), latents)
+        times = torch.full((len(latents),), int(t), dtype=torch.long, device=latents.device)
+        latents = solver(denoise(solver.scaled(latents), times), latents)
         if progress:
             progress(1)
     return latents

@@ -64,6 +64,13 @@ class Solver(ABC):
         self.done += 1
         return after
 
+    init_noise_sigma = 1.0
+    """By which the first noise is multiplied."""
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """The latents as the model is to see them."""
+        return latents
+
     @abstractmethod
     def step(self, predicted: Tensor, latents: Tensor, index: int) -> Tensor:
         """One step from ``timesteps[index]``."""

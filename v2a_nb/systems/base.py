@@ -350,13 +350,16 @@ def check_fit(parts: Mapping[str, tuple[object, object]], system: str) -> None:
 
 
 @contextmanager
-def switched(system: System, switches: Mapping[str, object]) -> Iterator[None]:
+def switched(system: System, switches: Mapping[str, object], extra: Sequence[str] = ()) -> Iterator[None]:
     """Inside, the system's configuration has these switches.
+
+    Args:
+        extra: fields of the configuration that may be set besides the system's switches.
 
     Raises:
         UsageError: an unknown switch, or a value that it cannot have.
     """
-    unknown = [name for name in switches if name not in system.switches]
+    unknown = [name for name in switches if name not in (*system.switches, *extra)]
     if unknown:
         there = ", ".join(dict.fromkeys([*system.options, *system.switches]))
         raise UsageError(f"unknown options of {system.name}: {', '.join(unknown)}; there are {there}")

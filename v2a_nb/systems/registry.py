@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,16 @@ if TYPE_CHECKING:
 
     from v2a_nb.systems.base import Option, System
 
-SYSTEMS = {"vaura": "VAura", "egosonics": "EgoSonics", "action2sound": "Action2Sound", "retrieval": "Retrieval"}
+SYSTEMS = {
+    "vaura": "VAura",
+    "egosonics": "EgoSonics",
+    "action2sound": "Action2Sound",
+    "vta_ldm": "VtaLdm",
+    "retrieval": "Retrieval",
+}
 """By name, the class, in the file of that name."""
+CONVERTERS = {"vta_ldm": "v2a_nb.systems.vta_ldm.official:convert"}
+"""By the name of a system, a function ``(files, out) -> folder`` from its released weights to ours."""
 HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
@@ -52,7 +61,39 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
         raise UsageError("device 'meta' has shapes and no numbers: nothing can be generated on it")
     if weights is not None and not str(weights).strip():
         raise WeightsError("an empty name for weights")
+    if weights is None and name not in with_weights() and not (Path(name) / "config.json").is_file():
+        raise WeightsError(
+            f"no weights of {name} are shipped yet: v2a-nb train {name} --out runs/{name} trains some, to be given as "
+            f"weights: runs/{name}/weights"
+        )
     return class_of(name).from_pretrained(weights or name).to(target)
+
+
+def with_weights() -> tuple[str, ...]:
+    """The systems whose ``tiny`` weights are shipped."""
+    from v2a_nb.hub import shipped
+
+    return tuple(name for name in SYSTEMS if name in shipped())
+
+
+def convert(name: str, files: Sequence[str | Path], out: str | Path) -> Path:
+    """Write the released weights of a system in our layout; returns the folder, which :func:`load` takes.
+
+    Args:
+        name: of :data:`CONVERTERS`.
+        files: see ``official.py`` of the system.
+        out: folder, which is made.
+
+    Raises:
+        UsageError: a system without a converter, or the wrong number of files.
+        WeightsError: files that cannot be read or hold something else, or ``out`` holds weights.
+    """
+    if name not in CONVERTERS:
+        raise UsageError(f"no converter for {name!r}; there is {', '.join(CONVERTERS)}")
+    if (Path(out) / "config.json").exists():
+        raise WeightsError(f"{out} holds weights already: give another --out")
+    module, _, function = CONVERTERS[name].partition(":")
+    return getattr(import_module(module), function)(files, out)
 
 
 def class_of(name: str | Path) -> type[System]:

@@ -18,6 +18,7 @@ RECIPES = {
     "egosonics": ("v2a_nb.systems.egosonics.train:EgoSonicsRecipe", "EgoSonics with its autoencoder and its base"),
     "action2sound": ("v2a_nb.systems.action2sound.train:Action2SoundRecipe", "Action2Sound with its autoencoder"),
     "segment_avclip": ("v2a_nb.training.recipes.segment_avclip:SegmentAvclipRecipe", "the video encoder of V-AURA"),
+    "vta_ldm": ("v2a_nb.systems.vta_ldm.train:VtaLdmRecipe", "VTA-LDM on Action2Sound's autoencoder and vocoder"),
     "vocoder": ("v2a_nb.training.recipes.vocoder:VocoderRecipe", "the vocoder of Action2Sound"),
     "av_sim": ("v2a_nb.systems.retrieval.train:RetrievalRecipe", "audio-visual embedding, with the pool of retrieval"),
     "av_sync": ("v2a_nb.metrics.av_sync.train:AvSyncRecipe", "classifier of AV-Sync"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
@@ -12,6 +11,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.hub import later
 from v2a_nb.models.attention import set_time_bias
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
+from v2a_nb.models.video_tokens import vectors_of_tokens
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 NULLS = ("trained", "zero")
@@ -220,18 +220,12 @@ class VideoTokens(nn.Module):
             vectors: of the whole clip.
             start_s: one for all, or [B].
         """
-        b, t, _ = vectors.shape
-        start = torch.as_tensor(start_s, dtype=torch.float32, device=vectors.device).expand(b)
-        inside = (torch.arange(self.count * self.stack, device=vectors.device) + 0.5) * (self.token_s / self.stack)
-        where = ((start[:, None] + inside) * self.rate - 0.5).clamp(0, t - 1)  # [B, count * stack]
-        low = where.floor().long().clamp(max=max(0, t - 2))
-        high = (low + 1).clamp(max=t - 1)
-        share = (where - low).clamp(0, 1)[..., None].to(vectors)
-        rows = torch.arange(b, device=vectors.device)[:, None]
-        picked = vectors[rows, low] * (1 - share) + vectors[rows, high] * share
+        picked = vectors_of_tokens(
+            vectors, start_s, rate=self.rate, token_s=self.token_s, count=self.count, stack=self.stack
+        )  # fmt: skip
         if self.squeeze is not None:
             picked = self.squeeze(picked)
-        return self.embed(picked.reshape(b, self.count, -1)) + self.position.weight
+        return self.embed(picked.reshape(len(vectors), self.count, -1)) + self.position.weight
 
 
 class AudioTokens(nn.Module):

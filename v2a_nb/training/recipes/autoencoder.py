@@ -16,7 +16,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, true_onsets, true_sounds
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import as_shipped, tag_of
+from v2a_nb.hub import Pretrained, as_shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import log10_mel, pooled_f1
 from v2a_nb.models.video_encoders.strike import StrikeVision
@@ -31,11 +31,10 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class LatentTrainConfig(TrainConfig):
-    """What the configurations of the latent-diffusion recipes share.
+class ClipTrainConfig(TrainConfig):
+    """What the configurations of the latent-diffusion recipes say of clips.
 
     Attributes:
-        autoencoder_steps: of the first stage.
         batch_size: clips.
         held_out: recordings that are never trained on; of a source with few recordings at most an eighth.
         seconds, per_recording: of a clip, and clips of each recording.
@@ -46,7 +45,6 @@ class LatentTrainConfig(TrainConfig):
         UsageError: an amount that makes no sense.
     """
 
-    autoencoder_steps: int = scaling(3000)
     batch_size: int = 16
     held_out: int = 16
     seconds: float = SECONDS
@@ -71,7 +69,7 @@ class LatentTrainConfig(TrainConfig):
         """How many recordings are asked for, of the part that has the fewest."""
         raise TypeError(f"{type(self).__name__} does not say how many recordings it reads")
 
-    def scaled(self, share: float) -> LatentTrainConfig:
+    def scaled(self, share: float) -> ClipTrainConfig:
         config = TrainConfig.scaled(replace(self, held_out=2), share)
         return replace(config, held_out=min(self.held_out, max(2, config.fewest_recordings // 8)))
 
@@ -79,6 +77,17 @@ class LatentTrainConfig(TrainConfig):
         """Settings of a stage."""
         options = {"lr": 1e-3, "warmup": min(100, steps // 4), "clip_value": self.clip_value or None, **options}
         return OptimConfig(steps, seed=seed, **options)
+
+
+@dataclass(frozen=True)
+class LatentTrainConfig(ClipTrainConfig):
+    """The same of a recipe whose first stage is the autoencoder.
+
+    Attributes:
+        autoencoder_steps: of that stage.
+    """
+
+    autoencoder_steps: int = scaling(3000)
 
 
 class AutoencoderTraining(nn.Module):
@@ -188,8 +197,12 @@ def compute_latents(store: FeatureStore, images: Features, autoencoder: ImageAut
 
 def keep_encoder(encoder: StrikeVision, out: Path) -> Path:
     """Write the frozen encoder into a run's folder, where its weights and those of its ablations refer to it."""
-    kept = out / "strike_vision"
-    return kept if (kept / "config.json").exists() else encoder.save_pretrained(kept)
+    return keep(encoder, out / "strike_vision")
+
+
+def keep(part: Pretrained, folder: Path) -> Path:
+    """Write a frozen part into a folder of a run, where it is not there yet; returns the folder."""
+    return folder if (folder / "config.json").exists() else part.save_pretrained(folder)
 
 
 def references(weights: Path, **parts: Path | str) -> dict[str, str]:
