@@ -1,4 +1,4 @@
-"""The released layout: small random weights in it become ours, and what is sampled is what the released loop samples."""
+"""The released layout: small random weights in it become ours, and sampling gives what the released loop gives."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def released_vae(model) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def released():
-    """Networks in the released orientation, time as rows, with random weights; and their tensors in two files' layout."""
+    """Networks in the released orientation, time as rows, with random weights; and the layout of two files."""
     torch.manual_seed(0)
     unet = spectrogram_unet(rows=256, channels=8, **SIZES).eval()
     for p in unet.parameters():
@@ -185,5 +185,5 @@ def test_what_is_not_the_release_is_refused(released, tmp_path):
         official.from_released(diffusion, {k: v for k, v in audio.items() if "decoder.up.2" not in k}, **how)
     with pytest.raises(UsageError, match="1 files"):
         official.convert(["a.safetensors"], tmp_path / "x")
-    with pytest.raises(WeightsError, match="one .safetensors file"):
+    with pytest.raises(WeightsError, match=r"one \.safetensors file"):
         official.convert(["a.bin", "b.bin"], tmp_path / "x")
