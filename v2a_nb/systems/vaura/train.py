@@ -42,7 +42,7 @@ CODEBOOK_WEIGHTS = (2.0, 1.0, 0.7, 0.4)
 """The first codebook carries timing and material, the last one texture."""
 LEVEL_BINS, LEVEL_WEIGHT = 64, 1.0
 """Steps of the level, 1 dB each, and its weight beside those of the codebooks."""
-LOGIT_BIAS, LOGIT_SCALE = 1.75, 8.0
+LOGIT_BIAS, LOGIT_SCALE = 1.0, 8.0
 """How the event crops decide once training is over, chosen on seed 4000."""
 CAMERA_RATES = (25.0, 25.0, 25.0, 15.0, 24.0, 30.0, 30.0, 50.0)
 """Frames a second of the cameras that clips are filmed with, each as likely as often as it stands here."""
