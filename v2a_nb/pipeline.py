@@ -452,7 +452,7 @@ def demo(
         UsageError: an impossible part, an unknown system.
         WeightsError: the shipped weights are missing.
     """
-    from v2a_nb.scores.real_results import best_system
+    from v2a_nb.scores.real_results import best_sensitivity, best_system
     from v2a_nb.systems.registry import load, with_weights
     from v2a_nb.widgets.edit_hits import MOST_S, edit_hits
     from v2a_nb.widgets.player import compare
@@ -481,7 +481,9 @@ def demo(
             file = stack.enter_context(media.Video(video))
             part = {"start": start, "duration": duration}
             _check_length(file, output.longest(model.sample_rate), **part)
-            sound = stack.enter_context(generate_long(model, file, seed=seed, **part))
+            sensitivity = best_sensitivity(system) if "sensitivity" in model.options else None
+            how = {} if sensitivity is None else {"sensitivity": sensitivity}
+            sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **how))
             for problem in file.problems:
                 report(f"{video}: {problem}")
             output.write(file, sound, (wav, mp4), files.note, report, **part)

@@ -208,3 +208,11 @@ def test_the_best_system_is_read_from_the_results(tmp_path, monkeypatch):
         table = Table("real", "x", (Row(real_results.BEST_BY, "all clips", value),), source=REAL)
         Results(name, "", (table,)).write(tmp_path / name)
     assert real_results.best_system(names) == "egosonics"
+    assert real_results.best_sensitivity("egosonics") is None
+    rows = {
+        what: (Row(real_results.BEST_BY, "all clips", value),)
+        for what, value in [("real", 0.1), ("real_sensitive", 0.4)]
+    }
+    Results("vaura", "", tuple(Table(k, "x", v, source=REAL) for k, v in rows.items())).write(tmp_path / "vaura")
+    assert real_results.best_system(names) == "vaura"  # where it is told to follow doubts too
+    assert real_results.best_sensitivity("vaura") == real_results.SENSITIVITY

@@ -28,7 +28,7 @@ from v2a_nb.metrics.ringing import STUCK, longest_hold, loud_share
 from v2a_nb.metrics.statistics import mean
 from v2a_nb.scores import onset_agreement as agree
 from v2a_nb.scores.base import Job
-from v2a_nb.scores.real_results import ALL, GREATEST_HITS, GROUPS, REST
+from v2a_nb.scores.real_results import ALL, GREATEST_HITS, GROUPS, REST, SENSITIVITY
 from v2a_nb.systems.base import System, evaluating
 from v2a_nb.systems.registry import load
 from v2a_nb.training.results import REAL, Row, Table
@@ -200,7 +200,8 @@ def real(
 ) -> Iterator[tuple[str, list[Table]]]:
     """Measure systems on the clips of a folder, one after the other.
 
-    - ``real``: of its generated sounds.
+    - ``real``: of its generated sounds; ``real_sensitive``: of those that follow doubtful hits too, with
+      :data:`~v2a_nb.scores.real_results.SENSITIVITY`, where a system can be told.
     - ``real_encoder``: of the peaks of its encoder's expected onset flux; ``real_hits``: of the hits that it expects,
       by their probability. Both are without generation, and left out where a system has neither.
     - with :data:`BASELINES_WITH` also those of :func:`baselines`.
@@ -228,6 +229,9 @@ def real(
         job.say(f"{name}: {len(clips.known)} clips, {SEEDS} seeds")
         model = load(name, weights.get(name))
         tables = [table("real", clips.rows_of_sounds(_generated(model, clips.clips)))]
+        if "sensitivity" in getattr(model, "options", ()):
+            made = _generated(model, clips.clips, sensitivity=SENSITIVITY)
+            tables += [table("real_sensitive", clips.rows_of_sounds(made))]
         if hasattr(getattr(model, "encoder", None), "onset_curve"):
             with evaluating(model):
                 curves = [model.encoder.onset_curve(clip.silent()) for clip in clips.clips]
@@ -239,10 +243,10 @@ def real(
         yield name, tables
 
 
-def _generated(model: System, clips: Sequence[Clip]) -> list[list[Sound]]:
-    """For each clip, a sound for each seed."""
+def _generated(model: System, clips: Sequence[Clip], **options: object) -> list[list[Sound]]:
+    """For each clip, a sound for each seed; ``options`` of ``generate``."""
     seeds = list(range(SEEDS))
-    return [model.generate_batch([clip.silent()] * SEEDS, seeds=seeds) for clip in clips]
+    return [model.generate_batch([clip.silent()] * SEEDS, seeds=seeds, **options) for clip in clips]
 
 
 def baselines(clips: RealSet) -> dict[str, list[Row]]:
