@@ -74,6 +74,20 @@ def scored(monkeypatch, folder, system) -> Table:
     return table
 
 
+def test_sounds_that_follow_doubts_are_scored_apart(monkeypatch, folder):
+    class Doubtful(Oracle):
+        options = ("sensitivity",)
+
+        def generate_batch(self, clips, *, seeds, sensitivity=0.0):
+            made = super().generate_batch(clips, seeds=seeds)
+            return made if sensitivity == real_results.SENSITIVITY else [Sound(0 * s.samples, RATE) for s in made]
+
+    monkeypatch.setattr(real, "load", lambda name, weights=None: Doubtful())
+    ((_, tables),) = real.real(Job("real", "", say=lambda _: None), folder, ["egosonics"])
+    assert [table.name for table in tables] == ["real", "real_sensitive"]
+    assert [table.row("onset_f1_50ms").value for table in tables] == [0, 1]
+
+
 def test_a_perfect_generator(monkeypatch, folder):
     table = scored(monkeypatch, folder, Oracle())
     assert table.source == REAL and table.about == {"clips": 5, "onsets": 25, "seeds": 3}
