@@ -19,7 +19,19 @@ from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.hits import Hits
 
-COMMANDS = ["demo", "world", "generate", "saliency", "train", "evaluate", "curate", "monitor", "check"]
+COMMANDS = [
+    "demo",
+    "world",
+    "generate",
+    "saliency",
+    "train",
+    "evaluate",
+    "study",
+    "convert",
+    "curate",
+    "monitor",
+    "check",
+]
 
 
 class Hum:

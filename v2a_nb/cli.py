@@ -182,6 +182,17 @@ def _score(args: argparse.Namespace) -> int:
     return 0
 
 
+def _study(args: argparse.Namespace) -> int:
+    from v2a_nb.scores.study import METRICS, study
+
+    _threads()
+    metrics = METRICS if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
+    study(
+        args.grid, args.out, data=args.data, steps=args.steps, seed=args.seed, clips=args.clips, metrics=metrics
+    )  # fmt: skip
+    return 0
+
+
 def _convert(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import convert
 
@@ -503,6 +514,23 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--keep", action="store_true", help="with real, physics and saliency: put the numbers into results.json"
     )
     p.add_argument("--render", action="store_true", help="only render cards, README and docs from results.json again")
+
+    p = command(
+        "study", _study, "VTA-LDM's study: train and score encoders, auxiliary embeddings and augmentations alike",
+        "v2a-nb study table3 --out studies/aux; v2a-nb study encoder=strike,cavp augmentation=none,concat --out s",
+    )  # fmt: skip
+    p.add_argument(
+        "grid", nargs="+", metavar="GRID",
+        help="table2, table3, table4 of the paper; or encoder=A,B auxiliary=A,B augmentation=A,B, whose product is "
+        "taken; auxiliary is text, vision, pe, flow, motion and augmentation none, filtered, concat, pretrain-video, "
+        "pretrain-audio, joined by +",
+    )  # fmt: skip
+    p.add_argument("--out", required=True, help="folder; a study that was interrupted goes on, and rows can be added")
+    p.add_argument("--data", metavar="SOURCE", help="what to learn from, as for train")
+    p.add_argument("--steps", type=_count, help="of each training; the clips shrink with it (default: the recipe's)")
+    p.add_argument("--seed", type=_seed, default=0, help="of each training")
+    p.add_argument("--clips", type=_count, default=100, metavar="N", help="to score on (default: %(default)s)")
+    p.add_argument("--metrics", metavar="A,B", help="columns (default: the paper's that need no download, and truth's)")
 
     p = command(
         "convert", _convert, "published weights of a system into ours",
