@@ -180,7 +180,7 @@ def test_a_new_system_brings_its_own_options(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["generate", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "--pitch-hz P tone: of the tone" in text and "action2sound, retrieval, tone, or a folder" in text
+    assert "--pitch-hz P tone: of the tone" in text and "vta_ldm, retrieval, tone, or a folder" in text
 
 
 def test_other_commands_import_no_system():

@@ -136,7 +136,7 @@ def test_what_was_interrupted_goes_on_and_another_study_is_refused(made):
 
 
 def test_texts_are_given_to_those_that_read_them_and_to_no_others(made, monkeypatch, tmp_path):
-    run, root, _ = made
+    _, root, _ = made
     given, evaluate = [], runner.evaluate
     monkeypatch.setattr(runner, "evaluate", lambda *a, **k: given.append(k.get("prompt")) or evaluate(*a, **k))
     for name in ("eyes_vision_none", "eyes_vision+text_none"):

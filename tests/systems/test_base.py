@@ -207,12 +207,17 @@ FROZEN = {
         "models/autoencoder.py", "models/lean_unet.py", "models/video_encoders/clip_frames.py",
         "models/video_encoders/registry.py", "models/vocoder.py", "sampling/solvers.py", "systems/retrieval/system.py",
     ),
+    "vta_ldm": (
+        "models/autoencoder.py", "models/lean_unet.py", "models/optical_flow.py", "models/text_encoders.py",
+        "models/video_encoders/clip_frames.py", "models/video_encoders/registry.py", "models/vocoder.py",
+        "sampling/solvers.py",
+    ),
 }  # fmt: skip
 """What is loaded frozen, trained elsewhere, and says what it takes and gives; and what stands in for a library's own
 networks and solvers, as these compute, to the bit."""
 
 
-@pytest.mark.parametrize(("kind", "most"), [("vaura", 4), ("egosonics", 5), ("action2sound", 6)])
+@pytest.mark.parametrize(("kind", "most"), [("vaura", 4), ("egosonics", 5), ("action2sound", 7), ("vta_ldm", 6)])
 def test_few_files_have_to_be_opened_to_understand_a_system(kind, most):
     """All of systems/, sampling/ and models/ that it imports, at once or inside of a function, but for frozen parts."""
     from test_house import PACKAGE, imports

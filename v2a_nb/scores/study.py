@@ -14,8 +14,8 @@ which nothing is trained, from the same noise. Cells that read a text get the cl
 | ``results.json``, ``tables.md`` | the numbers of all cells, and the paper's tables 2 to 4 of them |
 
 The columns are the paper's but for PAM and CLAP, which need networks that are downloaded (``--metrics`` adds them), and
-three that only a world with truth can have. FAD, IS, FD and KL hear with our own extractor, ``cavp`` is AV-Sim in CAVP's
-place: rows can be compared with each other, and not with the paper's numbers.
+three that only a world with truth can have. FAD, IS, FD and KL hear with our own extractor, ``cavp`` is AV-Sim in the
+place of CAVP: rows can be compared with each other, and not with the paper's numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from v2a_nb.models.optical_flow import need_opencv
 from v2a_nb.systems.vta_ldm.model import PRESETS, VtaLdmConfig
 from v2a_nb.systems.vta_ldm.train import VtaLdmRecipe, VtaLdmTrainConfig
 from v2a_nb.training.recipe import check_same_run, run_recipe
-from v2a_nb.training.results import FILE, RUN, Results, Row, Table, digest_of, markdown, package_version
+from v2a_nb.training.results import RUN, Results, Row, Table, digest_of, markdown, package_version
 from v2a_nb.world import WorldClip, strike_world
 
 SEED, CLIPS, SECONDS, SIZE = 10500, 100, 3.0, 112

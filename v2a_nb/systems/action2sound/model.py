@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import later
-from v2a_nb.models.attention import set_time_bias
+from v2a_nb.models.attention import set_time_bias, vectors_of_tokens
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
-from v2a_nb.models.video_tokens import vectors_of_tokens
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 NULLS = ("trained", "zero")
@@ -197,6 +196,7 @@ class VideoTokens(nn.Module):
         c: sizes.
 
     Examples:
+        >>> import torch
         >>> tokens = VideoTokens(PRESETS["tiny"])
         >>> tokens(torch.zeros(2, 150, 384)).shape
         torch.Size([2, 16, 128])
@@ -235,6 +235,7 @@ class AudioTokens(nn.Module):
         c: sizes.
 
     Examples:
+        >>> import torch
         >>> AudioTokens(PRESETS["tiny"])(torch.zeros(2, 16, 16, 24)).shape
         torch.Size([2, 24, 128])
     """

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
 from v2a_nb.errors import UsageError
-from v2a_nb.models.attention import set_time_bias
+from v2a_nb.models.attention import set_time_bias, vectors_of_tokens
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
 from v2a_nb.models.optical_flow import CELLS
-from v2a_nb.models.video_tokens import vectors_of_tokens
 from v2a_nb.sampling.diffusion import NoiseSchedule, spectrogram_unet
 
 FLOWS = ("color", "vectors")
