@@ -482,7 +482,7 @@ def demo(
             part = {"start": start, "duration": duration}
             _check_length(file, output.longest(model.sample_rate), **part)
             sensitivity = best_sensitivity(system) if "sensitivity" in model.options else None
-            how = {} if sensitivity is None else {"sensitivity": sensitivity}
+            how: dict[str, Any] = {} if sensitivity is None else {"sensitivity": sensitivity}
             sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **how))
             for problem in file.problems:
                 report(f"{video}: {problem}")

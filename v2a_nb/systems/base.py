@@ -73,7 +73,7 @@ def interval_of(text: str) -> tuple[float, float]:
 
 
 SAMPLING = {
-    "sampler": Option("how the noise is taken away: ddim, or dpm++, of order 2", str, "NAME"),
+    "sampler": Option("dpm++, ddim, ddpm, or a scheduler of diffusers, such as UniPCMultistepScheduler", str, "NAME"),
     "guidance_interval": Option(
         "from which share of the noise to which there is guidance; the other steps cost half", interval_of, "A,B"
     ),

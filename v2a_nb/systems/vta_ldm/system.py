@@ -20,7 +20,7 @@ from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, diffusion_loss
-from v2a_nb.systems.base import FOLLOWING, Option, Progress, check_fit, count, evaluating, switched
+from v2a_nb.systems.base import FOLLOWING, SAMPLING, Option, Progress, check_fit, count, evaluating, switched
 from v2a_nb.systems.mel_latents import MelLatentSystem
 from v2a_nb.systems.vta_ldm.model import (
     AUTOENCODER_OF,
@@ -63,7 +63,7 @@ class VtaLdm(MelLatentSystem):
     options: ClassVar[dict[str, Option]] = {
         "guidance": Option("how much the picture counts; 1 is no guidance", float, "G"),
         "steps": Option("steps of the sampler", count, "N"),
-        "sampler": Option("dpm++, ddim, ddpm, or a scheduler of diffusers, such as UniPCMultistepScheduler", str, "S"),
+        "sampler": SAMPLING["sampler"],
         "prompt": Option("what is to be heard, in words", str, "TEXT"),
         "negative_prompt": Option("what is not to be heard, in words", str, "TEXT"),
         **FOLLOWING,
