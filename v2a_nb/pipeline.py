@@ -262,7 +262,7 @@ class _Shelf:
         return _Files(paths, done, note)
 
     def blocks(self, video: str | Path, result: Path) -> DoneBlocks:
-        """What was made of a video's result by a command with the same settings that was ended."""
+        """Blocks of a video's result that an ended command with the same settings has made."""
         from v2a_nb.systems.long_videos import DoneBlocks
 
         state = os.stat(media.check_file(video))

@@ -216,3 +216,63 @@ STFT_IMAGES = {
         replace(VTA_LDM, picture=PictureLayout()), columns_per_s=100.0, align=32, iterations=60, method="nnls"
     ),
 }
+
+
+class LatentPicture:
+    """The sizes of latents of a picture of sound, as the configurations of the latent diffusion systems have them.
+
+    A configuration that inherits it has these fields.
+
+    Attributes:
+        picture: name out of :data:`STFT_IMAGES`.
+        latent_channels: C of the latents.
+        factor: pixels, in each direction, of one latent.
+        widths, heads: channels and attention heads of the UNet at each size.
+        context: latent columns of a window.
+    """
+
+    picture: str
+    latent_channels: int
+    factor: int
+    widths: tuple[int, ...]
+    heads: tuple[int, ...]
+    context: int
+
+    @property
+    def stft(self) -> StftImage:
+        """The picture of sound."""
+        return STFT_IMAGES[self.picture]
+
+    @property
+    def rows(self) -> int:
+        """H of the latents."""
+        return self.stft.height // self.factor
+
+    @property
+    def column_s(self) -> float:
+        """Seconds of a latent column."""
+        return self.factor / self.stft.columns_per_s
+
+    @property
+    def window_s(self) -> float:
+        """Seconds of a window, which is what training sees at once."""
+        return self.context * self.column_s
+
+    def latents_shape(self, num_samples: int) -> tuple[int, int, int]:
+        """(C, H, W) of the latents of so many samples: at least a window."""
+        columns = self.stft.columns(num_samples) // self.factor
+        return self.latent_channels, self.rows, max(self.context, columns)
+
+    def check_picture(self) -> None:
+        """Raise :class:`UsageError` for an unknown picture, or sizes and heads that are not as many."""
+        if self.picture not in STFT_IMAGES:
+            raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
+        if len(self.heads) != len(self.widths):
+            raise UsageError(f"{len(self.heads)} numbers of heads for {len(self.widths)} sizes")
+
+    def check_windows(self) -> None:
+        """Raise :class:`UsageError` where the UNet's sizes, or windows, do not divide the picture."""
+        if self.stft.align % (self.factor * 2 ** (len(self.widths) - 1)):
+            raise UsageError(f"{len(self.widths)} sizes do not divide pictures of {self.stft.align} columns")
+        if self.context * self.factor % self.stft.align:
+            raise UsageError(f"windows of {self.context} latents do not fit pictures of {self.stft.align} columns")

@@ -91,7 +91,7 @@ class Attention(nn.Module):
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:  # fmt: skip
-        """What is read of the tokens; ``attention_mask`` [B, 1, K] is added to the logits."""
+        """The tokens that were read, projected; ``attention_mask`` [B, 1, K] is added to the logits."""
         if self.processor is not None:
             return self.processor(self, hidden_states, encoder_hidden_states, attention_mask)
         tokens = hidden_states if encoder_hidden_states is None else encoder_hidden_states

@@ -26,7 +26,7 @@ from v2a_nb.models.lean_blocks import (
 EPSILON = 1e-5
 """Epsilon of the group norms, but for those before attention, which have 1e-6."""
 MASKED = -10000.0
-"""What is added to the logits of tokens that are not attended to."""
+"""A number that is added to the logits of tokens that are not attended to."""
 
 
 @dataclass(frozen=True)

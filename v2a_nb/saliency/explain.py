@@ -14,7 +14,7 @@ from v2a_nb.saliency.targets import check_window, longest_s, target_of
 from v2a_nb.systems.base import System, part_of
 
 LEAD = 0.6
-"""Of a part of a long clip, this share of what is left lies before the window: decoders look back."""
+"""Share of the time beside the window that lies before it, where a part of a long clip is read: decoders look back."""
 
 
 def explain(

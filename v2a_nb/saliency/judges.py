@@ -35,9 +35,9 @@ from v2a_nb.saliency.result import Saliency
 from v2a_nb.saliency.targets import FrameFunction, Target
 
 TOLERANCE = 0.06
-"""Of pointing, as a share of the picture's side."""
+"""How far beside the mask a map may point, as a share of the picture's side."""
 WITHIN_S = 0.08
-"""Of temporal pointing, seconds."""
+"""How far from an event the curve may point, seconds."""
 SURVIVES = 0.5
 """Spearman's correlation from which on a map counts as the same as the one under randomized weights."""
 SHARES = (0.0, 0.03, 0.1, 0.25, 0.5, 1.0)

@@ -107,7 +107,7 @@ class Saliency:
 
     @property
     def title(self) -> str:
-        """What is shown, in a line."""
+        """A line that names method, system and window."""
         words = self.method.replace("_", " ") + (f" from {self.baseline}" if self.baseline else "")
         start, end = self.window
         return f"{words or 'saliency'}{f' of {self.system}' if self.system else ''}, sound {start:.2f} to {end:.2f} s"

@@ -99,7 +99,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         words = (Path(self.encoder).name if "/" in self.encoder else self.encoder, self.auxiliary, self.augmentation)
         return "_".join(re.sub(r"[^\w+.-]", "-", word) for word in words)
 

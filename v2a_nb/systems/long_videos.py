@@ -34,7 +34,7 @@ SEED_STEP = 1_000_003  # between the seeds of blocks, whose noise would else be 
 
 @dataclass(frozen=True)
 class DoneBlock:
-    """What is left to say of a block whose sound was made.
+    """A block whose sound was made, as it is kept beside the results.
 
     Attributes:
         wave: of the block alone, float32 [channels, n].

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
+from v2a_nb.audio.stft_image import LatentPicture
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import later
 from v2a_nb.models.attention import set_time_bias, vectors_of_tokens
@@ -22,7 +22,7 @@ PADDINGS = ("wave", "mel")
 
 
 @dataclass(frozen=True)
-class Action2SoundConfig:
+class Action2SoundConfig(LatentPicture):
     """All of Action2Sound but its autoencoder, vocoder and frame encoder, which have their own configuration.
 
     Attributes:
@@ -100,17 +100,11 @@ class Action2SoundConfig:
     def __post_init__(self) -> None:
         for name in ("widths", "heads", "guidance_interval"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.picture not in STFT_IMAGES:
-            raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
+        self.check_picture()
         for name, known in (("null", NULLS), ("neighbour_latents", NEIGHBOUR_LATENTS), ("padding", PADDINGS)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if len(self.heads) != len(self.widths):
-            raise UsageError(f"{len(self.heads)} numbers of heads for {len(self.widths)} sizes")
-        if self.stft.align % (self.factor * 2 ** (len(self.widths) - 1)):
-            raise UsageError(f"{len(self.widths)} sizes do not divide pictures of {self.stft.align} columns")
-        if self.context * self.factor % self.stft.align:
-            raise UsageError(f"windows of {self.context} latents do not fit pictures of {self.stft.align} columns")
+        self.check_windows()
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -118,26 +112,6 @@ class Action2SoundConfig:
         return NoiseSchedule(
             prediction=self.prediction, spacing=self.spacing, sampler=self.sampler, steps=self.sampler_steps
         )
-
-    @property
-    def stft(self) -> StftImage:
-        """The picture of sound."""
-        return STFT_IMAGES[self.picture]
-
-    @property
-    def rows(self) -> int:
-        """H of the latents."""
-        return self.stft.height // self.factor
-
-    @property
-    def column_s(self) -> float:
-        """Seconds of a latent column."""
-        return self.factor / self.stft.columns_per_s
-
-    @property
-    def window_s(self) -> float:
-        """Seconds of a window, which is what training sees at once."""
-        return self.context * self.column_s
 
     @property
     def neighbour_s(self) -> float:
@@ -148,11 +122,6 @@ class Action2SoundConfig:
     def token_s(self) -> float:
         """Seconds of a video token."""
         return self.window_s / self.video_tokens
-
-    def latents_shape(self, num_samples: int) -> tuple[int, int, int]:
-        """(C, H, W) of the latents of so many samples: at least a window."""
-        columns = self.stft.columns(num_samples) // self.factor
-        return self.latent_channels, self.rows, max(self.context, columns)
 
 
 PRESETS = {

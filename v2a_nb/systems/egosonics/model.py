@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
+from v2a_nb.audio.stft_image import LatentPicture
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import Pretrained, later
 from v2a_nb.models.attention import set_time_bias, without_cross_attention
@@ -32,7 +32,7 @@ WEIGHTINGS = ("none", "cfg_rw", "guess")
 
 
 @dataclass(frozen=True)
-class EgoSonicsConfig:
+class EgoSonicsConfig(LatentPicture):
     """All of EgoSonics but its autoencoder and frame encoder, which are parts with their own configuration.
 
     Attributes:
@@ -105,12 +105,9 @@ class EgoSonicsConfig:
     def __post_init__(self) -> None:
         for name in ("widths", "heads", "hint_widths", "guidance_interval"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.picture not in STFT_IMAGES:
-            raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
+        self.check_picture()
         if self.control_weighting not in WEIGHTINGS:
             raise UsageError(f"control_weighting must be one of {', '.join(WEIGHTINGS)}")
-        if len(self.heads) != len(self.widths):
-            raise UsageError(f"{len(self.heads)} numbers of heads for {len(self.widths)} sizes")
         if 2 ** (len(self.hint_widths) - 1) != self.factor:
             raise UsageError(f"{len(self.hint_widths)} hint widths do not shrink a picture {self.factor} times")
         vectors = self.align * self.column_s * self.video_rate / self.stack
@@ -123,21 +120,6 @@ class EgoSonicsConfig:
         return NoiseSchedule(
             prediction=self.prediction, spacing=self.spacing, sampler=self.sampler, steps=self.sampler_steps
         )
-
-    @property
-    def stft(self) -> StftImage:
-        """The picture of sound."""
-        return STFT_IMAGES[self.picture]
-
-    @property
-    def rows(self) -> int:
-        """H of the latents."""
-        return self.stft.height // self.factor
-
-    @property
-    def column_s(self) -> float:
-        """Seconds of a latent column."""
-        return self.factor / self.stft.columns_per_s
 
     @property
     def token_s(self) -> float:

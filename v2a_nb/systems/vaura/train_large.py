@@ -43,7 +43,7 @@ from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, or_zero, 
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
 SECONDS, FPS = 2.56, 25.0
-"""Of a clip (section V-B)."""
+"""Seconds, and frames a second, of a clip (section V-B)."""
 
 
 @dataclass(frozen=True)

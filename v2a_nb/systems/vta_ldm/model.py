@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from v2a_nb.audio.stft_image import STFT_IMAGES, StftImage
+from v2a_nb.audio.stft_image import LatentPicture
 from v2a_nb.errors import UsageError
 from v2a_nb.models.attention import set_time_bias, vectors_of_tokens
 from v2a_nb.models.autoencoder import PRESETS as AUTOENCODERS
@@ -20,7 +20,7 @@ FLOWS = ("color", "vectors")
 
 
 @dataclass(frozen=True)
-class VtaLdmConfig:
+class VtaLdmConfig(LatentPicture):
     """All of VTA-LDM but its autoencoder, vocoder and encoders, which have their own configuration.
 
     Attributes:
@@ -101,8 +101,7 @@ class VtaLdmConfig:
     def __post_init__(self) -> None:
         for name in ("widths", "heads", "guidance_interval"):  # JSON knows lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.picture not in STFT_IMAGES:
-            raise UsageError(f"unknown picture {self.picture!r}; known are {', '.join(STFT_IMAGES)}")
+        self.check_picture()
         if self.flow is not None and self.flow not in FLOWS:
             raise UsageError(f"flow must be one of {', '.join(FLOWS)}, or none, not {self.flow!r}")
         if not (self.timed or self.text):
@@ -111,12 +110,7 @@ class VtaLdmConfig:
             raise UsageError("a text has no time: without pictures there can be no time bias")
         if self.shared_projection and self.text and (self.text_dim, self.stack) != (self.video_dim, 1):
             raise UsageError(f"a text of {self.text_dim} numbers cannot share the projection of the frame vectors")
-        if len(self.heads) != len(self.widths):
-            raise UsageError(f"{len(self.heads)} numbers of heads for {len(self.widths)} sizes")
-        if self.stft.align % (self.factor * 2 ** (len(self.widths) - 1)):
-            raise UsageError(f"{len(self.widths)} sizes do not divide pictures of {self.stft.align} columns")
-        if self.context * self.factor % self.stft.align:
-            raise UsageError(f"windows of {self.context} latents do not fit pictures of {self.stft.align} columns")
+        self.check_windows()
         _ = self.schedule
 
     @property
@@ -136,31 +130,6 @@ class VtaLdmConfig:
             prediction=self.prediction, spacing=self.spacing, sampler=self.sampler, steps=self.sampler_steps,
             snr_gamma=self.snr_gamma, snr_form=self.snr_form,
         )  # fmt: skip
-
-    @property
-    def stft(self) -> StftImage:
-        """The picture of sound."""
-        return STFT_IMAGES[self.picture]
-
-    @property
-    def rows(self) -> int:
-        """H of the latents."""
-        return self.stft.height // self.factor
-
-    @property
-    def column_s(self) -> float:
-        """Seconds of a latent column."""
-        return self.factor / self.stft.columns_per_s
-
-    @property
-    def window_s(self) -> float:
-        """Seconds of a window, which is what training sees at once."""
-        return self.context * self.column_s
-
-    def latents_shape(self, num_samples: int) -> tuple[int, int, int]:
-        """(C, H, W) of the latents of so many samples: at least a window."""
-        columns = self.stft.columns(num_samples) // self.factor
-        return self.latent_channels, self.rows, max(self.context, columns)
 
 
 PRESETS = {
