@@ -42,12 +42,14 @@ def clips_picture(folder: Path):
     from v2a_nb import plots
     from v2a_nb.audio.onsets import detect_onsets, onset_scores
     from v2a_nb.scores.real import RealSet
-    from v2a_nb.scores.real_results import best_system
+    from v2a_nb.scores.real_results import best_sensitivity, best_system
     from v2a_nb.scores.registry import SYSTEMS
     from v2a_nb.systems.registry import load
 
-    clips, model = RealSet(folder), load(best_system(SYSTEMS))
-    onsets = [detect_onsets(model.generate(clip.silent(), seed=0)) for clip in clips.clips]
+    name = best_system(SYSTEMS)
+    clips, model, sensitivity = RealSet(folder), load(name), best_sensitivity(name)
+    how = {} if sensitivity is None else {"sensitivity": sensitivity}
+    onsets = [detect_onsets(model.generate(clip.silent(), seed=0, **how)) for clip in clips.clips]
     f1 = [onset_scores(true, found, 0.1)[2] for true, found in zip(clips.true, onsets, strict=True)]
     order = np.argsort(f1, kind="stable")
     shown = [order[round(share * (len(order) - 1))] for share in SHARES]

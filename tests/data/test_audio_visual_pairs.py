@@ -46,7 +46,9 @@ def test_pairs_are_clips_of_the_world(pairs, store):
     one = pairs.where(np.array([2]))
     recording = draw(6000, 1, variety="plain")
     item = Take(recording, Settings(seconds=2.56, size=64)).clip(one.column("start_s")[0], "x")
-    embeddings, thumbnails = AudioVisualEmbedding(frame_encoder=load_encoder("vaura")).windows(item.clip.silent())
+    embeddings, thumbnails = AudioVisualEmbedding(frame_encoder=load_encoder("strike_vision")).windows(
+        item.clip.silent()
+    )
     assert (one.video_inputs([0])[0] - embeddings).abs().max() < 0.02  # kept in half precision
     assert torch.equal(one.video_inputs([0])[1], thumbnails)
     assert torch.equal(one.audio_inputs([0]), one.log_mels([0]).transpose(1, 2))
