@@ -84,14 +84,16 @@ assert alike[0, 1] > alike[0, 3] > alike[0, 4]
 # %%
 from v2a_nb.hub import tag_of
 from v2a_nb.metrics.summarization.model import codec_vectors
+from v2a_nb.models.video_encoders.registry import load_video_encoder
 
-assert tag_of(vaura.encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
+encoder = load_video_encoder("strike")
+assert tag_of(encoder, "vision") == card["encoder"]  # these weights know this encoder and no other
 videos, audio, narrations, recordings, events, kept = [], [], [], [], [], {}
 for seed in worlds:  # one after the other: a world keeps its recordings in memory
     for c in v2a.strike_world(seed=seed, clips=20, size=64, per_recording=2):
         if len(videos) % (CLIPS // DUBBED) == 0:
             kept[len(videos)] = c.clip  # to be dubbed below, each of another recording
-        videos.append(vaura.encode_video(c.clip.silent())[0].numpy())  # [T, 384]
+        videos.append(encoder.features(c.clip.silent()).numpy())  # [T, 384]
         audio.append(codec_vectors(vaura.codec, c.stems["mix"]))  # [T, 32]
         narrations.append(c.narration)
         recordings.append(f"{seed}-{c.recording.id}")
