@@ -40,7 +40,7 @@ from v2a_nb.training.loop import fit
 from v2a_nb.training.recipe import run_recipe
 
 CONFIG = replace(SMALL, video_dim=384)
-TRAIN = replace(VtaLdmTrainConfig().scaled(0.001), batch_size=4, vocoder="griffin-lim")
+TRAIN = replace(VtaLdmTrainConfig().scaled(0.0008), batch_size=4, vocoder="griffin-lim")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_from_nothing_to_weights(made):
     system = load(out / "weights")
     assert system.card["clips"] == 8 and system.card["steps"] == 4 and system.text_encoder.dim == 8
     assert system.generate(clip_of(0.5), steps=1, prompt="metal").n == 8000
-    assert (out / "strike_vision" / "config.json").exists()
+    assert len([*out.glob("encoders/*/config.json")]) == 1
     assert (out / "action2sound" / "autoencoder" / "config.json").exists()
     card = (out / "weights" / "README.md").read_text()
     assert "4 steps of the diffusion model" in card and "Not scored yet" in card and "ablation" not in card
@@ -148,8 +148,14 @@ def test_every_ablation_is_a_configuration():
         replace(PRESETS["tiny"], **{k: v for k, v in changes.items() if k not in training})
         assert name == "whole" or changes
     assert {name.removeprefix("encoder_") for name in ABLATIONS if name.startswith("encoder_")} == {*ENCODERS} - {
-        "strike"
+        "strike_wide"
     }
+
+
+def test_a_shipped_encoder_is_found_where_a_run_and_the_package_have_it():
+    assert VtaLdmRecipe()._where_the_encoder_lies() == "vaura/vision"
+    old = VtaLdmRecipe(replace(VtaLdmTrainConfig(), encoder="strike"))
+    assert old._where_the_encoder_lies() == "strike_vision"
 
 
 def test_concat_augmentation_leaves_the_held_out_as_they_are():
@@ -161,7 +167,7 @@ def test_concat_augmentation_leaves_the_held_out_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"joined": 1.5}, {"ended": -0.1}, {"text_dropout": 0.9}, {"pretrain": "text"}, {"held_out": 900}]
+    "wrong", [{"joined": 1.5}, {"ended": -0.1}, {"text_dropout": 0.9}, {"pretrain": "text"}, {"held_out": 1000}]
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):

@@ -9,7 +9,7 @@ elsewhere. The second command trains another diffusion model on what the first o
 
 | in the folder | what |
 |---|---|
-| ``strike_vision/``, or ``encoders/NAME/`` | the video encoder, which the weights refer to |
+| ``vaura/vision/``, or ``encoders/NAME/`` | the video encoder, which the weights refer to |
 | ``action2sound/autoencoder/`` | the autoencoder |
 
 The ablations are the rows of the paper's tables 2 to 4, and some of ours. What the paper trains on more data first is
@@ -46,22 +46,21 @@ from v2a_nb.data.latent_dataset import (
     latent_cut,
     true_onsets,
 )
-from v2a_nb.data.recordings import Recordings, StrikeRecordings
+from v2a_nb.data.recordings import BOTH, Recordings, StrikeRecordings
 from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import as_shipped, find_weights, shipped, tag_of
+from v2a_nb.hub import SHIPPED, as_shipped, find_weights, shipped, tag_of
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
 from v2a_nb.models.text_encoders import StrikeText
 from v2a_nb.models.video_encoders.registry import ENCODERS, load_video_encoder
-from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.models.vocoder import load_vocoder
 from v2a_nb.sampling.diffusion import Conditions, use_of_video
 from v2a_nb.systems.vta_ldm.model import for_encoder
 from v2a_nb.systems.vta_ldm.system import PRESETS, VtaLdm, VtaLdmConfig
 from v2a_nb.training.loop import BatchOf
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
-from v2a_nb.training.recipes.autoencoder import ClipTrainConfig, compute_latents, keep, keep_encoder, references
+from v2a_nb.training.recipes.autoencoder import ClipTrainConfig, compute_latents, keep, references
 
 FIRST = 20000
 """Number of the first recording: V-AURA's recipe, and so the encoder, saw none from here on."""
@@ -83,7 +82,7 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "vision_flow": {"text": False, "flow": "color"},
     "vision_motion": {"text": False, "flow": "vectors"},
     # table 2
-    **{f"encoder_{name}": {"encoder": name} for name in ENCODERS if name != "strike"},
+    **{f"encoder_{name}": {"encoder": name} for name in ENCODERS if name != "strike_wide"},
     # table 4
     "filtered": {"aligned": 0.5},
     "concat": {"joined": 0.5},
@@ -103,7 +102,7 @@ nothing, reads pictures and text; ``never_dropped`` has a null in sampling that 
 
 @dataclass(frozen=True)
 class VtaLdmTrainConfig(ClipTrainConfig):
-    """How much of everything; the defaults take about an hour of one core with bfloat16.
+    """How much of everything; the defaults take about an hour and a half of one core with bfloat16.
 
     Attributes:
         steps: of the diffusion model.
@@ -121,9 +120,9 @@ class VtaLdmTrainConfig(ClipTrainConfig):
         pretrain_data: its recordings, as ``--data`` names them; empty: those that follow, of Strike World.
     """
 
-    steps: int = scaling(4000)
-    recordings: int = scaling(800)
-    encoder: str = "strike"
+    steps: int = scaling(5000)
+    recordings: int = scaling(1000)
+    encoder: str = "strike_wide"
     autoencoder: str = "action2sound"
     vocoder: str = "vocoder"
     condition_dropout: float = 0.1
@@ -321,6 +320,7 @@ class VtaLdmRecipe(Recipe):
 
     name = "vta_ldm"
     TrainConfig = VtaLdmTrainConfig
+    source = f"strike:seed=1000,version={BOTH}"
     ablations = ABLATIONS
 
     def __init__(
@@ -421,14 +421,18 @@ class VtaLdmRecipe(Recipe):
     def card(self, model: VtaLdm) -> dict[str, object]:
         return {"encoder": self.encoder_tag, "clips": self.clips}
 
+    def _where_the_encoder_lies(self) -> str:
+        """In a run's folder: as among the shipped weights, or by its fingerprint."""
+        info = ENCODERS.get(self.changed_config.encoder)
+        if info is not None and (SHIPPED / info.id).is_dir():
+            return info.id
+        return f"encoders/{self.encoder_tag.removeprefix('vision@')}"
+
     def save(self, model: VtaLdm, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside the parts that it shares with others."""
         weights, vocoder = self.folder(out) / "weights", self.config.vocoder
         own = Path(vocoder).is_dir() and vocoder not in shipped()
         parts: dict[str, Path | str] = {"vocoder": Path(vocoder) if own else vocoder}
         parts["autoencoder"] = keep(self.autoencoder, out / "action2sound" / "autoencoder")
-        if isinstance(self.encoder, StrikeVision):
-            parts["vision"] = keep_encoder(self.encoder, out)
-        else:
-            parts["vision"] = keep(self.encoder, out / "encoders" / self.encoder_tag.replace("vision@", ""))
+        parts["vision"] = keep(self.encoder, out / self._where_the_encoder_lies())
         return model.save_pretrained(weights, **references(weights, **parts), **card)
