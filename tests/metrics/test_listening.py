@@ -599,6 +599,10 @@ class Listener:
             self.page.evaluate("window.dispatchEvent(new Event('focus'))")
             with contextlib.suppress(AssertionError):
                 return self.expect(self.page.locator(where)).to_have_text(words, timeout=1_500)
+        url = self.page.url  # a busy browser may never tell a tab that was open: opened again, it reads what was kept
+        self.page.goto("about:blank")
+        self.page.goto(url)
+        self.press("Enter")
         return self.sees(where, words)
 
     @property

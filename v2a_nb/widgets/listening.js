@@ -531,6 +531,9 @@ export function page(root, spec, trials, find) {
     again();
   }
   window.addEventListener("storage", ({ key, newValue }) => { if (key === place) look(newValue); });
+  // a busy browser was seen to lose that event: tabs also tell each other
+  const others = typeof BroadcastChannel === "function" ? new BroadcastChannel(place) : null;
+  if (others) others.onmessage = ({ data }) => look(data);
   const seen = () => { if (kept && !document.hidden) look(localStorage.getItem(place)); };
   document.addEventListener("visibilitychange", seen); // a tab that slept may have missed it
   window.addEventListener("focus", seen);
@@ -544,6 +547,7 @@ export function page(root, spec, trials, find) {
     } catch {
       kept = false;
     }
+    others?.postMessage(JSON.stringify(records));
     next(true);
     if (!kept) test.say(UNKEPT, true);
   }
