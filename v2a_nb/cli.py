@@ -188,8 +188,13 @@ def _study(args: argparse.Namespace) -> int:
     _threads()
     metrics = METRICS if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
     study(
-        args.grid, args.out, data=args.data, steps=args.steps, seed=args.seed, clips=args.clips, metrics=metrics
+        args.grid, args.out, data=args.data, steps=args.steps, seed=args.seed, clips=args.clips, metrics=metrics,
+        keep=args.keep, **dict(setting.partition("=")[::2] for setting in args.set),
     )  # fmt: skip
+    if args.keep:
+        from v2a_nb.scores.registry import render
+
+        render()
     return 0
 
 
@@ -531,6 +536,8 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument("--seed", type=_seed, default=0, help="of each training")
     p.add_argument("--clips", type=_count, default=100, metavar="N", help="to score on (default: %(default)s)")
     p.add_argument("--metrics", metavar="A,B", help="columns (default: the paper's that need no download, and truth's)")
+    p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of all trainings")
+    p.add_argument("--keep", action="store_true", help="put the tables beside the shipped weights and into docs/")
 
     p = command(
         "convert", _convert, "published weights of a system into ours",

@@ -16,6 +16,7 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.neighbours import neighbours_of
 from v2a_nb.data.pool import Pool
 from v2a_nb.errors import UsageError
+from v2a_nb.metrics.pairing import shuffled
 from v2a_nb.scores.base import Job
 from v2a_nb.scores.systems import TESTS, evaluated
 from v2a_nb.systems.registry import load
@@ -35,6 +36,8 @@ class Variant:
         trained: the folder below ``ablations/`` of a run with its weights; empty for the shipped ones.
         options: of ``generate``.
         condition: from the clips to a sound of its place for each, where it is not what the system would choose.
+        texts: by the option of ``generate`` that takes them, from the clips to a text for each.
+        joined: the clips are others of the same world, each joined from two scenes.
         style: of the world's pictures, where it is not the camera's.
         retrieve_from: no generation, but the sound that is retrieved among so many; 0 is all.
     """
@@ -43,6 +46,8 @@ class Variant:
     trained: str = ""
     options: dict[str, object] = field(default_factory=dict)
     condition: Callable[[Sequence[WorldClip]], list[Sound]] | None = None
+    texts: dict[str, Callable[[Sequence[WorldClip]], list[str]]] = field(default_factory=dict)
+    joined: bool = False
     style: str | None = None
     retrieve_from: int | None = None
 
@@ -58,7 +63,21 @@ def any_sounds(clips: Sequence[WorldClip]) -> list[Sound]:
     return [pool.sound(int(row)) for row in np.random.default_rng(0).choice(pool.searched, len(clips))]
 
 
+def narrations(clips: Sequence[WorldClip]) -> list[str]:
+    """The line that says what happens in each clip."""
+    return [clip.narration for clip in clips]
+
+
+def other_narrations(clips: Sequence[WorldClip]) -> list[str]:
+    """What happens in a clip of another recording."""
+    others = shuffled([clip.recording.id for clip in clips]) or [(i + 1) % len(clips) for i in range(len(clips))]
+    return [clips[i].narration for i in others]
+
+
 BRIEFLY = "the whole, trained as briefly as the others"
+NO_VIDEO: dict[str, object] = {"guidance": 0.0}
+"""Of guidance nothing is left but its null, which has the text of the negative prompt."""
+DDPM: dict[str, object] = {"sampler": "ddpm", "spacing": "leading", "steps": 300, "guidance": 3.0}
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "vaura": (
         *(Variant(f"guidance {g}", options={"guidance": float(g)}) for g in (1, 3, 5, 6, 7, 9)),
@@ -100,14 +119,32 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         Variant("8 frames a second", "fps8", condition=neighbours),
         Variant("10 frames a second", "fps10", condition=neighbours),
     ),
+    "vta_ldm": (
+        *(Variant(f"guidance {g:g}", options={"guidance": g}) for g in (1.0, 2.0, 3.0, 5.0, 7.5)),
+        Variant("as in the paper: 300 steps of DDPM, guidance 3", options=DDPM),
+        Variant("without video", options=NO_VIDEO),
+        Variant("without video, the narration as text", options=NO_VIDEO, texts={"negative_prompt": narrations}),
+        Variant("the narration as text", texts={"prompt": narrations}),
+        Variant("another clip's narration as text", texts={"prompt": other_narrations}),
+        *(Variant(f"shown {fps:g} frames a second", options={"fps": fps}) for fps in (12.5, 8.0, 5.0, 2.0)),
+        Variant("clips joined from two scenes", joined=True),
+        Variant(BRIEFLY, "whole"),
+        Variant("without time bias and row values", "no_time_bias"),
+        Variant("all rows of the picture get the same of a video token", "no_row_values"),
+        Variant("the loss has the released weights", "released_loss"),
+        Variant("no condition is ever dropped", "never_dropped"),
+        Variant("trained on 5 frames a second", "fps5"),
+        Variant("trained on 10 frames a second", "fps10"),
+    ),
 }
-CLIPS = {"vaura": 40, "egosonics": 100, "action2sound": 40}
+CLIPS = {"vaura": 40, "egosonics": 100, "action2sound": 40, "vta_ldm": 40}
 SAMPLES = {"vaura": 10}
 """Sounds that are generated for each clip and averaged over, where it is not one: as the paper has it (section V-C)."""
 SHOWN = {
     "vaura": ("onset_f1_50ms", "onset_offset_abs_ms", "material_accuracy", "vaas_acc", "fad"),
     "egosonics": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "vaas_acc"),
     "action2sound": ("onset_f1_50ms", "material_accuracy", "near_miss_silent", "ambience_error_db", "fad"),
+    "vta_ldm": ("onset_f1_50ms", "onset_offset_abs_ms", "material_accuracy", "near_miss_silent", "fad"),
 }
 """Metrics of the tables."""
 
@@ -146,7 +183,7 @@ def _measure(name: str, variant: Variant, weights: str, count: int, samples: int
     Several samples of a clip, which have seeds of their own, count as so many clips of its recording: values are their
     mean, and intervals, which are over recordings, take them as one.
     """
-    clips = TESTS[name].clips(count, variant.style)
+    clips = TESTS[name].joined(count) if variant.joined else TESTS[name].clips(count, variant.style)
     clips = [clip for _ in range(samples) for clip in clips] if samples > 1 else clips
     rows = []
     if variant.retrieve_from is not None:
@@ -157,6 +194,7 @@ def _measure(name: str, variant: Variant, weights: str, count: int, samples: int
         model, options = load(name, weights), {"guidance": guidance, **variant.options}
         if variant.condition is not None:
             options["ambient"] = variant.condition(clips)
+        options |= {option: texts(clips) for option, texts in variant.texts.items()}
         rows.append(Row(STEPS, variant.meaning, model.card.get("steps")))
     report = evaluated(model, clips, controls=False, **options)
     measured = {metric["name"]: metric for metric in report.metrics}

@@ -31,7 +31,7 @@ from v2a_nb.training.results import PAIRS, Row, Table
 from v2a_nb.world import WorldClip, strike_world
 from v2a_nb.world.counterfactual import FACTORS, pairs_of
 
-SYSTEMS = ("vaura", "egosonics", "action2sound")
+SYSTEMS = ("vaura", "egosonics", "action2sound", "vta_ldm")
 COUNT, PER_RECORDING, BATCH = 40, 2, 8
 TRUE, OTHER = "ground truth", "another pair"
 

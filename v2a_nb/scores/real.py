@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from v2a_nb.models.video_encoders.strike import StrikeVision
 
 TABLE = "onsets.tsv"
-SYSTEMS = ("vaura", "egosonics", "action2sound", "retrieval")
+SYSTEMS = ("vaura", "egosonics", "action2sound", "vta_ldm", "retrieval")
 BASELINES_WITH = "vaura"
 """The system beside whose results the baselines are kept, which depend on the clips alone."""
 SEEDS, PHASES = 3, 8

@@ -11,9 +11,10 @@ from v2a_nb.errors import UsageError
 from v2a_nb.files import is_json_with, keep_others, write_text
 from v2a_nb.hub import SHIPPED, find_weights
 from v2a_nb.metrics import protocols
-from v2a_nb.scores import real_results
+from v2a_nb.scores import real_results, study_results
 from v2a_nb.scores.base import Job
-from v2a_nb.training.cards import CARD, Fields, render_card, render_document, write_card
+from v2a_nb.systems.registry import with_weights
+from v2a_nb.training.cards import CARD, NOT_YET, Fields, Unscored, render_card, render_document, write_card
 from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
 
 PACKAGE = Path(__file__).parent.parent
@@ -44,6 +45,9 @@ SCORES = {
     "action2sound": Scored(
         "systems/action2sound/card.md", ("systems:scores", "ablations:ablations", "ambience:ambience")
     ),
+    "vta_ldm": Scored(
+        "systems/vta_ldm/card.md", ("systems:scores", "systems:wide", "ablations:ablations", "prompts:prompts")
+    ),
     "retrieval": Scored("systems/retrieval/card.md", ("systems:scores", "retrieval:pool")),
     "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),
     "av_sync": Scored("metrics/av_sync/card.md", ("learned:av_sync", "synchrony:synchrony")),
@@ -54,7 +58,8 @@ SCORES = {
     "codec": Scored("training/recipes/codec_card.md", ("codec:codec",)),
     "vocoder": Scored("training/recipes/vocoder_card.md", ("vocoder:vocoder",)),
 }
-"""By the name of the shipped weights. Those without parts are scored within the system that they belong to."""
+"""By the name of weights that are shipped, or will be. Those without parts are scored within the system that they
+belong to."""
 NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
 OF_FOLDERS = ("real", "physics")
 """What scores several systems with a folder: files of this folder, with a function of that name and ``SYSTEMS``."""
@@ -90,7 +95,7 @@ def score(
         run: folder of a run whose ablations are measured as well.
         keep: put the numbers of :data:`OF_SYSTEMS` into the ``results.json`` beside the systems' weights.
         systems: of :data:`OF_SYSTEMS`, names divided by commas; left out, those that ``weights`` names, or
-            all.
+            all whose weights are shipped.
         part: only this part, such as ``"ablations"``; the tables of the others stay as they are.
         samples: sounds that are generated for each clip of an ablation; left out, as published.
         json: the results are also written to this file.
@@ -170,7 +175,8 @@ def _score_systems(
     part = import_module(f"v2a_nb.scores.{job.name}")
     pairs = [pair.partition("=") for pair in (weights or "").split(",") if pair]
     others = {name: where for name, _, where in pairs}
-    names = [name.strip() for name in (systems or ",".join(others or part.SYSTEMS)).split(",")]
+    ready = [name for name in part.SYSTEMS if name in with_weights()]
+    names = [name.strip() for name in (systems or ",".join(others or ready)).split(",")]
     for name in dict.fromkeys([*names, *others]):
         if name not in part.SYSTEMS:
             raise UsageError(f"no system {name!r} for {job.name}; there is {', '.join(part.SYSTEMS)}")
@@ -201,6 +207,9 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     """
     texts, fields = {}, {}
     for name, scored in SCORES.items():
+        if not (SHIPPED / name).is_dir():
+            fields[name] = Unscored()
+            continue
         texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
         fields[name] = Fields(SHIPPED / name)
     fields["overview"] = overview()
@@ -208,6 +217,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     fields["protocols"] = protocols.document()
     fields["physics"] = physics_tables()
     fields["saliency"] = saliency_tables()
+    fields["study"] = study_results.tables()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
             texts[path] = render_document(path.read_text(encoding="utf-8"), fields, path.name)
@@ -227,6 +237,7 @@ SYSTEMS = {
     "vaura": "[V-AURA](https://arxiv.org/abs/2409.13689)",
     "egosonics": "[EgoSonics](https://arxiv.org/abs/2407.20592)",
     "action2sound": "[Action2Sound](https://arxiv.org/abs/2406.09272)",
+    "vta_ldm": "[VTA-LDM](https://arxiv.org/abs/2407.07464)",
     "retrieval": "retrieval, their baseline",
 }
 CONTROLS = {"ground truth": "the true sounds", "shuffled video": "V-AURA's sounds of other videos"}
@@ -246,7 +257,7 @@ def physics_tables() -> str:
         f"{SYSTEMS[name]}, {table.about['pairs']} pairs a factor of seed {table.about['seed']}:\n\n{markdown(table)}"
         for name, table in found.items()
     ]
-    return "\n\n".join(texts) or "*Not scored yet.*"
+    return "\n\n".join(texts) or NOT_YET
 
 
 def saliency_tables() -> str:
@@ -258,7 +269,7 @@ def saliency_tables() -> str:
         f"methods and judges):\n\n{markdown(table)}\n\nNot to be believed: {table.about['marked']}."
         for name, table in found.items()
     ]
-    return "\n\n".join(texts) or "*Not scored yet.*"
+    return "\n\n".join(texts) or NOT_YET
 
 
 def overview() -> str:
@@ -275,7 +286,7 @@ def overview() -> str:
         if row.subject == subject and row.metric == metric
     ]
     if not rows:
-        return "*Not scored yet.*"
+        return NOT_YET
     text = markdown(Table("overview", "v2a-nb score", tuple(rows), down="subject", controls=tuple(CONTROLS.values())))
     for metric, words in COLUMNS.items():
         text = text.replace(f"`{metric}`", words)

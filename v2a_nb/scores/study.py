@@ -23,19 +23,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
 from v2a_nb.data.augmentation import joined_world
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.files import write_text
+from v2a_nb.hub import shipped
 from v2a_nb.metrics.evaluate import evaluate
 from v2a_nb.models.optical_flow import need_opencv
+from v2a_nb.scores.study_results import STUDIED
+from v2a_nb.scores.study_results import keep as keep_results
+from v2a_nb.scores.study_results import page as page_of
 from v2a_nb.systems.vta_ldm.model import PRESETS, VtaLdmConfig
 from v2a_nb.systems.vta_ldm.train import VtaLdmRecipe, VtaLdmTrainConfig
 from v2a_nb.training.recipe import check_same_run, run_recipe
-from v2a_nb.training.results import RUN, Results, Row, Table, digest_of, markdown, package_version
+from v2a_nb.training.registry import checked_settings
+from v2a_nb.training.results import RUN, Results, Row, Table, digest_of, package_version
 from v2a_nb.world import WorldClip, strike_world
 
 SEED, CLIPS, SECONDS, SIZE = 10500, 100, 3.0, 112
@@ -175,6 +180,7 @@ def study(
     clips: int = CLIPS,
     metrics: Sequence[str] = METRICS,
     sizes: VtaLdmConfig = PRESETS["tiny"],
+    keep: bool = False,
     say: Callable[[str], None] = print,
     **settings: object,
 ) -> Results:
@@ -189,19 +195,21 @@ def study(
         clips: that each cell is scored on.
         metrics: columns.
         sizes: of the model.
+        keep: put the tables into the ``results.json`` beside the shipped weights, in place of an earlier study's.
         say: receives one line for each thing that is done, and the tables.
-        settings: fields of :class:`~v2a_nb.systems.vta_ldm.train.VtaLdmTrainConfig`, for all cells.
+        settings: fields of :class:`~v2a_nb.systems.vta_ldm.train.VtaLdmTrainConfig`, for all cells, also as texts.
 
     Raises:
         UsageError: an unknown word, too few clips, or a cell that cannot be trained.
+        WeightsError: ``keep`` without shipped weights.
         V2AError: ``out`` holds a study with other settings.
     """
+    if keep and STUDIED not in shipped():
+        raise WeightsError(f"--keep: there are no shipped weights of {STUDIED} beside which results could be kept")
     if clips < 2:
         raise UsageError(f"{clips} clips: intervals need at least 2")
     out, cells = Path(out), cells_of(grid)
-    unknown = [name for name in settings if name not in {f.name for f in fields(VtaLdmTrainConfig)}]
-    if unknown:
-        raise UsageError(f"no setting {unknown[0]!r} of the recipe vta_ldm")
+    settings = checked_settings(VtaLdmTrainConfig, settings)
     config = VtaLdmTrainConfig()
     config = replace(config if steps is None else config.scaled(steps / config.steps), **settings)  # type: ignore[arg-type]
     config = config if steps is None else replace(config, steps=steps)
@@ -225,8 +233,11 @@ def study(
         _score(folder / "weights", folder / "joined.json", clips, JOINED_METRICS, joined=True)
     results = _results(out, _there(out, cells), {"clips": clips, "seed": SEED, "steps": config.steps})
     results.write(out)
-    write_text(out / "tables.md", page(results))
-    say(page(results))
+    page = page_of(results)
+    write_text(out / "tables.md", page)
+    say(page)
+    if keep:
+        keep_results(results)
     return Results.read(out)
 
 
@@ -288,24 +299,3 @@ def _rows(out: Path, cell: Cell, subject: str, file: str = "scores.json") -> lis
     path = out / "cells" / cell.name / file
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     return [replace(Row(**row), subject=subject) for row in rows]
-
-
-TITLES = {
-    "table2": "Vision encoders (the paper's table 2)",
-    "table3": "Auxiliary embeddings (table 3)",
-    "table4": "Data augmentation (table 4)",
-    "grid": "All cells",
-    "joined": "Clips joined from two scenes",
-}
-
-
-def page(results: Results) -> str:
-    """The tables as Markdown, each with what it was measured on."""
-    parts = []
-    for table in results.tables:
-        about = table.about
-        parts.append(
-            f"## {TITLES[table.name]}\n\n{about['clips']} clips of Strike World, seed {about['seed']}; each row was "
-            f"trained for {about['steps']} steps. In brackets 95 % intervals over recordings.\n\n{markdown(table)}"
-        )
-    return "\n\n".join(parts) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from v2a_nb.data.augmentation import joined_world
 from v2a_nb.metrics.evaluate import evaluate
 from v2a_nb.metrics.report import Report
 from v2a_nb.metrics.truth import NAMES
@@ -38,6 +39,10 @@ class TestSet:
         options |= {} if style is None else {"style": style}
         return strike_world(self.seed, count, seconds=self.seconds, size=SIZE, **options).clips
 
+    def joined(self, count: int) -> Sequence[WorldClip]:
+        """As many clips of the same world, each of which is joined from two scenes."""
+        return joined_world(self.seed, count, seconds=self.seconds, size=SIZE).clips
+
 
 METRICS = (*NAMES, "vaas_acc", "vaas_score", "fad")
 """The metrics of the tables."""
@@ -45,11 +50,12 @@ TESTS = {
     "vaura": TestSet("V-AURA `tiny`", 8000, 2.56, 2.56),
     "egosonics": TestSet("EgoSonics `tiny`", 9000, 5.12, 10.24),
     "action2sound": TestSet("Action2Sound `tiny`", 10000, 3.0, 3.0),
+    "vta_ldm": TestSet("VTA-LDM `tiny`", 12000, 3.0, 10.0),
     "retrieval": TestSet("Retrieval", 10000, 3.0, 3.0),
 }
 
 
-WIDE_SEEDS = {"vaura": 8100}
+WIDE_SEEDS = {"vaura": 8100, "vta_ldm": 12100}
 """Seeds of version 2 of the world on which nothing was trained or chosen, by system."""
 FRAME_RATES = (15, 24000 / 1001, 24, 25, 30, 50, 60)
 RATE_CLIPS, RATE_METRICS = 48, ("onset_f1_25ms", "onset_f1_50ms", "onset_offset_signed_ms")

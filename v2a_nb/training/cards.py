@@ -37,6 +37,8 @@ from v2a_nb.hub import find_weights, parts_of
 from v2a_nb.training.results import FILE, Results, markdown
 
 CARD, SCORES = "README.md", "## Scores"
+NOT_YET = "*Not scored yet.*"
+"""Stands in documents where a table will be."""
 _MARK = re.compile(r"<!-- (\{[^{}]+\}) -->.*?<!-- / -->", re.DOTALL)
 
 
@@ -60,6 +62,22 @@ class Fields:
         self.tables = _Lookup(lambda names: _joined(results, names.split()))
         self.cells = _Lookup(lambda name: _Lookup(lambda metric: _cell(results, name, metric)))
         self.about = _Lookup(lambda name: results[name].settings)
+
+
+class Unscored:
+    """The fields of weights that are not shipped yet: tables say so, numbers are a dash, whichever is asked for."""
+
+    def __init__(self, text: str = "–") -> None:
+        self._text = text
+
+    def __getattr__(self, name: str) -> Unscored:
+        return Unscored(NOT_YET if name == "tables" else self._text)
+
+    def __getitem__(self, key: str) -> Unscored:
+        return self
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class _Lookup:
@@ -161,7 +179,7 @@ def render_document(text: str, fields: Mapping[str, object], where: str = "the d
 
     Args:
         text: Markdown with marks; see the top of this file.
-        fields: by the name with which fields begin: :class:`Fields`, or texts.
+        fields: by the name with which fields begin: :class:`Fields`, :class:`Unscored`, or texts.
         where: is named in errors.
 
     Raises:

@@ -102,7 +102,7 @@ def train(
     first, last = before or (steps, steps)  # the other stages and the clips are those that the run was started with
     if first is not None:
         config = replace(config.scaled(first / config.steps), steps=last if steps is None else steps)
-    config = replace(config, **_checked(kind.TrainConfig, settings))
+    config = replace(config, **checked_settings(kind.TrainConfig, settings))
     recipe = kind(config, seed=seed, ablation=ablation)
     if dry_run:
         for line in recipe.dry_run():
@@ -111,7 +111,7 @@ def train(
     return run_recipe(recipe, out, source=data, resume=resume, cache=cache)
 
 
-def _checked(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:
+def checked_settings(kind: type[TrainConfig], settings: dict[str, object]) -> dict[str, object]:
     """Settings as the fields want them; texts come from the command line, and for a field of text they stay texts.
 
     Raises:
