@@ -55,7 +55,8 @@ def main() -> int:
     from v2a_nb.world import strike_world
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--system", default="egosonics", choices=("egosonics", "action2sound"))
+    parser.add_argument("--system", default="egosonics", choices=("egosonics", "action2sound", "vta_ldm"))
+    parser.add_argument("--weights", help="name or folder (default: the shipped ones)")
     parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--seed", type=int, default=4000, help="of the world (default: %(default)s)")
     parser.add_argument("--samplers", nargs="+", default=["ddim", "dpm++"])
@@ -64,7 +65,7 @@ def main() -> int:
     parser.add_argument("--intervals", nargs="+", default=["0,1", "0.2,1", "0.2,0.9"], help="of guidance")
     parser.add_argument("--within", type=float, default=0.02, help="what a score may lose (default: %(default)s)")
     args = parser.parse_args()
-    model = load(args.system)
+    model = load(args.system, args.weights)
     clips = strike_world(args.seed, args.clips, seconds=TESTS[args.system].seconds, size=SIZE).clips
     measure(model, clips[:2])  # a warm-up
     ways = [{}]

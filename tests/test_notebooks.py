@@ -34,7 +34,7 @@ def sync():
 
 def test_there_are_notebooks():
     named = {"00_tour", "04_syncronet", "05_neighbour_conditioning", "07_autoregression", "08_evaluation"}
-    assert named | {"11_your_own_video"} <= set(ids)
+    assert named | {"06_hidden_alignment", "11_your_own_video"} <= set(ids)
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=ids)

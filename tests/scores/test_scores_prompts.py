@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from vta_parts import small_system
 
 from v2a_nb.hub import shipped
 from v2a_nb.metrics.truth import ClipScore
 from v2a_nb.scores import ablations, prompts, registry, systems
 from v2a_nb.scores.base import Job
+from v2a_nb.systems.vta_ldm.train import ABLATIONS
 from v2a_nb.training.cards import NOT_YET, Unscored, render_document
 from v2a_nb.world import strike_world
 
@@ -86,6 +88,17 @@ def test_texts_of_an_ablation_are_those_of_its_clips(items, monkeypatch):
     assert len(ablations._measure("vta_ldm", variant, "vta_ldm", 2, 1, 3.0)) == 1 + len(rows)
     ((some, how),) = given
     assert some is joined and how["prompt"] == [clip.narration for clip in joined]
+
+
+def test_every_row_of_the_shipped_weights_is_one_that_the_system_can_make(items):
+    system, clips = small_system(), [items[0].clip.silent()]
+    for variant in ablations.VARIANTS["vta_ldm"]:
+        texts = {name: of([items[0]]) for name, of in variant.texts.items()}
+        options = {"guidance": 3.0, **variant.options, **texts, "steps": 1}
+        if not variant.trained:
+            assert system.generate_batch(clips, seeds=[0], **options)[0].peak > 0
+    trained = {variant.trained for variant in ablations.VARIANTS["vta_ldm"]} - {""}
+    assert trained <= set(ABLATIONS)
 
 
 def test_documents_have_a_place_for_what_is_not_shipped_yet():

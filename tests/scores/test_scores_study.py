@@ -28,7 +28,7 @@ def test_a_grid_is_the_product_of_its_axes_and_the_rows_of_the_tables():
     names = [cell.name for cell in cells_of(["encoder=strike,cavp", "augmentation=none,concat"])]
     assert names == ["strike_vision_none", "strike_vision_concat", "cavp_vision_none", "cavp_vision_concat"]
     whole = cells_of([*TABLES])
-    assert len(whole) == 1 + 1 + 6 + 4 and whole[0] == Cell("strike", "vision", "none")
+    assert len(whole) == 1 + 2 + 6 + 4 and whole[0] == Cell("strike", "vision", "none")
     assert cells_of(["table3", "auxiliary=text+vision"]) == cells_of(["table3"])  # the same in another order
 
 
