@@ -141,6 +141,30 @@ def test_an_ablation_trains_the_last_stage_with_its_difference(made, name):
     assert system.generate(Clip(frames, fps=25.0), steps=1).n == 12800
 
 
+def test_a_run_goes_on_from_other_weights_and_a_text_is_worth_reading(made, tmp_path):
+    run, out = made
+    folder = run(tmp_path / "on", init=str(out / "weights"), misled=0.5)
+    before, after = load(out / "weights"), load(folder)
+    assert after.card["begun_at"] == str(out / "weights")
+    moved = [(a - b).abs().max().item() for a, b in zip(before.unet.parameters(), after.unet.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.05  # four steps away
+    with pytest.raises(UsageError, match="misled wants a text"):
+        run(tmp_path / "text", ablation=None, misled=0.5, encoder=str(out.parent / "vivit"))
+
+
+def test_misleading_pictures_say_when_and_not_what():
+    vectors, yes = torch.arange(4.0)[:, None, None].expand(4, 5, 6).clone(), torch.ones(4, dtype=torch.bool)
+    given = {"video": torch.tensor([True, True, True, False]), "text": torch.tensor([True, False, True, True])}
+    made = recipe.misleading(vectors, slice(2, 4), given, 1.0)
+    assert made[..., [0, 1, 4, 5]].equal(vectors[..., [0, 1, 4, 5]])
+    assert made[:, 0, 2].tolist() == [3.0, 1.0, 1.0, 3.0]  # the first and the third say what the one before them does
+    torch.manual_seed(0)
+    some = [recipe.misleading(vectors, slice(2, 4), {"video": yes, "text": yes}, 0.3) for _ in range(200)]
+    assert torch.stack(some)[:, :, 0, 2].ne(torch.arange(4.0)).float().mean() == pytest.approx(0.3, abs=0.05)
+    channels = StrikeVision().content_channels
+    assert (channels.start, channels.stop) == (192, 192 + 96 + 72)
+
+
 def test_every_ablation_is_a_configuration():
     for name, changes in ABLATIONS.items():
         training = {k: v for k, v in changes.items() if k in VtaLdmTrainConfig.__dataclass_fields__}
@@ -167,7 +191,8 @@ def test_concat_augmentation_leaves_the_held_out_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"joined": 1.5}, {"ended": -0.1}, {"text_dropout": 0.9}, {"pretrain": "text"}, {"held_out": 1000}]
+    "wrong",
+    [{"joined": 1.5}, {"ended": -0.1}, {"text_dropout": 0.9}, {"pretrain": "text"}, {"held_out": 1000}, {"misled": 2}],
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError):

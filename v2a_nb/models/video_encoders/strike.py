@@ -165,6 +165,12 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
         """Channels of a token."""
         return self.config.dim
 
+    @property
+    def content_channels(self) -> slice:
+        """The channels of a token that say what is hit: content features and the embedding of the newest event."""
+        c = self.config
+        return slice(c.timing_dim, c.timing_dim + c.content_dim + c.event_crop.embed)
+
     def timing_and_content(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Timing features [B, 2T, 192], content features [B, 2T, 96] and attention [B, T, heads, 8, 8].
 

@@ -112,6 +112,10 @@ class VtaLdmTrainConfig(ClipTrainConfig):
         vocoder: name or folder, or ``griffin-lim``; the weights refer to it, and evaluations decode with it.
         condition_dropout: share of clips whose video and text both become the null (the paper's, and the release's
             ``uncondition``); ``video_dropout``, ``text_dropout``: of those that lose one of the two.
+        misled: share of the clips with pictures and a text whose pictures say what another clip's do of what is hit, so
+            that a text is worth reading: in Strike World pictures leave nothing open. Not in the paper, and only for
+            encoders that have ``content_channels``.
+        init: a VTA-LDM of the same sizes to go on from, at half the rate: a name, a folder or a Hub id.
         ended: share of windows in which the video ends at some time, so that the mask of what comes after it is known.
         joined: probability that a clip is cut together from two (:mod:`v2a_nb.data.augmentation`).
         aligned: share of the clips that are kept, those with the highest AV-Align; 1 keeps all. Needs OpenCV.
@@ -128,6 +132,8 @@ class VtaLdmTrainConfig(ClipTrainConfig):
     condition_dropout: float = 0.1
     video_dropout: float = 0.1
     text_dropout: float = 0.4
+    misled: float = 0.0
+    init: str = ""
     ended: float = 0.25
     joined: float = 0.0
     aligned: float = 1.0
@@ -138,7 +144,7 @@ class VtaLdmTrainConfig(ClipTrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("condition_dropout", "video_dropout", "text_dropout", "ended", "joined", "aligned"):
+        for name in ("condition_dropout", "video_dropout", "text_dropout", "misled", "ended", "joined", "aligned"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} is a share from 0 to 1, not {getattr(self, name)}")
         if self.condition_dropout + self.video_dropout + self.text_dropout > 1:
@@ -175,11 +181,29 @@ class VtaLdmTraining(nn.Module):
         given = {"video": draw >= video, "text": (draw >= video + c.text_dropout) | ((draw >= both) & (draw < video))}
         if self.blind:
             given = {name: torch.zeros_like(each) for name, each in given.items()}
+        vectors = batch.get("vectors")
+        if c.misled and not self.blind:
+            vectors = misleading(vectors, self.system.encoder.content_channels, given, c.misled)
         conditions = self.system.context(
-            batch.get("vectors"), batch.get("flow"), texts_of(self.system, self.texts, batch["row"]),
+            vectors, batch.get("flow"), texts_of(self.system, self.texts, batch["row"]),
             start_s=batch["start_s"], seconds=batch["seconds"], given=given,
         )  # fmt: skip
         return {"loss": self.system.loss(latents, conditions)["loss"]}
+
+
+def misleading(vectors: Tensor, channels: slice, given: dict[str, Tensor], share: float) -> Tensor:
+    """Frame vectors [B, T, D] of which some say what the clip before them in the batch says of what is hit.
+
+    Args:
+        vectors: of a batch.
+        channels: that say what is hit; those that say when stay.
+        given: bool [B] of ``video`` and ``text``: clips with both may be misleading.
+        share: of those.
+    """
+    chosen = (torch.rand(len(vectors), device=vectors.device) < share) & given["video"] & given["text"]
+    made = vectors.clone()
+    made[..., channels] = torch.where(chosen[:, None, None], vectors.roll(1, 0), vectors)[..., channels]
+    return made
 
 
 def texts_of(system: VtaLdm, texts: list[str], rows: Tensor) -> Tensor | None:
@@ -335,12 +359,22 @@ class VtaLdmRecipe(Recipe):
         changed = replace(model, **{k: v for k, v in changes.items() if k not in training})
         self.model, self.changed = model, for_encoder(changed, self.encoder.dim, self.encoder.rate)
         self.system()  # refuses what does not fit
+        if self.changed_config.misled and not (self.changed.text and hasattr(self.encoder, "content_channels")):
+            raise UsageError(
+                "misled wants a model with a text, and an encoder that knows which channels say what is hit"
+            )
         self.encoder_tag = tag_of(self.encoder, "vision")
 
     def system(self) -> VtaLdm:
         """A new system."""
         text = StrikeText(self.changed.text_dim) if self.changed.text else None
-        return VtaLdm(self.changed, self.encoder, self.autoencoder, self.vocoder, text)
+        made = VtaLdm(self.changed, self.encoder, self.autoencoder, self.vocoder, text)
+        if self.config.init:
+            try:
+                made.load_state_dict(VtaLdm.from_pretrained(self.config.init).state_dict())
+            except RuntimeError as error:
+                raise UsageError(f"init: {self.config.init} has other sizes than what is trained") from error
+        return made
 
     def settings(self) -> dict[str, object]:
         # of the run: an ablation may have another encoder
@@ -414,12 +448,14 @@ class VtaLdmRecipe(Recipe):
 
         module = VtaLdmTraining(system, list(windows.clips.table["text"]), c, blind)
         batch_of = windows.batches(c.batch_size, self.seed + bool(name), c.ended)
-        return Stage(name, module, batch_of, c.optim(steps, self.seed, bf16=True), eval_fn, 100)
+        rate = {"lr": 5e-4} if self.config.init else {}
+        return Stage(name, module, batch_of, c.optim(steps, self.seed, bf16=True, **rate), eval_fn, 100)
 
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: VtaLdm) -> dict[str, object]:
-        return {"encoder": self.encoder_tag, "clips": self.clips}
+        begun = {"begun_at": self.config.init} if self.config.init else {}
+        return {"encoder": self.encoder_tag, "clips": self.clips, **begun}
 
     def _where_the_encoder_lies(self) -> str:
         """In a run's folder: as among the shipped weights, or by its fingerprint."""
