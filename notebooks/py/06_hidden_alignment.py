@@ -235,20 +235,22 @@ assert trained["when"]["value"] > 5 * abs(untrained["when"]["value"])
 
 
 # %%
-def show_worth(found, alt):
-    """Both numbers of some models, side by side."""
+def draw_worth(found):
+    """Both numbers of some models, printed and side by side."""
     fig = Figure(figsize=(9, 0.4 * len(found) + 1.1), layout="constrained")
     for axis, name in zip(fig.subplots(1, 2, sharey=True), ("when", "what"), strict=True):
         plots.intervals({label: row[name] for label, row in found.items()}, axis, xlabel=f"worth of {name}", baseline=0)
     for label, row in found.items():
         cells = (f"{n} {row[n]['value']:8.4f} [{row[n]['low']:.4f}, {row[n]['high']:.4f}]" for n in ("when", "what"))
         print(f"{label:28}", "   ".join(cells))
-    plots.show(fig, alt=alt)
+    return fig
 
 
 models = {"our own": base} | {eye: train(eye) for eye in ("for CAVP", "motion grid")}
 found = {eye: worth(model, eye) for eye, model in models.items()}
-show_worth(found, alt="What the right moment and the right material are worth on three encoders, with intervals")
+plots.show(
+    draw_worth(found), alt="What the right moment and the right material are worth on three encoders, with intervals"
+)
 
 # %% [markdown]
 # **What to notice.** The models are alike; the vectors are not. Five vectors a second cannot say when to better than
@@ -314,7 +316,9 @@ if importlib.util.find_spec("cv2"):
     for data, clips in ((train_set, train_clips), (test_set, test_clips), (changed_set, changed_clips)):
         data["flow"] = torch.stack([torch.as_tensor(flow_vectors(c.clip, "vectors", eyes["our own"])) for c in clips])
     beside["pictures and motion"] = worth(train(flow="vectors"), "our own")
-show_worth(beside, alt="What moment and material are worth with text, positions or motion beside the pictures")
+plots.show(
+    draw_worth(beside), alt="What moment and material are worth with text, positions or motion beside the pictures"
+)
 
 # %%
 # check: a text has no time, so that nothing is lost if the pictures are late; the bias is what finds the time
