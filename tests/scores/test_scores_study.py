@@ -44,7 +44,7 @@ def test_every_cell_is_a_configuration_and_the_papers_are_ablations_of_the_recip
         other = replace(PRESETS["tiny"], **ABLATIONS[ablation])
         assert replace(model, row_values=0) == replace(other, row_values=0) and (model.time_bias or not model.vision)
     for augmentation, ablation in (("filtered",) * 2, ("concat",) * 2, ("pretrain-audio", "pretrain_audio")):
-        assert of(Cell("strike", "vision", augmentation))[1] == replace(VtaLdmTrainConfig(), **ABLATIONS[ablation])
+        assert of(Cell("strike_wide", "vision", augmentation))[1] == replace(VtaLdmTrainConfig(), **ABLATIONS[ablation])
     both = of(Cell("cavp", "vision", "concat+filtered"))[1]
     assert (both.encoder, both.joined, both.aligned) == ("cavp", 0.5, 0.5)
     assert {*AUXILIARY} == {"text", "vision", "pe", "flow", "motion"} and len(AUGMENTATION) == 5
