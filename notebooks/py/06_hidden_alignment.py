@@ -253,13 +253,13 @@ plots.show(
 )
 
 # %% [markdown]
-# **What to notice.** The models are alike; the vectors are not. Five vectors a second cannot say when to better than
-# 0.2 s, whatever is learned on them. Motion says when something moves, and cannot say what is hit: the grid's *what*
-# stays at 0 by construction, for the motion is the same. The paper finds that a plain row of CLIP vectors, made for
-# meaning, is enough, and sees the encoders that were made for video behind. What agrees here: what matters is what the
-# vectors hold, and the diffusion model will dig out the rest. What does not: vectors that know about contacts are far
-# ahead in timing. The paper's clips last ten seconds and are judged to half a second; ours have a hit every half second
-# and are judged to 50 ms.
+# **What to notice.** The models are alike; the vectors are not. Five vectors a second know a moment to 0.2 s at best,
+# which is enough to miss pictures that are 0.4 s late: an exercise asks for less. Motion says when something moves, and
+# not what is hit, nor that a near miss is none. The paper finds that a plain row of CLIP vectors, made for meaning, is
+# enough, and sees encoders that were made for video behind. What agrees: any of these rows will do for the diffusion
+# model to find the alignment, and what they do not hold it cannot find. What does not: the paper's clips last ten
+# seconds and are judged by peaks that lie near each other; ours have a hit every half second and are judged to 50 ms,
+# and there an encoder that knows contacts is no luxury.
 #
 # The longer study (`v2a-nb study table2`) generates sounds and scores them. Its rows stand beside the weights, where
 # it was run:
