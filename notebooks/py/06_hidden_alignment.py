@@ -253,13 +253,15 @@ plots.show(
 )
 
 # %% [markdown]
-# **What to notice.** The models are alike; the vectors are not. Five vectors a second know a moment to 0.2 s at best,
-# which is enough to miss pictures that are 0.4 s late: an exercise asks for less. Motion says when something moves, and
-# not what is hit, nor that a near miss is none. The paper finds that a plain row of CLIP vectors, made for meaning, is
-# enough, and sees encoders that were made for video behind. What agrees: any of these rows will do for the diffusion
-# model to find the alignment, and what they do not hold it cannot find. What does not: the paper's clips last ten
-# seconds and are judged by peaks that lie near each other; ours have a hit every half second and are judged to 50 ms,
-# and there an encoder that knows contacts is no luxury.
+# **What to notice.** The models are alike; the vectors are not. Our own encoder was trained to expect contacts, and a
+# few seconds are enough to make use of that. Five vectors a second know a moment to 0.2 s at best, and get a small part
+# of it. Motion says that something moves, which is true of every near miss, and the model has not found what to make of
+# that. A number below 0 is no slip: what was believed of twelve rooms need not hold in others.
+#
+# The paper finds that a plain row of CLIP vectors, made for meaning, is enough, and sees encoders that were made for
+# video behind. What agrees: one linear map of a row of vectors is all the connection that is needed. What does not:
+# here the encoder that knows *when* is far ahead. The paper's clips last ten seconds and are judged by peaks that lie
+# near each other; ours have a hit every half second and are judged to 50 ms.
 #
 # The longer study (`v2a-nb study table2`) generates sounds and scores them. Its rows stand beside the weights, where
 # it was run:
