@@ -253,13 +253,15 @@ plots.show(
 )
 
 # %% [markdown]
-# **What to notice.** The models are alike; the vectors are not. Five vectors a second cannot say when to better than
-# 0.2 s, whatever is learned on them. Motion says when something moves, and cannot say what is hit: the grid's *what*
-# stays at 0 by construction, for the motion is the same. The paper finds that a plain row of CLIP vectors, made for
-# meaning, is enough, and sees the encoders that were made for video behind. What agrees here: what matters is what the
-# vectors hold, and the diffusion model will dig out the rest. What does not: vectors that know about contacts are far
-# ahead in timing. The paper's clips last ten seconds and are judged to half a second; ours have a hit every half second
-# and are judged to 50 ms.
+# **What to notice.** The models are alike; the vectors are not. Our own encoder was trained to expect contacts, and a
+# few seconds are enough to make use of that. Five vectors a second know a moment to 0.2 s at best, and get a small part
+# of it. Motion says that something moves, which is true of every near miss, and the model has not found what to make of
+# that. A number below 0 is no slip: what was believed of twelve rooms need not hold in others.
+#
+# The paper finds that a plain row of CLIP vectors, made for meaning, is enough, and sees encoders that were made for
+# video behind. What agrees: one linear map of a row of vectors is all the connection that is needed. What does not:
+# here the encoder that knows *when* is far ahead. The paper's clips last ten seconds and are judged by peaks that lie
+# near each other; ours have a hit every half second and are judged to 50 ms.
 #
 # The longer study (`v2a-nb study table2`) generates sounds and scores them. Its rows stand beside the weights, where
 # it was run:

@@ -33,7 +33,7 @@ sys.exit(status)
 def test_generation_imports_no_heavy_module(system: str, tmp_path):
     video = save_mp4(Clip(np.zeros((16, 64, 64, 3), np.uint8), fps=25.0), None, tmp_path / "a.mp4")
     command = [sys.executable, "-c", SCRIPT, "generate", str(video), "--system", system, "--out", str(tmp_path / "out")]
-    if system in ("egosonics", "action2sound"):
+    if system in ("egosonics", "action2sound", "vta_ldm"):
         command += ["--steps", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
