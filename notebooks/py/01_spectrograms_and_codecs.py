@@ -16,8 +16,12 @@
 #
 # **Question.** What does a model see of a sound, and what is lost on the way back?
 #
-# Two representations carry the four systems of this package: *spectrograms* (EgoSonics, Action2Sound, VTA-LDM)
-# and *codec tokens* (V-AURA). You will change their settings and hear what that does.
+# Two representations carry all systems of this package that learn to make sound: *spectrograms* (EgoSonics,
+# Action2Sound and VTA-LDM, whose recipe is here) and *codec tokens* (V-AURA). You will change their settings and hear
+# what that does.
+#
+# *Needs:* a minute on one CPU core and 1 GB of memory; a GPU does not help. Words are explained in the glossary of
+# [the notebooks' page](README.md).
 
 # %% tags=["parameters"]
 import os
@@ -108,7 +112,6 @@ for bands in (16, 64, 128):
     lost = np.linalg.norm(np.maximum(back, 0) - magnitude[0].numpy()) / magnitude.norm().item()
     print(f"{bands:3} bands: {100 * lost:5.1f} % of the magnitude is not recovered")
 
-# %% [markdown]
 # %%
 from v2a_nb.audio.spectrogram import FRONT_ENDS, Spectrogram
 

@@ -20,6 +20,9 @@
 # sounds whose answer you know: the true one, the same one late, another clip's, noise, silence, and a sound that hits
 # at the right times and then never ends. You will write four metrics in ten lines each, fool every one of them, and
 # then compare two systems with what is left.
+#
+# *Needs:* three minutes of two CPU cores at most, and under 2 GB of memory; a GPU does not help. Words are explained in
+# the glossary of [the notebooks' page](README.md).
 
 # %% tags=["parameters"]
 import os

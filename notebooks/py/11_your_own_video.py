@@ -21,6 +21,9 @@
 # hear every system on the same pictures, measure them where the file has a sound of its own, and take the files home.
 #
 # Without a file everything runs too, on a clip that the package draws.
+#
+# *Needs:* three minutes of two CPU cores at most, and under 2 GB of memory, for half a minute of video; a GPU does not
+# help. Words are explained in the glossary of [the notebooks' page](README.md).
 
 # %% tags=["parameters"]
 import os
