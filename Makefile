@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo render test golden hostile lab notebooks docs links sync lint types format format-check clean
+.PHONY: demo render test golden hostile lab notebooks docs links colab sync lint types format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -42,6 +42,10 @@ docs: $(VENV)/.docs
 # links of the site to other sites; needs the network
 links: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -b linkcheck -d build/doctrees -c docs . build/links
+
+# an environment of Colab's shape, and the cell that its users run first; Colab has Python 3.13
+colab: $(VENV)/.test
+	$(BIN)/python tests/colab/shape.py --python $(PYTHON)
 
 sync: $(VENV)/.test
 	$(BIN)/python notebooks/sync.py

@@ -26,7 +26,7 @@ def test_the_house_is_drawn_as_it_is():
     places = house.places(rooms)
     for a in rooms:
         x, y, wide = places[a.name]
-        assert house.LEFT <= x and x + wide <= house.WIDTH
+        assert x >= house.LEFT and x + wide <= house.WIDTH
         for b in rooms:
             assert (places[b.name][1] > y) == (b.floor < a.floor)
             other, _, width = places[b.name]
