@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo render test golden hostile lab notebooks docs links colab sync lint types format format-check clean
+.PHONY: demo render test golden hostile lab notebooks docs axe links colab sync lint types format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -38,6 +38,10 @@ docs: $(VENV)/.docs
 	$(if $(EXECUTE),$(BIN)/python notebooks/run.py --jobs $(WORKERS) --keep build/notebooks --stale)
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d build/doctrees -c docs . build/site
 	@echo "the site is build/site/index.html"
+
+# axe-core, which tests and docs/look.py ask about pages: build/node_modules/axe-core/axe.min.js
+axe:
+	npm install --silent --no-save --prefix build axe-core@4
 
 # links of the site to other sites; needs the network
 links: $(VENV)/.docs
