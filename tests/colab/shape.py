@@ -1,9 +1,9 @@
 """Try the way in through Colab in an environment of its shape: its versions, and the cell that its users run first.
 
 ``python tests/colab/shape.py [--python PROGRAM] [--folder build/colab] [--torch VERSION] [--made]`` makes an
-environment of a Python and of ``shape.txt``, runs the cell of ``notebooks/install.py`` in it as Colab would, with this checkout
-for the repository, and fails where anything that was there before has another version afterwards, the environment check
-finds a problem, or a sound cannot be made. ``make colab`` runs it. Colab has Python 3.13; on another one this says so.
+environment of a Python and of ``shape.txt``, runs the cell of ``notebooks/install.py`` in it as Colab would, with a
+copy of this checkout for the repository, and fails where anything that was there before has another version afterwards, the
+environment check finds a problem, or a sound cannot be made. ``make colab`` runs it. Colab has Python 3.13.
 
 ``--torch`` takes another version where that of Colab is not to be had; ``--made`` takes the folder as it is.
 """
@@ -14,8 +14,10 @@ import argparse
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,10 +58,13 @@ def make(folder: Path, program: str, torch: str | None) -> None:
     subprocess.run([python_of(folder), "-m", "pip", "install", "-q", *lines], check=True)
 
 
-def cell() -> str:
-    """What Colab's users run first, with this checkout for the repository, after Colab's own module was imported."""
+def cell(folder: Path) -> str:
+    """What Colab's users run first, with a copy in ``folder`` for the repository, after Colab's module was imported."""
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "v2a_nb", folder / "v2a_nb", ignore=shutil.ignore_patterns("__pycache__"))
     sync = runpy.run_path(str(ROOT / "notebooks" / "sync.py"))
-    source = sync["COLAB"].replace(f"git+https://github.com/{sync['REPOSITORY']}", ROOT.as_uri())
+    source = sync["COLAB"].replace(f"git+https://github.com/{sync['REPOSITORY']}", folder.as_uri())
     return "import sys, types\nsys.modules['google.colab'] = types.ModuleType('google.colab')\n" + source
 
 
@@ -77,7 +82,8 @@ def main() -> int:
     before = there(python)
     # somewhere else, so that the checkout is not what is imported
     run = {"cwd": args.folder, "check": True, "env": {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}}
-    subprocess.run([python, "-c", cell()], **run)
+    with tempfile.TemporaryDirectory() as copy:
+        subprocess.run([python, "-c", cell(Path(copy))], **run)
     after = there(python)
     moved = {name: (version, after.get(name)) for name, version in before.items() if after.get(name) != version}
     print("Python", subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1])
