@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo render test golden hostile lab notebooks sync lint types format format-check clean
+.PHONY: demo render test golden hostile lab notebooks docs axe links colab sync lint types format format-check clean
 
 # through the environment, so that spaces and quotes in a path stay what they are
 demo: export V2A_VIDEO = $(VIDEO)
@@ -29,7 +29,27 @@ hostile: $(VENV)/.test
 	$(BIN)/python -m pytest -m "" tests/hostile
 
 notebooks: $(VENV)/.test
-	$(BIN)/python notebooks/run.py --jobs $(WORKERS)
+	$(BIN)/python notebooks/run.py --jobs $(WORKERS) --keep build/notebooks
+
+# the site, in build/site/index.html; of the notebooks, only those run whose copies from `make notebooks` are out of date.
+# make docs EXECUTE= is quick: pages of notebooks without such a copy have no outputs
+EXECUTE ?= yes
+docs: $(VENV)/.docs
+	$(if $(EXECUTE),$(BIN)/python notebooks/run.py --jobs $(WORKERS) --keep build/notebooks --stale)
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d build/doctrees -c docs . build/site
+	@echo "the site is build/site/index.html"
+
+# axe-core, which tests and docs/look.py ask about pages: build/node_modules/axe-core/axe.min.js
+axe:
+	npm install --silent --no-save --prefix build axe-core@4
+
+# links of the site to other sites; needs the network
+links: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -b linkcheck -d build/doctrees -c docs . build/links
+
+# an environment of Colab's shape, and the cell that its users run first; Colab has Python 3.13
+colab: $(VENV)/.test
+	$(BIN)/python tests/colab/shape.py --python $(PYTHON)
 
 sync: $(VENV)/.test
 	$(BIN)/python notebooks/sync.py
@@ -76,10 +96,14 @@ $(VENV)/.lab: $(VENV)/.run
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e ".[lab]"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e ".[docs]"
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.test
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "ruff>=0.8" "pyright[nodejs]>=1.1.390"
 	@touch $@
 
 # runs/ stays: it may hold hours of training
 clean:
-	rm -rf $(VENV) demo *.egg-info
+	rm -rf $(VENV) demo build *.egg-info

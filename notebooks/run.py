@@ -1,14 +1,19 @@
 """Run every notebook in its own process; print its work and peak memory; fail over a limit or on any error.
 
-``python notebooks/run.py [NAME ...] [--keep FOLDER] [--seconds 360] [--jobs 2]`` - executed copies go to FOLDER. The
-limits are those of the house: 2 GB, which is what Binder gives, and three minutes of two cores. They are counted as
-work of a processor: by the clock, a notebook beside a busy neighbour takes seven times as long as alone. One that
-waits for ever is stopped after fifteen minutes.
+``python notebooks/run.py [NAME ...] [--keep FOLDER [--stale]] [--seconds 360] [--jobs 2]`` - executed copies go to
+FOLDER, and to its ``notebooks.json`` what each took; with ``--stale``, only those run whose copy there was made of
+another text or another package. The documentation is made of these copies.
+
+The limits are those of the house: 2 GB, which is what Binder gives, and three minutes of two cores. They are counted as
+work of a processor: by the clock, a notebook beside a busy neighbour takes seven times as long as alone. One that waits
+for ever is stopped after fifteen minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +26,7 @@ from typing import NamedTuple
 import psutil
 
 HERE = Path(__file__).parent
+PACKAGE = HERE.parent / "v2a_nb"
 LIMIT_MB, LIMIT_S = 2048, 360
 HUNG_S = 900.0  # by the clock: a notebook that waits for ever does no work that could be counted
 
@@ -109,22 +115,47 @@ def run(path: Path, keep: Path | None, limit_s: float = LIMIT_S) -> Outcome:
     return Outcome(problem, work, time.perf_counter() - began, peak)
 
 
+def package_digest() -> str:
+    """A digest of all files of the package, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def record(keep: Path) -> dict[str, dict]:
+    """What ``notebooks.json`` says of the executed copies in a folder, by the notebooks' names."""
+    path = keep / "notebooks.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def main() -> int:
     """Run the named notebooks, or all; returns 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for executed copies")
+    parser.add_argument("--stale", action="store_true", help="skip those whose copy is as it would be again")
     parser.add_argument("--seconds", type=float, default=LIMIT_S, help="work of each, at most (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once (default: %(default)s)")
     args = parser.parse_args()
+    if args.stale and not args.keep:
+        parser.error("--stale: --keep says where the copies are")
     there = sorted(HERE.glob("*.ipynb"))
     unknown = set(args.names) - {p.stem for p in there}
     if unknown:
         parser.error(f"no notebook {', '.join(sorted(unknown))}; there are {', '.join(p.stem for p in there)}")
+    wanted = [path for path in there if not args.names or path.stem in args.names]
+    failed, kept, made_of = False, {}, {}
     if args.keep:
         args.keep.mkdir(parents=True, exist_ok=True)
-    wanted = [path for path in there if not args.names or path.stem in args.names]
-    failed = False
+        kept, package = record(args.keep), package_digest()
+        made_of = {p.stem: hashlib.sha256(p.read_bytes() + package.encode()).hexdigest() for p in wanted}
+    if args.stale:
+        same = {
+            n for n, digest in made_of.items() if kept.get(n, {}).get("made_of") == digest and not kept[n]["problem"]
+        }
+        wanted = [path for path in wanted if path.stem not in same or not (args.keep / path.name).exists()]
     with ThreadPoolExecutor(max(1, args.jobs)) as pool:
         outcomes = pool.map(lambda path: run(path, args.keep, args.seconds), wanted)
         for path, outcome in zip(wanted, outcomes, strict=True):
@@ -134,6 +165,10 @@ def main() -> int:
                 f"{outcome.peak_mb:6.0f} MB  {words}",
                 flush=True,
             )
+            if args.keep:
+                kept[path.stem] = {**outcome._asdict(), "made_of": made_of[path.stem]}
+                whole = json.dumps(dict(sorted(kept.items())), indent=1) + "\n"
+                (args.keep / "notebooks.json").write_text(whole, encoding="utf-8")
             if outcome.problem:
                 failed = True
                 print(outcome.problem, flush=True)

@@ -7,62 +7,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
+from house import file_of, floor, imports
 from paths import PACKAGE, ROOT
 
-FLOORS = (
-    ("errors", "files", "clip", "hits", "parallel"),
-    ("audio", "hub"),
-    ("media",),
-    ("world",),
-    ("models",),
-    ("sampling",),
-    ("data",),
-    ("training",),
-    ("metrics",),
-    ("systems",),
-    ("scores", "saliency"),
-    ("widgets", "plots"),
-    ("doctor", "pipeline"),
-    ("cli",),
-    ("__main__", "__init__"),
-)
-"""Rooms, ground floor first. A file may import files of its own floor and of those below."""
 FILES = sorted(PACKAGE.rglob("*.py"))
-
-
-def floor(path: Path) -> int:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    found = [i for i, rooms in enumerate(FLOORS) if room in rooms]
-    assert found, f"{path.relative_to(PACKAGE)}: {room} stands on no floor"
-    return found[0]
-
-
-def file_of(name: str) -> Path | None:
-    """The file of a module ``v2a_nb...``; None where there is none of that name."""
-    path = ROOT.joinpath(*name.split("."))
-    made = [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()]
-    return made[0] if made else None
-
-
-def imports(path: Path, everywhere: bool = True) -> set[Path]:
-    """The package's files that a file imports: everywhere in it, or only when it is imported itself."""
-    tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if everywhere else tree.body
-    found = set()
-    for node in nodes:
-        names = []
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            module = node.module or ""
-            names = [f"{module}.{a.name}" if file_of(f"{module}.{a.name}") else module for a in node.names]
-        elif isinstance(node, ast.Import):
-            names = [a.name for a in node.names]
-        found |= {file_of(name) for name in names if name.split(".")[0] == "v2a_nb"}
-    assert None not in found, f"{path} imports a module that is not there"
-    return found - {path, PACKAGE / "__init__.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -130,16 +80,6 @@ def names_of(lines: list[str]) -> dict[str, str]:
         if match:
             found[match.group(1).lower()] = match.group(2)
     return found
-
-
-@pytest.mark.parametrize("name", ["environment.yml", "binder/environment.yml"])
-def test_environment_files_equal_pyproject(name):
-    made = names_of((ROOT / name).read_text().splitlines())
-    wanted = names_of(project()["dependencies"])
-    if "pytorch-cpu" in made:
-        made["torch"] = made.pop("pytorch-cpu")
-    extra = {"jupyterlab", "ipykernel"}
-    assert {k: v for k, v in made.items() if k not in extra} == wanted
 
 
 def test_dependencies_have_floors_and_no_ceilings():

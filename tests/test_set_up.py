@@ -203,7 +203,42 @@ def test_notebook_runner_runs_all_and_fails_for_one(runner, tmp_path, monkeypatc
     assert runner.main() == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("a ") and lines[0].endswith("FAILED") and lines[-1].endswith("MB  ok")
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["a.ipynb", "b.ipynb"]
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["a.ipynb", "b.ipynb", "notebooks.json"]
+
+
+def test_notebook_runner_runs_again_only_what_is_stale(runner, tmp_path, monkeypatch, capsys):
+    """A copy is stale when its notebook or any file of the package has changed, or when it failed."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").write_text("1")
+    monkeypatch.setattr(runner, "PACKAGE", tmp_path / "package")
+    ran = []
+
+    def run(path, keep, limit_s):
+        ran.append(path.stem)
+        (keep / path.name).write_text("executed")
+        return runner.Outcome("wrong" if path.stem == "c" else "", 1.0, 2.0, 300.0)
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr("sys.argv", ["run.py", "--keep", str(tmp_path / "kept"), "--stale"])
+    for name in "abc":
+        write_notebook(tmp_path / f"{name}.ipynb", f"print({name!r})")
+
+    def again() -> list[str]:
+        ran.clear()
+        assert runner.main() == 1  # c fails
+        return sorted(ran)
+
+    assert again() == ["a", "b", "c"] and again() == ["c"]
+    assert runner.record(tmp_path / "kept")["a"]["peak_mb"] == 300.0
+    write_notebook(tmp_path / "b.ipynb", "print(2)")
+    assert again() == ["b", "c"]
+    (tmp_path / "kept" / "a.ipynb").unlink()
+    assert again() == ["a", "c"]
+    (tmp_path / "package" / "a.py").write_text("2")
+    assert again() == ["a", "b", "c"]
+    monkeypatch.setattr("sys.argv", ["run.py", "--stale"])
+    with pytest.raises(SystemExit):
+        runner.main()
 
 
 def test_notebook_runner_knows_its_notebooks(runner, monkeypatch):

@@ -23,14 +23,15 @@ const mount = (root) => {
   cards.forEach((card, k) => {
     if (!(k in data.players)) return;
     const name = card.querySelector(".name").textContent, image = card.querySelector("img");
-    const label = "Player of " + name;
-    const opener = element("button", { type: "button", className: "open", ariaLabel: label, ariaExpanded: "false" });
+    const play = "\u25b6 play"; // what is seen is part of what is read out
+    const opener = element("button", { type: "button", className: "open", ariaLabel: `${play} ${name}` });
+    opener.ariaExpanded = "false";
     image.replaceWith(opener);
-    opener.append(image, element("span", { textContent: "\u25b6 play" }));
+    opener.append(image, element("span", { textContent: play }));
     opener.onclick = () => {
       turn(open === opener ? null : opener);
       if (!open) return;
-      box.ariaLabel = label;
+      box.ariaLabel = "Player of " + name;
       box.innerHTML = data.players[k].join(data.shared); // names in it are escaped
       for (const old of box.querySelectorAll("script:not([type])")) { // set as text, a script does not run
         old.replaceWith(element("script", { textContent: old.textContent }));
