@@ -1,8 +1,8 @@
 """The plan of a system: its parts, how often each is called, its CPU seconds and bytes.
 
 ``python benchmarks/profile.py --system NAME`` generates the sound of a Strike World clip on one thread, once to warm up
-and once watched. A part is a module, or a method of one; its time holds that of the parts inside of it. The cached
-steps of V-AURA, which are no module, are counted with ``decoder.cached()``.
+and once watched; between them it begins a stream. A part is a module, or a method of one; its time holds that of the
+parts inside of it. The cached steps of V-AURA, which are no module, are counted with ``decoder.cached()``.
 """
 
 from __future__ import annotations
@@ -125,12 +125,16 @@ def main() -> int:
     system = load(Path(args.system) if Path(args.system).is_dir() else args.system)
     clip = strike_world(seed=3, clips=1, seconds=args.seconds, size=112)[0].clip.silent()
     system.generate(clip, seed=0)
+    began = time.process_time()
+    piece = next(iter(system.stream(clip, seed=0)))
+    first = time.process_time() - began
     with ExitStack() as stack:
         parts = watch(system, stack, args.depth)
         began = time.process_time()
         system.generate(clip, seed=0)
         total = time.process_time() - began
-    print(f"{system.title}, {clip.duration:g} s: {total:.2f} CPU s")
+    print(f"{system.title}, {clip.duration:g} s: {total:.2f} CPU s", end="")
+    print(f"; of a stream the first {piece.duration:.2f} s after {first:.2f} CPU s")
     parts = sorted((part for part in parts if part.calls), key=lambda part: -part.seconds)[: args.rows]
     print(f"{'part':44} {'class':22} {'calls':>6} {'CPU s':>7} {'share':>6} {'weights':>10} {'output':>10}")
     for part in parts:

@@ -17,8 +17,8 @@
 # **Question.** How does a language model over codec tokens keep time with a video?
 #
 # V-AURA (Viertola, Iashin, Rahtu 2024) answers: *fuse* the picture of each moment with the tokens of that moment,
-# at every step. You will lay out tokens, build the fused input, train a small model until its loss falls, and
-# then listen to what guidance does with the shipped weights.
+# at every step. You will lay out tokens, build the fused input, decode step by step from a naive loop to a static
+# cache, train a small model until its loss falls, and then listen to what guidance does with the shipped weights.
 #
 # *Needs:* three minutes of two CPU cores at most, and under 2 GB of memory; a GPU helps only with the presets `small`
 # and `paper`. Words are explained in the glossary of [the notebooks' page](README.md).
@@ -107,6 +107,139 @@ print("first frame whose prediction changed, by codebook:", first)
 assert first == [61 - q for q in range(decoder.config.num_codebooks)]
 
 # %% [markdown]
+# ## Decoding: the same codes, ever faster
+#
+# Training predicts all steps at once. Decoding cannot: step $s + 1$ needs the codes of step $s$. And guidance needs
+# every step twice, with the video and without. The loop is always this one; what differs is how it gets its logits.
+
+# %%
+from v2a_nb.sampling.autoregressive import Sampling, generate_codes
+
+FRAMES = 48  # a second and less: the first way below is slow
+gamma, k, special = decoder.config.guidance, decoder.config.num_codebooks, decoder.config.special
+
+
+def loop(predict):
+    """Greedy codes [1, K, FRAMES]; `predict(steps so far)` gives the logits [K, V] with the video and without."""
+    steps = torch.full((1, k, FRAMES + k), special)
+    for s in range(FRAMES + k - 1):
+        seen, blind = predict(steps[..., : s + 1])
+        codes = (blind + gamma * (seen - blind)).argmax(-1)
+        for q in range(max(0, s - FRAMES + 1), min(k, s + 1)):  # codebook q is at frame s - q, if that is one
+            steps[0, q, s + 1] = codes[q]
+    return undelay(steps)
+
+
+with torch.no_grad():
+    halves = decoder.condition(visual, FRAMES), decoder.null_condition(visual.shape[1], FRAMES)
+both = torch.cat(halves)
+
+# %% [markdown]
+# **1, the naive loop** runs the whole past again for each step, once for each half. So does the released code.
+#
+# **2, one batch.** The halves differ in their pictures alone. Side by side, each weight is read once for both.
+#
+# **3, keys and values are kept.** A causal network never changes its mind about the past: position $s$ needs only
+# itself, and the keys and values of those before. Work falls from $O(T^2)$ positions to $O(T)$.
+#
+# **4, a place for everything.** The cache of 3 grows by copying, and a Llama layer of this size spends more time on
+# calling than on counting. `decoder.cached` holds the same weights fused: one matrix for queries, keys and values,
+# whose product is written straight into their places, one for both halves of the feed-forward layer, one table of all
+# codes, and norms that are folded into the matrices.
+#
+# **5, nothing is noted.** `torch.inference_mode` leaves out what gradients would need: `generate_codes` does so.
+#
+# **6, eight clips side by side** read each weight once for all. It is the cost of one of them that is printed.
+
+# %%
+from transformers import DynamicCache
+
+
+def naive(steps):
+    return [decoder.predict(decoder.run(decoder.fuse(steps, h[:, : steps.shape[-1]]))[0, -1]) for h in halves]
+
+
+def one_batch(steps):
+    return decoder.predict(decoder.run(decoder.fuse(steps.expand(2, -1, -1), both[:, : steps.shape[-1]]))[:, -1])
+
+
+def kept():
+    past = DynamicCache()
+
+    def predict(steps):
+        n = steps.shape[-1]
+        new = decoder.fuse(steps[..., -1:].expand(2, -1, -1), both[:, n - 1 : n])
+        out = decoder.backbone(inputs_embeds=new, past_key_values=past, use_cache=True)
+        return decoder.predict(out.last_hidden_state[:, -1])
+
+    return predict
+
+
+def in_place():
+    step = decoder.cached(both)
+    return lambda steps: step(steps[..., -1:])
+
+
+def together(clips):
+    how = Sampling(gamma, temperature=0.0)
+    return generate_codes(decoder, visual.expand(clips, -1, -1), how, torch.Generator(), frames=FRAMES)[:1]
+
+
+ways = {  # name -> how often its codes are made at once, and how
+    "1 naive": (1, lambda: loop(naive)),
+    "2 one batch": (1, lambda: loop(one_batch)),
+    "3 keys and values kept": (1, lambda: loop(kept())),
+    "4 a place for everything": (1, lambda: loop(in_place())),
+    "5 nothing is noted": (1, lambda: together(1)),
+    "6 eight clips side by side": (8, lambda: together(8)),
+}
+
+# %%
+import time
+
+threads = torch.get_num_threads()
+torch.set_num_threads(1)
+cost, made = {}, {}
+with torch.no_grad():
+    for name, (clips, way) in ways.items():
+        for _ in range(2):  # the first time warms up
+            began = time.process_time()
+            made[name] = way()
+            cost[name] = 1000 * (time.process_time() - began) / clips / (FRAMES + k - 1)
+for name, before in zip(cost, [next(iter(cost)), *cost], strict=False):
+    print(f"{name:27} {cost[name]:6.2f} CPU ms a step, {cost[before] / cost[name]:5.2f} times as fast as before")
+assert all(torch.equal(codes, made["1 naive"]) for codes in made.values()), "the same codes, whatever the way"
+assert cost["3 keys and values kept"] < cost["1 naive"]
+
+# %% [markdown]
+# **What to notice.** All six give the same codes. The gain of 3 grows with the length of a window, those of 4 and 5 are
+# those of a *small* network: a step of `tiny` is short of arithmetic, not of memory. At the paper's size it is the
+# other way round. A step then reads every weight once, whatever is done about calls, and a processor can do no more
+# than read them as fast as its memory gives them:
+
+# %%
+from v2a_nb.systems.vaura.system import PRESETS, VAuraDecoder
+
+with torch.device("meta"):  # sizes without numbers
+    large = VAuraDecoder(PRESETS["paper"], lean=True)
+weights = sum(p.nbytes for part in (large.backbone, large.heads) for p in part.parameters())
+matrix, two = torch.randn(4096, 4096), torch.randn(2, 4096)  # more than any cache holds
+seconds = []
+for _ in range(4):
+    began = time.process_time()
+    two @ matrix
+    seconds.append(time.process_time() - began)
+speed = matrix.nbytes / min(seconds)
+window = PRESETS["paper"].context_frames + PRESETS["paper"].num_codebooks - 1
+torch.set_num_threads(threads)
+print(f"{weights / 1e9:.2f} GB of weights a step; one core here reads {speed / 1e9:.1f} GB/s")
+print(f"{window} steps, 2.56 s of sound, take it at least {weights * window / speed:.0f} s")
+print(f"a GPU that reads 2000 GB/s: {weights * window / 2e12:.2f} s")
+assert weights > 2.5e9
+
+# %% [markdown]
+# On a processor, `paper` is for reading its code and counting its parameters, not for making sounds.
+#
 # ## A short, real training run
 #
 # A fresh decoder starts at exactly $\ln 256$ nats, because its heads are zero. The encoder and the codec are
@@ -120,7 +253,6 @@ tokens = {
 print({k: tuple(v.shape) for k, v in tokens.items()})
 
 # %%
-from v2a_nb.systems.vaura.system import VAuraDecoder
 from v2a_nb.systems.vaura.train import DecoderTraining
 from v2a_nb.training.loop import OptimConfig, fit
 

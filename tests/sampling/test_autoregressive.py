@@ -74,6 +74,7 @@ def test_greedy_codes_are_the_same_without_the_cache(changes: dict, guidance: fl
     assert cached.shape == (2, decoder.config.num_codebooks, 20)
     assert guidance == 0 or cached.unique().numel() > 3  # not a constant, which any bug would reproduce
     assert torch.equal(cached, plain)
+    assert not cached.is_inference(), "what follows may need gradients beside the codes"
 
 
 def test_drawn_codes_are_the_same_without_the_cache():

@@ -164,31 +164,32 @@ def generate_codes(
         for q in range(k):
             steps[:, q, q + 1 : q + 1 + known] = prompt[:, q].to(visual.device)
     guidance = how.guidance != 1.0
-    condition = decoder.condition(visual, t, first)  # [B, prefix + T + K - 1, d]
-    if guidance:  # both halves go through the network as one batch
-        null = decoder.null_condition(visual.shape[1], t, first)
-        condition = torch.cat([condition, null.expand(b, -1, -1)])
-    prefix = condition.shape[1] - (t + k - 1)  # positions of the picture before those of the codes
-    cached, fed = decoder.cached(condition, prefix) if use_cache else None, 0
-    # outside of a clip's codes are the special token and the prompt
-    frame = torch.arange(t + k - 1, device=visual.device)[:, None] - torch.arange(k, device=visual.device)
-    inside = (known <= frame) & (frame < t)  # [steps, K]
-    for s in range(known, t + k - 1):
-        if cached is not None:
-            logits = cached(steps[:, :, fed : s + 1])  # [B or 2 B, K, V]
-        else:
-            inputs = steps[:, :, : s + 1]
-            inputs = torch.cat([inputs, inputs]) if guidance else inputs
-            logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : prefix + s + 1]))[:, -1])
-        fed = s + 1
-        if guidance:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + how.guidance * (conditional - unconditional)
-        codes = sample(logits, how, generator)  # [B, K]
-        after = steps.select(2, s + 1)
-        after.copy_(torch.where(inside[s], codes, after))
-        if progress:
-            progress(1)
+    # a cached step is a hundred small operations, and what is noted of them for gradients is a tenth of its time;
+    # without a cache a LlamaModel runs, which may be trained later
+    with torch.inference_mode() if use_cache else torch.no_grad():
+        condition = decoder.condition(visual, t, first)  # [B, prefix + T + K - 1, d]
+        if guidance:  # both halves go through the network as one batch
+            null = decoder.null_condition(visual.shape[1], t, first)
+            condition = torch.cat([condition, null.expand(b, -1, -1)])
+        prefix = condition.shape[1] - (t + k - 1)  # positions of the picture before those of the codes
+        cached, fed = decoder.cached(condition, prefix) if use_cache else None, 0
+        for s in range(known, t + k - 1):
+            if cached is not None:
+                logits = cached(steps[:, :, fed : s + 1])  # [B or 2 B, K, V]
+            else:
+                inputs = steps[:, :, : s + 1]
+                inputs = torch.cat([inputs, inputs]) if guidance else inputs
+                logits = decoder.predict(decoder.run(decoder.fuse(inputs, condition[:, : prefix + s + 1]))[:, -1])
+            fed = s + 1
+            if guidance:
+                conditional, unconditional = logits.chunk(2)
+                logits = torch.lerp(unconditional, conditional, how.guidance)
+            codes = sample(logits, how, generator)  # [B, K]
+            # codebook q is at frame s - q; what lies outside of the frames to be made keeps what it has
+            low, high = max(0, s - t + 1), min(k, s - known + 1)
+            steps[:, low:high, s + 1] = codes[:, low:high]
+            if progress:
+                progress(1)
     return undelay(steps)
 
 

@@ -204,7 +204,7 @@ class EgoSonics(System):
             # 2. Make the condition: text tokens for the UNet, frame image and video tokens for SyncroNet
             conditions = self.window_conditions(vectors, samples)
 
-            # 3. Sample latents: DDIM takes the noise away, guided, in all windows at once
+            # 3. Sample latents: DPM-Solver++ (the paper: DDIM) takes the noise away, guided, in all windows at once
             how = {"guidance": guidance, "steps": steps, "progress": progress}
             latents = self.sample_latents(conditions, samples, seeds=seeds, **how)  # [B, C, H, W]
 

@@ -483,7 +483,9 @@ class CachedSteps:
     """A decoder for inference: its own weights, fused, with the keys and values of all positions kept in place.
 
     ``LlamaModel``, which training runs, spends most of a step outside of the arithmetic. Here a layer is four matrix
-    products and one attention. Both give the same to rounding, and a test holds them to the same greedy codes.
+    products, one attention and nine small operations, all of which write where the next one reads: queries, keys and
+    values are made in their place among those of all positions and are turned there, and the residual grows in place
+    of the input. Both give the same to rounding, and a test holds them to the same greedy codes.
 
     Args:
         decoder: in evaluation mode; changing its weights afterwards changes nothing here.
@@ -492,74 +494,80 @@ class CachedSteps:
         prefix: positions before the first step; they go through the network with it.
     """
 
+    @torch.no_grad()
     def __init__(self, decoder: VAuraDecoder, condition: Tensor, prefix: int = 0) -> None:
         c, backbone = decoder.config, decoder.backbone
         n, positions, width = condition.shape
+        size, layers = c.hidden // c.heads, len(backbone.layers)
         self.config, self.width, self.table = c, width, decoder.table()
         self.rows = torch.arange(c.num_codebooks, device=condition.device)[:, None] * (c.special + 1)
         # what each position is fed: its condition, and the codes once they are known
-        self.inputs = condition.new_empty(n, positions, c.hidden)
-        self.inputs[..., :width] = condition
-        self.inputs[:, :prefix, width:] = 0
-        self.prefix = prefix
+        self.inputs = condition.new_empty(positions, n, c.hidden)
+        self.inputs[..., :width] = condition.transpose(0, 1)
+        self.inputs[:prefix, :, width:] = 0
+        self.prefix, self.fed = prefix, 0
         self.layers = [_Fused(layer, c.heads) for layer in backbone.layers]
-        self.epsilon = backbone.norm.variance_epsilon
-        self.heads = (decoder.heads.weight * backbone.norm.weight).T
+        scale = c.hidden**0.5  # a norm divides by the length of a vector, and not by the root of its mean square
+        self.heads = (decoder.heads.weight * (scale * backbone.norm.weight)).T
+        self.least = condition.new_tensor(scale * backbone.norm.variance_epsilon**0.5, dtype=torch.float32)
         angles = torch.outer(torch.arange(positions, device=condition.device), backbone.rotary_emb.inv_freq.float())
-        self.rotation = torch.polar(torch.ones_like(angles), angles)[:, None]  # [S, 1, size / 2]
-        shape = (n, c.heads, positions, c.hidden // c.heads)
-        self.keys = [condition.new_empty(shape) for _ in self.layers]
-        self.values = [condition.new_empty(shape) for _ in self.layers]
-        self.modulations = [adapt(condition).chunk(2, dim=-1) for adapt in decoder.layerwise]
-        self.fed = 0
+        self.rotation = torch.polar(torch.ones_like(angles), angles)[:, None, None]  # [S, 1, 1, size / 2]
+        # queries, keys and values of all layers, and other ways to look at them
+        self.kept = condition.new_empty(layers, positions, n, 3 * c.hidden)
+        parts = self.kept.unflatten(-1, (3, c.heads, size))
+        self.pairs = parts[..., :2, :, :].flatten(3, 4).unflatten(-1, (-1, 2))  # [L, S, N, 2 heads, size / 2, 2]
+        self.queries, self.keys, self.values = parts.permute(3, 0, 2, 4, 1, 5)  # [L, N, heads, S, size] each
+        self.modulations = [adapt(condition.transpose(0, 1)).chunk(2, dim=-1) for adapt in decoder.layerwise]
 
+    @torch.no_grad()
     def __call__(self, steps: Tensor) -> Tensor:
         """Feed the next steps [B, K, n] and predict what follows the last of them: logits [N, K, V].
 
         Several steps at once can only be the first ones.
         """
-        c, hidden, n, start = self.config, self.config.hidden, steps.shape[-1], self.fed
+        c, n, start = self.config, steps.shape[-1], self.fed
         if n > 1 and start:
             raise UsageError(f"{n} steps at once can only be the first ones, and {start} were fed")
         first = start or self.prefix
-        batch, stop = len(self.inputs), first + n
+        stop = self.fed = first + n
         audio = F.embedding(steps + self.rows, self.table).sum(1)  # [B, n, audio_width]
-        self.inputs[:, first:stop, self.width :].unflatten(0, (-1, len(audio))).copy_(audio)
-        n, size = stop - start, hidden // c.heads
-        x = self.inputs.narrow(1, start, n).flatten(0, 1)  # [N n, hidden]
+        fed = self.inputs.narrow(0, first, n).narrow(2, self.width, audio.shape[-1])
+        fed.unflatten(1, (-1, len(audio))).copy_(audio.transpose(0, 1).unsqueeze(1))
+        n = stop - start
+        x = self.inputs.narrow(0, start, n).flatten(0, 1)  # [n N, hidden]; grows into the residual
         rotation = self.rotation.narrow(0, start, n)
+        made = self.kept.narrow(1, start, n).flatten(1, 2).unbind()  # [n N, 3 hidden] of each layer
+        pairs = self.pairs.narrow(1, start, n).unbind()
+        queries = self.queries.narrow(3, start, n).unbind()
+        keys, values = self.keys.narrow(3, 0, stop).unbind(), self.values.narrow(3, 0, stop).unbind()
         for i, layer in enumerate(self.layers):
             if self.modulations:
-                scale, shift = (part[:, start:stop].flatten(0, 1) for part in self.modulations[i])
+                scale, shift = (part[start:stop].flatten(0, 1) for part in self.modulations[i])
                 x = x * (1 + scale) + shift
-            mixed = self._norm(x) @ layer.query_key_value  # [N n, 3 hidden]
-            parts = mixed.view(batch, n, 3 * c.heads, size)
-            turned = torch.view_as_complex(parts.narrow(2, 0, 2 * c.heads).float().unflatten(-1, (-1, 2)))
-            turned = torch.view_as_real(turned * rotation).to(x.dtype).view(batch, n, 2 * c.heads, size).transpose(1, 2)
-            query, key = turned.chunk(2, dim=1)  # [N, heads, n, size] each
-            self.keys[i].narrow(2, start, n).copy_(key)
-            self.values[i].narrow(2, start, n).copy_(parts.narrow(2, 2 * c.heads, c.heads).transpose(1, 2))
-            keys, values = self.keys[i].narrow(2, 0, stop), self.values[i].narrow(2, 0, stop)
-            read = F.scaled_dot_product_attention(query, keys, values, is_causal=n > 1)
-            x = torch.addmm(x, read.transpose(1, 2).reshape(-1, hidden), layer.output)
-            gate, up = (self._norm(x) @ layer.gate_up).chunk(2, dim=-1)
-            x = torch.addmm(x, F.silu(gate) * up, layer.down)
-        self.fed = stop
-        logits = self._norm(x.view(batch, n, -1)[:, -1]) @ self.heads
+            torch.mm(self._norm(x), layer.query_key_value, out=made[i])
+            _turn(pairs[i], rotation)
+            read = F.scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=n > 1)
+            x.addmm_(read.permute(2, 0, 1, 3).reshape(x.shape), layer.output)
+            gate, up = torch.mm(self._norm(x), layer.gate_up).chunk(2, dim=-1)
+            x.addmm_(F.silu(gate, inplace=True).mul_(up), layer.down)
+        logits = torch.mm(self._norm(x[-len(read) :]), self.heads)
         return logits.unflatten(-1, (c.num_codebooks, c.codebook_size))
 
     def _norm(self, x: Tensor) -> Tensor:
-        """RMSNorm without its weight, which is in the matrix that follows; a third of the time of ``F.rms_norm``."""
-        wide = x.float()
-        power = torch.linalg.vecdot(wide, wide).unsqueeze(1).div_(x.shape[-1]).add_(self.epsilon)
-        return x * power.rsqrt_().to(x.dtype)
+        """RMSNorm but for its weight and a factor, which are in the matrix that follows.
+
+        Half of the mean square's epsilon would be lost in half precision: the length is float32.
+        """
+        length = torch.linalg.vector_norm(x, 2, -1, True, dtype=torch.float32)
+        return x / torch.hypot(length, self.least, out=length).to(x.dtype)
 
 
 class _Fused:
     """The matrices of a Llama layer as :class:`CachedSteps` multiplies by them: [in, out] each.
 
-    The weights of the norms are in them. Queries and keys have the two numbers that are turned together side by side,
-    where Llama has them half a head apart: what they are compared by stays the same.
+    The weights of the norms are in them, and the root of the width, by which :meth:`CachedSteps._norm` is short.
+    Queries and keys have the two numbers that are turned together side by side, where Llama has them half a head apart:
+    what they are compared by stays the same.
     """
 
     def __init__(self, layer: nn.Module, heads: int) -> None:
@@ -568,10 +576,18 @@ class _Fused:
             linear.weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
             for linear in (attention.q_proj, attention.k_proj)
         ]
-        both = torch.cat([*turned, attention.v_proj.weight]) * layer.input_layernorm.weight
-        gated = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
+        scale = attention.q_proj.weight.shape[1] ** 0.5
+        both = torch.cat([*turned, attention.v_proj.weight]) * (scale * layer.input_layernorm.weight)
+        gated = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * (scale * layer.post_attention_layernorm.weight)
         self.query_key_value, self.gate_up = both.T.contiguous(), gated.T.contiguous()
         self.output, self.down = attention.o_proj.weight.T, mlp.down_proj.weight.T
+
+
+def _turn(pairs: Tensor, rotation: Tensor) -> None:
+    """Turn pairs of numbers [..., 2] in place by complex numbers of length 1."""
+    turned = torch.view_as_complex(pairs.float()).mul_(rotation)  # of float32 in its own memory
+    if pairs.dtype != torch.float32:
+        pairs.copy_(torch.view_as_real(turned))
 
 
 def _drop(linear: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
