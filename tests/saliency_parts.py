@@ -9,6 +9,7 @@ import action2sound_parts
 import egosonics_parts
 import torch
 import vaura_parts
+import vta_parts
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
@@ -43,6 +44,15 @@ def small_system(name: str):
     if name == "vaura":
         decoder = vaura_parts.small_decoder(visual_dim=vision.dim, context_frames=48)
         return vaura_parts.VAura(decoder, vision, vaura_parts.Voice()).eval()
+    if name == "vta_ldm":
+        torch.manual_seed(0)
+        autoencoder, text = vta_parts.ImageAutoencoder(vta_parts.SMALL_AUTOENCODER), vta_parts.StrikeText(8)
+        system = vta_parts.VtaLdm(
+            replace(vta_parts.SMALL, video_dim=vision.dim), vision, autoencoder,
+            vta_parts.Vocoder(vta_parts.SMALL_VOCODER), text,
+        ).eval()  # fmt: skip
+        vta_parts.speak(system)
+        return system
     parts = {"egosonics": egosonics_parts, "action2sound": action2sound_parts}[name]
     torch.manual_seed(0)
     config = replace(parts.SMALL, video_dim=vision.dim)

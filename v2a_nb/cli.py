@@ -22,6 +22,8 @@ MAPS = (
     "motion_grad_cam", "attention", "motion_attention", "rollout", "gradient_rollout",
 )  # fmt: skip
 """Methods of ``saliency``, named here so that help needs no torch; a test compares them."""
+TARGETS = ("log_likelihood", "denoising_loss", "control_energy")
+"""Targets of ``saliency``, likewise."""
 Options: TypeAlias = "dict[str, dict[str, Option]]"
 """Options of ``generate`` by name, of each system that has one by its name."""
 
@@ -113,11 +115,12 @@ def _saliency(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    with tqdm(desc="clips", unit="clip", leave=False, delay=2.0, file=sys.stderr) as bar:
+    # of a pass: a version of the clip, some of it hidden or changed, goes through the system
+    with tqdm(desc="passes through the system", unit="pass", leave=False, delay=2.0, file=sys.stderr) as bar:
         made, files = explain_video(
             args.video, args.out, system=args.system, weights=args.weights, device=args.device, method=args.method,
-            baseline=args.baseline, window=args.window, seed=args.seed, overwrite=args.overwrite,
-            progress=bar.update, report=_complain,
+            baseline=args.baseline, window=args.window, target=args.target, prompt=args.prompt, seed=args.seed,
+            overwrite=args.overwrite, progress=bar.update, report=_complain,
         )  # fmt: skip
     print(f"{made.title}: peak at {made.peak_s:.2f} s; {made.verdict}")
     for path in files.values():
@@ -415,7 +418,7 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "v2a-nb saliency clip.mp4 --system vaura --window 0.4 0.7 --out looked",
     )  # fmt: skip
     p.add_argument("video")
-    p.add_argument("--system", default="vaura", help="vaura, egosonics, action2sound, or a folder or Hub id")
+    p.add_argument("--system", default="vaura", help="vaura, egosonics, action2sound, vta_ldm, or a folder or Hub id")
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--method", metavar="M", help=f"{', '.join(MAPS)} (default: {MAPS[0]})")
     p.add_argument(
@@ -425,6 +428,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--window", type=float, nargs=2, metavar=("A", "B"),
         help="seconds of the sound that are explained (default: around the hit that the system is surest of)",
     )  # fmt: skip
+    p.add_argument(
+        "--target", choices=TARGETS, metavar="T",
+        help=f"what of the sound is explained: {', '.join(TARGETS)} (default: what the system has of the first two)",
+    )  # fmt: skip
+    p.add_argument("--prompt", metavar="TEXT", help="a text that the system reads beside the video (vta_ldm)")
     p.add_argument("--seed", type=_seed, default=0, help="of the sound of a silent video, and of noise")
     p.add_argument("--device", default="cpu")
     p.add_argument("--out", required=True, help="folder for overlay.mp4, saliency.npz, scores.json and index.html")

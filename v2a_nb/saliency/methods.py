@@ -36,7 +36,7 @@ from torch import Tensor
 from v2a_nb.errors import UsageError
 from v2a_nb.saliency.attention import gradient_rollout, record_attention, rollout
 from v2a_nb.saliency.result import Saliency
-from v2a_nb.saliency.targets import DenoisingLoss, LogLikelihood, Target, as_it_is
+from v2a_nb.saliency.targets import Denoising, LogLikelihood, Target, as_it_is
 
 CELLS = 16
 """Cells of a map along each side of the picture."""
@@ -47,7 +47,7 @@ TUBELET, STRIDE = (8, 16, 16), (8, 8, 8)
 NEAR_S = 0.06
 """An expected event so near to the window belongs to it."""
 Progress = Callable[[int], object] | None
-"""Called with the number of clips that have gone through the system."""
+"""Called with the number of passes: versions of the clip that have gone through the system."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ def decoder_attention(target: Target, *, weighted: bool = False) -> Tensor:
         decoder = target.system.decoder
         index = decoder.token_of_position(target.codes.shape[-1], count).to(read.device)
         return read.new_zeros(count + 1).index_add(0, index, read)[:count]
-    assert isinstance(target, DenoisingLoss)
+    assert isinstance(target, Denoising)
     c, read = target.system.config, torch.zeros(count, device=tokens.device)
     timed = getattr(c, "video_tokens", None)
     for shares_, gradient in zip(layers, gradients, strict=True):
@@ -397,7 +397,7 @@ def attribute(
         method: out of :data:`METHODS`.
         baseline: out of :data:`BASELINES`, for the methods that need one.
         seed: of noise.
-        progress: called with the number of clips that have gone through the system.
+        progress: see :data:`Progress`.
 
     Raises:
         UsageError: no such method or baseline, or a method that needs an encoder where there is none.
