@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import Option
 
 MAPS = (
-    "gradient_attention", "gradient", "integrated_gradients", "smoothgrad", "occlusion", "token_ablation", "grad_cam",
-    "motion_grad_cam", "attention", "motion_attention", "rollout", "gradient_rollout",
+    "place_and_time", "gradient_attention", "gradient", "integrated_gradients", "smoothgrad",
+    "occlusion", "token_ablation", "grad_cam", "motion_grad_cam", "attention", "motion_attention", "rollout",
+    "gradient_rollout",
 )  # fmt: skip
 """Methods of ``saliency``, named here so that help needs no torch; a test compares them."""
 TARGETS = ("log_likelihood", "denoising_loss", "control_energy")
@@ -505,7 +506,12 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument(
         "name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real, physics or saliency"
     )
-    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv; with physics: keeps generated sounds")
+    p.add_argument(
+        "folder",
+        nargs="?",
+        help="with real: clips and onsets.tsv; with physics: keeps generated sounds; with saliency, if given: keeps "
+        "what was measured of each clip, so that a run that was stopped goes on",
+    )
     p.add_argument(
         "--weights", metavar="DIR",
         help="other weights of that kind (default: the shipped ones); of several systems: NAME=DIR,NAME=DIR",

@@ -28,7 +28,7 @@ def saliency(
     clip: Clip,
     *,
     window: Sequence[float] | None = None,
-    method: str = "gradient_attention",
+    method: str = "place_and_time",
     baseline: str = "blur",
     sound: Sound | None = None,
     seed: int = 0,
