@@ -38,6 +38,7 @@ NEEDED = {
     "explore_ambience": {"system": Generator(), "clip": CLIP},
     "explore_codec": {"sound": SOUND},
     "explore_guidance": {"system": Generator(), "clip": CLIP},
+    "explore_hiding": {"system": Generator(), "clip": CLIP},
     "explore_saliency": {"systems": v2a.load("retrieval"), "clip": CLIP},
     "explore_spectrogram": {"sound": SOUND},
     "listening_test": {"trials": {"a": (CLIP, {"x": SOUND, "y": SOUND.gain(-6)})}},

@@ -30,6 +30,7 @@ _WHERE = {
     "explore_ambience": "v2a_nb.widgets.explore_ambience",
     "explore_codec": "v2a_nb.widgets.explore_codec",
     "explore_guidance": "v2a_nb.widgets.explore_guidance",
+    "explore_hiding": "v2a_nb.widgets.explore_hiding",
     "explore_saliency": "v2a_nb.widgets.explore_saliency",
     "explore_spectrogram": "v2a_nb.widgets.explore_spectrogram",
     "listening_test": "v2a_nb.widgets.listening",

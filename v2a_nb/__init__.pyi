@@ -20,6 +20,7 @@ from v2a_nb.widgets.edit_hits import edit_hits as edit_hits
 from v2a_nb.widgets.explore_ambience import explore_ambience as explore_ambience
 from v2a_nb.widgets.explore_codec import explore_codec as explore_codec
 from v2a_nb.widgets.explore_guidance import explore_guidance as explore_guidance
+from v2a_nb.widgets.explore_hiding import explore_hiding as explore_hiding
 from v2a_nb.widgets.explore_saliency import explore_saliency as explore_saliency
 from v2a_nb.widgets.explore_spectrogram import explore_spectrogram as explore_spectrogram
 from v2a_nb.widgets.listening import listening_test as listening_test

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import Option
 
 MAPS = (
-    "gradient_attention", "gradient", "integrated_gradients", "smoothgrad", "occlusion", "token_ablation", "grad_cam",
-    "motion_grad_cam", "attention", "motion_attention", "rollout", "gradient_rollout",
+    "place_and_time", "gradient_attention", "gradient", "integrated_gradients", "smoothgrad",
+    "occlusion", "token_ablation", "grad_cam", "motion_grad_cam", "attention", "motion_attention", "rollout",
+    "gradient_rollout",
 )  # fmt: skip
 """Methods of ``saliency``, named here so that help needs no torch; a test compares them."""
+TARGETS = ("log_likelihood", "denoising_loss", "control_energy")
+"""Targets of ``saliency``, likewise."""
 Options: TypeAlias = "dict[str, dict[str, Option]]"
 """Options of ``generate`` by name, of each system that has one by its name."""
 
@@ -113,11 +116,12 @@ def _saliency(args: argparse.Namespace) -> int:
     from v2a_nb.systems.registry import HONEST
 
     _threads()
-    with tqdm(desc="clips", unit="clip", leave=False, delay=2.0, file=sys.stderr) as bar:
+    # of a pass: a version of the clip, some of it hidden or changed, goes through the system
+    with tqdm(desc="passes through the system", unit="pass", leave=False, delay=2.0, file=sys.stderr) as bar:
         made, files = explain_video(
             args.video, args.out, system=args.system, weights=args.weights, device=args.device, method=args.method,
-            baseline=args.baseline, window=args.window, seed=args.seed, overwrite=args.overwrite,
-            progress=bar.update, report=_complain,
+            baseline=args.baseline, window=args.window, target=args.target, prompt=args.prompt, seed=args.seed,
+            overwrite=args.overwrite, progress=bar.update, report=_complain,
         )  # fmt: skip
     print(f"{made.title}: peak at {made.peak_s:.2f} s; {made.verdict}")
     for path in files.values():
@@ -420,7 +424,7 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "v2a-nb saliency clip.mp4 --system vaura --window 0.4 0.7 --out looked",
     )  # fmt: skip
     p.add_argument("video")
-    p.add_argument("--system", default="vaura", help="vaura, egosonics, action2sound, or a folder or Hub id")
+    p.add_argument("--system", default="vaura", help="vaura, egosonics, action2sound, vta_ldm, or a folder or Hub id")
     p.add_argument("--weights", help="folder or Hub id (default: the shipped tiny weights)")
     p.add_argument("--method", metavar="M", help=f"{', '.join(MAPS)} (default: {MAPS[0]})")
     p.add_argument(
@@ -430,6 +434,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "--window", type=float, nargs=2, metavar=("A", "B"),
         help="seconds of the sound that are explained (default: around the hit that the system is surest of)",
     )  # fmt: skip
+    p.add_argument(
+        "--target", choices=TARGETS, metavar="T",
+        help=f"what of the sound is explained: {', '.join(TARGETS)} (default: what the system has of the first two)",
+    )  # fmt: skip
+    p.add_argument("--prompt", metavar="TEXT", help="a text that the system reads beside the video (vta_ldm)")
     p.add_argument("--seed", type=_seed, default=0, help="of the sound of a silent video, and of noise")
     p.add_argument("--device", default="cpu")
     p.add_argument("--out", required=True, help="folder for overlay.mp4, saliency.npz, scores.json and index.html")
@@ -502,7 +511,12 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     p.add_argument(
         "name", nargs="?", help="of shipped weights, such as vaura, codec or vaas; or real, physics or saliency"
     )
-    p.add_argument("folder", nargs="?", help="with real: clips and onsets.tsv; with physics: keeps generated sounds")
+    p.add_argument(
+        "folder",
+        nargs="?",
+        help="with real: clips and onsets.tsv; with physics: keeps generated sounds; with saliency, if given: keeps "
+        "what was measured of each clip, so that a run that was stopped goes on",
+    )
     p.add_argument(
         "--weights", metavar="DIR",
         help="other weights of that kind (default: the shipped ones); of several systems: NAME=DIR,NAME=DIR",

@@ -530,6 +530,8 @@ def explain_video(
     method: str | None = None,
     baseline: str = "blur",
     window: tuple[float, float] | None = None,
+    target: str | None = None,
+    prompt: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
@@ -541,7 +543,7 @@ def explain_video(
         video: a file. Of a long one, the part around the window is read.
         out: folder for the results, made if it is missing.
         system, weights, device: as for :func:`v2a_nb.load`.
-        method, baseline, seed: as for :func:`v2a_nb.saliency`.
+        method, baseline, target, prompt, seed: as for :func:`v2a_nb.saliency`.
         window: seconds of the sound that are explained; left out, around the hit that the system is surest of.
         overwrite: replace files of the same names, whoever made them.
         progress: as for :func:`v2a_nb.saliency`.
@@ -577,7 +579,8 @@ def explain_video(
         window = _surest(model, clip)
     inside = (window[0] - start, window[1] - start)
     made = explain(
-        model, clip, window=inside, method=method, baseline=baseline, seed=seed, progress=progress
+        model, clip, window=inside, method=method, baseline=baseline, seed=seed, target=target, prompt=prompt,
+        progress=progress,
     )  # fmt: skip
     notes = [*made.notes, "of a real clip nobody knows which place made the sound: these checks know no truth"]
     if start:
@@ -585,7 +588,7 @@ def explain_video(
     scores = onset_pointing(made, clip.sound)
     made = replace(made, notes=tuple(notes), scores={**made.scores, **scores})
     about = {
-        "system": system, "method": made.method, "baseline": made.baseline, "target": made.target,
+        "system": system, "prompt": prompt, "method": made.method, "baseline": made.baseline, "target": made.target,
         "window": list(made.window), "part_start_s": start, "value": made.value,
         "completeness_error": made.completeness_error, "peak_s": made.peak_s, "place": list(made.place),
         "verdict": made.verdict, "marks": list(made.marks), "scores": dict(made.scores), "notes": list(made.notes),

@@ -15,6 +15,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.saliency.explain import part_around
 from v2a_nb.saliency.methods import DEFAULT, METHODS
 from v2a_nb.saliency.result import Saliency
+from v2a_nb.saliency.targets import TARGETS
 from v2a_nb.widgets.player import Player
 from v2a_nb.world import strike_world
 
@@ -72,6 +73,15 @@ def test_a_picture_that_is_not_square_gets_a_map_of_all_of_it(system):
     wide = replace(clip, frames=np.pad(clip.frames, ((0, 0), (0, 0), (16, 16), (0, 0))))
     made = v2a.saliency(system, wide, window=WINDOW, method="gradient", check=False)
     assert made.map.shape == (20, 16, 24) and not made.map[:, :, [0, 3, 20, 23]].any()
+
+
+def test_an_encoder_that_squashes_has_seen_all_of_the_picture():
+    other = small_system("vaura")
+    other.encoder.config = replace(other.encoder.config, fit="squash")
+    clip, _ = the_clip()
+    wide = replace(clip, frames=np.pad(clip.frames, ((0, 0), (0, 0), (16, 16), (0, 0)), mode="wrap"))
+    made = v2a.saliency(other, wide, window=WINDOW, method="gradient", check=False)
+    assert made.map.shape == (20, 16, 16) and made.map[:, :, 0].any()
 
 
 def test_views_say_what_to_believe(system, tmp_path):
@@ -133,7 +143,8 @@ def test_the_command_writes_four_files_and_again(command, tmp_path, capsys):
 def test_what_the_command_refuses(command, capsys):
     for words, said in (
         (["--method", "guess"], "unknown method 'guess'"), (["--window", "0.5", "0.2"], "no window"),
-        (["--baseline", "white"], "unknown baseline"),
+        (["--baseline", "white"], "unknown baseline"), (["--prompt", "a stick"], "no prompt"),
+        (["--target", "control_energy"], "has not the target control_energy"),
     ):  # fmt: skip
         assert cli.main(["saliency", *command, *words]) == 2
         error = capsys.readouterr().err
@@ -141,4 +152,4 @@ def test_what_the_command_refuses(command, capsys):
 
 
 def test_help_names_the_methods():
-    assert set(cli.MAPS) == set(METHODS) and cli.MAPS[0] == DEFAULT
+    assert set(cli.MAPS) == set(METHODS) and cli.MAPS[0] == DEFAULT and set(cli.TARGETS) == set(TARGETS)

@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from saliency_parts import Lamp, flash
 from system_parts import clip_of
 
-from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.saliency.hiding import STEP_S, depends_on, hide
-from v2a_nb.systems.base import System
-
-
-class Lamp(System):
-    """A system that sounds as loud as the left half of the picture is bright, frame by frame."""
-
-    name, encoder, sample_rate = "lamp", None, 16000
-
-    def generate(self, clip, *, seed=0, **options):
-        assert clip.sound is None
-        bright = clip.frames[:, :, : clip.width // 2].mean((1, 2, 3)) / 255
-        noise = np.random.default_rng(seed).standard_normal(round(clip.duration * 16000))
-        return Sound(0.1 * noise * np.repeat(bright, len(noise) // clip.n), 16000)
-
-    def _steps(self, samples, **options):
-        return 1
-
-
-def flash() -> Clip:
-    """1 s, dark, with a bright tenth of a second at 0.4 s on the left."""
-    frames = np.full((25, 20, 20, 3), 2, np.uint8)
-    frames[10:13, 5:15, 0:8] = 250
-    return Clip(frames, fps=25.0)
 
 
 def test_only_the_box_and_only_then():
@@ -52,8 +29,14 @@ def test_the_sound_changes_when_and_only_when_the_cause_is_hidden():
     assert 0.4 <= cause.greatest_s <= 0.52 and cause.difference_db.min() < -6
     times = (np.arange(len(cause.difference_db)) + 0.5) * STEP_S
     assert np.abs(cause.difference_db[(times < 0.34) | (times > 0.62)]).max() == 0
-    assert list(cause.tracks.values()) == [cause.whole, cause.hidden] and "dB at 0.4" in repr(cause)
+    assert list(cause.tracks.values())[:2] == [cause.whole, cause.hidden] and "dB at 0.4" in repr(cause)
+    lost = cause.lost
+    assert lost.n == cause.whole.n and lost.sample_rate == 16000
+    wave, flash_ = np.abs(lost.samples[0]), slice(round(0.42 * 16000), round(0.5 * 16000))
+    assert wave[flash_].mean() > 0.7 * np.abs(cause.whole.samples[0, flash_]).mean()
+    assert wave[: round(0.3 * 16000)].max() < 1e-4
     right = depends_on(lamp, clip, (0.5, 0.0, 1.0, 1.0))
+    assert not right.lost.samples.any()
     assert right.hidden.samples.tobytes() == right.whole.samples.tobytes() and not right.difference_db.any()
 
 

@@ -10,7 +10,16 @@ from saliency_parts import WINDOW, planted, small_system, the_clip
 
 from v2a_nb.errors import UsageError
 from v2a_nb.saliency.attention import record_attention, rollout
-from v2a_nb.saliency.methods import BASELINES, METHODS, Ask, _events, attribute, blurred, decoder_attention
+from v2a_nb.saliency.methods import (
+    BASELINES,
+    METHODS,
+    Ask,
+    _events,
+    attribute,
+    blurred,
+    decoder_attention,
+    held_choices,
+)
 from v2a_nb.saliency.targets import target_of
 
 OF_PIXELS = ("gradient", "integrated_gradients", "smoothgrad", "occlusion")
@@ -38,6 +47,21 @@ def test_integrated_gradients_are_complete():
     assert attribute(planted(), "gradient").completeness_error is None
 
 
+def test_integrated_gradients_of_a_system_are_complete_because_its_choices_are_held(monkeypatch):
+    monkeypatch.setattr("v2a_nb.saliency.methods.IG_STEPS", (96,))
+    target = target_of(small_system("vaura"), *the_clip(), WINDOW)
+    crops, value = target.encoder.event_crop, target.value
+    with held_choices(target):
+        assert target.value == pytest.approx(value, rel=1e-5)  # of the clip itself nothing changes
+        base = blurred(target.frames)
+        chosen = crops.peaks(target.encoder.flux(target.encoder.timing_and_content(torch.cat([base, base]))[0]))
+        own = _events(target).steps
+        assert chosen.tolist() == [[clip, step] for clip in (0, 1) for step in own.tolist()]
+    assert "peaks" not in vars(crops) and "places" not in vars(crops)
+    made = attribute(target, "integrated_gradients")
+    assert made.completeness_error < 0.02 and any("are held" in note for note in made.notes)
+
+
 def test_gradient_times_input_is_measured_from_the_baseline():
     """Of a linear target it is exact: positive and negative parts included, it adds up to the change."""
     target = planted()
@@ -48,7 +72,7 @@ def test_gradient_times_input_is_measured_from_the_baseline():
     assert float((gradient * (x - b)).sum()) == pytest.approx(change, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["vaura", "egosonics", "action2sound"])
+@pytest.mark.parametrize("name", ["vaura", "egosonics", "action2sound", "vta_ldm"])
 def test_every_method_of_every_system(name, monkeypatch):
     monkeypatch.setattr("v2a_nb.saliency.methods.TUBELET", (10, 32, 32))
     monkeypatch.setattr("v2a_nb.saliency.methods.STRIDE", (10, 32, 32))

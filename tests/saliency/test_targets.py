@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from saliency_parts import WINDOW, small_system, the_clip
@@ -9,10 +11,10 @@ from system_parts import Eyes, clip_of
 from vaura_parts import fake_system
 
 from v2a_nb.errors import UsageError
-from v2a_nb.saliency.targets import DenoisingLoss, LogLikelihood, longest_s, span_of, target_of
+from v2a_nb.saliency.targets import ControlEnergy, DenoisingLoss, LogLikelihood, longest_s, span_of, target_of
 from v2a_nb.sampling.diffusion import add_noise
 
-SYSTEMS = ("vaura", "egosonics", "action2sound")
+SYSTEMS = ("vaura", "egosonics", "action2sound", "vta_ldm")
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -70,9 +72,48 @@ def test_denoising_loss_is_the_training_loss_in_the_window():
         error = (system.denoise(noisy, torch.tensor([700]), conditions) - wanted).square().mean((1, 2))[0]
     first, last = span_of(WINDOW, 1 / system.config.column_s, len(error))
     assert target.value == pytest.approx(-float(error[first:last].mean()), rel=1e-4)
-    for name in ("egosonics", "action2sound"):
+    for name in ("egosonics", "action2sound", "vta_ldm"):
         gain = DenoisingLoss(small_system(name), clip, sound, WINDOW, minus="null")
         assert gain.reference < 0 and gain.value != pytest.approx(gain.reference)
+
+
+def test_a_text_beside_the_video_changes_what_is_explained():
+    """Figure 3 of VTA-LDM's paper: the same sound with and without its text."""
+    system, (clip, sound) = small_system("vta_ldm"), the_clip()
+    without, with_text = (target_of(system, clip, sound, WINDOW, prompt=p) for p in (None, "a stick strikes the drum"))
+    assert with_text.title.endswith('with the text "a stick strikes the drum"') and without.title in with_text.title
+    assert without.value == target_of(system, clip, sound, WINDOW, prompt="").value != with_text.value
+    latents, at = system.encode_sound(sound), torch.tensor([700])
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    noisy, wanted = add_noise(latents, noise, at, system.config.schedule)
+    with torch.no_grad():
+        text = system.encode_texts("a stick strikes the drum", 1)
+        conditions = system.context(system.encode_video(clip), text=text, seconds=torch.tensor([clip.duration]))
+        error = (system.denoise(noisy, at, conditions) - wanted).square().mean((1, 2))[0]
+    one = DenoisingLoss(system, clip, sound, WINDOW, steps=(700,), prompt="a stick strikes the drum")
+    assert one.value == pytest.approx(-float(error[one.first : one.last].mean()), rel=1e-4)
+
+
+def test_control_energy_is_what_syncronet_adds_in_the_window():
+    system, (clip, sound) = small_system("egosonics"), the_clip()
+    whole = target_of(system, clip, sound, target="control_energy", steps=(700,))
+    assert isinstance(whole, ControlEnergy) and whole.value > 0
+    seen = []
+    hook = system.syncronet.register_forward_hook(lambda _, __, out: seen.extend([*out[0], out[1]]))
+    with torch.no_grad():
+        conditions = system.conditions(system.encode_video(clip), whole.columns)
+        system.denoise(whole.noisy, whole.steps, conditions)
+    hook.remove()
+    total_s = whole.columns * system.config.column_s  # the last column reaches beyond the clip
+    ends = [math.ceil(clip.duration / total_s * s.shape[-1] - 1e-6) for s in seen]
+    energy = sum(float(s[..., :end].square().mean()) for s, end in zip(seen, ends, strict=True))
+    assert whole.value == pytest.approx(energy, rel=1e-4)
+    parts = [ControlEnergy(system, clip, sound, window, steps=(700,)).value for window in ((0.0, 0.4), (0.4, 0.8))]
+    assert parts[0] != pytest.approx(parts[1]) and min(parts) > 0
+    assert ControlEnergy(system, clip, sound, WINDOW, minus="null").reference == 0
+    frames = whole.frames.clone().requires_grad_()
+    whole(frames).sum().backward()
+    assert frames.grad is not None and frames.grad.abs().sum() > 0
 
 
 def test_what_makes_no_sense_is_refused():
@@ -90,3 +131,11 @@ def test_what_makes_no_sense_is_refused():
         target_of(fake_system(), clip, sound)
     with pytest.raises(UsageError, match="timesteps are 0 to 999"):
         DenoisingLoss(small_system("egosonics"), clip, sound, steps=(1000,))
+    for words, how in {
+        "has not the target denoising_loss": {"target": "denoising_loss"}, "unknown target 'x'": {"target": "x"},
+        "log_likelihood has no prompt": {"prompt": "a stick"},
+    }.items():  # fmt: skip
+        with pytest.raises(UsageError, match=words):
+            target_of(system, clip, sound, **how)
+    with pytest.raises(UsageError, match="reads no prompt"):
+        target_of(small_system("egosonics"), clip, sound, prompt="a stick")

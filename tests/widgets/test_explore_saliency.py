@@ -38,6 +38,21 @@ def test_a_slider_moves_the_half_second(systems):
     assert "likeness under random weights" in panel.output.value
 
 
+def test_with_and_without_a_text_side_by_side(systems):
+    """Figure 3 of VTA-LDM's paper; a system that reads no text has one map."""
+    clip, _ = the_clip()
+    both = {"reads": small_system("vta_ldm"), "does not": systems["one"]}
+    made = v2a.explore_saliency(both, clip, methods=("gradient",), prompts=("", "a stick strikes the drum"))
+    labels = [row["label"] for row in made.table]
+    begin = "reads, gradient, from 0.00 s"
+    assert labels == [begin, f'{begin}, with "a stick strikes the drum"', "does not, gradient, from 0.00 s"]
+    one, other = (made.map(system="reads", prompt=p) for p in ("", "a stick strikes the drum"))
+    assert one.map.tobytes() != other.map.tobytes() and "with the text" in other.target
+    assert made.live().controls["prompt"].value == "a stick strikes the drum"
+    with pytest.raises(UsageError, match="does not reads no prompt"):
+        made.map(system="does not", prompt="a stick")
+
+
 def test_what_cannot_be(systems):
     clip, _ = the_clip()
     for how, words in (

@@ -28,17 +28,20 @@ def saliency(
     clip: Clip,
     *,
     window: Sequence[float] | None = None,
-    method: str = "gradient_attention",
+    method: str = "place_and_time",
     baseline: str = "blur",
     sound: Sound | None = None,
     seed: int = 0,
     check: bool = True,
+    target: str | None = None,
+    prompt: str | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Saliency:
     """Where and when a system looked for a part of its sound, as an object that plots, plays and saves itself.
 
     Args:
-        system: V-AURA, EgoSonics or Action2Sound, with a frame encoder that gives gradients (the ``tiny`` presets).
+        system: V-AURA, EgoSonics, Action2Sound or VTA-LDM, with a frame encoder that gives gradients (that of the
+            ``tiny`` presets does).
         clip: the video. Of one that is longer than a pass of the system, the part around the window is explained, and
             the map is zero outside of it.
         window: seconds of the sound that are explained; left out, the whole clip, or as much of its beginning as a
@@ -49,11 +52,14 @@ def saliency(
         seed: of that sound, and of noise.
         check: ask the judges that need no truth (:func:`v2a_nb.saliency.judges.check`): another map under randomized
             weights, and insertion and deletion beside motion energy. A map that fails is marked.
-        progress: called with the number of clips that have gone through the system.
+        target: what of the sound is explained, out of :data:`v2a_nb.saliency.targets.TARGETS`; left out, how likely it
+            is to the system. ``"control_energy"`` (EgoSonics): how much the video steers, whatever it says.
+        prompt: a text that the system reads beside the video (VTA-LDM), as in figure 3 of its paper.
+        progress: called with the number of passes: versions of the clip that have gone through the system.
 
     Raises:
-        UsageError: a system without a target or gradients, an unknown method or baseline, a window outside of the clip
-            or longer than a pass of the system.
+        UsageError: a system without that target, or without gradients; an unknown method or baseline, a prompt for a
+            system that reads none, a window outside of the clip or longer than a pass of the system.
 
     Examples:
         >>> from v2a_nb import load
@@ -65,7 +71,7 @@ def saliency(
 
     return explain(
         system, clip, window=window, method=method, baseline=baseline, sound=sound, seed=seed, check=check,
-        progress=progress,
+        target=target, prompt=prompt, progress=progress,
     )  # fmt: skip
 
 

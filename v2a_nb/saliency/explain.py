@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_value
@@ -27,6 +28,8 @@ def explain(
     sound: Sound | None = None,
     seed: int = 0,
     check: bool = True,
+    target: str | None = None,
+    prompt: str | None = None,
     progress: Progress = None,
 ) -> Saliency:
     """See :func:`v2a_nb.saliency.saliency`, whose arguments these are."""
@@ -37,7 +40,8 @@ def explain(
     if sound is None:
         sound = clip.sound
         if sound is None:
-            sound = system.generate(part, seed=seed)
+            words: dict[str, Any] = {"prompt": prompt} if prompt else {}
+            sound = system.generate(part, seed=seed, **words)
             notes.append(f"the sound that is explained was generated, with seed {seed}")
             start_of_sound = 0.0
         else:
@@ -48,13 +52,15 @@ def explain(
     if start_of_sound or sound.duration > part.duration:
         sound = sound.slice(start_of_sound, start_of_sound + part.duration)
     inside = (window[0] - start, window[1] - start)
-    target = target_of(system, part, sound, inside)
-    made = attribute(target, method, baseline=baseline, seed=seed, progress=progress)
+    goal = target_of(system, part, sound, inside, target=target, prompt=prompt)
+    made = attribute(goal, method, baseline=baseline, seed=seed, progress=progress)
     if check:
-        made = judges.check(made, target, seed=seed, progress=progress)
+        made = judges.check(made, goal, seed=seed, progress=progress)
     made = replace(made, system=system.title, notes=(*notes, *made.notes))
     if part.duration < clip.duration - 1e-6:
         made = made.part(clip, start)
+    if getattr(goal.encoder.config, "fit", "crop") == "squash":  # the encoder saw all of the picture
+        return made
     return made.in_picture(clip.width, clip.height)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.signal import istft, stft
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, check_value
@@ -19,6 +21,8 @@ from v2a_nb.systems.base import System
 
 STEP_S = 0.02
 """Seconds between the points of the curve."""
+WINDOW = 512
+"""Samples of a window, in which :attr:`Dependence.lost` compares frequencies."""
 FLOOR_DBFS = -70.0
 """Levels below this count as silence, so that silence does not differ from silence."""
 
@@ -30,13 +34,42 @@ class Dependence:
     Attributes:
         clip: with the part hidden.
         whole, hidden: the sounds, of one seed.
-        difference_db: level of ``hidden`` minus that of ``whole``, [n], every 20 ms.
     """
 
     clip: Clip
     whole: Sound
     hidden: Sound
-    difference_db: np.ndarray
+
+    @cached_property
+    def whole_db(self) -> np.ndarray:
+        """Level of ``whole`` every 20 ms, dBFS, [n]; at least :data:`FLOOR_DBFS`."""
+        return _levels(self.whole)
+
+    @cached_property
+    def hidden_db(self) -> np.ndarray:
+        """The same of ``hidden``."""
+        return _levels(self.hidden)
+
+    @property
+    def difference_db(self) -> np.ndarray:
+        """Level of ``hidden`` minus that of ``whole``, [n], every 20 ms."""
+        return self.hidden_db - self.whole_db
+
+    @property
+    def lost(self) -> Sound:
+        """What the whole picture's sound has and the other lacks: each of its frequencies as far as it is louder there.
+
+        Waves of two sounds of one seed are no longer the same after their first difference, so that one cannot be taken
+        from the other; magnitudes can.
+        """
+        both = [sound.mono().samples[0].astype(np.float64) for sound in (self.whole, self.hidden)]
+        size = min(WINDOW, len(both[0]))
+        spectra = [stft(wave, nperseg=size)[2] for wave in both]
+        whole, hidden = (np.abs(each) for each in spectra)
+        kept = spectra[0] * np.clip(1 - hidden / np.maximum(whole, 1e-9), 0, 1)
+        wave = istft(kept, nperseg=size)[1]
+        wave = np.pad(wave, (0, max(0, len(both[0]) - len(wave))))[: len(both[0])]
+        return Sound(wave.astype(np.float32)[None], self.whole.sample_rate)
 
     @property
     def greatest_s(self) -> float:
@@ -45,8 +78,8 @@ class Dependence:
 
     @property
     def tracks(self) -> dict[str, Sound]:
-        """Both sounds by name, for :func:`v2a_nb.compare`."""
-        return {"whole picture": self.whole, "part hidden": self.hidden}
+        """Both sounds and what is lost, by name, for :func:`v2a_nb.compare`."""
+        return {"whole picture": self.whole, "part hidden": self.hidden, "what is lost": self.lost}
 
     def __repr__(self) -> str:
         most = float(self.difference_db[np.abs(self.difference_db).argmax()])
@@ -91,6 +124,7 @@ def depends_on(
     times: tuple[float, float] | None = None,
     *,
     seed: int = 0,
+    whole: Sound | None = None,
     **options: Any,
 ) -> Dependence:
     """How a system's sound changes when a part of the picture is hidden.
@@ -100,6 +134,7 @@ def depends_on(
         clip: its own sound is not used.
         box, times: as for :func:`hide`.
         seed: of both sounds.
+        whole: the sound of the whole picture, where it is there already; left out, it is generated.
         options: others of the system's ``generate``.
 
     Raises:
@@ -112,8 +147,9 @@ def depends_on(
     """
     check_value("depends_on", "system", system, System)
     without = hide(clip, box, times)
-    whole, hidden = (system.generate(each.silent(), seed=seed, **options) for each in (clip, without))
-    return Dependence(without, whole, hidden, _levels(hidden) - _levels(whole))
+    if whole is None:
+        whole = system.generate(clip.silent(), seed=seed, **options)
+    return Dependence(without, whole, system.generate(without.silent(), seed=seed, **options))
 
 
 def _levels(sound: Sound) -> np.ndarray:

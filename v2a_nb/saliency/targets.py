@@ -3,7 +3,8 @@
 A target comes before a method: "where did it look" has no answer until it is said what the looking was for. Here it is
 a part of the sound, seconds ``window``: :class:`LogLikelihood` asks how likely V-AURA's decoder holds the codes that
 sound there, :class:`DenoisingLoss` how well a diffusion system tells the latents there from noise. Both are
-teacher-forced: the sound is given, so that one pass says it, with gradients.
+teacher-forced: the sound is given, so that one pass says it, with gradients. :class:`ControlEnergy` asks of EgoSonics
+how much SyncroNet has to say there, whatever it says.
 
 Frames go through the system's own video encoder, and gradients come back through it to the pixels, with one exception
 that no map can mend. The event-crop encoder cuts a crop out of the frames around each event that it expects. Which
@@ -14,6 +15,7 @@ occlusion, which runs the encoder again, says both.
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +31,10 @@ from v2a_nb.errors import UsageError
 from v2a_nb.sampling.diffusion import add_noise
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.base import System, evaluating
+from v2a_nb.systems.egosonics.model import control_weights
 from v2a_nb.systems.egosonics.system import EgoSonics
 from v2a_nb.systems.vaura.system import VAura
+from v2a_nb.systems.vta_ldm.system import VtaLdm
 
 STEPS = (900, 700, 500)
 """Timesteps of :class:`DenoisingLoss`: those at which the picture must say what the noise has hidden."""
@@ -171,14 +175,11 @@ class LogLikelihood(Target):
         return logs[:, list(self.codebooks), self.first : self.last].sum((1, 2))
 
 
-class DenoisingLoss(Target):
-    """Negative denoising loss of a window of latent columns, at fixed noise and fixed steps (EgoSonics, Action2Sound).
-
-    ``F(v) = - mean over steps, and columns in window, of |prediction(noisy, step, v) - target|^2``: the training loss
-    of the system for this sound, the same few timesteps and noises for every video that is asked about.
+class Denoising(Target):
+    """What targets of the diffusion systems share: latents of the sound, noised at fixed steps, and the conditions.
 
     Args:
-        system: EgoSonics or Action2Sound.
+        system: EgoSonics, Action2Sound or VTA-LDM.
         clip: at most one window of the UNet long.
         sound: whose latents are denoised.
         window: seconds; left out, all.
@@ -186,16 +187,16 @@ class DenoisingLoss(Target):
         seed: of the noise.
         minus: as for :class:`LogLikelihood`.
         neighbour: a sound that has the ambience (Action2Sound); left out, what ``generate`` would take.
+        prompt: a text that stands beside the video (VTA-LDM); left out, none.
 
     Raises:
-        UsageError: as :class:`Target`; also timesteps that there are not.
+        UsageError: as :class:`Target`; also timesteps that there are not, a prompt for a system that reads none, or
+            a VTA-LDM that looks at no pictures.
     """
-
-    name, title = "denoising_loss", "negative denoising loss of the sound"
 
     def __init__(
         self,
-        system: EgoSonics | Action2Sound,
+        system: EgoSonics | Action2Sound | VtaLdm,
         clip: Clip,
         sound: Sound,
         window: tuple[float, float] | None = None,
@@ -204,11 +205,14 @@ class DenoisingLoss(Target):
         seed: int = 0,
         minus: str | Clip | None = None,
         neighbour: Sound | None = None,
+        prompt: str | None = None,
     ) -> None:
         super().__init__(system, clip, sound, window)
         schedule = system.config.schedule
         if not steps or not all(0 <= t < schedule.train_steps for t in steps):
             raise UsageError(f"steps {list(steps)}: timesteps are 0 to {schedule.train_steps - 1}")
+        if prompt and not isinstance(system, VtaLdm):
+            raise UsageError(f"{system.title} reads no prompt; VTA-LDM does")
         latents = system.encode_sound(self.sound).to(system.device)
         self.steps = torch.tensor(list(steps), device=system.device)
         noise = torch.randn(len(steps), *latents.shape[1:], generator=torch.Generator().manual_seed(seed))
@@ -216,45 +220,134 @@ class DenoisingLoss(Target):
         self.noisy, self.wanted = add_noise(repeated, noise.to(latents), self.steps, schedule)
         self.columns = latents.shape[-1]
         self.first, self.last = span_of(self.window, 1 / system.config.column_s, self.columns)
-        self.neighbour = None
+        # what stands beside the video and does not change with the frames, each [1, ...]
+        self.neighbour = self.text = self.flow = None
         if isinstance(system, Action2Sound) and system.config.neighbour:
             sounds = [neighbour] if neighbour is not None else _ambience(system, clip)
             with torch.no_grad():
                 self.neighbour = system.encode_neighbour(sounds, [seed])
+        if isinstance(system, VtaLdm):
+            self._beside_video(system, clip, prompt)
         self.reference = 0.0
         if minus is not None:
             self.title += " minus that under " + ("no video" if minus == "null" else "another video")
             with torch.no_grad():
                 if minus == "null":
-                    self.reference = float(self._fit(self._null(self.tokens))[0])
+                    self.reference = float(self._number(self._null(self.tokens))[0])
                 else:
-                    self.reference = float(self._fit(self._conditions(_other_tokens(system, minus, self.tokens)))[0])
+                    self.reference = float(self._number(self._conditions(_other_tokens(system, minus, self.tokens)))[0])
+
+    def _beside_video(self, system: VtaLdm, clip: Clip, prompt: str | None) -> None:
+        if not system.config.vision:
+            raise UsageError("this VTA-LDM looks at no pictures: there is nothing to explain in them")
+        with torch.no_grad():
+            self.text = system.encode_texts(prompt or None, 1)
+            if system.config.flow:
+                self.flow = system.encode_flows([clip.silent()])
+        if self.text is not None:
+            self.title += f', with the text "{prompt}"'
+        if self.flow is not None:
+            self.notes.append("the optical flow is held as it is: what it says of the pixels is not in the map")
 
     def of_tokens(self, tokens: Tensor) -> Tensor:
         with as_it_is(self.system):
             conditions = self._conditions(tokens)
-        return self._fit(conditions) - self.reference
+        return self._number(conditions) - self.reference
+
+    @abstractmethod
+    def _number(self, conditions: dict[str, Tensor]) -> Tensor:
+        """The number of each clip, [B], under conditions whose first dimension is B."""
 
     def _conditions(self, tokens: Tensor) -> dict[str, Tensor]:
         if isinstance(self.system, EgoSonics):
             return self.system.conditions(tokens, self.columns)
-        return {"context": self.system.context(tokens, self._neighbours(len(tokens)))}
+        if isinstance(self.system, VtaLdm):
+            return self.system.context(tokens, **self._beside(tokens))
+        return {"context": self.system.context(tokens, _repeated(self.neighbour, len(tokens)))}
 
     def _null(self, tokens: Tensor) -> dict[str, Tensor]:
         if isinstance(self.system, EgoSonics):
             return self.system.null(self._conditions(tokens))
-        return {"context": self.system.null(tokens, self._neighbours(len(tokens)))}
+        if isinstance(self.system, VtaLdm):
+            return self.system.null(tokens, **self._beside(tokens))
+        return {"context": self.system.null(tokens, _repeated(self.neighbour, len(tokens)))}
 
-    def _neighbours(self, count: int) -> Tensor | None:
-        return None if self.neighbour is None else self.neighbour.expand(count, -1, -1, -1)
+    def _beside(self, tokens: Tensor) -> dict[str, Any]:
+        """What VTA-LDM reads beside the video, for as many clips."""
+        flow, text = (_repeated(each, len(tokens)) for each in (self.flow, self.text))
+        return {"flow": flow, "text": text, "seconds": tokens.new_full((len(tokens),), self.clip.duration)}
 
-    def _fit(self, conditions: dict[str, Tensor]) -> Tensor:
+    def _at_steps(self, conditions: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Noisy latents, timesteps and conditions of each clip at each step, clip by clip."""
         steps, clips = len(self.steps), len(next(iter(conditions.values())))
         repeated = {name: value.repeat_interleave(steps, dim=0) for name, value in conditions.items()}
+        return self.noisy.repeat(clips, 1, 1, 1), self.steps.repeat(clips), repeated
+
+
+class DenoisingLoss(Denoising):
+    """Negative denoising loss of a window of latent columns, at fixed noise and fixed steps (the diffusion systems).
+
+    ``F(v) = - mean over steps, and columns in window, of |prediction(noisy, step, v) - target|^2``: the training loss
+    of the system for this sound, the same few timesteps and noises for every video that is asked about. Arguments are
+    those of :class:`Denoising`.
+    """
+
+    name, title = "denoising_loss", "negative denoising loss of the sound"
+
+    def _number(self, conditions: dict[str, Tensor]) -> Tensor:
         with as_it_is(self.system):
-            made = self.system.denoise(self.noisy.repeat(clips, 1, 1, 1), self.steps.repeat(clips), repeated)
-        error = (made - self.wanted.repeat(clips, 1, 1, 1)).square().mean((1, 2))  # [B * steps, W]
-        return -error[:, self.first : self.last].mean(1).view(clips, steps).mean(1)
+            made = self.system.denoise(*self._at_steps(conditions))
+        error = (made - self.wanted.repeat(len(made) // len(self.steps), 1, 1, 1)).square().mean((1, 2))  # [., W]
+        return -error[:, self.first : self.last].mean(1).view(-1, len(self.steps)).mean(1)
+
+
+class ControlEnergy(Denoising):
+    """How much SyncroNet adds to the frozen UNet in a window of latent columns (EgoSonics).
+
+    ``F(v) = mean over steps of the sum over control signals of their mean square in the window``: a signal for each
+    skip and one for the middle, as they are weighted when EgoSonics generates. It asks what the video says at all, not
+    whether what it says is true of the sound; the sound enters as the noisy latents that SyncroNet reads beside the
+    video. Without a video there is no control, and the energy is 0. Arguments are those of :class:`Denoising`.
+
+    Raises:
+        UsageError: as :class:`Denoising`; also another system, or one without SyncroNet.
+    """
+
+    name, title = "control_energy", "energy of SyncroNet's control"
+
+    def __init__(
+        self,
+        system: EgoSonics,
+        clip: Clip,
+        sound: Sound,
+        window: tuple[float, float] | None = None,
+        **options: Any,
+    ) -> None:
+        if not isinstance(system, EgoSonics) or system.config.no_syncronet:
+            raise UsageError(f"{system.title} here has no SyncroNet, whose control could be explained; EgoSonics has")
+        super().__init__(system, clip, sound, window, **options)
+
+    def _number(self, conditions: dict[str, Tensor]) -> Tensor:
+        noisy, t, repeated = self._at_steps(conditions)
+        c = self.system.config
+        with as_it_is(self.system):
+            down, middle = self.system.syncronet(
+                noisy, t, repeated["tokens"], repeated["hint"], no_cross_attention=c.no_cross_attention
+            )
+        signals = [*down, middle]
+        weights = control_weights(c.control_weighting, [s.shape[-2] for s in signals])
+        total = torch.zeros(len(noisy), device=noisy.device)
+        for signal, weight in zip(signals, weights, strict=True):
+            columns = signal.shape[-1]
+            first, last = span_of(self.window, columns / (self.columns * c.column_s), columns)
+            total = total + (weight * signal[..., first:last]).square().mean((1, 2, 3))
+        total = total * repeated["on"]
+        return total.view(-1, len(self.steps)).mean(1)
+
+
+def _repeated(one: Tensor | None, count: int) -> Tensor | None:
+    """[1, ...] for so many clips; nothing stays nothing."""
+    return None if one is None else one.expand(count, *one.shape[1:])
 
 
 class FrameFunction(Target):
@@ -297,29 +390,63 @@ class FrameFunction(Target):
 
 
 def target_of(
-    system: System, clip: Clip, sound: Sound, window: tuple[float, float] | None = None, **options: Any
+    system: System,
+    clip: Clip,
+    sound: Sound,
+    window: tuple[float, float] | None = None,
+    *,
+    target: str | None = None,
+    **options: Any,
 ) -> Target:
     """The target of a system: :class:`LogLikelihood` for V-AURA, :class:`DenoisingLoss` for the diffusion systems.
 
     Args:
         system, clip, sound, window: as for :class:`Target`.
-        options: others of the target.
+        target: out of :data:`TARGETS`; left out, the one named above.
+        options: others of the target, such as ``prompt`` (VTA-LDM) or ``codebooks`` (V-AURA).
 
     Raises:
-        UsageError: a system without one, such as retrieval, which has no sound that depends on pixels by degrees.
+        UsageError: a system without that target, such as retrieval, which has no sound that depends on pixels by
+            degrees; an unknown target, or an option that it does not have.
     """
+    kinds = _targets_of(system)
+    if target is not None and target not in TARGETS:
+        raise UsageError(f"unknown target {target!r}; there is {', '.join(TARGETS)}")
+    if not kinds or (target is not None and TARGETS[target] not in kinds):
+        what = "a target" if target is None else f"the target {target}"
+        raise UsageError(
+            f"{system.title} has not {what}: V-AURA has {LogLikelihood.name}, the diffusion systems "
+            f"{DenoisingLoss.name}, EgoSonics also {ControlEnergy.name}"
+        )
+    kind = kinds[0] if target is None else TARGETS[target]
+    given = {name: value for name, value in options.items() if value is not None}
+    known = [each for some in kind.__mro__ for each in inspect.signature(some.__init__).parameters]
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise UsageError(f"{system.title}'s target {kind.name} has no {', '.join(unknown)}")
+    return kind(system, clip, sound, window, **given)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+TARGETS: dict[str, type[LogLikelihood | Denoising]] = {
+    kind.name: kind for kind in (LogLikelihood, DenoisingLoss, ControlEnergy)
+}
+"""By name, what of a system's sound can be explained."""
+
+
+def _targets_of(system: System) -> tuple[type[LogLikelihood | Denoising], ...]:
+    """What can be explained of a system, the usual first."""
     if isinstance(system, VAura):
-        return LogLikelihood(system, clip, sound, window, **options)
-    if isinstance(system, EgoSonics | Action2Sound):
-        return DenoisingLoss(system, clip, sound, window, **options)
-    raise UsageError(f"{system.title} has no target: there is one for V-AURA, EgoSonics and Action2Sound")
+        return (LogLikelihood,)
+    if isinstance(system, EgoSonics):
+        return (DenoisingLoss,) if system.config.no_syncronet else (DenoisingLoss, ControlEnergy)
+    return (DenoisingLoss,) if isinstance(system, Action2Sound | VtaLdm) else ()
 
 
 def longest_s(system: System) -> float:
     """Seconds of a clip that one pass of the system spans: as long as training had; infinite for others."""
     if isinstance(system, VAura):
         return float(system.config.context_frames / Fraction(system.config.frame_rate))
-    if isinstance(system, EgoSonics | Action2Sound):
+    if isinstance(system, EgoSonics | Action2Sound | VtaLdm):
         return system.config.context * system.config.column_s
     return math.inf
 

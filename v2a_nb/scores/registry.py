@@ -87,7 +87,8 @@ def score(
         name: out of :data:`NAMES`, or of :data:`OF_SYSTEMS`, which write nothing beside weights: ``"real"`` is all
             systems on real clips, ``"physics"`` those that generate on counterfactual pairs, ``"saliency"`` maps of
             where those looked, judged.
-        folder: of the real clips, or the one in which the sounds of pairs are kept.
+        folder: of the real clips, or the one in which the sounds of pairs are kept, or the numbers of ``"saliency"`` of
+            single clips: a run that was stopped goes on where it was.
         weights: a folder with other weights of that kind; left out, the shipped ones. Of
             :data:`OF_SYSTEMS`, such folders by the names of systems: ``"vaura=DIR,egosonics=DIR"``.
         clips: at most so many in each part, or pairs of each factor, for a look: then nothing is written beside the
@@ -109,8 +110,10 @@ def score(
     if name not in (*NAMES, *OF_SYSTEMS):
         *there, last = *NAMES, *OF_SYSTEMS
         raise UsageError(f"nothing is known of how to score {name!r}; there are {', '.join(there)} and {last}")
-    if (name in OF_FOLDERS) != (folder is not None):
-        raise UsageError("real needs a folder of clips, and physics one for its sounds; other names take none")
+    if (name in OF_FOLDERS) != (folder is not None) and name != "saliency":
+        raise UsageError(
+            "real needs a folder of clips, and physics one for its sounds; saliency may have one; other names take none"
+        )
     if keep and name not in OF_SYSTEMS:
         raise UsageError("--keep belongs to real, physics and saliency; other scores are kept unless --clips is given")
     if name == "real" and any(option is not None for option in (clips, run)):
@@ -263,12 +266,21 @@ def physics_tables() -> str:
 def saliency_tables() -> str:
     """The tables of all systems whose maps were judged, each below its name and above the methods that are marked."""
     results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
-    found = {name: some["saliency"] for name, some in results.items() if "saliency" in some}
-    texts = [
-        f"{SYSTEMS[name]}, {table.about['clips']} clips of seed {table.about['seed']} ({table.about['few']} for slow "
-        f"methods and judges):\n\n{markdown(table)}\n\nNot to be believed: {table.about['marked']}."
-        for name, table in found.items()
-    ]
+    texts = []
+    for name, some in results.items():
+        if "saliency" not in some:
+            continue
+        table = some["saliency"]
+        texts.append(
+            f"{SYSTEMS[name]}, {table.about['clips']} clips of seed {table.about['seed']} ({table.about['few']} for "
+            f"slow methods and judges):\n\n{markdown(table)}\n\nNot to be believed: {table.about['marked']}."
+        )
+        if "saliency_distractors" in some:
+            table = some["saliency_distractors"]
+            texts.append(
+                f"The same, of the {table.about['clips']} clips in which things move that never make a sound:\n\n"
+                f"{markdown(table)}"
+            )
     return "\n\n".join(texts) or NOT_YET
 
 

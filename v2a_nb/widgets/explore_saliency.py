@@ -35,6 +35,7 @@ class SaliencyExplorer(frame.Explorer):
         sound: Sound | None,
         starts: Sequence[float],
         methods: Sequence[str],
+        prompts: Sequence[str],
         check: bool,
         title: str,
     ) -> None:
@@ -43,9 +44,19 @@ class SaliencyExplorer(frame.Explorer):
         self.sound: Sound = next(iter(self.systems.values())).generate(clip, seed=0) if given is None else given
         super().__init__(
             title or f"Saliency explorer: {clip.name}",
-            [{"system": s, "method": m, "start": t} for s in self.systems for m in methods for t in starts],
-            {"system": next(iter(self.systems)), "method": methods[0], "start": starts[0]},
+            [
+                {"system": s, "method": m, "start": t, "prompt": p}
+                for s in self.systems
+                for m in methods
+                for t in starts
+                for p in self._prompts(s, prompts)
+            ],
+            {"system": next(iter(self.systems)), "method": methods[0], "start": starts[0], "prompt": ""},
         )
+
+    def _prompts(self, system: str, prompts: Sequence[str]) -> Sequence[str]:
+        """The texts of a system's maps; of one that reads none, no text."""
+        return prompts if "prompt" in self.systems[system].options else ("",)
 
     def _check(self, settings: dict) -> None:
         from v2a_nb.saliency.methods import METHODS  # with torch: only when something is explained
@@ -53,6 +64,8 @@ class SaliencyExplorer(frame.Explorer):
         for name, known in (("system", self.systems), ("method", METHODS)):
             if settings[name] not in known:
                 raise UsageError(f"no {name} {settings[name]!r}; there is {', '.join(known)}")
+        if settings["prompt"] and "prompt" not in self.systems[settings["system"]].options:
+            raise UsageError(f"{settings['system']} reads no prompt")
         start = settings["start"]
         if not frame.is_number(start) or not 0 <= start <= self._last + 1e-6:
             raise UsageError(f"start {start!r}: from 0 to {self._last:.2f} s are needed")
@@ -68,12 +81,14 @@ class SaliencyExplorer(frame.Explorer):
         window = (chosen["start"], min(self.clip.duration, chosen["start"] + WINDOW_S))
         system = self.systems[chosen["system"]]
         return saliency(
-            system, self.clip, window=window, method=chosen["method"], sound=self.sound, check=self.check
+            system, self.clip, window=window, method=chosen["method"], sound=self.sound, check=self.check,
+            prompt=chosen["prompt"] or None,
         )  # fmt: skip
 
     def _compute(self, settings: dict) -> frame.Variant:
         made = self.map(**settings)
         label = f"{settings['system']}, {settings['method'].replace('_', ' ')}, from {settings['start']:.2f} s"
+        label += f', with "{settings["prompt"]}"' if settings["prompt"] else ""
         numbers = {"peak (s)": made.peak_s}
         if "randomization" in made.scores:
             numbers["likeness under random weights"] = made.scores["randomization"]
@@ -87,7 +102,13 @@ class SaliencyExplorer(frame.Explorer):
         from v2a_nb.saliency.methods import METHODS
 
         style = frame.control_style(w)
+        texts = [settings["prompt"] for settings in self.static]
+        more = {}
+        if any("prompt" in system.options for system in self.systems.values()):
+            text = next(filter(None, texts), "")
+            more["prompt"] = w.Text(value=text, description="Text", continuous_update=False, **style)
         return {
+            **more,
             "start": w.FloatSlider(
                 value=self.defaults["start"], min=0.0, max=self._last, step=0.02, description="Window from (s)",
                 continuous_update=False, **style,
@@ -105,7 +126,8 @@ def explore_saliency(
     clip: Clip,
     *,
     starts: Sequence[float] = (0.0,),
-    methods: Sequence[str] = ("gradient_attention",),
+    methods: Sequence[str] = ("place_and_time",),
+    prompts: Sequence[str] = ("",),
     sound: Sound | None = None,
     check: bool = False,
     title: str = "",
@@ -120,6 +142,8 @@ def explore_saliency(
         clip: the video.
         starts: where the half seconds of the page begin, seconds.
         methods: of the page, out of :data:`v2a_nb.saliency.methods.METHODS`.
+        prompts: texts beside the video, for the systems that read some (VTA-LDM); the empty one is without. With
+            ``("", "a stick strikes the drum")`` maps with and without a text stand side by side.
         sound: that is explained; left out, the clip's own, or what the first system generates.
         check: ask judges of every map, which takes some seconds each.
         title: heading of the page.
@@ -132,6 +156,6 @@ def explore_saliency(
     given = {systems.title: systems} if isinstance(systems, System) else systems
     if not isinstance(given, Mapping) or not given or not all(isinstance(each, System) for each in given.values()):
         raise UsageError("explore_saliency: systems must be a system, or several by name")
-    if not list(starts) or not list(methods):
-        raise UsageError("explore_saliency: at least one of starts and one of methods are needed")
-    return SaliencyExplorer(given, clip, sound, list(starts), list(methods), check, title)
+    if not list(starts) or not list(methods) or not list(prompts):
+        raise UsageError("explore_saliency: at least one of starts, of methods and of prompts are needed")
+    return SaliencyExplorer(given, clip, sound, list(starts), list(methods), list(prompts), check, title)

@@ -6,6 +6,7 @@
 | :func:`explore_codec` | how many codebooks |
 | :func:`explore_guidance` | guidance, seed, temperature |
 | :func:`explore_ambience` | the level of the condition |
+| :func:`explore_hiding` | which sounds hang on a part of the picture |
 | :func:`explore_saliency` | what half a second of the sound hangs on, by which method |
 
 Each returns an explorer that displays a static page (no kernel, no widget, about 2 MB at most) and whose
@@ -19,6 +20,7 @@ Examples:
 from v2a_nb.widgets.explore_ambience import AmbienceExplorer, explore_ambience
 from v2a_nb.widgets.explore_codec import CodecExplorer, explore_codec
 from v2a_nb.widgets.explore_guidance import GuidanceExplorer, explore_guidance
+from v2a_nb.widgets.explore_hiding import HidingExplorer, explore_hiding
 from v2a_nb.widgets.explore_saliency import SaliencyExplorer, explore_saliency
 from v2a_nb.widgets.explore_spectrogram import SpectrogramExplorer, explore_spectrogram
 from v2a_nb.widgets.explorer_frame import Explorer, Variant
@@ -27,6 +29,7 @@ __all__ = [
     "AmbienceExplorer",
     "CodecExplorer",
     "Explorer",
+    "HidingExplorer",
     "GuidanceExplorer",
     "SaliencyExplorer",
     "SpectrogramExplorer",
@@ -34,6 +37,7 @@ __all__ = [
     "explore_ambience",
     "explore_codec",
     "explore_guidance",
+    "explore_hiding",
     "explore_saliency",
     "explore_spectrogram",
 ]

@@ -446,13 +446,23 @@ def _shadow(recording: Recording, path, view):
     return shape
 
 
+def silent_movers(recording: Recording) -> int:
+    """How many things move all the time and never make a sound: distractors, and arms that strike nothing."""
+    return recording.limbs + (_how_many(recording.rng("distractors")) if recording.variety == "wide" else 0)
+
+
+def _how_many(rng: np.random.Generator) -> int:
+    """The number of distractors, the first thing that is drawn of them."""
+    return int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))
+
+
 def _distractors(recording: Recording, view, size: int) -> list:
     """Moving things that make no sound: they swing, slide or wave behind the actor."""
     rng = recording.rng("distractors")
     if recording.variety != "wide":
         return []
     movers = []
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
+    for _ in range(_how_many(rng)):
         cx, cy = rng.uniform(-0.45, 0.45), rng.uniform(-0.4, 0.45)
         reach, pace, phase = rng.uniform(0.03, 0.2), rng.uniform(0.2, 2.5), rng.uniform(0, 6.28)
         angle, length = rng.uniform(0, np.pi), rng.uniform(0, 0.25)
