@@ -495,7 +495,7 @@ plots.show(plots.strip(own, moments), alt="The pictures at the likeliest contact
 # exercise 1: expect hits at the mirrored times, one of them less sure. A contact looks much the same in both directions
 # of time: what is looked for is a turn that touches, and not a fast way down before a slow way up
 backwards = replace(item.clip, frames=item.clip.frames[::-1])
-print("mirrored true times:", *(f"{item.clip.duration - t:.2f}" for t in times_of(item)[::-1]))
+print("mirrored true times:", *(f"{item.clip.times[-1] - t:.2f}" for t in times_of(item)[::-1]))
 for h in encoder.hits(backwards, faint=True):
     print(f"{h['time_s']:.2f} s  contact {h['probability']:.2f}")
 

@@ -425,7 +425,7 @@ assert errors["clips at random"] < 0.4 * errors["other recordings only"]
 assert errors["other recordings only"] > 0.8 * errors["always the mean"]
 plots.show(
     plots.intervals(errors, xlabel="error of the room's level (dB)", baseline=errors["always the mean"]),
-    alt="Error of the level: small where clips of the same recording are known, that of the mean where not",
+    alt="Error of the level: small where clips of the same recording are known, and larger than the mean's where not",
 )
 
 # %% [markdown]

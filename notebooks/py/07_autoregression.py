@@ -185,6 +185,7 @@ def together(clips):
     return generate_codes(decoder, visual.expand(clips, -1, -1), how, torch.Generator(), frames=FRAMES)[:1]
 
 
+# %%
 ways = {  # name -> how often its codes are made at once, and how
     "1 naive": (1, lambda: loop(naive)),
     "2 one batch": (1, lambda: loop(one_batch)),

@@ -2,8 +2,9 @@
 
 ``python tests/colab/shape.py [--python PROGRAM] [--folder build/colab] [--torch VERSION] [--made]`` makes an
 environment of a Python and of ``shape.txt``, runs the cell of ``notebooks/install.py`` in it as Colab would, with a
-copy of this checkout for the repository, and fails where anything that was there before has another version afterwards, the
-environment check finds a problem, or a sound cannot be made. ``make colab`` runs it. Colab has Python 3.13.
+copy of this checkout for the repository, and fails where anything that was there before has another version
+afterwards, the environment check finds a problem, or a sound cannot be made. ``make colab`` runs it. Colab has Python
+3.13.
 
 ``--torch`` takes another version where that of Colab is not to be had; ``--made`` takes the folder as it is.
 """

@@ -276,7 +276,7 @@ def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
     """From a folder of mp4s to weights that load, through the command's own function."""
     for i in range(3):
         small_video(tmp_path / "videos" / f"v{i}.mp4", 4.0, seed=i)
-    clips = {name: 8 for name in ("clips", "event_crop_clips", "decoder_clips")}
+    clips = dict.fromkeys(("clips", "event_crop_clips", "decoder_clips"), 8)
     few = {"batch_size": 2, "codec_cycles": (Cycle(2, 1e-3), Cycle(2, 1e-3, decoder_only=True)), **clips}
     weights = train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run", **few)
     system = VAura.from_pretrained(weights)
