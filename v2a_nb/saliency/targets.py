@@ -424,7 +424,7 @@ def target_of(
     unknown = [name for name in given if name not in known]
     if unknown:
         raise UsageError(f"{system.title}'s target {kind.name} has no {', '.join(unknown)}")
-    return kind(system, clip, sound, window, **given)
+    return kind(system, clip, sound, window, **given)  # pyright: ignore[reportArgumentType]
 
 
 TARGETS: dict[str, type[LogLikelihood | Denoising]] = {
