@@ -217,7 +217,7 @@ def study(
     out, cells = Path(out), cells_of(grid)
     settings = checked_settings(VtaLdmTrainConfig, settings)
     config = VtaLdmTrainConfig()
-    config = replace(config if steps is None else config.scaled(steps / config.steps), **settings)  # type: ignore[arg-type]
+    config = replace(config if steps is None else config.scaled(steps / config.steps), **settings)
     config = config if steps is None else replace(config, steps=steps)
     for cell in cells:  # before work begins
         replace(sizes, **cell.model), replace(config, **cell.training)
