@@ -8,11 +8,12 @@ recording is applied to all three.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 import numpy as np
 
@@ -174,11 +175,13 @@ def _convolved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     n = len(first) + len(second) - 1
     size = next_fast_len(n, True)
-    return irfft(rfft(first, size) * rfft(second, size), size)[:n]
+    spectra: list[Any] = [rfft(wave, size) for wave in (first, second)]  # their types know backends, too
+    made: Any = irfft(spectra[0] * spectra[1], size)
+    return made[:n]
 
 
 @lru_cache(maxsize=1)
-def _linear_filter() -> Callable[[Sequence[float], Sequence[float], np.ndarray], np.ndarray]:
+def _linear_filter() -> Callable[..., Any]:
     """``scipy.signal.lfilter`` of one wave, to the byte.
 
     The import of ``scipy.signal`` takes a second, longer than the sound of a whole recording. Its compiled filter is
