@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -13,7 +15,7 @@ from v2a_nb import media
 from v2a_nb.audio.onsets import detect_onsets, match_onsets
 from v2a_nb.cli import main
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.world import FACTORS, counterfactual, draw, sounds, strike_world, write_world
+from v2a_nb.world import FACTORS, counterfactual, draw, sound, sounds, strike_world, write_world
 from v2a_nb.world.counterfactual import level_difference
 from v2a_nb.world.motion import actor_path
 
@@ -274,3 +276,30 @@ def test_files_of_others_are_kept_and_an_unfinished_world_is_finished(tmp_path, 
     assert not (tmp_path / "w" / "truth.json").exists()
     write_world(tmp_path / "w", 2, size=64)
     assert {p.name for p in (tmp_path / "w").iterdir()} == {"clips", "stems", "truth.json"}
+
+
+def test_sound_is_that_of_scipy_signal_without_its_import():
+    """To the byte, with its filter alone and with a scipy that keeps the filter elsewhere."""
+    import scipy.signal
+
+    for index in (0, 2, 3, 6):  # rain, hum, hiss and traffic, with scrapes
+        recording = draw(5, index, version=1 + index % 2)
+        made = sound.render(recording, 8000)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sound, "_linear_filter", lambda: scipy.signal.lfilter)
+            patch.setattr(sound, "_convolved", scipy.signal.fftconvolve)
+            wanted = sound.render(recording, 8000)
+        assert all(made[stem].tobytes() == wanted[stem].tobytes() for stem in (*sound.STEMS, "mix"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sound, "find_spec", lambda name: None)
+        assert sound._linear_filter.__wrapped__() is scipy.signal.lfilter
+
+
+def test_a_sound_is_rendered_without_scipy_signal():
+    """Its import takes longer than the sound, and is what the first sound of a process would wait for."""
+    code = (
+        "import sys; from v2a_nb.world import sound; from v2a_nb.world.recording import draw; "
+        "[sound.render(draw(5, i), 8000) for i in range(3)]; print('scipy.signal' in sys.modules)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "False"

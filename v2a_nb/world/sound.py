@@ -8,7 +8,12 @@ recording is applied to all three.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 import numpy as np
 
@@ -102,13 +107,11 @@ def _with_slide(
     recording: Recording, event: Event, wave: np.ndarray, bands: np.ndarray, sample_rate: int
 ) -> np.ndarray:
     """Add the soft scrape of a tool that slides on after a strike and slows evenly."""
-    from scipy.signal import fftconvolve
-
     rng = recording.rng("slide", event.serial)
     t = np.arange(int(event.duration_s * sample_rate), dtype=np.float32) / sample_rate
     pace = np.minimum(1 - t / np.float32(event.duration_s), t / 0.02)
     rough = np.diff(rng.standard_normal(len(t), dtype=np.float32) * pace, prepend=np.float32(0))
-    scrape = fftconvolve(rough, bands.sum(axis=0)[: int(0.05 * sample_rate)])
+    scrape = _convolved(rough, bands.sum(axis=0)[: int(0.05 * sample_rate)])
     level = 0.12 * level_of(event.speed, recording.distance)
     scrape *= np.float32(level / (np.abs(scrape).max() + 1e-9))
     out = np.zeros(max(len(wave), len(scrape)), np.float32)
@@ -123,8 +126,6 @@ def level_of(speed: float, distance: float, damped: bool = False) -> float:
 
 
 def _scrape(recording: Recording, event: Event, thing: Thing, bands: np.ndarray, sample_rate: int) -> np.ndarray:
-    from scipy.signal import fftconvolve
-
     rng = recording.rng("scrape", event.serial)
     n = int(event.duration_s * sample_rate)
     t = np.arange(n) / sample_rate
@@ -134,7 +135,7 @@ def _scrape(recording: Recording, event: Event, thing: Thing, bands: np.ndarray,
     noise = (rng.standard_normal(n) * pace * attack).astype(np.float32)
     rough = np.diff(noise, prepend=np.float32(0))
     resonance = bands.sum(axis=0)[: int(0.15 * sample_rate)]
-    wave = fftconvolve(rough, resonance)[: n + len(resonance)]
+    wave = _convolved(rough, resonance)[: n + len(resonance)]
     wave = wave / (np.abs(wave).max() + 1e-9)
     wave[:n] += 0.35 * rough / (np.abs(rough).max() + 1e-9)
     level = level_of(max(event.speed, 1.2), recording.distance, thing.damped_by_hand)
@@ -143,9 +144,7 @@ def _scrape(recording: Recording, event: Event, thing: Thing, bands: np.ndarray,
 
 def ambience(recording: Recording, n: int, sample_rate: int) -> np.ndarray:
     """The steady ambience of the room, float32 [n], at the recording's level (RMS, dBFS)."""
-    from scipy.signal import lfilter
-
-    rng = recording.rng("ambient-sound")
+    lfilter, rng = _linear_filter(), recording.rng("ambient-sound")
     t = np.arange(n, dtype=np.float32) / sample_rate
     noise = rng.standard_normal(n, dtype=np.float32)
     if recording.ambience == "hum":
@@ -168,6 +167,40 @@ def ambience(recording: Recording, n: int, sample_rate: int) -> np.ndarray:
     wave = np.asarray(wave, np.float32)
     rms = np.sqrt(np.mean(np.square(wave), dtype=np.float64))
     return wave * np.float32(10 ** (recording.ambience_dbfs / 20) / rms)
+
+
+def _convolved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """``scipy.signal.fftconvolve`` of two waves, to the byte, without ``scipy.signal``: see :func:`_linear_filter`."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n = len(first) + len(second) - 1
+    size = next_fast_len(n, True)
+    spectra: list[Any] = [rfft(wave, size) for wave in (first, second)]  # their types know backends, too
+    made: Any = irfft(spectra[0] * spectra[1], size)
+    return made[:n]
+
+
+@lru_cache(maxsize=1)
+def _linear_filter() -> Callable[..., Any]:
+    """``scipy.signal.lfilter`` of one wave, to the byte.
+
+    The import of ``scipy.signal`` takes a second, longer than the sound of a whole recording. Its compiled filter is
+    loaded alone, where this scipy has it in its known place.
+    """
+    try:
+        if (found := find_spec("scipy.signal")) is None:
+            raise ImportError("there is no scipy.signal")
+        spec = PathFinder.find_spec("_sigtools", found.submodule_search_locations)
+        if spec is None or spec.loader is None:
+            raise ImportError("there is no scipy.signal._sigtools")
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        compiled = module._linear_filter
+    except (ImportError, AttributeError):
+        from scipy.signal import lfilter
+
+        return lfilter
+    return lambda b, a, wave: compiled(np.array(b, float), np.array(a, float), wave, -1)
 
 
 def _offscreen(recording: Recording, serial: int, sample_rate: int) -> np.ndarray:
