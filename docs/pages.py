@@ -130,8 +130,9 @@ def api(text: str) -> str:
         return "```{eval-rst}\n" + "\n".join(blocks) + "```"
 
     text = re.sub(r"^`\w+`(?:,\s`\w+`)*$", documented, text, flags=re.M)
-    if sorted(listed) != sorted(set(v2a_nb.__all__) - {"__version__"}):
-        raise SiteError(f"docs/api.md: not exactly the public names: {set(listed) ^ set(v2a_nb.__all__)}")
+    public = set(v2a_nb.__all__) - {"__version__"}
+    if sorted(listed) != sorted(public):
+        raise SiteError(f"docs/api.md has not exactly the public names: {', '.join(sorted(public ^ set(listed)))}")
     return text
 
 
