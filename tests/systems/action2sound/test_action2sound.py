@@ -13,12 +13,13 @@ from system_parts import Eyes, clip_of, seeded
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import SHIPPED, config_from_json, read_config
 from v2a_nb.models.attention import cross_attentions, watch_attention
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.vocoder import GriffinLimVocoder, Vocoder
 from v2a_nb.sampling.diffusion import make_scheduler, windows
 from v2a_nb.systems.action2sound.ambient import Ambients, fitting
-from v2a_nb.systems.action2sound.model import AudioTokens, VideoTokens, make_unet
+from v2a_nb.systems.action2sound.model import Action2SoundConfig, AudioTokens, VideoTokens, make_unet
 from v2a_nb.systems.action2sound.system import PRESETS, Action2Sound
 
 WINDOW = 49152
@@ -117,6 +118,10 @@ def test_tiny_preset_is_small():
     assert (c.column_s, c.token_s, c.window_s) == (0.128, 0.192, 3.072)
     assert c.latents_shape(4800) == (16, 16, 24)  # never less than a window
     assert system.vocoder.hop == 256 and isinstance(system.vocoder, GriffinLimVocoder)
+
+
+def test_shipped_weights_have_the_settings_that_the_recipe_writes():
+    assert config_from_json(Action2SoundConfig, read_config(SHIPPED / "action2sound")) == PRESETS["tiny"]
 
 
 @pytest.mark.parametrize(

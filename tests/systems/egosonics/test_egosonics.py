@@ -12,10 +12,11 @@ from system_parts import Eyes, clip_of, seeded
 
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import SHIPPED, config_from_json, read_config
 from v2a_nb.models.attention import cross_attentions
 from v2a_nb.sampling.diffusion import windows
 from v2a_nb.systems.egosonics.model import VideoToText, WordTokens, control_weights
-from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics
+from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics, EgoSonicsConfig
 
 
 def example(b: int = 2, columns: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,6 +75,10 @@ def test_tiny_preset_is_small_and_reads_fine_time():
     assert (c.column_s, c.token_s) == (0.08, 0.04)
     biases = [n for n, _ in system.syncronet.named_parameters() if n.endswith("processor.cos")]
     assert len(biases) == len(cross_attentions(system.syncronet.control)) == 3
+
+
+def test_shipped_weights_have_the_settings_that_the_recipe_writes():
+    assert config_from_json(EgoSonicsConfig, read_config(SHIPPED / "egosonics")) == PRESETS["tiny"]
 
 
 # --- the control path -----------------------------------------------------------------------------------
