@@ -13,6 +13,7 @@ from v2a_nb.saliency.attention import record_attention, rollout
 from v2a_nb.saliency.methods import (
     BASELINES,
     METHODS,
+    SMOOTH_S,
     Ask,
     _events,
     attribute,
@@ -60,6 +61,18 @@ def test_integrated_gradients_of_a_system_are_complete_because_its_choices_are_h
     assert "peaks" not in vars(crops) and "places" not in vars(crops)
     made = attribute(target, "integrated_gradients")
     assert made.completeness_error < 0.02 and any("are held" in note for note in made.notes)
+
+
+def test_place_and_time_is_where_by_attention_and_when_by_ablation():
+    target = target_of(small_system("vaura"), *the_clip(), WINDOW)
+    made, place, when = (attribute(target, m).map for m in ("place_and_time", "gradient_attention", "token_ablation"))
+    frames, middle = np.arange(len(made)), int(when.argmax())
+    reach = min(round(3 * SMOOTH_S * 25), len(made) - 1)
+    away = np.arange(-reach, reach + 1)
+    around = place[np.clip(middle + away, 0, frames[-1])]  # the first and the last frame are repeated
+    expected = np.tensordot(np.exp(-0.5 * (away / (SMOOTH_S * 25)) ** 2), around, 1) * when[middle]
+    assert when.any() and np.allclose(made[middle], expected, rtol=1e-3)
+    assert not made[when[:, 0, 0] == 0].any()
 
 
 def test_gradient_times_input_is_measured_from_the_baseline():

@@ -71,8 +71,10 @@ function render({ model, el }) {
   root.addEventListener("pointerup", (event) => {
     const drawn = from && boxBetween(from, at(event));
     from = null;
-    if (drawn) send(drawn); // one computation for a whole drag
-    else show();
+    if (drawn) {
+      draw(drawn);
+      send(drawn); // one computation for a whole drag
+    } else show();
   });
   root.addEventListener("pointercancel", () => { from = null; show(); });
   root.addEventListener("keydown", (event) => {
