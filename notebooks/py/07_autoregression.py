@@ -52,7 +52,11 @@ def hits_of(c, sounding=True):
 
 # the clip to look at: in good light, with hits that lie apart and a near miss
 item = max(
-    (c for c in world if len(hits_of(c)) > 1 and min(np.diff(hits_of(c))) > 0.3 and hits_of(c, sounding=False)),
+    (
+        c
+        for c in world
+        if len(hits_of(c)) > 1 and min(np.diff([0.0, *hits_of(c)])) > 0.25 and hits_of(c, sounding=False)
+    ),
     key=lambda c: c.clip.frames.mean(),
 )
 print(item.narration, "at", *(f"{t:.2f}" for t in hits_of(item)), "s")
