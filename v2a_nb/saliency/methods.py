@@ -443,7 +443,7 @@ WITHOUT_BASELINE = (
 )  # fmt: skip
 """Methods that compare with nothing."""
 DEFAULT = "gradient_attention"
-"""What points at the struck thing and holds under insertion and deletion, see ``docs/saliency.md``."""
+"""What is taken where no method is named; ``docs/saliency.md`` has how each method scores."""
 
 
 def attribute(
