@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from v2a_nb.systems.base import Option
 
 MAPS = (
-    "place_and_time", "gradient_attention", "gradient", "integrated_gradients", "smoothgrad",
+    "gradient_attention", "place_and_time", "gradient", "integrated_gradients", "smoothgrad",
     "occlusion", "token_ablation", "grad_cam", "motion_grad_cam", "attention", "motion_attention", "rollout",
     "gradient_rollout",
 )  # fmt: skip

@@ -28,7 +28,7 @@ def saliency(
     clip: Clip,
     *,
     window: Sequence[float] | None = None,
-    method: str = "place_and_time",
+    method: str = "gradient_attention",
     baseline: str = "blur",
     sound: Sound | None = None,
     seed: int = 0,

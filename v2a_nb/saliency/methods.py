@@ -442,8 +442,8 @@ WITHOUT_BASELINE = (
     "place_and_time", "rollout", "gradient_rollout",
 )  # fmt: skip
 """Methods that compare with nothing."""
-DEFAULT = "place_and_time"
-"""What points best on clips whose truth is known, see ``docs/saliency.md``."""
+DEFAULT = "gradient_attention"
+"""What is taken where no method is named; ``docs/saliency.md`` has how each method scores."""
 
 
 def attribute(

@@ -126,7 +126,7 @@ def explore_saliency(
     clip: Clip,
     *,
     starts: Sequence[float] = (0.0,),
-    methods: Sequence[str] = ("place_and_time",),
+    methods: Sequence[str] = ("gradient_attention",),
     prompts: Sequence[str] = ("",),
     sound: Sound | None = None,
     check: bool = False,
