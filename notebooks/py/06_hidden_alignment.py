@@ -330,9 +330,10 @@ assert beside["pictures"]["when"]["low"] > beside["no time bias"]["when"]["high"
 # %% [markdown]
 # **What to notice.** Text alone cannot know when: exactly 0. Without the bias, the alignment stays hidden for the
 # length of this training, with positions or without; the paper trains 120 epochs on 200,000 videos until attention has
-# found it. Where the bias is, positions say again what is known. Flow is worth what the encoder does not see itself:
-# ours was trained on motion. So "positions improve timing" is a finding about *their* model, and true there. With
-# PRESET `small` the same cells take half an hour on one core, and the text begins to count.
+# found it. Where the bias is, positions say again what is known, and what is added to the vectors is in their way. Flow
+# is worth what the encoder does not see itself, and ours was trained on motion. So "positions improve timing" is a
+# finding about *their* model, and true there. The text has nothing to say yet that is heard: that is *what*, and comes
+# later. Choose the preset `small` and come back after lunch.
 
 # %%
 longer("table3")
