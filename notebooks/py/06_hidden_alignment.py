@@ -398,15 +398,13 @@ longer("joined")
 #
 # The paper draws saliency maps and says that the model "shifts its attention with the frames". Here is the attention
 # itself: which moment of the video each column of the sound reads, in a model without the bias, in ours after some
-# seconds of training, and in the weights that are shipped, where they are.
+# seconds of training, and in the weights that are shipped.
 
 # %%
 from v2a_nb.models.attention import watch_attention
-from v2a_nb.systems.registry import with_weights
 
-listener = v2a.load("vta_ldm").requires_grad_(False) if "vta_ldm" in with_weights() else models["pictures and text"]
-titles = {"no time bias": models["no time bias"], f"{STEPS} steps": base}
-titles |= {"shipped weights": listener} if "vta_ldm" in with_weights() else {}
+listener = v2a.load("vta_ldm").requires_grad_(False)
+titles = {"no time bias": models["no time bias"], f"{STEPS} steps": base, "shipped weights": listener}
 
 
 @torch.no_grad()
