@@ -330,9 +330,10 @@ assert beside["pictures"]["when"]["low"] > beside["no time bias"]["when"]["high"
 # %% [markdown]
 # **What to notice.** Text alone cannot know when: exactly 0. Without the bias, the alignment stays hidden for the
 # length of this training, with positions or without; the paper trains 120 epochs on 200,000 videos until attention has
-# found it. Where the bias is, positions say again what is known. Flow is worth what the encoder does not see itself:
-# ours was trained on motion. So "positions improve timing" is a finding about *their* model, and true there. With
-# PRESET `small` the same cells take half an hour on one core, and the text begins to count.
+# found it. Where the bias is, positions say again what is known, and what is added to the vectors is in their way. Flow
+# is worth what the encoder does not see itself, and ours was trained on motion. So "positions improve timing" is a
+# finding about *their* model, and true there. The text has nothing to say yet that is heard: that is *what*, and comes
+# later. Choose the preset `small` and come back after lunch.
 
 # %%
 longer("table3")
@@ -397,15 +398,13 @@ longer("joined")
 #
 # The paper draws saliency maps and says that the model "shifts its attention with the frames". Here is the attention
 # itself: which moment of the video each column of the sound reads, in a model without the bias, in ours after some
-# seconds of training, and in the weights that are shipped, where they are.
+# seconds of training, and in the weights that are shipped.
 
 # %%
 from v2a_nb.models.attention import watch_attention
-from v2a_nb.systems.registry import with_weights
 
-listener = v2a.load("vta_ldm").requires_grad_(False) if "vta_ldm" in with_weights() else models["pictures and text"]
-titles = {"no time bias": models["no time bias"], f"{STEPS} steps": base}
-titles |= {"shipped weights": listener} if "vta_ldm" in with_weights() else {}
+listener = v2a.load("vta_ldm").requires_grad_(False)
+titles = {"no time bias": models["no time bias"], f"{STEPS} steps": base, "shipped weights": listener}
 
 
 @torch.no_grad()

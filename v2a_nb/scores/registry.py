@@ -14,7 +14,16 @@ from v2a_nb.metrics import protocols
 from v2a_nb.scores import real_results, study_results
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import with_weights
-from v2a_nb.training.cards import CARD, NOT_YET, Fields, Unscored, render_card, render_document, write_card
+from v2a_nb.training.cards import (
+    CARD,
+    NOT_YET,
+    Fields,
+    PartlyScored,
+    Unscored,
+    render_card,
+    render_document,
+    write_card,
+)
 from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
 
 PACKAGE = Path(__file__).parent.parent
@@ -214,7 +223,8 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
             fields[name] = Unscored()
             continue
         texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
-        fields[name] = Fields(SHIPPED / name)
+        # its parts take long, and are scored one after the other
+        fields[name] = (PartlyScored if name == study_results.STUDIED else Fields)(SHIPPED / name)
     fields["overview"] = overview()
     fields["real_video"] = real_results.tables(SYSTEMS)
     fields["protocols"] = protocols.document()

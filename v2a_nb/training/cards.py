@@ -80,6 +80,20 @@ class Unscored:
         return self._text
 
 
+class PartlyScored(Fields):
+    """The fields of weights of which some parts are not scored yet, for documents: what is missing says so.
+
+    Args:
+        folder: of the weights.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        tables, about = self.tables, self.about
+        self.tables = _Lookup(lambda names: _or_else(tables, names, NOT_YET))
+        self.about = _Lookup(lambda name: _or_else(about, name, Unscored()))
+
+
 class _Lookup:
     """A mapping whose values are made when they are asked for."""
 
@@ -88,6 +102,13 @@ class _Lookup:
 
     def __getitem__(self, key: str) -> object:
         return self._get(key)
+
+
+def _or_else(found: _Lookup, key: str, other: object) -> object:
+    try:
+        return found[key]
+    except KeyError:
+        return other
 
 
 class _Cell:
