@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN = Path(__file__).with_name("golden.json")
-SYSTEMS = ("vaura", "egosonics", "action2sound", "retrieval")
+SYSTEMS = ("vaura", "egosonics", "action2sound", "vta_ldm", "retrieval")
 WORLD = ["world", "w", "--clips", "3", "--seconds", "2.56", "--seed", "5"]
 RECIPES = (
-    "vaura", "egosonics", "action2sound", "vocoder", "av_sim", "av_sync", "vaas", "summary", "material", "ambience",
+    "vaura", "egosonics", "action2sound", "vta_ldm", "vocoder", "av_sim", "av_sync", "vaas", "summary", "material",
+    "ambience",
 )  # fmt: skip
 PROBES = 64
 

@@ -132,7 +132,8 @@ def vectors_of(clips):
 def latents_of(clips):
     """Latents [N, 16, 16, 24] of a window of each clip's sound."""
     n = round(sizes.window_s * 16000)
-    return plain.encode_sound(torch.from_numpy(np.stack([c.clip.sound.samples[0, :n] for c in clips])))
+    sounds = torch.from_numpy(np.stack([c.clip.sound.samples[0, :n] for c in clips]))
+    return torch.cat([plain.encode_sound(some) for some in sounds.split(8)])  # a few at a time need less memory
 
 
 train_set = {"z": latents_of(train_clips), "text": [c.narration for c in train_clips]} | vectors_of(train_clips)
