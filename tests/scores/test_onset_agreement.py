@@ -97,7 +97,8 @@ def test_peaks_of_a_curve():
 def test_a_threshold_is_chosen_where_it_is_not_used():
     """Curves of two scales: what fits one half fits the other, but for clips whose scale is nowhere else."""
     curves = [bumps(times, 0.8) for times in TRUE]
-    decoys = [(grid, curve + bumps(RNG.uniform(0, 6, 9), 0.3)[1]) for grid, curve in curves]
+    rng = np.random.default_rng(1)
+    decoys = [(grid, curve + bumps(rng.uniform(0, 6, 9), 0.3)[1]) for grid, curve in curves]
     found = agree.crossed(decoys, TRUE, SECONDS, SCENES)
     assert all(len(some) == agree.SPLITS for some in found)
     assert values(found)["onset_f1_50ms"].value > 0.97

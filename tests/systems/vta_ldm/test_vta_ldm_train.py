@@ -148,7 +148,7 @@ def test_a_run_goes_on_from_other_weights_and_a_text_is_worth_reading(made, tmp_
     assert after.card["begun_at"] == str(out / "weights")
     moved = [(a - b).abs().max().item() for a, b in zip(before.unet.parameters(), after.unet.parameters(), strict=True)]
     assert 0 < max(moved) < 0.05  # four steps away
-    with pytest.raises(UsageError, match="misled wants a text"):
+    with pytest.raises(UsageError, match="misled wants a model with a text"):
         run(tmp_path / "text", ablation=None, misled=0.5, encoder=str(out.parent / "vivit"))
 
 
