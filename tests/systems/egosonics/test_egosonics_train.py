@@ -135,6 +135,7 @@ def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stag
     assert same_weights(again, out)
 
 
+@pytest.mark.golden
 def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     run, out = made
     trained = []

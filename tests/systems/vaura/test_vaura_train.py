@@ -239,6 +239,7 @@ def test_a_zoom_moves_crops_with_what_they_show():
         assert abs(bright[0] - y) < 8 and abs(bright[1] - x) < 8  # places are jittered by two pixels besides
 
 
+@pytest.mark.golden
 def test_a_run_goes_on_from_other_weights(tmp_path):
     torch.manual_seed(3)
     decided = replace(VisionConfig().event_crop, logit_bias=1.75, logit_scale=8.0, calibration_scale=2.0)
@@ -272,6 +273,7 @@ def test_amounts_shrink_together_and_have_a_least():
         VAuraTrainConfig(clips=0)
 
 
+@pytest.mark.golden
 def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
     """From a folder of mp4s to weights that load, through the command's own function."""
     for i in range(3):
