@@ -88,8 +88,8 @@ def world_of(seed, clips, per_recording, size):
     return v2a.strike_world(seed=seed, clips=clips, seconds=3.08, size=size, per_recording=per_recording).clips
 
 
-# the encoders read 64 x 64 pixels; what is shown is a little larger
-train_clips, test_clips = world_of(61, TRAIN, 4, 64), world_of(62, TEST, 2, 80)
+# the encoders read 64 x 64 pixels; what is shown is larger
+train_clips, test_clips = world_of(61, TRAIN, 4, 64), world_of(62, TEST, 2, 112)
 changed_clips = [in_another_material(c, k) for k, c in enumerate(test_clips)]
 hits = [[e["time_s"] for e in c.truth["events"] if e["sounding"]] for c in test_clips]
 k = max(range(len(hits)), key=lambda i: len(hits[i]))
