@@ -24,7 +24,7 @@ TOO_WIDE = "() => document.documentElement.scrollWidth - window.innerWidth"
 
 
 def look(site: Path, pictures: Path | None, axe: Path | None, only: str) -> list[str]:
-    """What is wrong with the pages, a line each."""
+    """Faults of the pages of a site, a line each, found in a browser."""
     problems = []
     pages = [p for p in sorted(site.rglob("*.html")) if only in p.as_posix() and "_static" not in p.parts]
     with sync_playwright() as playwright:

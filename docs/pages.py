@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class SiteError(Exception):
-    """What is wrong with the site."""
+    """The site cannot be built, or it is broken; the text says where."""
 
 
 def read(app: Sphinx, name: str, source: list[str]) -> None:
@@ -193,7 +193,7 @@ class Parts(HTMLParser):
 
 
 def problems_of(site: Path) -> list[str]:
-    """What is wrong with the pages in a folder: what they would ask the network for, and links that lead nowhere."""
+    """Faults of the pages in a folder, a line each: requests to the network, and links that lead nowhere."""
     pages = {path: Parts(path.read_text(encoding="utf-8")) for path in sorted(site.resolve().rglob("*.html"))}
     problems = []
     for path, parts in pages.items():

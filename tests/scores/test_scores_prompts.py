@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from vta_parts import small_system
 
-from v2a_nb.hub import SHIPPED, shipped
 from v2a_nb.metrics.truth import ClipScore
-from v2a_nb.scores import ablations, prompts, registry, systems
+from v2a_nb.scores import ablations, prompts, systems
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.vta_ldm.train import ABLATIONS
-from v2a_nb.training.cards import NOT_YET, PartlyScored, Unscored, render_document
 from v2a_nb.world import strike_world
 
 
@@ -99,13 +97,3 @@ def test_every_row_of_the_shipped_weights_is_one_that_the_system_can_make(items)
             assert system.generate_batch(clips, seeds=[0], **options)[0].peak > 0
     trained = {variant.trained for variant in ablations.VARIANTS["vta_ldm"]} - {""}
     assert trained <= set(ABLATIONS)
-
-
-def test_documents_have_a_place_for_what_is_not_shipped_yet():
-    text = "<!-- {it.about[scores][clips]} --><!-- / --> clips:\n<!-- {it.tables[scores]} -->|x|<!-- / -->"
-    made = render_document(text, {"it": Unscored()})
-    assert made.endswith(f"{NOT_YET}<!-- / -->") and "-->–<!--" in made
-    partly = PartlyScored(SHIPPED / "material")  # has a table "hits", and none "scores"
-    assert render_document(text, {"it": partly}) == made
-    assert "clean stems" in render_document("<!-- {it.tables[hits]} --><!-- / -->", {"it": partly})
-    assert set(registry.NAMES) >= {"vta_ldm"} | {n for n in shipped() if registry.SCORES[n].parts}

@@ -443,7 +443,7 @@ WITHOUT_BASELINE = (
 )  # fmt: skip
 """Methods that compare with nothing."""
 DEFAULT = "gradient_attention"
-"""What is taken where no method is named; ``docs/saliency.md`` has how each method scores."""
+"""The method where none is named; ``docs/saliency.md`` has how each method scores."""
 
 
 def attribute(

@@ -76,7 +76,7 @@ def other_narrations(clips: Sequence[WorldClip]) -> list[str]:
 
 BRIEFLY = "the whole, trained as briefly as the others"
 NO_VIDEO: dict[str, object] = {"guidance": 0.0}
-"""Of guidance nothing is left but its null, which has the text of the negative prompt."""
+"""Options that leave the null of guidance alone, which has no video and the text of the negative prompt."""
 DDPM: dict[str, object] = {"sampler": "ddpm", "spacing": "leading", "steps": 300, "guidance": 3.0}
 VARIANTS: dict[str, tuple[Variant, ...]] = {
     "vaura": (

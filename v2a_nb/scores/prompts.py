@@ -63,7 +63,7 @@ WAYS: dict[str, Callable[[Asked], dict[str, str]]] = {
     "a narration with the material as prompt": lambda asked: {"prompt": asked.narration},
     "the true material as negative prompt": lambda asked: {"negative_prompt": asked.own},
 }
-"""What is said of a clip; the first is what the others are compared with."""
+"""The texts that a clip is given, by way of prompting; the others are compared with the first."""
 
 
 def ambiguous(clip: Clip) -> Clip:

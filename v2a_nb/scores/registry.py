@@ -14,16 +14,7 @@ from v2a_nb.metrics import protocols
 from v2a_nb.scores import real_results, study_results
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import with_weights
-from v2a_nb.training.cards import (
-    CARD,
-    NOT_YET,
-    Fields,
-    PartlyScored,
-    Unscored,
-    render_card,
-    render_document,
-    write_card,
-)
+from v2a_nb.training.cards import CARD, NOT_YET, Fields, render_card, render_document, write_card
 from v2a_nb.training.results import FILE, Results, Table, digest_of, markdown
 
 PACKAGE = Path(__file__).parent.parent
@@ -67,8 +58,7 @@ SCORES = {
     "codec": Scored("training/recipes/codec_card.md", ("codec:codec",)),
     "vocoder": Scored("training/recipes/vocoder_card.md", ("vocoder:vocoder",)),
 }
-"""By the name of weights that are shipped, or will be. Those without parts are scored within the system that they
-belong to."""
+"""By the name of the shipped weights. Those without parts are scored within the system that they belong to."""
 NAMES = tuple(name for name, scored in SCORES.items() if scored.parts)
 OF_FOLDERS = ("real", "physics")
 """What scores several systems with a folder: files of this folder, with a function of that name and ``SYSTEMS``."""
@@ -219,12 +209,8 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     """
     texts, fields = {}, {}
     for name, scored in SCORES.items():
-        if not (SHIPPED / name).is_dir():
-            fields[name] = Unscored()
-            continue
         texts[SHIPPED / name / CARD] = render_card(SHIPPED / name, PACKAGE / scored.template)
-        # its parts take long, and are scored one after the other
-        fields[name] = (PartlyScored if name == study_results.STUDIED else Fields)(SHIPPED / name)
+        fields[name] = Fields(SHIPPED / name)
     fields["overview"] = overview()
     fields["real_video"] = real_results.tables(SYSTEMS)
     fields["protocols"] = protocols.document()

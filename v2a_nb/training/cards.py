@@ -64,36 +64,6 @@ class Fields:
         self.about = _Lookup(lambda name: results[name].settings)
 
 
-class Unscored:
-    """The fields of weights that are not shipped yet: tables say so, numbers are a dash, whichever is asked for."""
-
-    def __init__(self, text: str = "–") -> None:
-        self._text = text
-
-    def __getattr__(self, name: str) -> Unscored:
-        return Unscored(NOT_YET if name == "tables" else self._text)
-
-    def __getitem__(self, key: str) -> Unscored:
-        return self
-
-    def __str__(self) -> str:
-        return self._text
-
-
-class PartlyScored(Fields):
-    """The fields of weights of which some parts are not scored yet, for documents: what is missing says so.
-
-    Args:
-        folder: of the weights.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        super().__init__(folder)
-        tables, about = self.tables, self.about
-        self.tables = _Lookup(lambda names: _or_else(tables, names, NOT_YET))
-        self.about = _Lookup(lambda name: _or_else(about, name, Unscored()))
-
-
 class _Lookup:
     """A mapping whose values are made when they are asked for."""
 
@@ -102,13 +72,6 @@ class _Lookup:
 
     def __getitem__(self, key: str) -> object:
         return self._get(key)
-
-
-def _or_else(found: _Lookup, key: str, other: object) -> object:
-    try:
-        return found[key]
-    except KeyError:
-        return other
 
 
 class _Cell:
@@ -200,7 +163,7 @@ def render_document(text: str, fields: Mapping[str, object], where: str = "the d
 
     Args:
         text: Markdown with marks; see the top of this file.
-        fields: by the name with which fields begin: :class:`Fields`, :class:`Unscored`, or texts.
+        fields: by the name with which fields begin: :class:`Fields`, or texts.
         where: is named in errors.
 
     Raises:
