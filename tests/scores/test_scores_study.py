@@ -1,4 +1,7 @@
-"""The study runner: which cells a grid names, what each trains, and that what was done is not done again."""
+"""The study runner: which cells a grid names, what each trains, and that what was done is not done again.
+
+Studies train, so they run with the other trainings of `make golden`.
+"""
 
 from __future__ import annotations
 
@@ -93,6 +96,7 @@ def made(tmp_path_factory):
         yield run, root, trained
 
 
+@pytest.mark.golden
 def test_a_study_trains_scores_and_writes_the_tables_and_a_row_can_be_added(made):
     run, root, trained = made
     first = run("auxiliary=vision,vision+text")
@@ -115,6 +119,7 @@ def test_a_study_trains_scores_and_writes_the_tables_and_a_row_can_be_added(made
     assert features < {path.name for path in (root / "s" / "features").iterdir()}
 
 
+@pytest.mark.golden
 def test_what_was_interrupted_goes_on_and_another_study_is_refused(made):
     run, root, trained = made
     cell = root / "s" / "cells" / "eyes_vision_none"
@@ -135,6 +140,7 @@ def test_what_was_interrupted_goes_on_and_another_study_is_refused(made):
         run("auxiliary=vision", speed=1)
 
 
+@pytest.mark.golden
 def test_texts_are_given_to_those_that_read_them_and_to_no_others(made, monkeypatch, tmp_path):
     _, root, _ = made
     given, evaluate = [], runner.evaluate
