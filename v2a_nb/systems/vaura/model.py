@@ -508,7 +508,7 @@ class CachedSteps:
         self.prefix, self.fed = prefix, 0
         self.layers = [_Fused(layer, c.heads) for layer in backbone.layers]
         scale = c.hidden**0.5  # a norm divides by the length of a vector, and not by the root of its mean square
-        self.heads = (decoder.heads.weight * (scale * backbone.norm.weight)).T
+        self.heads = _matrix((decoder.heads.weight * (scale * backbone.norm.weight)).T)
         self.least = condition.new_tensor(scale * backbone.norm.variance_epsilon**0.5, dtype=torch.float32)
         angles = torch.outer(torch.arange(positions, device=condition.device), backbone.rotary_emb.inv_freq.float())
         self.rotation = torch.polar(torch.ones_like(angles), angles)[:, None, None]  # [S, 1, 1, size / 2]
@@ -544,13 +544,13 @@ class CachedSteps:
             if self.modulations:
                 scale, shift = (part[start:stop].flatten(0, 1) for part in self.modulations[i])
                 x = x * (1 + scale) + shift
-            torch.mm(self._norm(x), layer.query_key_value, out=made[i])
+            _multiply(self._norm(x), layer.query_key_value, made[i])
             _turn(pairs[i], rotation)
             read = F.scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=n > 1)
-            x.addmm_(read.permute(2, 0, 1, 3).reshape(x.shape), layer.output)
-            gate, up = torch.mm(self._norm(x), layer.gate_up).chunk(2, dim=-1)
-            x.addmm_(F.silu(gate, inplace=True).mul_(up), layer.down)
-        logits = torch.mm(self._norm(x[-len(read) :]), self.heads)
+            _add_product(x, read.permute(2, 0, 1, 3).reshape(x.shape), layer.output)
+            gate, up = _multiply(self._norm(x), layer.gate_up).chunk(2, dim=-1)
+            _add_product(x, F.silu(gate, inplace=True).mul_(up), layer.down)
+        logits = _multiply(self._norm(x[-len(read) :]), self.heads)
         return logits.unflatten(-1, (c.num_codebooks, c.codebook_size))
 
     def _norm(self, x: Tensor) -> Tensor:
@@ -563,7 +563,7 @@ class CachedSteps:
 
 
 class _Fused:
-    """The matrices of a Llama layer as :class:`CachedSteps` multiplies by them: [in, out] each.
+    """The matrices of a Llama layer as :class:`CachedSteps` multiplies by them: [in, out] each, see :func:`_matrix`.
 
     The weights of the norms are in them, and the root of the width, by which :meth:`CachedSteps._norm` is short.
     Queries and keys have the two numbers that are turned together side by side, where Llama has them half a head apart:
@@ -579,8 +579,49 @@ class _Fused:
         scale = attention.q_proj.weight.shape[1] ** 0.5
         both = torch.cat([*turned, attention.v_proj.weight]) * (scale * layer.input_layernorm.weight)
         gated = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * (scale * layer.post_attention_layernorm.weight)
-        self.query_key_value, self.gate_up = both.T.contiguous(), gated.T.contiguous()
-        self.output, self.down = attention.o_proj.weight.T, mlp.down_proj.weight.T
+        self.query_key_value, self.gate_up = _matrix(both.T.contiguous()), _matrix(gated.T.contiguous())
+        self.output, self.down = _matrix(attention.o_proj.weight.T), _matrix(mlp.down_proj.weight.T)
+
+
+LARGE = 2**20
+"""Numbers of a matrix that no cache near the processor holds, so that a step takes as long as reading it."""
+
+
+class _Packed:
+    """A large float32 matrix [in, out] in oneDNN's order of memory.
+
+    A step multiplies two rows, one of them the null's, and BLAS then reads a matrix at half of the memory's speed.
+    oneDNN reads what is in its own order half as fast again.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(matrix.T.contiguous())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+
+
+def _matrix(matrix: Tensor) -> Tensor | _Packed:
+    """A matrix [in, out], packed where it is large and the processor's library can."""
+    can = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and torch.backends.mkldnn.is_available()
+    fits = matrix.device.type == "cpu" and matrix.dtype == torch.float32 and matrix.numel() >= LARGE
+    return _Packed(matrix) if can and fits else matrix
+
+
+def _multiply(x: Tensor, matrix: Tensor | _Packed, out: Tensor | None = None) -> Tensor:
+    """x [n, in] times a matrix [in, out], into ``out`` where there is one."""
+    if isinstance(matrix, Tensor):
+        return torch.mm(x, matrix, out=out)
+    made = matrix(x)
+    return made if out is None else out.copy_(made)
+
+
+def _add_product(total: Tensor, x: Tensor, matrix: Tensor | _Packed) -> None:
+    """Add x [n, in] times a matrix [in, out] to a total [n, out], in place."""
+    if isinstance(matrix, Tensor):
+        total.addmm_(x, matrix)
+    else:
+        total.add_(matrix(x))
 
 
 def _turn(pairs: Tensor, rotation: Tensor) -> None:
