@@ -37,7 +37,7 @@ def sync():
 
 def test_there_are_notebooks():
     named = {"00_tour", "02_watching_video", "03_data_and_curation", "04_syncronet", "05_neighbour_conditioning"}
-    named |= {"06_hidden_alignment", "07_autoregression", "08_evaluation"}
+    named |= {"03b_diffusion", "06_hidden_alignment", "07_autoregression", "08_evaluation"}
     assert named | {"11_your_own_video"} <= set(ids)
 
 

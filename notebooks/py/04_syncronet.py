@@ -19,7 +19,8 @@
 #
 # EgoSonics (Rai and Sridhar 2024) freezes the painter and trains a copy of one half of it, SyncroNet, that reads
 # the video and whispers corrections. You will build that path piece by piece, see its first word grow out of an
-# exact zero, train it for some steps, and then switch parts of the trained one off and hear what each was for.
+# exact zero, train it for some steps, and then switch parts of the trained one off and hear what each was for. What
+# diffusion is, with its noise levels, its steps and its guidance, stands in `03b_diffusion`.
 #
 # *Needs:* three minutes of two CPU cores at most, and under 2 GB of memory; a GPU helps only with the presets `small`
 # and `paper`. Words are explained in the glossary of [the notebooks' page](README.md).
@@ -34,7 +35,6 @@ SEED = 0
 # %%
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
@@ -51,9 +51,11 @@ item.clip
 #
 # $$S[k, m] = \frac{20 \log_{10} (B\,|X|)[k, m] - \mathrm{floor}}{\mathrm{range}} \in [0, 1]$$
 #
-# A painter of pictures can paint sound if sound is a picture: mel bands upwards, time to the right, decibels as
-# brightness. An autoencoder makes it eight times smaller in both directions, and what diffusion learns is the
-# distribution of those *latents*.
+# A painter of pictures can paint sound if sound is a picture: the magnitude $|X|$ of short pieces of it ($m$), in mel
+# bands ($k$, by the matrix $B$), in decibels. An autoencoder makes it eight times smaller in both directions, and
+# what diffusion learns is the distribution of those *latents*. A picture has no phase; Griffin-Lim finds one that
+# agrees with it. Onsets must survive both the phase and the latents, or nothing that is painted here could ever be on
+# time.
 
 # %%
 stft = egosonics.config.stft
@@ -64,19 +66,15 @@ column_s, token_s = egosonics.config.column_s, egosonics.config.token_s
 print("picture", tuple(picture.shape), "latents", tuple(latents.shape), f"of {1000 * column_s:.0f} ms a column")
 
 # %%
-fig = Figure(figsize=(9, 4.6), layout="constrained")
-upper, lower = fig.subplots(2, 1, sharex=True)
 style = {"ylabel": "mel band, high to low", "limits": (-1, 1)}
-plots.picture(picture[0, 0], true.duration, upper, title="the true sound", events=events, **style)
-plots.picture(decoded[0, 0], true.duration, lower, title="out of its latents", **style)
-upper.label_outer()
-plots.show(fig, alt="The sound as a picture, above; below, the same out of its latents: softer, every onset in place")
-
-# %% [markdown]
-# **Check: the way back.** A picture has no phase; Griffin-Lim finds one that agrees with it. Onsets must survive
-# both the phase and the latents, or nothing that is painted here could ever be on time.
+shown = {"the true sound": picture[0, 0], "out of its latents": decoded[0, 0]}
+plots.show(
+    plots.pictures(shown, true.duration, events=events, **style),
+    alt="The sound as a picture, above; below, the same out of its latents: softer, every onset in place",
+)
 
 # %%
+# check: a picture and its latents lead back to a sound with the same onsets
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 
 back = {
@@ -103,16 +101,6 @@ v2a.compare(item.clip, {"true": true, **back}, events=events, title="a sound, it
 vectors = egosonics.encode_video(item.clip.silent())  # [1, T, D]
 condition = egosonics.conditions(vectors, latents.shape[-1])
 print("vectors", tuple(vectors.shape), {name: tuple(condition[name].shape) for name in ("hint", "tokens", "text")})
-
-# %%
-fig = Figure(figsize=(9, 4.6), layout="constrained")
-upper, lower = fig.subplots(2, 1, sharex=True)
-plots.picture(condition["hint"][0, 0], true.duration, upper, colours="gray", title="the video", events=events)
-plots.picture(picture[0, 0], true.duration, lower, title="the sound", **style)
-upper.label_outer()
-plots.show(fig, alt="Frame vectors as a picture over the spectrogram: its rows change where the sound has onsets")
-
-# %%
 # check: what changes in the video at 2 s changes in the hint at 2 s, and nowhere else
 other = vectors.clone()
 first = round(2.0 * egosonics.config.video_rate)
@@ -121,6 +109,11 @@ changed = (egosonics.conditions(other, latents.shape[-1])["hint"] - condition["h
 column = int(changed.argmax())
 print(f"largest change in column {column} of {len(changed)}: {column / stft.columns_per_s:.2f} s")
 assert 2.0 <= column / stft.columns_per_s <= 2.08 and condition["hint"].shape == picture.shape
+shown = {"the video": condition["hint"][0, 0], "the sound": picture[0, 0]}
+plots.show(
+    plots.pictures(shown, true.duration, events=events),
+    alt="Frame vectors as a picture over the spectrogram: its rows change where the sound has onsets",
+)
 
 # %% [markdown]
 # ## The painter alone
@@ -128,8 +121,10 @@ assert 2.0 <= column / stft.columns_per_s <= 2.08 and condition["hint"].shape ==
 # $$\hat v = v_\theta(z_t, t, c), \qquad
 # c = \mathrm{MLP}\Big(\tfrac1T \textstyle\sum_i e_i\Big) \in \mathbb{R}^{n \times d}$$
 #
-# The base knows what Strike World sounds like and is told, in place of a narration, the *mean* of the frame
-# vectors. A mean has no order: shuffle the frames, and it is told the very same.
+# The base is a diffusion model: from latents with noise, $z_t$, at noise level $t$, it predicts $v$, which says what is
+# noise and what is sound (`03b_diffusion`). It knows what Strike World sounds like and is told, in place of a
+# narration, the *mean* of the frame vectors $e_i$. A mean has no order: shuffle the frames, and it is told the very
+# same.
 
 # %%
 alone = egosonics.generate(item.clip.silent(), seed=SEED, no_syncronet=True)
@@ -151,9 +146,11 @@ plots.show(
 # 2. a *hint encoder* $E$ that brings the video's picture to the latents' size and is added to them, so that
 #    self-attention sees both (equation 3 of the paper);
 # 3. *cross-attention* that reads the video's tokens where the base reads text (equation 4);
-# 4. *zero convolutions* $\mathcal{Z}$, one for each skip connection and one for the middle.
+# 4. *zero convolutions* $\mathcal{Z}$, whose weights begin at 0: one for each *skip connection* (by which the first
+#    half of such a network hands its fine detail on to the second) and one for the middle.
 #
-# Here is all of it, by hand. `fresh` is the system as it was on the day before its SyncroNet was trained.
+# A network of this kind plus such a path is a **ControlNet** (Zhang et al. 2023). Here is all of it, by hand. `fresh`
+# is the system as it was on the day before its SyncroNet was trained.
 
 # %%
 import copy
@@ -211,8 +208,6 @@ rms = {column: [float(x.square().mean().sqrt()) for x in tensors] for column, te
 print(f"{'RMS':24}" + "".join(f"{column:>16}" for column in rms))
 for row, *values in zip(names, *rms.values(), strict=True):
     print(f"{row:24}" + "".join(f"{value:16.4f}" for value in values))
-
-# %%
 # check: with SyncroNet or without, the same prediction to the last bit
 with torch.no_grad():
     with_control = fresh.denoise(noisy, t, condition)
@@ -331,98 +326,75 @@ print(f"{len(log)} steps, {log[-1]['seconds']:.0f} s; loss", *(f"{line['loss']:.
 # %%
 # check: each signal was 0, and is not any more
 assert all(grown[0][name] == 0 and grown[-1][name] > 0 for name in names)
-fig = Figure(figsize=(9, 3.4), layout="constrained")
-axis = fig.add_subplot()
 steps = [line["step"] for line in grown]
-for name in names:
-    plots.curve(steps, [line[name] for line in grown], axis, xlabel="step", ylabel="RMS of the signal", label=name)
-axis.legend(fontsize=7, loc="upper left", ncol=2)
-plots.show(fig, alt=f"All {len(names)} control signals start at exactly 0 and grow over {STEPS} steps")
+plots.show(
+    plots.curves(
+        {name: (steps, [line[name] for line in grown]) for name in names}, xlabel="step", ylabel="RMS of the signal"
+    ),
+    alt=f"All {len(names)} control signals start at exactly 0 and grow over {STEPS} steps",
+)
 
 # %% [markdown]
 # **What to notice.** The loss of these few steps says nothing: its noise, a new timestep for every clip, is larger
 # than what SyncroNet has learned. The signals say it at once. `v2a-nb train egosonics --preset tiny --out
 # runs/egosonics` makes the shipped weights again from nothing.
 #
-# ## Out of noise, step by step
+# ## When is *when* decided?
 #
-# $$\hat z_0 = \sqrt{\bar\alpha_t}\, z_t - \sqrt{1 - \bar\alpha_t}\, \hat v, \qquad
-# z_{t'} = \sqrt{\bar\alpha_{t'}}\, \hat z_0 + \sqrt{1 - \bar\alpha_{t'}}\, \hat\epsilon$$
+# $$\hat v = \hat v_\varnothing + \gamma\,(\hat v_{\mathrm{video}} - \hat v_\varnothing), \qquad
+# \hat z_0 = \sqrt{\bar\alpha_t}\, z_t - \sqrt{1 - \bar\alpha_t}\, \hat v$$
 #
-# From here on, the shipped weights, sampled as in the paper. DDIM guesses the end, $\hat z_0$, from every point on the
-# way, walks a step towards it, and guesses again. Guidance takes the difference that the video makes, times $\gamma$;
-# its null is the base alone, with the null text:
-#
-# $$\hat v = \hat v_\varnothing + \gamma\,(\hat v_{\mathrm{video}} - \hat v_\varnothing)$$
+# From here on, the shipped weights. Guidance takes the difference that the video makes, times $\gamma$. The **null**
+# $\varnothing$, with which it compares, is the condition that says nothing: here the base alone, without SyncroNet,
+# with a text that was learned for "no text". On the way out of noise, DDIM guesses the finished latents $\hat z_0$ at
+# every step (`03b_diffusion` walks it by hand). Let us look at these guesses, sampled as in the paper: 20 steps, all of
+# them guided.
 
 # %%
-from v2a_nb.sampling.diffusion import classifier_free_guidance, make_scheduler
-from v2a_nb.systems.base import switched
+from v2a_nb.sampling.diffusion import alphas_cumprod, classifier_free_guidance, make_solver
 
-paper = {"sampler": "ddim", "guidance_interval": (0.0, 1.0)}
-config = replace(egosonics.config, **paper, sampler_steps=20)
-denoise = classifier_free_guidance(egosonics.denoise, condition, egosonics.null(condition), config.guidance)
-scheduler = make_scheduler(config.schedule)
-alphas = scheduler.alphas_cumprod
-z, guesses = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None], []
-times = scheduler.timesteps.tolist()
-with torch.no_grad():
-    for t_now, t_next in zip(times, [*times[1:], 0], strict=True):
+config = replace(egosonics.config, sampler="ddim", guidance_interval=(0.0, 1.0), sampler_steps=20)
+kept = alphas_cumprod(config.schedule).float()  # share of the signal's power at each timestep
+
+
+@torch.no_grad()
+def walk(condition):
+    """Latents under a condition, always from the same noise, and the guesses on the way to them."""
+    denoise = classifier_free_guidance(egosonics.denoise, condition, egosonics.null(condition), config.guidance)
+    solver, guesses = make_solver(config.schedule), []
+    z = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(SEED))[None]
+    for t_now in solver.timesteps:
         v = denoise(z, torch.tensor([t_now]))
-        a, b = alphas[t_now], alphas[t_next]
-        guess, noise = a.sqrt() * z - (1 - a).sqrt() * v, a.sqrt() * v + (1 - a).sqrt() * z
-        z = b.sqrt() * guess + (1 - b).sqrt() * noise
-        guesses.append(guess)
+        guesses.append(kept[t_now].sqrt() * z - (1 - kept[t_now]).sqrt() * v)
+        z = solver(v, z)
+    return z, guesses
+
+
+def onsets_of(latents):
+    """Onsets, seconds, of the sound that latents decode to."""
+    return detect_onsets(v2a.Sound(egosonics.decode_latents(latents, true.n)[0].numpy(), 16000))
+
 
 # %%
-# check: five lines by hand are what generate() does
-of_window = egosonics.window_conditions(vectors, true.n)
-with switched(egosonics, paper):
-    same = egosonics.sample_latents(of_window, true.n, seeds=[SEED], steps=20)
-print(f"largest difference from the library's latents: {float((same - z).abs().max()):.1e}")
-assert torch.allclose(same, z, atol=1e-2)
-
-# %%
-fig = Figure(figsize=(9, 7.5), layout="constrained")
-shown = sorted({1, 2, 4, len(times) // 2, len(times)})
-final, on_time = detect_onsets(v2a.Sound(egosonics.decode_latents(z, true.n)[0].numpy(), 16000)), {}
-for axis, k in zip(fig.subplots(len(shown), 1, sharex=True), shown, strict=True):
-    guess = egosonics.decode_picture(guesses[k - 1])[0, 0]
-    marks = events if k == shown[0] else ()
-    plots.picture(guess, true.duration, axis, title=f"guess after {k} steps", events=marks, **style | {"ylabel": ""})
-    axis.label_outer()
-    onsets = detect_onsets(v2a.Sound(egosonics.decode_latents(guesses[k - 1], true.n)[0].numpy(), 16000))
-    on_time[k] = onset_scores(final, onsets, 0.05)[2]
+# check: half-way, the onsets of the guess are those of the finished sound
+z, guesses = walk(condition)
+shown, on_time = {}, {}
+for k in (1, 2, 4, 10, 20):
+    onsets = onsets_of(guesses[k - 1])
+    on_time[k] = onset_scores(onsets_of(z), onsets, 0.05)[2]
+    shown[f"guess after {k} steps"] = egosonics.decode_picture(guesses[k - 1])[0, 0]
     print(f"guess after {k:2} steps: {len(onsets)} onsets, F1 against the finished sound {on_time[k]:.2f}")
-assert on_time[len(times) // 2] > 0.8
+assert on_time[10] > 0.8
 plots.show(
-    fig,
-    alt=f"Guesses of the finished picture after 1 to {len(times)} steps: hits in place after a few, tails later",
+    plots.pictures(shown, true.duration, events=events, limits=(-1, 1)),
+    alt="Guesses of the finished picture after 1 to 20 steps: hits in place after a few, tails later",
 )
 
 # %% [markdown]
 # **What to notice.** *When* is settled early, and not at once: see above from which guess on the onsets are those of
 # the finished sound. The first ones exaggerate, for guidance multiplies what the video says; later ones take that
-# back, and fill in pitch, tails and texture.
-#
-# So the steps need not be as many. `generate` takes DPM-Solver++, which bends each step by the guess before, and leaves
-# guidance out on the last part of the way, where it would double the cost of a step.
-
-# %%
-shipped = egosonics.config
-stops = make_scheduler(shipped.schedule).timesteps.tolist()
-low, high = (1000 * share for share in shipped.guidance_interval)
-passes = {"paper": 2 * len(times), "shipped": sum(2 if low <= t <= high else 1 for t in stops)}
-fast = egosonics.sample_latents(of_window, true.n, seeds=[SEED])
-onsets = detect_onsets(v2a.Sound(egosonics.decode_latents(fast, true.n)[0].numpy(), 16000))
-agreed = onset_scores(final, onsets, 0.05)[2]
-print(f"{shipped.sampler}, {len(stops)} steps: {passes['shipped']} passes of the network, not {passes['paper']}")
-print(f"F1 of its onsets against those of the {len(times)} steps: {agreed:.2f}")
-assert passes["shipped"] < 0.6 * passes["paper"] and agreed > 0.8
-
-# %% [markdown]
-# **What to notice.** It is another sound, from the same noise, with its hits at the same moments. What it is worth is
-# no matter of one clip: `python benchmarks/samplers.py` scores such settings on many.
+# back, and fill in pitch, tails and texture. So `generate` leaves guidance out on the last part of the way, where it
+# would double the cost of a step, and takes a solver that needs fewer steps.
 #
 # ## Where it looks in time
 #
@@ -451,13 +423,6 @@ layers, unbiased = over_time(egosonics), over_time(bare)
 panels = {"finest layer": layers[0], "finest, bias taken away": unbiased[0], "middle": layers[-1]}
 
 # %%
-fig = Figure(figsize=(13, 4.2), layout="constrained")
-for axis, (name, share) in zip(fig.subplots(1, 3), panels.items(), strict=True):
-    wide = true.duration / share.shape[1]
-    plots.attention(share.mean(0), wide, token_s, axis, events=events, title=name)
-plots.show(fig, alt="Attention over time: a diagonal in the finest layer; none without the bias; coarse in the middle")
-
-# %%
 # check: the finest layer reads its own time, and only because of the bias
 tokens_at = (torch.arange(condition["tokens"].shape[1]) + 0.5) * token_s
 away = {}
@@ -466,11 +431,16 @@ for name, share in panels.items():
     away[name] = float((share.mean(0) * (tokens_at - at[:, None]).abs()).sum(1).mean())
     print(f"{name:24} reads {1000 * away[name]:5.0f} ms away from its own time")
 assert away["finest layer"] < 0.5 * away["finest, bias taken away"]
+plots.show(
+    plots.attentions({name: share.mean(0) for name, share in panels.items()}, true.duration, token_s, events=events),
+    alt="Attention over time: a diagonal in the finest layer; none without the bias; coarse in the middle",
+)
 
 # %% [markdown]
 # The middle, with its few columns, has a second habit: upright lines at hits, moments that are read from everywhere.
 # And the finest layer? Its diagonal is the clock, and a clock alone would be the same for every video. What did
-# *this* video add? Compare each column with what the bias alone would read:
+# *this* video add? Compare each column $q$ with what the bias alone would read, $B$. The distance $D$ is counted in
+# *nats*, a unit of information (1 nat is 1.44 bits), and is 0 where both read the same:
 #
 # $$D_q = \sum_k A_{qk} \log \frac{A_{qk}}{B_{qk}}, \qquad B = \mathrm{softmax}(b)$$
 
@@ -540,15 +510,9 @@ LABELS = {
 }
 results = Results.read(find_weights("egosonics"))
 measured = {(r.subject, r.metric): r for name in ("ablations", "retrained") for r in results[name].rows}
-metrics = ("onset_f1_50ms", "material_accuracy", "vaas_acc")
-print(" " * 20 + "".join(f"{m:26}" for m in metrics))
-for name, subject in LABELS.items():
-    print(f"{name:20}" + "".join(f"{measured[subject, m].text_with_interval:26}" for m in metrics))
 trained = {name: vars(measured[LABELS[name], "onset_f1_50ms"]) for name in table}
 assert trained["full"]["low"] > trained["15 fps"]["high"] > trained["4 fps"]["high"]
 assert trained["full"]["low"] > trained["no cross-attention"]["high"]
-
-# %%
 off = {name: row["onset_f1_50ms"] for name, row in table.items()}
 how = {"xlabel": "onset F1 within 50 ms"}
 fig = plots.intervals(off, label=f"switched off, {len(few)} clips", shift=-0.12, **how)
@@ -637,7 +601,21 @@ plots.show(
 # alone: on real videos ours calls true sounds misaligned. `v2a-nb evaluate --reference --videos` therefore asks it
 # of the true sounds first, late and foreign ones beside them, and says where it does not hold.
 #
-# **Exercise.** `no_cross_attention=True` leaves the hint, and the time is lost all the same. Do the opposite: in the
-# cell with the DDIM loop, set `condition["hint"]` to its mean, and listen to `egosonics.decode_latents(z)`. What does
-# this network use its hint for? What must the one use it for that was trained without cross-attention, and why has a
-# hint encoder that is frozen at random weights so little to say while there are tokens?
+# **Exercise.** `no_cross_attention=True` leaves the hint, and the time is lost all the same. Do the opposite: `walk`
+# under a condition whose `"hint"` is its mean everywhere, and then under one whose `"tokens"` are. Which of them takes
+# the time away? What must a network use its hint for that was trained without cross-attention?
+#
+# The cell below is a solution. Try first.
+
+# %% tags=["solution"]
+# expect the time to stay with the tokens: the hint is hardly listened to here, because the tokens say the same more
+# clearly. Without them it has to carry the time alone, and does it worse: the last line, from the results
+flat = condition["hint"].mean((2, 3), keepdim=True).expand_as(condition["hint"])
+still = condition["tokens"].mean(1, keepdim=True).expand_as(condition["tokens"])
+without = {"as it is": condition, "hint at its mean": condition | {"hint": flat}}
+without["tokens at their mean"] = condition | {"tokens": still}
+heard = {name: onsets_of(z if name == "as it is" else walk(c)[0]) for name, c in without.items()}
+for name, onsets in heard.items():
+    f1 = onset_scores(np.array([e["time_s"] for e in events if e["sounding"]]), onsets, 0.05)[2]
+    print(f"{name:22} {len(onsets):2} onsets, F1 {f1:.2f}")
+print("trained without cross-attention, on many clips:", round(trained["no cross-attention"]["value"], 2))

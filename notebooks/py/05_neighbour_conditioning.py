@@ -19,7 +19,8 @@
 #
 # Action2Sound (Chen et al. 2024) answers: *do not make it guess*. Give it the sound of another moment of the same
 # recording, a **neighbour**. You will measure what guessing costs, see what a neighbour takes off, train the model
-# for some steps, turn the ambience up and down while the strikes stay, and find out where all of this ends.
+# for some steps, turn the ambience up and down while the strikes stay, and find out where all of this ends. What
+# diffusion is, with its latents, noise levels and guidance, stands in `03b_diffusion`.
 #
 # *Needs:* three minutes of two CPU cores at most, and under 2 GB of memory; a GPU helps only with the presets `small`
 # and `paper`. Words are explained in the glossary of [the notebooks' page](README.md).
@@ -34,12 +35,12 @@ SEED = 0
 # %%
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
 from v2a_nb.data.neighbours import neighbours_of
 
+# %%
 system = v2a.load("action2sound").requires_grad_(False)
 config, stft = system.config, system.config.stft
 world = v2a.strike_world(seed=51, clips=16, seconds=3.04, per_recording=1)  # whole frames, less than a window
@@ -62,7 +63,8 @@ v2a.compare(item.clip, {"clip": true, "its neighbour": neighbour.stems["mix"]}, 
 #
 # $$L = \frac1{KM}\sum_{k, m} \big(S[k, m] - \hat S[k, m]\big)^2, \qquad S \in [-1, 1]^{K \times M}$$
 #
-# The loss counts every place of the picture alike: $K = 128$ mel bands, $M$ columns. Strike World has the stems, so
+# The loss counts every place of the picture alike: $K = 128$ mel bands, $M$ columns. Strike World has the *stems*, the
+# sounds of which each sound is the sum, so
 # that each place can be given to whoever is loudest there: the action, the ambience, or something off-screen. And
 # for each place it can be said what the best guess of someone who sees nothing costs: the mean of all clips.
 
@@ -88,24 +90,11 @@ for n in OWNERS:
 assert share["ambient"] > share["action"]
 
 # %%
-fig = Figure(figsize=(9, 4.4), layout="constrained")
-upper, lower = fig.subplots(2, 1, sharex=True)
-plots.picture(mels[k], config.window_s, upper, ylabel="mel band, high to low", limits=(-1, 1), events=events)
-named = {"ambient": "#d5d8de", "action": "#b3261e", "offscreen": "#4046c8"}
-from matplotlib.colors import ListedColormap
-
-whose = lower.imshow(
-    owner[k], aspect="auto", extent=(0, config.window_s, len(owner[k]), 0), cmap=ListedColormap(list(named.values())),
-    vmin=-0.5, vmax=2.5, interpolation="nearest",
-)  # fmt: skip
-bar = fig.colorbar(whose, ax=lower, ticks=range(3), pad=0.01)
-bar.ax.set_yticklabels([f"{n}\n{100 * share[n]:.0f} % of loss" for n in OWNERS], fontsize=8)
-lower.set(xlabel="time (s)", ylabel="whose place")
-upper.label_outer()
+OWNED = {"ambient": "#d5d8de", "action": "#b3261e", "offscreen": "#4046c8"}
 plots.show(
-    fig,
-    alt=f"The clip's picture, and below whose each place is: the ambience fills what lies between and around the hits "
-    f"and is {100 * share['ambient']:.0f} % of the loss of a blind guess over all clips",
+    plots.classes(owner[k], config.window_s, OWNED, ylabel="mel band, high to low", title="whose place"),
+    alt=f"Whose each place of the clip's picture is: the ambience fills what lies between and around the hits, and is "
+    f"{100 * share['ambient']:.0f} % of the loss of a blind guess over all clips",
 )
 
 # %% [markdown]
@@ -140,13 +129,10 @@ for name, e in error.items():
 quiet = {name: float(e[~acts].mean()) for name, e in error.items()}
 assert quiet["its neighbour"] < 0.6 * quiet["blind"] and quiet["blind"] < quiet["another room"]
 at = (np.arange(config.context) + 0.5) * config.column_s
-fig = Figure(figsize=(9, 2.8), layout="constrained")
-axis = fig.add_subplot()
-for name, e in error.items():
-    plots.curve(at, e[k].numpy(), axis, xlabel="time (s)", ylabel="squared error of a guess", label=name)
-plots.mark_events(events, axis)
+lines = {name: (at, e[k].numpy()) for name, e in error.items()}
 plots.show(
-    fig, alt="Error over time: of a blind guess high throughout, of the neighbour's room low but for peaks at the hits"
+    plots.curves(lines, xlabel="time (s)", ylabel="squared error of a guess", events=events),
+    alt="Error over time: of a blind guess high throughout, of the neighbour's room low but for peaks at the hits",
 )
 
 # %% [markdown]
@@ -162,8 +148,11 @@ plots.show(
 # \underbrace{f(z_{n,1}), \dots, f(z_{n,24})}_{\text{neighbour}}\,] \in \mathbb{R}^{40 \times d}$$
 #
 # Frame vectors become 16 tokens; the neighbour's latents, column by column through two linear layers, 24 more. The
-# UNet attends to all 40. Nothing says which of them is what: it has to find out that one half knows *what happens*,
-# the other *where we are*.
+# UNet, the network that takes the noise away, attends to all 40: each place of the sound reads of them what it needs.
+# Nothing says which of them is what: it has to find out that one half knows *what happens*, the other *where we are*.
+#
+# Guidance takes the difference that a condition makes to the **null**, the condition that says nothing, times a number
+# over 1. Here the null has lost its video and keeps its room.
 
 
 # %%
@@ -172,25 +161,17 @@ def room(wave):
     return stft.to_image(wave)[0, 0].flip(0).median(-1).values
 
 
-fig = Figure(figsize=(9, 5.2), layout="constrained")
-axes, pair = fig.subplot_mosaic("aab\nccb"), {"clip": item, "neighbour": neighbour}
-tokens = {"clip": (config.video_tokens, "tokens of its video"), "neighbour": (config.context, "tokens of its sound")}
-for name, axis in (("clip", axes["a"]), ("neighbour", axes["c"])):
-    picture, (n, what) = stft.to_image(waves([pair[name]], "mix"))[0, 0], tokens[name]
-    style = {"title": f"{name}: {n} {what}", "events": pair[name].truth["events"], "ylabel": "mel band"}
-    plots.picture(picture, config.window_s, axis, limits=(-1, 1), **style)
-    for edge in np.linspace(0, config.window_s, n + 1):
-        axis.axvline(edge, color="white", lw=0.6, alpha=0.5)
-for c in (c for c in near if c is not neighbour):
-    axes["b"].plot(room(waves([c], "mix")), range(stft.height), color="#d5d8de", lw=0.8)
-for name, colour in (("clip", plots.WAVE), ("neighbour", "#b3261e")):
-    axes["b"].plot(room(waves([pair[name]], "mix")), range(stft.height), color=colour, lw=1.6, label=name)
-axes["b"].set(xlabel="median over time", ylabel="mel band, low to high", title="what they share")
-axes["b"].legend(fontsize=8)
+pair = {f"the clip, {config.video_tokens} tokens of its video": item}
+pair[f"its neighbour, {config.context} tokens of its sound"] = neighbour
+levels = {name: room(waves([c], "mix")) for name, c in {"clip": item, "neighbour": neighbour}.items()}
+others = [float((room(waves([c], "mix")) - levels["clip"]).abs().mean()) for c in near if c is not neighbour]
+apart = float((levels["neighbour"] - levels["clip"]).abs().mean())
+print(f"steady levels of clip and neighbour differ by {apart:.3f}, those of other rooms by {np.mean(others):.3f}")
+assert apart < 0.5 * np.mean(others)
+shown = {name: stft.to_image(waves([c], "mix"))[0, 0] for name, c in pair.items()}
 plots.show(
-    fig,
-    alt="Clip and neighbour, white lines between their tokens: other hits at other times, and the same steady level in "
-    "each mel band, where other rooms (grey) differ",
+    plots.pictures(shown, config.window_s, ylabel="mel band", limits=(-1, 1), events=events),
+    alt="Clip, with its events, and neighbour: other hits at other times, and the same steady level in each mel band",
 )
 
 # %%
@@ -202,7 +183,6 @@ other_video = system.context(vectors[k - 1 : k], neighbour_latents[k : k + 1])
 null = system.null(vectors[k : k + 1], neighbour_latents[k : k + 1])
 
 
-# %%
 # check: who changes which tokens; and guidance's null has lost its video, not its room
 def same(other):
     """Whether the video's tokens and the neighbour's are what they were."""
@@ -307,12 +287,14 @@ for line in reports:
 # %%
 # check: the loss falls, and in rooms that were not trained on as well
 steps, held = [r["step"] for r in reports], [r["held_out"] for r in reports]
-fig = plots.curve([r["step"] for r in log], [r["loss"] for r in log], xlabel="step", ylabel="loss", label="training")
-plots.curve(steps, held, fig.axes[0], xlabel="step", ylabel="loss", label="unseen rooms")
+lines = {"training": ([r["step"] for r in log], [r["loss"] for r in log]), "unseen rooms": (steps, held)}
 print(f"{len(log)} steps in {log[-1]['seconds']:.0f} s")
 assert held[-1] < 0.9 * held[0]
-fell = f"from {held[0]:.2f} to {held[-1]:.2f}"
-plots.show(fig, alt=f"The diffusion loss falls, that of held-out rooms {fell}, and that of training batches with it")
+plots.show(
+    plots.curves(lines, xlabel="step", ylabel="loss"),
+    alt=f"The diffusion loss falls, that of held-out rooms from {held[0]:.2f} to {held[-1]:.2f}, and that of training "
+    "batches with it",
+)
 
 # %% [markdown]
 # **What to notice.** What these few steps find is what a sound looks like at all. Whether the two halves of the
@@ -358,16 +340,13 @@ for name, gain in worth.items():
 # %%
 struck = [(i, int(e["time_s"] / config.column_s)) for i, c in enumerate(world) for e in hits_of(c)]
 around = range(-5, 6)  # columns
-fig = Figure(figsize=(9, 2.8), layout="constrained")
-axis = fig.add_subplot()
+ms, lines = [1000 * config.column_s * d for d in around], {}
 for name, gain in worth.items():
-    mean = [np.mean([gain[i, q + d] for i, q in struck if 0 <= q + d < config.context]) for d in around]
-    ms = [1000 * config.column_s * d for d in around]
-    plots.curve(ms, mean, axis, xlabel="ms from a hit", ylabel="loss without it, less loss", label=name)
+    lines[name] = (ms, [np.mean([gain[i, q + d] for i, q in struck if 0 <= q + d < config.context]) for d in around])
 assert worth["neighbour"][~acts].mean() > worth["video"][~acts].mean()
 assert worth["video"][acts].mean() > worth["video"][~acts].mean()
 plots.show(
-    fig,
+    plots.curves(lines, xlabel="ms from a hit", ylabel="loss without it, less loss"),
     alt=f"What video and neighbour are worth before and after {len(struck)} hits: the video has its peak where the hit "
     "is, the neighbour its hollow",
 )
@@ -413,8 +392,6 @@ for mode, ambient in asked_for.items():
     told_of = [round(ambience_dbfs(sound)) for sound in system.ambients.sounds(ambient, clips)]
     got = [round(ambience_dbfs(sound, e["events"])) for sound, e in zip(modes[mode], entries, strict=True)]
     print(f"{mode:14} conditions {told_of}, made {got} dBFS")
-
-# %%
 rows = {}
 for mode in ("retrieved", "its neighbour"):
     row = leakage(modes[mode], modes["low"], entries)
@@ -463,8 +440,6 @@ asked = [level for level, _, _ in made]
 got = [ambience_dbfs(sound, entries[i]["events"]) for _, i, sound in made]
 curve = level_curve(asked, got, [entries[i]["recording"] for _, i, _ in made])
 print(curve, "follows" if curve.follows else "does not follow")
-
-# %%
 own = np.mean([ambience_dbfs(world[j].stems["mix"], world[j].truth["events"]) for j in few[:3]])
 title = f"slope {curve.slope:.2f} [{curve.slope_low:.2f}, {curve.slope_high:.2f}], R² {curve.r2:.2f}"
 fig = plots.levels(asked, got, lines={"true sounds, whatever is asked": own}, label="made", title=title)
@@ -494,8 +469,6 @@ conditions = {
     "only action": [near[j].stems["action"] for j in some],
 }
 made = {name: modes[name][:n] if name in modes else make(sounds, n) for name, sounds in conditions.items()}
-
-# %%
 # zeros are refused, so that nobody gives them by mistake; here they are put in behind the door
 conditions["zeros"] = [v2a.Sound(np.zeros(true.n), 16000)] * n
 try:
@@ -590,51 +563,41 @@ def looks(model):
 
 panels = {"untrained, no bias": looks(bare), "untrained, with it": looks(start), "shipped weights": looks(system)}
 
-# %%
-fig = Figure(figsize=(9, 5.4), layout="constrained")
-grid = fig.subplots(2, 3, height_ratios=(3, 1.3))
 bound = config.heads[0] - config.free_heads
-for (name, a), column in zip(panels.items(), grid.T, strict=True):
-    video = a[:bound, :, : config.video_tokens].mean(0)
-    video = video / video.sum(1, keepdim=True)
-    plots.attention(video, config.column_s, config.token_s, column[0], title=name, events=events)
-    listens = a[:, :, config.video_tokens :].sum(-1).mean(1)  # [heads]
-    column[1].bar(range(len(listens)), listens, color=[plots.WAVE] * bound + ["#b3261e"] * config.free_heads)
-    column[1].set(ylim=(0, 1), xlabel="head", ylabel="share of neighbour")
-    column[0].set(xlabel="video (s)", ylabel="sound (s)")
-plots.show(
-    fig,
-    alt="Above, which video token each column reads: anything without the bias, its own time with it, also when "
-    "trained. Below, the share that each head gives to the neighbour: the last one, free of time, the most",
-)
 
 # %%
-# check: with the bias a column reads its own time from the first step on
+# check: with the bias a column reads its own time from the first step on, and the free head reads the neighbour
 tokens_at = (torch.arange(config.video_tokens) + 0.5) * config.token_s
-apart_ms = {}
+apart_ms, videos = {}, {}
 for name, a in panels.items():
     video = a[:bound, :, : config.video_tokens].mean(0)
+    videos[name] = video / video.sum(1, keepdim=True)
     lag = (tokens_at - torch.from_numpy(at)[:, None]).abs()
-    apart_ms[name] = 1000 * float((video * lag).sum(1).mean() / video.sum(1).mean())
-    print(f"{name:20} reads {apart_ms[name]:4.0f} ms away from its own time")
+    apart_ms[name] = 1000 * float((videos[name] * lag).sum(1).mean())
+    listens = a[:, :, config.video_tokens :].sum(-1).mean(1)  # [heads]: share of the neighbour
+    heads = " ".join(f"{share:.2f}" for share in listens.tolist())
+    print(f"{name:20} reads {apart_ms[name]:4.0f} ms away from its own time; share of the neighbour by head: {heads}")
 assert apart_ms["untrained, with it"] < 0.5 * apart_ms["untrained, no bias"]
+assert listens[-1] > listens[:bound].max()
+plots.show(
+    plots.attentions(videos, config.window_s, config.token_s, events=events),
+    alt="Which video token each column reads: anything without the bias, its own time with it, also when trained",
+)
 
 # %% [markdown]
 # What is it worth? Train once more, with the same seeds, steps and rooms, and without the bias.
 
 # %%
 log_bare, reports_bare = train("bare", time_bias=False)
-fig = Figure(figsize=(9, 2.8), layout="constrained")
-for axis, key in zip(fig.subplots(1, 2), ("use_of_video", "use_of_neighbour"), strict=True):
-    for label, lines in (("with the bias", reports), ("without", reports_bare)):
-        told_by = [line[key] for line in lines]
-        plots.curve([r["step"] for r in lines], told_by, axis, xlabel="step", ylabel=key, label=label)
-        print(f"{label:14} {key:18}", [round(value, 4) for value in told_by])
-    axis.axhline(0, color="black", lw=0.8)
+for label, lines in (("with the bias", reports), ("without", reports_bare)):
+    for key in ("use_of_video", "use_of_neighbour"):
+        print(f"{label:14} {key:18}", [round(line[key], 4) for line in lines])
 assert reports[-1]["use_of_video"] > 0.01 + reports_bare[-1]["use_of_video"]
+used = {"with the bias": reports, "without": reports_bare}
+used = {name: ([r["step"] for r in lines], [r["use_of_video"] for r in lines]) for name, lines in used.items()}
 plots.show(
-    fig,
-    alt="Over the same few steps the video comes to be used with the bias and not without it; the neighbour by none",
+    plots.curves(used, xlabel="step", ylabel="use of the video"),
+    alt="Over the same few steps the video comes to be used with the bias, and not without it",
 )
 
 # %% [markdown]
@@ -653,37 +616,63 @@ trained = {
     "without row values": "all rows of the picture get the same of a video token",
     "without time bias": "without the time bias",
 }
-fig = Figure(figsize=(9, 2.4), layout="constrained")
-for axis, metric, name in zip(
-    fig.subplots(1, 2), ("onset_f1_50ms", "material_accuracy"), ("onset F1 within 50 ms", "right material"), strict=True
-):
-    rows = {label: retrained.row(metric, subject) for label, subject in trained.items()}
-    for label, row in rows.items():
-        print(f"{name:22} {label:20} {row.text_with_interval}")
-    plots.intervals({label: vars(row) for label, row in rows.items()}, axis, xlabel=name)
-plots.show(
-    fig,
-    alt="Onset F1 and material of three networks of equal training, with intervals: without the time bias the onsets "
-    "are gone; the materials' intervals lie over each other",
-)
+measured = {"onset F1 within 50 ms": "onset_f1_50ms", "right material": "material_accuracy"}
+measured = {
+    name: {label: retrained.row(metric, subject) for label, subject in trained.items()}
+    for name, metric in measured.items()
+}
 
 # %%
 # check: of the onsets the intervals leave no doubt, of the material they leave much
-onsets = {label: retrained.row("onset_f1_50ms", subject) for label, subject in trained.items()}
-material = {label: retrained.row("material_accuracy", subject) for label, subject in trained.items()}
+onsets, material = measured.values()
 assert onsets["without time bias"].high < onsets["whole"].low
 assert material["without row values"].high > material["whole"].low
+for name, rows in measured.items():
+    for label, row in rows.items():
+        print(f"{name:22} {label:20} {row.text_with_interval}")
+plots.show(
+    plots.interval_columns({name: {k: vars(r) for k, r in rows.items()} for name, rows in measured.items()}),
+    alt="Onset F1 and material of three networks of equal training, with intervals: without the time bias the onsets "
+    "are gone; the materials' intervals lie over each other",
+)
 
 # %% [markdown]
 # **What to notice.** The time bias brings the onsets: without it they are gone, and the intervals are far apart. Of the
 # row values less can be said. The material is worse without them, but with so few clips the intervals lie over each
 # other. That is a hint and no result; a paired comparison on more clips would have to decide.
 #
-# **Exercise.** Guidance is $c_\varnothing + \gamma\,(c - c_\varnothing)$, and our null keeps the neighbour. The
-# released one is a context of zeros. Generate the clip with `null="zero"` at `guidance` 1, 2 and 4, and with
-# `null="trained"`, from the same condition. By how many dB does the ambience of each move, and why must only one of
-# them?
+# **Exercise.** Our null keeps the neighbour; the released one is a context of zeros. Generate the clip with
+# `null="zero"` at `guidance` 1, 2 and 4, and with `null="trained"`, from the same condition. By how many dB does the
+# ambience of each move, and why must only one of them?
 #
 # **Another.** Make neighbours that overlap their clip by half (`item.take.clip(item.start_s + 1.5, "x")`), which
 # the released loader allows, and score what is made against the part that they share. Our model was never trained
 # with such: what would one have learned that was, and which number in *who is worth what* would say so?
+#
+# The cells below are solutions. Try first.
+
+# %% tags=["solution"]
+# the first exercise: at 1 both are alike, since nothing is compared. Expect "trained" to keep the room's level: the
+# room is in both halves, and their difference has none. Against zeros the room itself is a difference, and multiplied
+for null in ("trained", "zero"):
+    for scale in (1.0, 2.0, 4.0):
+        sound = system.generate(clips[0], seed=SEED, ambient=theirs[0], guidance=scale, null=null)
+        print(f"null {null:8} guidance {scale:g}: ambience {ambience_dbfs(sound, events):6.1f} dBFS, "
+              f"hits {np.mean(hit_levels(sound, events)):6.1f} dBFS")  # fmt: skip
+
+# %% tags=["solution"]
+from v2a_nb.audio.onsets import detect_onsets
+from v2a_nb.models.codec_report import pooled_f1
+
+# the second exercise: expect no gain in the shared half, since ours never learned to look for its action in the
+# neighbour. One that was trained so would copy it, and "neighbour" would be worth most in columns with action
+overlapping = [world[j].take.clip(world[j].start_s + 1.5, "x").stems["mix"] for j in some]
+for name, sounds in {"apart": modes["its neighbour"][:n], "overlapping": make(overlapping, n)}.items():
+    pairs = [
+        (np.array([e["time_s"] for e in hits_of(world[j])]), detect_onsets(s))
+        for j, s in zip(some, sounds, strict=True)
+    ]
+    halves = {"first half": (0.0, 1.5), "shared half": (1.5, 3.04)}
+    f1 = {half: pooled_f1(*([t[(a <= t) & (t < b)] for t in times] for times in zip(*pairs, strict=True)))
+          for half, (a, b) in halves.items()}  # fmt: skip
+    print(f"{name:12}", {half: round(value, 2) for half, value in f1.items()})

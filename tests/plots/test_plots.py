@@ -58,11 +58,14 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         "picture": lambda ax: plots.picture(np.eye(8), 1.0, ax),
         "attention": lambda ax: plots.attention(np.eye(4), 0.1, 0.1, ax, events=EVENTS),
         "against_truth": lambda ax: plots.against_truth(tone, [0.2], [0.25], ax=ax),
+        "curves": lambda ax: plots.curves({"a": ([1, 2], [3, 4])}, ax, xlabel="step", ylabel="loss"),
+        "classes": lambda ax: plots.classes(np.eye(4, dtype=int), 1.0, {"a": "red", "b": "blue"}, ax),
         "levels": lambda ax: plots.levels([-60.0, -50.0, -40.0], [-58.0, -50.0, -41.0], ax),
     }
     # what returns a figure and is not a plot, or has many axes of its own
     public = {n for n in plots.__all__ if n.islower()}
-    assert set(makers) == public - {"show", "spectrogram_zoom", "scores_zoom", "metric_rows", "overlay", "saliency"}
+    others = {"show", "spectrogram_zoom", "scores_zoom", "metric_rows", "overlay", "saliency"}
+    assert set(makers) == public - others - {"pictures", "attentions", "interval_columns"}
     for name, make in makers.items():
         ax = axes()
         assert make(ax) is ax.figure, name

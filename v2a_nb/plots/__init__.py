@@ -1,5 +1,6 @@
 """Plots: every function takes ``ax=None``, has seconds and hertz on its axes, and returns a figure with alt text
-(:func:`metric_rows`, which needs axes of its own for each metric, takes none).
+(those that need several axes of their own take none: :func:`metric_rows`, :func:`pictures`, :func:`attentions`,
+:func:`interval_columns`).
 
 The figures are matplotlib's, created without pyplot, so that none is shown twice or stays open. Each has an ``alt``
 attribute that describes it and is shown with it in a notebook. ``show(fig, alt=...)`` replaces the description by a
@@ -16,6 +17,7 @@ from v2a_nb.plots.figure import COLOURS, MISS, WAVE, Figure, Zoomable, show
 from v2a_nb.plots.levels import levels
 from v2a_nb.plots.metric_rows import metric_rows
 from v2a_nb.plots.numbers import curve, intervals, scores, scores_zoom, training
+from v2a_nb.plots.panels import attentions, classes, curves, interval_columns, pictures
 from v2a_nb.plots.pictures import attention, picture
 from v2a_nb.plots.saliency_maps import overlay, saliency
 from v2a_nb.plots.sounds import codes, spectrogram, spectrogram_zoom, waveform
@@ -28,14 +30,19 @@ __all__ = [
     "Zoomable",
     "against_truth",
     "attention",
+    "attentions",
+    "classes",
     "codes",
     "curve",
+    "curves",
+    "interval_columns",
     "intervals",
     "levels",
     "mark_events",
     "metric_rows",
     "overlay",
     "picture",
+    "pictures",
     "saliency",
     "scores",
     "scores_zoom",

@@ -25,6 +25,7 @@ def picture(
     events: Sequence[Mapping] = (),
     title: str = "",
     colours: str = "magma",
+    bar: bool = True,
 ) -> Canvas:
     """Draw a matrix [h, w] over time, its first row at the top.
 
@@ -37,6 +38,7 @@ def picture(
         events: true events, marked above the picture, so that no line hides a part of it: filled where they
             sound, hollow at near misses.
         colours: name of a colour map of matplotlib.
+        bar: whether the scale of the colours stands beside it.
 
     Raises:
         UsageError: not [h, w], or no time.
@@ -52,7 +54,8 @@ def picture(
     ax.set(xlabel="time (s)", ylabel=ylabel, xlim=(0, seconds))
     ax.set_title(title, pad=32 if len(events) else 6)
     _mark(ax, events, named=True)
-    fig.colorbar(drawn, ax=ax, pad=0.01)
+    if bar:
+        fig.colorbar(drawn, ax=ax, pad=0.01)
     size = f"{len(values)} rows by {values.shape[1]} columns over {seconds:.2f} s"
     name = f"Picture, {title}," if title else "Picture"
     return tell(fig, f"{name} of {size}, values from {values.min():.3g} to {values.max():.3g}.")
