@@ -74,7 +74,7 @@ def test_every_plot_makes_a_figure_or_draws_on_the_axes_it_is_given(tone):
         assert picture_of(fig).std() > 1, f"{name} is an empty picture"
         assert fig.alt.endswith(".") and f'alt="{html.escape(fig.alt)}"' in fig._repr_html_(), name
         assert inspect.signature(getattr(plots, name)).parameters["ax"].default is None
-        if name not in ("curve", "training", "scores", "intervals", "attention", "levels"):
+        if name not in ("curve", "curves", "training", "scores", "intervals", "attention", "levels"):
             assert "(s)" in fig.axes[0].get_xlabel(), name
 
 
