@@ -132,7 +132,8 @@ for k in (1, 2, 3, 4):
     shown |= {f"picture, t = {LEVELS[k]}": pixels[k, 0], f"out of noisy latents, t = {LEVELS[k]}": buried[k, 0]}
 plots.show(
     plots.pictures(shown, sizes.window_s, columns=2, limits=(-1, 1)),
-    alt="Noise over the picture, on the left, and over the latents, on the right: hits are seen until about t = 600",
+    alt="Noise over the picture, on the left, and over the latents, on the right: hits are lost from t = 600 on, and "
+    "on the right a little later",
 )
 
 # %%
@@ -361,7 +362,7 @@ shown = {f"guess from t = {k}": p for k, p in zip(levels, painter.decode_picture
 plots.show(
     plots.pictures({"out of the true latents": decoded[0, 0], **shown}, sizes.window_s, limits=(-1, 1), events=events),
     alt="Guesses in one step: nearly the true picture from t = 200, blurred from 600 and 800; from nothing but noise, "
-    "soft upright bars where hits were told, in no room in particular",
+    "faint upright bars, most of them where hits were told, in no room in particular",
 )
 
 # %% [markdown]
@@ -402,14 +403,18 @@ shape = tuple(begin.shape[1:])
 theirs = sample(denoise, shape, schedule, [torch.Generator().manual_seed(SEED)], steps=20)
 print(f"largest difference from the library's DDIM: {float((theirs - made).abs().max()):.1e}")
 assert torch.allclose(theirs, made, atol=1e-3)
-shown = {f"guess after {k} steps": painter.decode_picture(guesses[k - 1])[0, 0] for k in (1, 4, 10, 20)}
+shown = {f"guess after {k} of 20 steps": painter.decode_picture(guesses[k - 1])[0, 0] for k in (1, 4, 10, 20)}
 plots.show(
     plots.pictures(shown, sizes.window_s, limits=(-1, 1), events=events),
-    alt="Guesses on the way from noise: at first a blur with bars at the hits, in the end a picture with a room and "
-    "clear hits at the times that were told",
+    alt="Guesses on the way from noise: at first a blur, in the end a picture with a room and hits of its own, some of "
+    "them at the times that were told",
 )
 
 # %% [markdown]
+# **What to notice.** The first guess is vague, and each step decides a little more: which room, which hits, at last
+# their pitch. The sound is a new one: nobody played it. And not every hit that was told is there. Guidance, below, is
+# for that.
+#
 # ## How many steps?
 #
 # Each step costs one pass of the network, so fewer would be welcome. DDIM goes straight on from each guess. The solver
@@ -448,7 +453,7 @@ plots.show(
 # %%
 # check: DPM-Solver++ is at the end sooner
 assert far["ddim"][0] > 0.3 and all(far["dpm++"][k] < 0.75 * far["ddim"][k] for k in (2, 3))
-few = {f"{count} steps": heard(by_steps["dpm++"][count][:1])[0] for count in (1, 2, 4, 20)}
+few = {f"steps: {count}": heard(by_steps["dpm++"][count][:1])[0] for count in (1, 2, 4, 20)}
 near = world[TRAIN]
 v2a.compare(near.clip, {"true": near.stems["mix"], **few}, events=near.truth["events"], title="steps of DPM-Solver++")
 

@@ -66,7 +66,7 @@ column_s, token_s = egosonics.config.column_s, egosonics.config.token_s
 print("picture", tuple(picture.shape), "latents", tuple(latents.shape), f"of {1000 * column_s:.0f} ms a column")
 
 # %%
-style = {"ylabel": "mel band, high to low", "limits": (-1, 1)}
+style = {"ylabel": "mel band", "limits": (-1, 1)}
 shown = {"the true sound": picture[0, 0], "out of its latents": decoded[0, 0]}
 plots.show(
     plots.pictures(shown, true.duration, events=events, **style),
@@ -197,7 +197,8 @@ print(f"{len(shared)} tensors of SyncroNet are copies, {len(copied) - len(shared
 # ## Exactly zero
 #
 # Before its first step SyncroNet is not quiet: its copy works on the video as hard as it ever will. But every word
-# of it goes through a convolution whose weights are 0, and what comes out is not small, it is *nothing*.
+# of it goes through a convolution whose weights are 0, and what comes out is not small, it is *nothing*. How large a
+# signal is, is said by its RMS, the root of its mean square.
 
 # %%
 signals, inner = control_by_hand(fresh.syncronet, noisy, t, condition["tokens"], condition["hint"])
@@ -382,7 +383,7 @@ shown, on_time = {}, {}
 for k in (1, 2, 4, 10, 20):
     onsets = onsets_of(guesses[k - 1])
     on_time[k] = onset_scores(onsets_of(z), onsets, 0.05)[2]
-    shown[f"guess after {k} steps"] = egosonics.decode_picture(guesses[k - 1])[0, 0]
+    shown[f"guess after {k} of 20 steps"] = egosonics.decode_picture(guesses[k - 1])[0, 0]
     print(f"guess after {k:2} steps: {len(onsets)} onsets, F1 against the finished sound {on_time[k]:.2f}")
 assert on_time[10] > 0.8
 plots.show(

@@ -59,6 +59,8 @@ print(item.truth["ambient"], f"its neighbour begins {abs(neighbour.start_s - ite
 v2a.compare(item.clip, {"clip": true, "its neighbour": neighbour.stems["mix"]}, events=events, title=item.narration)
 
 # %% [markdown]
+# The level of the room is in dBFS: decibels, of which 0 is the loudest that a file can hold.
+#
 # ## Why ambience dominates the loss
 #
 # $$L = \frac1{KM}\sum_{k, m} \big(S[k, m] - \hat S[k, m]\big)^2, \qquad S \in [-1, 1]^{K \times M}$$
@@ -423,7 +425,8 @@ explorer = v2a.explore_ambience(
 explorer
 
 # %% [markdown]
-# One clip is an example. Several rooms make a curve, with its slope: 1 dB made for 1 dB given is a slope of 1.
+# One clip is an example. Several rooms make a curve, with its slope: 1 dB made for 1 dB given is a slope of 1. $R^2$
+# says how well a line fits: 1 is exactly.
 
 # %%
 from v2a_nb.metrics.ambience.metric import level_curve
@@ -454,8 +457,9 @@ plots.show(fig, alt=f"The level made rises with the level of the condition: {tit
 # ## Where it breaks
 #
 # Training showed rooms from -85 to -38 dBFS, and the softest sounds that are not refused as silence lie at -90. The
-# paper sees its FAD rise where a condition is much too soft or too loud. Here are its softest and one that is far too
-# loud, zeros, a neighbour out of *another room*, and a neighbour that is *nothing but action*.
+# paper sees its FAD, a distance of the sounds from true ones, rise where a condition is much too soft or too loud. Here
+# are its softest and one that is far too loud, zeros, a neighbour out of *another room*, and a neighbour that is
+# *nothing but action*.
 
 # %%
 from v2a_nb.metrics.truth import pool, score_clip
