@@ -141,7 +141,7 @@ tracks = {f"t = {level}": sound for level, sound in zip(LEVELS, heard(noisy), st
 v2a.compare(item.clip, {"true": item.stems["mix"], **tracks}, events=events, title="latents under more and more noise")
 
 # %% [markdown]
-# **What to notice.** On the left noise lies over the picture, as snow does on a screen. On the right the same share of
+# **What to notice.** On the left noise lies over the picture, as snow does on a screen. On the right as much
 # noise lies over the latents, and the decoder makes of it what it was trained to make: something that looks like a
 # sound. The spread stays near 1 at every level, so that a network is never shown numbers that are ten times as large.
 # And the last level is not *all* noise: $\alpha$ is small there, and not 0.
@@ -198,7 +198,7 @@ plots.show(
 #
 # $c$ is the **condition**: what the network is told. In 04 to 06 that is a video. Here it is the least that says
 # *when*: a row of 24 numbers, 1 for each column in which something is hit. A second row says whether we tell anything
-# at all. Where it is 0, both are: that is the **null** condition, "I do not say". The network has to have met it in
+# at all. If it is 0, so is the first: that is the **null** condition, "I do not say". The network has to have met it in
 # training, so one clip in five gets it. It is not the same as "there is no hit"!
 
 
@@ -562,9 +562,9 @@ v2a.compare(item.clip, {"true": item.stems["mix"], **tracks}, events=events, tit
 # %% [markdown]
 # **What to notice.** At 0 it makes the sounds of some other video, also for a picture in which nothing moves. At 1 it
 # is mostly in time, at 3 it is in time, as loud as the truth, and more often the right thing. At 12 it is no better in
-# time, some 10 dB too loud, and cut off at full scale here and there. No metric of *when* notices that: listen. That
-# is why each system here has a guidance of its own, chosen on clips that it was not trained on, and why the later
-# steps, which only fill in what is decided, can go without.
+# time, some 10 dB too loud, and cut off at full scale here and there. No metric of *when* notices that: listen. So
+# each system here comes with a guidance of its own (`config.guidance`), leaves it out on the later steps, which fill in
+# what is decided, and has its level and its room measured beside its onsets.
 #
 # ## What to read next
 #

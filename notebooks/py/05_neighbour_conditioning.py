@@ -540,8 +540,9 @@ for name in ("its neighbour", "only action"):
 #
 # Video tokens have positions, latent columns have none that are written on them, and the paper has millions of clips
 # to learn which belongs to which. `tiny` has an hour or two. So its cross-attention starts with a bias over the *time
-# between* column and token, a bump around 0, and one head that begins with the neighbour's tokens instead. Training
-# may move both. It is not in the paper; `time_bias=False` takes it away.
+# between* column and token, a bump around 0. It has several *heads*, each of which reads in its own way, and one of
+# them begins with the neighbour's tokens instead. Training may move both. It is not in the paper; `time_bias=False`
+# takes it away.
 #
 # One thing a head cannot do: it gives what it read of a token to all rows of a column alike, and material is a matter
 # of rows, low ones for wood, high ones for glass. So every row has a small map of its own that reads the token of its

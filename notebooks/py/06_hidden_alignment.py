@@ -40,7 +40,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 import v2a_nb as v2a
 from v2a_nb import plots
@@ -239,13 +238,11 @@ assert trained["when"]["value"] > 5 * abs(untrained["when"]["value"])
 # %%
 def draw_worth(found):
     """Both numbers of some models, printed and side by side."""
-    fig = Figure(figsize=(9, 0.4 * len(found) + 1.1), layout="constrained")
-    for axis, name in zip(fig.subplots(1, 2, sharey=True), ("when", "what"), strict=True):
-        plots.intervals({label: row[name] for label, row in found.items()}, axis, xlabel=f"worth of {name}", baseline=0)
     for label, row in found.items():
         cells = (f"{n} {row[n]['value']:8.4f} [{row[n]['low']:.4f}, {row[n]['high']:.4f}]" for n in ("when", "what"))
         print(f"{label:28}", "   ".join(cells))
-    return fig
+    sides = {f"worth of {name}": {label: row[name] for label, row in found.items()} for name in ("when", "what")}
+    return plots.interval_columns(sides, baseline=0)
 
 
 models = {"our own": base} | {eye: train(eye) for eye in ("for CAVP", "motion grid")}
@@ -280,9 +277,7 @@ def longer(table, metrics=("onset_f1_50ms", "material_accuracy")):
     if table not in results:
         return print(f"no longer study is kept here: v2a-nb study {table} --out studies/{table} makes one")
     rows = results[table]
-    fig = Figure(figsize=(9, 0.4 * len(rows.subjects) + 1.1), layout="constrained")
-    for axis, metric in zip(fig.subplots(1, len(metrics), sharey=True), metrics, strict=True):
-        plots.intervals({s: vars(rows.row(metric, s)) for s in rows.subjects}, axis, xlabel=metric)
+    fig = plots.interval_columns({m: {s: vars(rows.row(m, s)) for s in rows.subjects} for m in metrics})
     about = rows.about
     print(f"{about['steps']} steps each, {about['clips']} clips")
     plots.show(fig, alt=f"Scores of generated sounds in the longer study, {table}, with intervals over recordings")
@@ -423,9 +418,7 @@ def looks(model):
 
 
 maps = {title: looks(model) for title, model in titles.items()}
-fig = Figure(figsize=(3.6 * len(maps), 3.4), layout="constrained")
-for (title, shares), axis in zip(maps.items(), np.atleast_1d(fig.subplots(1, len(maps))), strict=True):
-    plots.attention(shares, sizes.column_s, sizes.token_s, axis, title=title, events=events)
+fig = plots.attentions(maps, sizes.window_s, sizes.token_s, events=events)
 plots.show(fig, alt="Which moment of the video each column of the sound reads: any without the bias, its own with it")
 
 # %% [markdown]
