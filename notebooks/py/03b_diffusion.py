@@ -22,7 +22,7 @@
 # many steps that takes, and tell the network when something is to be hit: a little, and far too loudly. Then the same
 # with a system that is shipped.
 #
-# *Needs:* a minute and a half of one CPU core and 1.5 GB of memory; a GPU does not help. Spectrograms are explained in
+# *Needs:* less than two minutes of one CPU core and 1.5 GB of memory; a GPU does not help. Spectrograms are explained in
 # `01_spectrograms_and_codecs`, other words in the glossary of [the notebooks' page](README.md).
 
 # %% tags=["parameters"]
@@ -511,7 +511,7 @@ near = world[six[0]]
 plots.show(
     plots.pictures(shown, sizes.window_s, limits=(-1, 1), events=near.truth["events"]),
     alt="One noise at four scales of guidance: hits anywhere at 0; at the told times from 1 on; at 10 glaring, with "
-    "the room between them gone",
+    "black around them",
 )
 
 # %%

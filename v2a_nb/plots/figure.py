@@ -34,11 +34,9 @@ class Figure:
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png).decode()
         text = html.escape(self.alt, quote=True)
-        # a narrow page scrolls the picture, since shrunk to a telephone its words cannot be read
         return (
-            f'<figure style="margin:0"><div tabindex="0" style="overflow-x:auto"><img alt="{text}" '
-            f'src="data:image/png;base64,{data}" style="max-width:max(100%,640px)"></div>'
-            f'<figcaption style="font-size:.85em;opacity:.75">{text}</figcaption></figure>'
+            f'<figure style="margin:0"><img alt="{text}" src="data:image/png;base64,{data}" '
+            f'style="max-width:100%"><figcaption style="font-size:.85em;opacity:.75">{text}</figcaption></figure>'
         )
 
     def __repr__(self) -> str:
