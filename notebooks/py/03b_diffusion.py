@@ -22,8 +22,8 @@
 # many steps that takes, and tell the network when something is to be hit: a little, and far too loudly. Then the same
 # with a system that is shipped.
 #
-# *Needs:* less than two minutes of one CPU core and 1.5 GB of memory; a GPU does not help. Spectrograms are explained in
-# `01_spectrograms_and_codecs`, other words in the glossary of [the notebooks' page](README.md).
+# *Needs:* less than two minutes of one CPU core and 1.5 GB of memory; a GPU does not help. `01_spectrograms_and_codecs`
+# explains spectrograms; other words are explained in the glossary of [the notebooks' page](README.md).
 
 # %% tags=["parameters"]
 import os
