@@ -21,7 +21,7 @@ from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.widgets.page import Page, data_uri, escape
+from v2a_nb.widgets.page import Page, escape
 from v2a_nb.widgets.payload import notes_of
 from v2a_nb.widgets.player import sound_html
 
@@ -268,8 +268,8 @@ def image_html(picture: plots.Figure | None) -> str:
     """The HTML of a picture with its alt text, or nothing."""
     if picture is None:
         return ""
-    address = data_uri("image/png", small_png(picture.png))
-    return f'<img alt="{escape(picture.alt)}" src="{address}" style="max-width:100%">'
+    small = plots.Figure(small_png(picture.png), picture.alt, small_png(picture.dark) if picture.dark else b"")
+    return f'<div style="overflow-x:auto">{small.picture_html}</div>'
 
 
 def variant_html(variant: Variant) -> str:
