@@ -23,6 +23,7 @@ function zoomable() {
     for (const box of boxes) {
       const { data, layout, config } = JSON.parse(box.querySelector("script").textContent);
       Object.assign(layout, { paper_bgcolor: back, plot_bgcolor: back, font: { ...layout.font, color: ink } });
+      if (dark) for (const { marker } of data) if (marker) marker.color = "#7aa2ff";
       for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: line, zerolinecolor: line });
       const place = box.appendChild(document.createElement("div"));
       Plotly.newPlot(place, data, layout, { ...config, responsive: true });

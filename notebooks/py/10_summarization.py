@@ -296,8 +296,9 @@ misled = cosine(predict(model, videos, wrong), targets) - alone
 points = [{"id": n, "without": a, "gain": g} for n, a, g in zip(narrations, alone, gain, strict=True)]
 still = plots.scores(points, x="without", y="gain")
 still.axes[0].set(xlabel="cosine without sound", ylabel="gain by the true sound")
+zoom = plots.scores_zoom(points, x="without", y="gain")
 plots.show(
-    plots.scores_zoom(points, x="without", y="gain"),
+    zoom.update_xaxes(title="cosine without sound").update_yaxes(title="gain by the true sound"),
     alt="Gain of each clip against its cosine without sound, larger where that is low; point at one to read it",
     still=still,
 )

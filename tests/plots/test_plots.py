@@ -169,6 +169,11 @@ def test_show_needs_alt_text_escapes_it_and_saves_the_picture(tone, tmp_path):
         plots.spectrogram(tone, scale="bark")
 
 
+def test_there_is_no_codebook_and_a_half():
+    ticks = plots.curve([1, 2, 3, 4], [4, 3, 2, 1], xlabel="codebooks", ylabel="distance").axes[0].get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
+
+
 def test_a_dark_page_gets_a_dark_figure_whose_pictures_are_as_they_were():
     picture = plots.picture(np.linspace(0, 1, 4096).reshape(64, 64), 1.0)
     figure = plots.show(picture, "a picture")
