@@ -79,9 +79,9 @@ plots.show(fig, alt="The same sound at three window lengths: short ones draw sha
 
 # %%
 plots.show(
-    plots.spectrogram_zoom(sound, title=item.narration),
+    plots.spectrogram_zoom(sound),
     alt="The sound to point at and to zoom into: each hit begins at one moment over all frequencies, few bands ring",
-    still=plots.spectrogram(sound, title=item.narration),
+    still=plots.spectrogram(sound),
 )
 
 # %% [markdown]
@@ -150,7 +150,7 @@ v2a.compare(item.clip, {"original": sound, **papers}, title="three front ends, a
 # be huge; *residual* vector quantization has several small ones. It chooses a code, subtracts its vector, and lets the
 # next codebook work on what is left:
 #
-# $$c_k = \arg\min_j \lVert r_k - e_{k,j} \rVert, \qquad r_{k+1} = r_k - e_{k, c_k}$$
+# $$c_k = \mathrm{arg}\min_j \lVert r_k - e_{k,j} \rVert, \qquad r_{k+1} = r_k - e_{k, c_k}$$
 #
 # `codes [1, 4, T]`, 50 frames a second, 256 entries each: 1.6 kilobits a second where the wave has 256.
 

@@ -67,7 +67,7 @@ print(item.narration, "at", *(f"{t:.2f}" for t in hits_of(item)), "s")
 # A codec writes each 20 ms of sound, a *frame*, as four integers, its *codes*; each of them picks a vector from a
 # table, a *codebook*, and refines what those before it said. If all four were predicted at once, the second could not
 # know what the first had chosen. So each codebook is written one step later than the one before, and codebook $q$ of
-# frame $t$ stands at step $t + q + 1$. This *delay pattern* makes of `codes [B, K, T]` `steps [B, K, T + K]`; where a
+# frame $t$ stands at step $t + q + 1$. This *delay pattern* turns `codes [B, K, T]` into `steps [B, K, T + K]`; where a
 # step has no code yet, or none any more, there is a special token, here a 0.
 
 # %%
@@ -325,7 +325,8 @@ assert gain[at_hits].mean() > 2 * gain[~at_hits].mean()
 #
 # $$\ell = \ell_\varnothing + \gamma\,(\ell_v - \ell_\varnothing)$$
 #
-# $\gamma = 1$ is no guidance. The paper takes 6; a small model over-fires there.
+# $\gamma = 1$ is no guidance. The paper takes 6; the preset of this small model takes `decoder.config.guidance`, under
+# 2, which was chosen on many clips. `v2a-nb score vaura --part ablations` measures 1 to 9.
 #
 # Then a code is drawn. Two numbers say how much is left to chance:
 #
@@ -340,9 +341,10 @@ assert gain[at_hits].mean() > 2 * gain[~at_hits].mean()
 v2a.explore_guidance(vaura, item.clip, (1.0, 2.0, 6.0), (SEED, SEED + 1), truth=item.truth)
 
 # %% [markdown]
-# **What to notice.** Above, every setting with its onsets over bars at the true events. With a kernel,
-# `v2a.explore_guidance(vaura, item.clip, truth=item.truth).live()` gives sliders for guidance, temperature and
-# seed (not in a cell that is saved: widgets do not survive their kernel).
+# **What to notice.** Above, every setting with its onsets over bars at the true events. Two seeds of one guidance
+# differ as much as two guidances do: one clip cannot choose between them, and the near miss is what divides them. With
+# a kernel, `v2a.explore_guidance(vaura, item.clip, truth=item.truth).live()` gives sliders for guidance, temperature
+# and seed (not in a cell that is saved: widgets do not survive their kernel).
 #
 # **Exercise 1.** Draw the clip's codes at temperature 0.4, and at 0, instead of the preset's. The onsets hardly change;
 # listen to what follows them, and count how often the first codebook takes another code than a frame before. What

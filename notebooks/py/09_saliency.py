@@ -70,12 +70,19 @@ print("frames", tuple(target.frames.shape), "note:", *target.notes)
 # The first map is one backward pass. Its pixels jump; summed over channels and averaged over cells it becomes a map.
 
 # %%
+from matplotlib.figure import Figure
+
 frames = target.frames.clone().requires_grad_()
 target(frames).sum().backward()
-loud = frames.grad.abs().sum((0, 2)).amax(0)
-plots.show(
-    plots.picture(loud, 1.0, title="one gradient"), alt="Gradient of the sound by each pixel: specks around a stick"
-)
+loud = frames.grad.abs().sum((0, 2))  # [T, H, W]
+k = int(loud.sum((1, 2)).argmax())  # the frame on which most depends
+fig = Figure(figsize=(7, 3.4), layout="constrained")
+left, right = fig.subplots(1, 2)
+left.imshow(target.frames[0, k].permute(1, 2, 0))
+right.imshow(loud[k], cmap="magma")
+left.set(title=f"frame {k} of {len(loud)}", xlabel="pixel", ylabel="pixel")
+right.set(title="gradient of F by its pixels", xlabel="pixel")
+plots.show(fig, alt="A frame, and the gradient of the sound by its pixels, brightest where the stick comes down")
 
 # %% [markdown]
 # Integrated gradients follow the gradient from a picture that stands for nothing, here a blurred one, to the clip. What

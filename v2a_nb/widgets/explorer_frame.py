@@ -234,8 +234,9 @@ def table_html(rows: Sequence[Mapping]) -> str:
     # the last row has all the numbers, the original's fewer
     ordered = dict.fromkeys(k for row in (*rows[-1:], *rows) for k in row if k not in ("label", "notes"))
     names = [n for n in ("label", *ordered, "notes") if any(row.get(n) not in (None, "") for row in rows)]
-    style = 'style="padding:2px 10px;text-align:right;border-bottom:1px solid #8884"'
+    style = 'style="padding:2px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid #8884"'
     side = style.replace("right", "left")
+    words = side.replace("nowrap", "normal")
     head = "".join(
         f'<th scope="col" {side if n in ("label", "notes") else style}>{"settings" if n == "label" else escape(n)}</th>'
         for n in names
@@ -243,7 +244,7 @@ def table_html(rows: Sequence[Mapping]) -> str:
     body = "".join(
         f'<tr><th scope="row" {side}>{escape(row["label"])}</th>'
         + "".join(
-            f"<td {side if n == 'notes' else style}>{escape(number_text(row.get(n)))}</td>"
+            f"<td {words if n == 'notes' else style}>{escape(number_text(row.get(n)))}</td>"
             for n in names
             if n != "label"
         )
