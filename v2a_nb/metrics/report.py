@@ -298,7 +298,7 @@ def _table(caption: str, cells: list[list[str]], space: str = "nowrap") -> str:
         for name, *row in rows
     )  # fmt: skip
     return (
-        f"<div style='overflow-x:auto'><table style='white-space:{space}'>"
+        f"<div tabindex=0 style='overflow-x:auto'><table style='white-space:{space}'>"
         f"<caption style='white-space:normal;text-align:left'>{html.escape(caption)}</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

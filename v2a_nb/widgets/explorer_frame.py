@@ -252,9 +252,8 @@ def table_html(rows: Sequence[Mapping]) -> str:
         for row in rows
     )
     table = 'style="border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums"'
-    return (
-        f'<div style="overflow-x:auto"><table {table}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    whole = f"<table {table}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div tabindex="0" style="overflow-x:auto">{whole}</div>'  # reached by keys, to be scrolled by them
 
 
 def spectrogram_of(sound: Sound) -> plots.Figure:
