@@ -150,7 +150,10 @@ def mathml(latex: str, display: str = "inline") -> str:
     """An equation as MathML, which browsers draw by themselves."""
     from latex2mathml.converter import convert
 
-    return convert(latex, display=display)
+    made = convert(latex, display=display)
+    if unknown := re.findall(r"\\[a-zA-Z]+", re.sub("<[^>]*>", "", made)):  # it writes what it does not know as text
+        raise SiteError(f"{latex}: the site cannot draw {unknown[0]}")
+    return made
 
 
 def inline_math(translator, node: nodes.math) -> None:

@@ -4,7 +4,7 @@ const base = document.currentScript.src.replace(/[^/]*$/, "");
 // headings of the side bar have a level, and what scrolls sideways can be scrolled by keys
 function reachable() {
   for (const heading of document.querySelectorAll(".caption[role=heading]")) heading.setAttribute("aria-level", "2");
-  const wide = ".content table, .content pre, .cell_output .output, math[display=block], .house-frame";
+  const wide = ".content table, .content pre, .cell_output .output, .cell_output figure, math[display=block], .house-frame";
   for (const box of document.querySelectorAll(wide)) {
     if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight + 1) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
@@ -15,11 +15,16 @@ function reachable() {
 function zoomable() {
   const boxes = document.querySelectorAll(".zoomable");
   if (!boxes.length) return;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches; // as the still pictures go, whatever the theme says
+  const [back, ink, line] = dark ? ["#121212", "#ddd", "#444"] : ["#fff", "#222", "#ddd"];
   const script = document.createElement("script");
   script.src = `${base}plotly.min.js`;
   script.onload = () => {
     for (const box of boxes) {
       const { data, layout, config } = JSON.parse(box.querySelector("script").textContent);
+      Object.assign(layout, { paper_bgcolor: back, plot_bgcolor: back, font: { ...layout.font, color: ink } });
+      if (dark) for (const { marker } of data) if (marker) marker.color = "#7aa2ff";
+      for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: line, zerolinecolor: line });
       const place = box.appendChild(document.createElement("div"));
       Plotly.newPlot(place, data, layout, { ...config, responsive: true });
     }

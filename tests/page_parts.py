@@ -23,7 +23,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("img", "br", "meta", "input"):
+        if tag not in ("img", "br", "meta", "input", "source"):
             self.inside.append(tag)
 
     def handle_endtag(self, tag):

@@ -74,6 +74,12 @@ def test_pages_of_notebooks_have_the_outputs_of_their_executed_copies(tmp_path, 
     assert json.loads(pages.executed("00_tour", bare))["cells"][0]["outputs"] == []
 
 
+def test_an_equation_that_cannot_be_drawn_ends_the_build():
+    assert "<msub>" in pages.mathml(r"\min_j x")
+    with pytest.raises(pages.SiteError, match=r"cannot draw \\arg"):  # its library writes such commands as text
+        pages.mathml(r"\arg x")
+
+
 def test_what_notebooks_took_is_a_table(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "EXECUTED", tmp_path)
     assert pages.costs() == ""

@@ -64,9 +64,11 @@ print(item.narration, "at", *(f"{t:.2f}" for t in hits_of(item)), "s")
 # %% [markdown]
 # ## The delay pattern
 #
-# Four codebooks describe each frame, and each refines the one before. If all four were predicted at once, the
-# second could not know what the first had chosen. So codebook $q$ of frame $t$ stands at step $t + q + 1$:
-# `codes [B, K, T]` become `steps [B, K, T + K]`.
+# A codec writes each 20 ms of sound, a *frame*, as four integers, its *codes*; each of them picks a vector from a
+# table, a *codebook*, and refines what those before it said. If all four were predicted at once, the second could not
+# know what the first had chosen. So each codebook is written one step later than the one before, and codebook $q$ of
+# frame $t$ stands at step $t + q + 1$. This *delay pattern* turns `codes [B, K, T]` into `steps [B, K, T + K]`; where a
+# step has no code yet, or none any more, there is a special token, here a 0.
 
 # %%
 from v2a_nb.sampling.autoregressive import delay, undelay
@@ -113,8 +115,11 @@ assert first == [61 - q for q in range(decoder.config.num_codebooks)]
 # %% [markdown]
 # ## Decoding: the same codes, ever faster
 #
-# Training predicts all steps at once. Decoding cannot: step $s + 1$ needs the codes of step $s$. And guidance needs
-# every step twice, with the video and without. The loop is always this one; what differs is how it gets its logits.
+# Training predicts all steps at once. Decoding cannot: step $s + 1$ needs the codes of step $s$. And guidance, of which
+# more below, needs every step twice, with the video and without. "Without" is the *null*: one learned vector in place
+# of every visual token, a condition that says nothing, which a part of the clips had in training. The loop is always
+# this one; what differs is how it gets its *logits*, the numbers of which the softmax makes probabilities. Here it
+# always takes the likeliest code (greedy).
 
 # %%
 from v2a_nb.sampling.autoregressive import Sampling, generate_codes
@@ -247,8 +252,14 @@ assert weights > 2.5e9
 #
 # ## A short, real training run
 #
-# A fresh decoder starts at exactly $\ln 256$ nats, because its heads are zero. The encoder and the codec are
-# frozen, so their outputs are computed once.
+# The loss is a cross-entropy: $-\log p$ of the true code, in *nats*, the unit of the natural logarithm. How surprised a
+# model is by the codes of the first codebook, on average, is `ce0`; that one has most of the timing. A fresh decoder
+# starts at exactly $\ln 256$ nats, because its heads are zero, and all 256 codes are as likely. The encoder and the
+# codec are frozen, so their outputs are computed once.
+#
+# Most frames are silence or a ring that goes on, and few begin a hit. So a frame counts up to five times as much where
+# the encoder expects one. It says so by the *flux*, which is how much louder a sound gets from one moment to the next,
+# here from 0 to 1: a guess from the pictures, so that the loss never favours hits which the pictures do not show.
 
 # %%
 tokens = {
@@ -284,8 +295,9 @@ assert log[-1]["ce0"] < 0.9 * torch.log(torch.tensor(256.0))
 plots.show(plots.training(log, keys=("loss", "ce0")), alt="The training loss falls from ln 256 = 5.5 nats")
 
 # %% [markdown]
-# **What to notice.** Forty steps teach it which tokens are common, not when to use them. The shipped weights took
-# thousands; `v2a-nb train vaura --preset tiny --out runs/vaura` makes them again from nothing.
+# **What to notice.** `loss` weighs codebooks and frames, `ce0` does not; both fall together. So few steps teach it
+# which tokens are common, not when to use them. The shipped weights took thousands, on thousands of clips, for encoder,
+# codec and decoder; `v2a-nb train vaura --preset tiny --out runs/vaura` makes such weights from nothing.
 #
 # ## What the video is worth
 #
@@ -313,16 +325,67 @@ assert gain[at_hits].mean() > 2 * gain[~at_hits].mean()
 #
 # $$\ell = \ell_\varnothing + \gamma\,(\ell_v - \ell_\varnothing)$$
 #
-# $\gamma = 1$ is no guidance. The paper takes 6; a small model over-fires there.
+# $\gamma = 1$ is no guidance. The paper takes 6; the preset of this small model takes `decoder.config.guidance`, under
+# 2, which was chosen on many clips. `v2a-nb score vaura --part ablations` measures 1 to 9.
+#
+# Then a code is drawn. Two numbers say how much is left to chance:
+#
+# $$p(c) \propto \begin{cases} e^{\ell_c / \tau} & \ell_c \text{ among the } k \text{ largest} \\ 0 &
+# \text{else} \end{cases}$$
+#
+# $\tau$ is the *temperature*: under 1 it favours what is likely, at 0 only the likeliest code is left, above 1 it
+# levels differences. *Top-k* never draws any but the $k$ likeliest codes, so that many unlikely ones, which together
+# are not so unlikely, cannot spoil a sound.
 
 # %%
 v2a.explore_guidance(vaura, item.clip, (1.0, 2.0, 6.0), (SEED, SEED + 1), truth=item.truth)
 
 # %% [markdown]
-# **What to notice.** Above, every setting with its onsets over bars at the true events. With a kernel,
-# `v2a.explore_guidance(vaura, item.clip, truth=item.truth).live()` gives sliders for guidance, temperature and
-# seed (not in a cell that is saved: widgets do not survive their kernel).
+# **What to notice.** Above, every setting with its onsets over bars at the true events. Two seeds of one guidance
+# differ as much as two guidances do: one clip cannot choose between them, and the near miss is what divides them. With
+# a kernel, `v2a.explore_guidance(vaura, item.clip, truth=item.truth).live()` gives sliders for guidance, temperature
+# and seed (not in a cell that is saved: widgets do not survive their kernel).
 #
-# **Exercise.** Repeat with `temperature=0.4` instead of the preset's. The onsets hardly change; listen to what follows
-# them. In a ring the model gives a chance of about 1 in 4 to another code than the last one: what becomes of that
-# chance when all logits are divided by 0.4?
+# **Exercise 1.** Draw the clip's codes at temperature 0.4, and at 0, instead of the preset's. The onsets hardly change;
+# listen to what follows them, and count how often the first codebook takes another code than a frame before. What
+# becomes of a chance of 1 in 4 when all logits are divided by 0.4?
+#
+# **Exercise 2.** Draw at temperature 2 with `top_k` 1, the preset's, and 0, which is all codes. What does each do to
+# the onsets, and what does temperature change at `top_k` 1?
+#
+# The cells below are solutions. Try first.
+
+# %% tags=["solution"]
+# exercise 1: expect the same onsets, give or take one, and codes that change less than half as often: a chance of 1 in
+# 4 is odds of 1 to 3, and becomes 1 to 3 ** (1 / 0.4), about 1 to 16. A ring dies away from code to code, so one that
+# keeps its code keeps its level: what follows a hit gets stuck, and louder
+from dataclasses import replace
+
+from v2a_nb.audio.onsets import detect_onsets
+
+
+def drawn(**how):
+    """The clip's sounds by three seeds, and the share of frames in which the first code changes."""
+    sources = [torch.Generator().manual_seed(SEED + k) for k in range(3)]
+    chosen = replace(decoder.config.sampling, **how)
+    made = generate_codes(decoder, visual.expand(3, -1, -1), chosen, sources, frames=codes.shape[-1])
+    waves = vaura.codec.decode(made, item.stems["mix"].n).numpy()
+    return [v2a.Sound(w, vaura.sample_rate) for w in waves], float((made[:, 0, 1:] != made[:, 0, :-1]).float().mean())
+
+
+print("true hits at", *(f"{t:.2f}" for t in hits_of(item)))
+for temperature in (decoder.config.temperature, 0.4, 0.0):
+    sounds, changes = drawn(temperature=temperature)
+    print(f"temperature {temperature:g}: the first code changes in {100 * changes:.0f} % of the frames; onsets:")
+    for made in sounds:
+        print("   ", *(f"{t:.2f}" for t in detect_onsets(made)), f"  level {made.rms_dbfs:.1f} dBFS")
+
+# %% tags=["solution"]
+# exercise 2: expect the codes of temperature 0 at top-k 1, where one code is left and nothing is drawn; rough sounds
+# with nearly the right onsets at the preset's k; and at all codes onsets everywhere, for each unlikely code has little,
+# but there are hundreds of them
+for top_k in (1, decoder.config.top_k, 0):
+    sounds, changes = drawn(temperature=2.0, top_k=top_k)
+    print(f"top-k {top_k}: the first code changes in {100 * changes:.0f} % of the frames; onsets by seed:",
+          *(len(detect_onsets(made)) for made in sounds))  # fmt: skip
+v2a.compare(item.clip, {f"all codes, seed {k}": made for k, made in enumerate(sounds)}, events=item.truth["events"])

@@ -118,8 +118,11 @@ print("prediction", tuple(on.shape), f"moved by the sound: {float((on - none).no
 # $$\cos(\hat u, u) = \frac{\hat u \cdot u}{\lVert \hat u \rVert \lVert u \rVert}$$
 #
 # A cosine alone says little: narrations resemble each other. So two controls: the *mean predictor*, which looks at
-# nothing and always says the mean narration, and *shuffled* sound, the true one of another recording. What counts
-# is the *gain* over no sound, clip by clip, with an interval over recordings.
+# nothing and always says the mean narration, and *shuffled* sound, the true one of another recording. What counts is
+# the *gain* over no sound, clip by clip, with an interval over recordings: had other recordings been filmed, the mean
+# gain would have been another one, and 95 times in 100 it would lie about here. If an interval *contains 0*, if it
+# begins below and ends above, then no gain at all is among the values that go with these clips: nothing is shown,
+# neither a gain nor that there is none. If it leaves 0 out, a gain (or a loss) is shown, however small.
 
 # %%
 from v2a_nb.hub import find_weights
@@ -210,9 +213,9 @@ tracks = {"true": clips[k].sound} | {name: sounds[k] for name, sounds in made.it
 v2a.compare(clips[k], tracks, events=events[which], title=narrations[which])
 
 # %% [markdown]
-# **What to notice.** What an interval is asked is whether it contains 0. Where it does, no gain is shown, however
-# large the number before it; where it does not, there is one, however wide the interval. With so few clips a table
-# without intervals could have shown whatever one likes. And a sound that is on time and of the right material has
+# **What to notice.** Read the intervals, not the numbers before them. Where one contains 0, no gain is shown, however
+# large the number; where it does not, there is one, however wide the interval. With so few clips a table without
+# intervals could have shown whatever one likes. And a sound that is on time and of the right material has
 # passed other tests than this one: it must be nearer to the truth than the reader of the picture already is.
 #
 # ## Why the gain is small
@@ -291,9 +294,14 @@ gain = cosine(predict(model, videos, audio), targets) - alone
 wrong = [audio[i] for i in shuffled(recordings)]
 misled = cosine(predict(model, videos, wrong), targets) - alone
 points = [{"id": n, "without": a, "gain": g} for n, a, g in zip(narrations, alone, gain, strict=True)]
-fig = plots.scores(points, x="without", y="gain")
-fig.axes[0].set(xlabel="cosine without sound", ylabel="gain by the true sound")
-plots.show(fig, alt="Gain of each clip against its cosine without sound: gains are larger where that is low")
+still = plots.scores(points, x="without", y="gain")
+still.axes[0].set(xlabel="cosine without sound", ylabel="gain by the true sound")
+zoom = plots.scores_zoom(points, x="without", y="gain")
+plots.show(
+    zoom.update_xaxes(title="cosine without sound").update_yaxes(title="gain by the true sound"),
+    alt="Gain of each clip against its cosine without sound, larger where that is low; point at one to read it",
+    still=still,
+)
 
 # %%
 groups = {
@@ -316,7 +324,49 @@ assert worst > best and worst > misled[groups["worst quarter by picture"]].mean(
 # control: it is as new, and gains nothing. Between kinds of events, compare the differences with their errors before
 # you believe in one.
 #
-# **Exercise.** A clip of a world also has its stems: collect `codec_vectors(vaura.codec, c.stems["action"])` instead
-# of the mix, then `"ambient"`, then `"offscreen"`. Which of them carries the gain? Then let EgoSonics dub all clips
-# and give `probe` these sounds in place of the true ones. Does it gain where it sees nothing? Would that contradict
-# the equation above?
+# **Exercise 1.** A clip of a world also has its stems: give `probe` `codec_vectors(vaura.codec, c.stems["action"])` in
+# place of the mix, then `"ambient"`, then `"offscreen"`. Which of them carries the gain where no picture is shown?
+#
+# **Exercise 2.** Let V-AURA dub all clips. It reads the very vectors that the probe reads: `generate_codes` takes some
+# of `videos` and makes codes of them, as in `07_autoregression`. Give `probe` these sounds in place of the true ones.
+# Do they gain where it sees nothing, and where it sees everything? Does the first contradict the equation above?
+#
+# The cells below are solutions. Try first.
+
+# %% tags=["solution"]
+# exercise 1: expect the action alone to gain more than the mix, in which the room lies over it. The room and what goes
+# on outside of the picture say nothing of what happens in it; a probe that is fitted on them finds chance, and is worse
+# than the mean narration on other recordings
+from v2a_nb.metrics.statistics import mean_with_interval
+
+stems = {"mix": audio, "action": [], "ambient": [], "offscreen": []}
+for seed in worlds:
+    for c in v2a.strike_world(seed=seed, clips=20, size=64, per_recording=2):
+        for name in list(stems)[1:]:
+            stems[name].append(codec_vectors(vaura.codec, c.stems[name]))
+nothing = probe()  # always the mean narration
+for name, vectors in stems.items():
+    row = mean_with_interval(probe(over_time(vectors)) - nothing, recordings)
+    print(f"{name:10} gain over the mean narration {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+
+# %% tags=["solution"]
+# exercise 2: expect a gain where little is seen, of most of what the true sound gains, and none where all is seen,
+# rather a loss. That is no contradiction: the equation speaks of a reader that has the picture whole. With no picture,
+# or a part of it, the sound brings what V-AURA saw in the rest; with all of it, there is nothing left to bring but
+# errors
+from v2a_nb.sampling.autoregressive import generate_codes
+
+dubbed = []
+for at in range(0, CLIPS, 16):
+    visual = torch.from_numpy(np.stack(videos[at : at + 16]))  # [B, T, 384]
+    drawn = torch.Generator().manual_seed(at)
+    codes = generate_codes(vaura.decoder, visual, vaura.decoder.config.sampling, drawn, frames=visual.shape[1])
+    with torch.no_grad():
+        waves = vaura.codec.decode(codes, clips[0].sound.n).numpy()
+    dubbed += [codec_vectors(vaura.codec, v2a.Sound(wave, vaura.sample_rate)) for wave in waves]
+for share in (0.0, 0.25, 1.0):
+    picture = [over_time(videos, share)] if share else []
+    for name, vectors in {"true": audio, "dubbed": dubbed}.items():
+        row = mean_with_interval(probe(*picture, over_time(vectors)) - probe(*picture), recordings)
+        print(f"{100 * share:3.0f} % of the picture, {name:6} sound: gain {row['value']:+.3f} "
+              f"[{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip

@@ -172,6 +172,28 @@ def test_show_needs_alt_text_escapes_it_and_saves_the_picture(tone, tmp_path):
         plots.spectrogram(tone, scale="bark")
 
 
+def test_there_is_no_codebook_and_a_half():
+    ticks = plots.curve([1, 2, 3, 4], [4, 3, 2, 1], xlabel="codebooks", ylabel="distance").axes[0].get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
+
+
+def test_a_dark_page_gets_a_dark_figure_whose_pictures_are_as_they_were():
+    picture = plots.picture(np.linspace(0, 1, 4096).reshape(64, 64), 1.0)
+    figure = plots.show(picture, "a picture")
+    light, dark = (np.asarray(Image.open(io.BytesIO(p)).convert("RGB")).astype(int) for p in (figure.png, figure.dark))
+    assert light.shape == dark.shape and (light[0, 0] == 255).all() and (dark[0, 0] == 18).all()
+    coloured = np.ptp(light, axis=-1) > 60  # of the colour map: everything else here is grey
+    assert coloured.mean() > 0.1 and (light[coloured] == dark[coloured]).all()
+
+    curve = plots.show(plots.curve([1, 2], [3, 4], xlabel="x", ylabel="y"))
+    light, dark = (np.asarray(Image.open(io.BytesIO(p)).convert("RGB")).astype(int) for p in (curve.png, curve.dark))
+    y, x = np.unravel_index(np.ptp(light, axis=-1).argmax(), light.shape[:2])
+    assert dark[y, x].sum() > light[y, x].sum() and dark[y, x].argmax() == light[y, x].argmax()  # brighter, of its hue
+    page = curve._repr_html_()
+    assert page.index('media="(prefers-color-scheme: dark)"') < page.index("<img") and page.count("data:image/png") == 2
+    assert f"max-width:max(100%,{round(light.shape[1] * 2 / 3)}px)" in page
+
+
 def test_alt_text_is_said_of_what_was_drawn_and_panel_by_panel(tone):
     fig = plots.spectrogram(tone, title="a tone")
     assert "a tone, over 1.00 s and 0 to 8000 Hz, strongest near 1000 Hz" in fig.alt

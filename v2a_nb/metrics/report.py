@@ -129,23 +129,15 @@ class Report(Saved):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        (_, *titles), *rows = self._cells()
-        head = "".join(f"<th scope=col>{html.escape(title)}</th>" for title in titles)
-        body = "".join(
-            f"<tr><th scope=row style='text-align:left'>{html.escape(name)}</th>"
-            + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-            for name, *cells in rows
-        )  # fmt: skip
         caption = f"{self.clips} clips; in brackets 95 % intervals over recordings" + (
             f" ({self.note})" if self.note else ""
         )
-        problems = "".join(f"<li>{html.escape(str(p['id']))}: {html.escape(p['what'])}</li>" for p in self.problems)
         return (
-            f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table>" + (f"<ul>{problems}</ul>" if problems else "")
+            _table(caption, self._cells())
+            + _list([f"{p['id']}: {p['what']}" for p in self.problems])
             + ("" if self.protocol is None else _protocol_html(self.protocol))
             + ("" if self.ladder is None else self.ladder._repr_html_())
-        )  # fmt: skip
+        )
 
 
 @dataclass
@@ -288,11 +280,16 @@ def _protocol_lines(protocol: dict) -> list[str]:
 
 
 def _protocol_html(protocol: dict) -> str:
-    return _table(_protocol_title(protocol), _protocol_cells(protocol)) + _list(list(protocol["differs"]))
+    cells = _protocol_cells(protocol)  # its last column is prose
+    return _table(_protocol_title(protocol), cells, "normal") + _list(list(protocol["differs"]))
 
 
-def _table(caption: str, cells: list[list[str]]) -> str:
-    """A table of HTML: the first row is its head, the first column names the rows."""
+def _table(caption: str, cells: list[list[str]], space: str = "nowrap") -> str:
+    """A table of HTML that scrolls where it is wide: the first row is its head, the first column names the rows.
+
+    Args:
+        space: ``white-space`` of the cells: a number that goes on in a second line is read as two.
+    """
     (_, *titles), *rows = cells
     head = "".join(f"<th scope=col>{html.escape(title)}</th>" for title in titles)
     body = "".join(
@@ -300,8 +297,11 @@ def _table(caption: str, cells: list[list[str]]) -> str:
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
         for name, *row in rows
     )  # fmt: skip
-    caption = html.escape(caption)
-    return f"<table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"<div tabindex=0 style='overflow-x:auto'><table style='white-space:{space}'>"
+        f"<caption style='white-space:normal;text-align:left'>{html.escape(caption)}</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _list(lines: list[str]) -> str:

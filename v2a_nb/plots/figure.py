@@ -7,6 +7,7 @@ import html
 import io
 import json
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,19 +26,41 @@ MISS = "#6a6a6a"
 WAVE = "#2457c5"
 
 
-class Figure:
-    """A rendered figure with alt text; notebooks show it as HTML."""
+LEGIBLE = 2 / 3
+"""On a narrow page a figure shrinks to this share of its size and no further, and is scrolled: smaller, its labels
+cannot be read."""
+NIGHT = 18
+"""Grey level of a dark figure's background, of 255: that of dark pages, which are not black."""
 
-    def __init__(self, png: bytes, alt: str) -> None:
-        self.png, self.alt = png, alt
+
+class Figure:
+    """A rendered figure with alt text; notebooks show it as HTML.
+
+    Attributes:
+        png: the picture, on white.
+        alt: what it shows, in words.
+        dark: the picture for a dark page; empty where there is none.
+    """
+
+    def __init__(self, png: bytes, alt: str, dark: bytes = b"") -> None:
+        self.png, self.alt, self.dark = png, alt, dark
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.png).decode()
         text = html.escape(self.alt, quote=True)
         return (
-            f'<figure style="margin:0"><img alt="{text}" src="data:image/png;base64,{data}" '
-            f'style="max-width:100%"><figcaption style="font-size:.85em;opacity:.75">{text}</figcaption></figure>'
+            f'<figure style="margin:0;overflow-x:auto">{self.picture_html}'
+            f'<figcaption style="font-size:.85em;opacity:.75">{text}</figcaption></figure>'
         )
+
+    @property
+    def picture_html(self) -> str:
+        """The picture with its alt text and no caption, light or dark as the page is."""
+        text = html.escape(self.alt, quote=True)
+        least = round(LEGIBLE * int.from_bytes(self.png[16:20], "big"))  # a PNG begins with its size
+        image = f'<img alt="{text}" src="{_uri(self.png)}" style="max-width:max(100%,{least}px)">'
+        if not self.dark:
+            return image
+        return f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_uri(self.dark)}">{image}</picture>'
 
     def __repr__(self) -> str:
         return f"Figure({self.alt})"
@@ -52,8 +75,8 @@ class Figure:
 class Zoomable(Figure):
     """A plotly figure for notebooks: interactive where its mime type is known, else a still picture with alt text."""
 
-    def __init__(self, figure: PlotlyFigure, png: bytes, alt: str) -> None:
-        super().__init__(png, alt)
+    def __init__(self, figure: PlotlyFigure, png: bytes, alt: str, dark: bytes = b"") -> None:
+        super().__init__(png, alt, dark)
         self.figure = figure
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -63,7 +86,7 @@ class Zoomable(Figure):
 
 
 def show(fig: Canvas | PlotlyFigure, alt: str | None = None, *, dpi: int = 100, still: Canvas | None = None) -> Figure:
-    """Render a figure for a notebook, on white, so that it is readable on a dark page.
+    """Render a figure for a notebook, once for light pages and once for dark ones.
 
     Args:
         fig: a figure of matplotlib or plotly.
@@ -85,12 +108,57 @@ def show(fig: Canvas | PlotlyFigure, alt: str | None = None, *, dpi: int = 100, 
     if not alt.strip():
         raise UsageError("a figure needs an alt text that says what it shows")
     drawn = still if live else fig
-    buffer = io.BytesIO()
+    png = dark = b""
     if drawn is not None:
+        buffer = io.BytesIO()
         drawn.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", facecolor="white")
+        png = buffer.getvalue()
+        dark = darkened(png, _pictures(drawn, dpi))
         if "matplotlib.pyplot" in sys.modules:  # a figure of pyplot's would be shown again at the cell's end
             sys.modules["matplotlib.pyplot"].close(drawn)
-    return Zoomable(fig, buffer.getvalue(), alt) if live else Figure(buffer.getvalue(), alt)
+    return Zoomable(fig, png, alt, dark) if live else Figure(png, alt, dark)
+
+
+def darkened(png: bytes, kept: Sequence[tuple[int, int, int, int]] = ()) -> bytes:
+    """A picture for a dark page: light and dark change places, and every colour keeps its hue.
+
+    Args:
+        png: a picture on white.
+        kept: boxes that stay as they are (left, top, right, bottom, pixels): photographs, and colours that stand for
+            numbers.
+    """
+    import numpy as np
+    from PIL import Image
+
+    light = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    levels = light.astype(np.int16)
+    turned = levels + (255 - levels.max(-1, keepdims=True) - levels.min(-1, keepdims=True))  # of HSL, the L
+    made = (NIGHT + turned * ((255 - NIGHT) / 255)).round().astype(np.uint8)
+    for left, top, right, bottom in kept:
+        made[top:bottom, left:right] = light[top:bottom, left:right]
+    buffer = io.BytesIO()
+    Image.fromarray(made).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _pictures(fig: Canvas, dpi: int) -> list[tuple[int, int, int, int]]:
+    """Where a figure that was saved within its tight box has images: left, top, right, bottom, pixels of the file."""
+    from matplotlib import rcParams
+    from matplotlib.collections import QuadMesh
+
+    whole = fig.get_tightbbox().padded(rcParams["savefig.pad_inches"])  # inches, as savefig does
+    boxes = []
+    for ax in fig.axes:
+        if ax.images or any(isinstance(part, QuadMesh) for part in ax.collections):
+            box = ax.get_window_extent().transformed(fig.dpi_scale_trans.inverted())
+            edges = (box.x0 - whole.x0, whole.y1 - box.y1, box.x1 - whole.x0, whole.y1 - box.y0)
+            left, top, right, bottom = (round(edge * dpi) for edge in edges)
+            boxes.append((max(left, 0), max(top, 0), right, bottom))
+    return boxes
+
+
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 @lru_cache(maxsize=1)

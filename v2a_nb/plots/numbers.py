@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 
 def curve(x, y, ax: Axes | None = None, *, xlabel: str, ylabel: str, label: str | None = None) -> Canvas:
-    """Draw a line, with markers where there are few points."""
+    """Draw a line, with markers where there are few points; where x are whole numbers, its axis has no others."""
+    from matplotlib.ticker import MaxNLocator
+
     fig, ax = axes(ax, (9, 2.6))
     ax.plot(x, y, marker="o" if len(x) < 30 else None, label=label)
     ax.set(xlabel=xlabel, ylabel=ylabel)
+    ticks = ax.xaxis.get_major_locator()
+    if isinstance(ticks, MaxNLocator) and len(x) and all(isinstance(value, int | np.integer) for value in x):
+        ticks.set_params(integer=True)  # there is no codebook 1.5
     ax.grid(alpha=0.3)
     if label is not None:
         ax.legend()

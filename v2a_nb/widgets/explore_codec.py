@@ -195,6 +195,7 @@ def _picture(decoded: Sound, codes: np.ndarray, codec: Codec, label: str) -> plo
     plots.codes(codes, codec.frame_rate, above)
     above.images[0].set_clim(0, codec.codebook_size - 1)  # the same colours whatever is kept
     above.set(xlabel="", ylim=(codec.num_codebooks - 0.5, -0.5))  # rows that are left out stay empty
+    above.set_facecolor("#999999")  # which is no colour of a code, on a light page or a dark one
     above.set_yticks([0, codec.num_codebooks - 1] if codec.num_codebooks > 1 else [0])
     above.set_yticklabels([str(int(row) + 1) for row in above.get_yticks()])
     plots.spectrogram(decoded, below)

@@ -107,10 +107,14 @@ class GuidanceExplorer(frame.Explorer):
 
     @property
     def variants(self) -> list[frame.Variant]:
-        """The sounds of the page, generated at the first access, with a progress bar where that takes long."""
+        """The sounds of the page, generated at the first access; in a terminal with a progress bar if that takes long.
+
+        In a notebook a bar would stay in the output, as lines of an error.
+        """
         from tqdm import tqdm
 
-        bar = tqdm(self.static, desc=self.clip.name[:24], unit="sound", leave=False, delay=3.0, file=sys.stderr)
+        how = {"leave": False, "delay": 3.0, "file": sys.stderr, "disable": None}  # None: only a terminal has a bar
+        bar = tqdm(self.static, desc=self.clip.name[:24], unit="sound", **how)
         return [self.at(**settings) for settings in bar]
 
     @property

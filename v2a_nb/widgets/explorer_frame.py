@@ -21,7 +21,7 @@ from v2a_nb import plots
 from v2a_nb.audio.onsets import detect_onsets, onset_scores
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, V2AError
-from v2a_nb.widgets.page import Page, data_uri, escape
+from v2a_nb.widgets.page import Page, escape
 from v2a_nb.widgets.payload import notes_of
 from v2a_nb.widgets.player import sound_html
 
@@ -234,8 +234,9 @@ def table_html(rows: Sequence[Mapping]) -> str:
     # the last row has all the numbers, the original's fewer
     ordered = dict.fromkeys(k for row in (*rows[-1:], *rows) for k in row if k not in ("label", "notes"))
     names = [n for n in ("label", *ordered, "notes") if any(row.get(n) not in (None, "") for row in rows)]
-    style = 'style="padding:2px 10px;text-align:right;border-bottom:1px solid #8884"'
+    style = 'style="padding:2px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid #8884"'
     side = style.replace("right", "left")
+    words = side.replace("nowrap", "normal")
     head = "".join(
         f'<th scope="col" {side if n in ("label", "notes") else style}>{"settings" if n == "label" else escape(n)}</th>'
         for n in names
@@ -243,7 +244,7 @@ def table_html(rows: Sequence[Mapping]) -> str:
     body = "".join(
         f'<tr><th scope="row" {side}>{escape(row["label"])}</th>'
         + "".join(
-            f"<td {side if n == 'notes' else style}>{escape(number_text(row.get(n)))}</td>"
+            f"<td {words if n == 'notes' else style}>{escape(number_text(row.get(n)))}</td>"
             for n in names
             if n != "label"
         )
@@ -251,9 +252,8 @@ def table_html(rows: Sequence[Mapping]) -> str:
         for row in rows
     )
     table = 'style="border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums"'
-    return (
-        f'<div style="overflow-x:auto"><table {table}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    whole = f"<table {table}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div tabindex="0" style="overflow-x:auto">{whole}</div>'  # reached by keys, to be scrolled by them
 
 
 def spectrogram_of(sound: Sound) -> plots.Figure:
@@ -268,8 +268,8 @@ def image_html(picture: plots.Figure | None) -> str:
     """The HTML of a picture with its alt text, or nothing."""
     if picture is None:
         return ""
-    address = data_uri("image/png", small_png(picture.png))
-    return f'<img alt="{escape(picture.alt)}" src="{address}" style="max-width:100%">'
+    small = plots.Figure(small_png(picture.png), picture.alt, small_png(picture.dark) if picture.dark else b"")
+    return f'<div style="overflow-x:auto">{small.picture_html}</div>'
 
 
 def variant_html(variant: Variant) -> str:
