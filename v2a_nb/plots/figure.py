@@ -48,7 +48,7 @@ class Figure:
     def _repr_html_(self) -> str:
         text = html.escape(self.alt, quote=True)
         return (
-            f'<figure style="margin:0;overflow-x:auto">{self.picture_html}'
+            f'<figure tabindex="0" style="margin:0;overflow-x:auto">{self.picture_html}'
             f'<figcaption style="font-size:.85em;opacity:.75">{text}</figcaption></figure>'
         )
 

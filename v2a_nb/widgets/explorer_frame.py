@@ -269,7 +269,7 @@ def image_html(picture: plots.Figure | None) -> str:
     if picture is None:
         return ""
     small = plots.Figure(small_png(picture.png), picture.alt, small_png(picture.dark) if picture.dark else b"")
-    return f'<div style="overflow-x:auto">{small.picture_html}</div>'
+    return f'<div tabindex="0" style="overflow-x:auto">{small.picture_html}</div>'
 
 
 def variant_html(variant: Variant) -> str:
