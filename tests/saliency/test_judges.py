@@ -124,6 +124,17 @@ def test_sensitivity_of_a_linear_target_is_small():
     assert 0 < value < 0.5 and value == judges.sensitivity(made, planted())
 
 
+def test_sensitivity_is_the_share_of_the_maps_length_by_which_noise_changes_it():
+    target = target_of(small_system("vaura"), *the_clip(), WINDOW)
+    made = attribute(target, "gradient")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        noise = torch.FloatTensor(target.frames.shape).uniform_(-0.01, 0.01)
+    noisy = attribute(judges.with_frames(target, target.frames + noise), "gradient", seed=3)
+    wanted = np.linalg.norm(noisy.map - made.map) / np.linalg.norm(made.map)
+    assert judges.sensitivity(made, target, samples=1, seed=3) == pytest.approx(wanted, rel=1e-4) and wanted < 2
+
+
 def test_randomized_weights_come_back_and_coders_are_left_alone():
     system, clip = small_system("vaura"), the_clip()
     target = target_of(system, *clip, WINDOW)

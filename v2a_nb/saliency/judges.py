@@ -290,13 +290,17 @@ def infidelity(saliency: Saliency, target: Target, *, samples: int = 8, seed: in
 
 
 def sensitivity(saliency: Saliency, target: Target, *, samples: int = 3, seed: int = 0) -> float:
-    """By how much the map changes at most under noise that nobody sees (Yeh et al. 2019, captum): 0 is not at all."""
+    """By how much the map changes at most under noise that nobody sees, as a share of the map's length: 0 is not at all.
+
+    Yeh et al. 2019, by captum.
+    """
     from captum.metrics import sensitivity_max
 
-    def explanation(inputs: tuple[Tensor, ...]) -> Tensor:
+    def explanation(inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
         frames = inputs[0]
         made = [attribute(with_frames(target, each[None]), **_how(saliency, seed)).map for each in frames.detach()]
-        return torch.from_numpy(np.stack(made))
+        # a tuple: of a bare tensor captum 0.9 divides by the norm of the stillest frame, and not of the whole map
+        return (torch.from_numpy(np.ascontiguousarray(np.stack(made))),)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

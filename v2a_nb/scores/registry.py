@@ -40,13 +40,17 @@ VAURA = (
 SCORES = {
     "vaura": Scored("systems/vaura/card.md", VAURA),
     "strike_vision": Scored("models/video_encoders/strike_card.md"),
-    "egosonics": Scored("systems/egosonics/card.md", ("systems:scores", "ablations:ablations")),
+    "egosonics": Scored(
+        "systems/egosonics/card.md", ("systems:scores", "expected_hits:sensitivity", "ablations:ablations")
+    ),
     "egosonics_base": Scored("systems/egosonics/base_card.md"),
     "action2sound": Scored(
-        "systems/action2sound/card.md", ("systems:scores", "ablations:ablations", "ambience:ambience")
+        "systems/action2sound/card.md",
+        ("systems:scores", "expected_hits:sensitivity", "ablations:ablations", "ambience:ambience"),
     ),
     "vta_ldm": Scored(
-        "systems/vta_ldm/card.md", ("systems:scores", "systems:wide", "ablations:ablations", "prompts:prompts")
+        "systems/vta_ldm/card.md",
+        ("systems:scores", "systems:wide", "expected_hits:sensitivity", "ablations:ablations", "prompts:prompts"),
     ),
     "retrieval": Scored("systems/retrieval/card.md", ("systems:scores", "retrieval:pool")),
     "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),

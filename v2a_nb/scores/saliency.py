@@ -38,8 +38,10 @@ from v2a_nb.world import WorldClip, strike_world
 from v2a_nb.world.picture import silent_movers
 
 SYSTEMS = ("vaura", "egosonics", "action2sound", "vta_ldm")
-COUNT, FEW, SECONDS, WINDOW_S = 100, 6, 2.56, 0.8
-"""Clips, clips of what is slow, their seconds, and seconds of the sound that are explained."""
+COUNTS = {"vaura": 100, "egosonics": 30, "action2sound": 30, "vta_ldm": 30}
+"""Clips: a diffusion system is asked several times for each gradient, and takes the time of three V-AURAs."""
+FEW, SECONDS, WINDOW_S = 6, 2.56, 0.8
+"""Clips of what is slow, their seconds, and seconds of the sound that are explained."""
 SHARES = ("pointing", "pointing_6pc", "temporal_pointing_80ms")
 """Judges that say yes or no."""
 SPACE = (*SHARES[:2], "relevance_mass", "pixel_ap", "area_iou")
@@ -120,7 +122,7 @@ def saliency(
     """
     for name in systems:
         where = (weights or {}).get(name)
-        test, count, model = TESTS[name], job.count(COUNT), load(name, where)
+        test, count, model = TESTS[name], job.count(COUNTS[name]), load(name, where)
         there = cases(test.seed, count)
         few = _of_different_recordings(there, FEW)
         settings = {"seed": test.seed, "seconds": SECONDS, "window_s": WINDOW_S, "code": _code()}
