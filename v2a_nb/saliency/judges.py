@@ -290,7 +290,7 @@ def infidelity(saliency: Saliency, target: Target, *, samples: int = 8, seed: in
 
 
 def sensitivity(saliency: Saliency, target: Target, *, samples: int = 3, seed: int = 0) -> float:
-    """By how much the map changes at most under noise that nobody sees, as a share of the map's length: 0 is not at all.
+    """How much a map changes at most under noise that nobody sees, as a share of the map's length: 0 is not at all.
 
     Yeh et al. 2019, by captum.
     """
