@@ -85,7 +85,10 @@ def test_gradient_times_input_is_measured_from_the_baseline():
     assert float((gradient * (x - b)).sum()) == pytest.approx(change, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["vaura", "egosonics", "action2sound", "vta_ldm"])
+SLOWER = [pytest.param(name, marks=pytest.mark.golden) for name in ("egosonics", "action2sound")]
+
+
+@pytest.mark.parametrize("name", ["vaura", "vta_ldm", *SLOWER])
 def test_every_method_of_every_system(name, monkeypatch):
     monkeypatch.setattr("v2a_nb.saliency.methods.TUBELET", (10, 32, 32))
     monkeypatch.setattr("v2a_nb.saliency.methods.STRIDE", (10, 32, 32))

@@ -259,6 +259,7 @@ def test_amounts_shrink_together():
 # --- files ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.golden  # with the other slow trainings
 def test_videos_are_learned_from_with_neighbours_out_of_themselves(made, tmp_path, windows_of_runs):
     run, _ = made
     for i in range(3):

@@ -110,7 +110,7 @@ def test_a_run_can_be_carried_elsewhere(made, tmp_path):
     assert np.array_equal(moved.generate(clip).samples, load("egosonics", out / "weights").generate(clip).samples)
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "base", ""])
+@pytest.mark.parametrize("stage", ["autoencoder", pytest.param("base", marks=pytest.mark.golden), ""])
 def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stage):
     run, out = made
     again = tmp_path / "run"

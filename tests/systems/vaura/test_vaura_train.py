@@ -362,6 +362,7 @@ def test_similarity_tells_own_sounds_from_foreign_ones(tmp_path):
     assert own.mean() > foreign.mean() + 0.2
 
 
+@pytest.mark.golden  # with the other slow trainings
 def test_every_ablation_trains_the_decoder_anew_on_what_it_says(whole, tmp_path, monkeypatch):
     """On a run whose codec and encoder are there."""
     out = tmp_path / "run"

@@ -61,6 +61,7 @@ def few(folder, **changes) -> LargeTrainConfig:
     return LargeTrainConfig(**{**settings, **changes})
 
 
+@pytest.mark.golden  # with the other slow trainings
 def test_the_paper_preset_trains_at_its_widths_on_a_folder_of_clips(parts, tmp_path):
     """One layer instead of 24; the rest is as published: 9 codebooks of 44.1 kHz, 12.5 visual tokens a second."""
     recipe = VAuraPaperRecipe(few(parts), model=replace(PRESETS["paper"], layers=1))

@@ -23,7 +23,7 @@ from v2a_nb.systems.vta_ldm import official
 from v2a_nb.systems.vta_ldm.model import PRESETS
 
 SIZES = {"widths": (8, 16, 16, 16), "layers": 1, "heads": (2, 2, 2, 2), "groups": 4, "context_width": 24}
-CONFIG = replace(PRESETS["paper"], **SIZES, video_dim=20, text_dim=20, sampler_steps=5)
+CONFIG = replace(PRESETS["paper"], **SIZES, video_dim=20, text_dim=20, sampler_steps=4)
 AUTOENCODER = AutoencoderConfig(
     channels=1, latent_channels=8, widths=(8, 8, 16), layers=2, groups=4, attention=True, unshuffle=1,
     scaling_factor=0.92,
@@ -119,7 +119,7 @@ def plain_loop(networks, vectors, counts, generators, steps, guidance):
 def test_what_is_sampled_is_what_the_released_loop_samples(released, system):
     networks, _, _ = released
     vectors, seconds = torch.randn(2, 20, 20, generator=seeded(1)), torch.tensor([10.0, 6.0])
-    wanted = plain_loop(networks, vectors, [20, 12], [seeded(3), seeded(4)], 5, 3.0)
+    wanted = plain_loop(networks, vectors, [20, 12], [seeded(3), seeded(4)], 4, 3.0)
     conditions = system.window_conditions(vectors, seconds=seconds)
     made = system.sample_latents(conditions, 163840, seeds=[3, 4])
     assert made.shape == (2, 8, 16, 256)

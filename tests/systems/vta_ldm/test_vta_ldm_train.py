@@ -100,7 +100,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("pretrain", ["", "audio"])
+@pytest.mark.parametrize("pretrain", ["", pytest.param("audio", marks=pytest.mark.golden)])
 def test_a_run_that_was_killed_goes_on_to_the_byte(made, monkeypatch, pretrain):
     """In its first stage, which with ``pretrain`` is another one than its last."""
     run, out = made
@@ -123,9 +123,13 @@ def test_a_run_that_was_killed_goes_on_to_the_byte(made, monkeypatch, pretrain):
     assert (killed / "pretrain" / "log.jsonl").exists() and not (out / "pretrain").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["vision_only", "text_only", "vision_flow", "vision_motion", "encoder_vivit", "filtered", "pretrain_video"]
+QUICK, SLOW = (
+    ("vision_only", "text_only", "encoder_vivit", "filtered"),
+    ("vision_flow", "vision_motion", "pretrain_video"),
 )
+
+
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.golden) for name in SLOW)])
 def test_an_ablation_trains_the_last_stage_with_its_difference(made, name):
     run, out = made
     folder = run(out, ablation=name)
