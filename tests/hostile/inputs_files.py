@@ -402,7 +402,8 @@ def again(run: Run) -> None:
 
 
 def disks() -> Iterator[Case]:
-    yield case("a folder that must not be written", closed, run=write_all, fast=True)
+    yield case("a folder that must not be written", closed, run=write_any, fast=True)
+    yield case("a folder that must not be written by any command", closed, run=write_all)
     yield case("a folder that is a file", out_is("file"), run=write_all)
     yield case("a folder below a file", out_is("below"), run=write_all)
     yield case("a folder that is a link to nothing", out_is("dangling"), run=write_any)
