@@ -305,7 +305,7 @@ def sensitivity(saliency: Saliency, target: Target, *, samples: int = 3, seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = sensitivity_max(
-            explanation, target.frames, perturb_radius=0.01, n_perturb_samples=samples, max_examples_per_batch=1
+            explanation, (target.frames,), perturb_radius=0.01, n_perturb_samples=samples, max_examples_per_batch=1
         )
     return float(made.reshape(-1)[0])
 
