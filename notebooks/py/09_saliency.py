@@ -220,19 +220,26 @@ for item in world:
 videos, labels = torch.stack(videos), torch.tensor(labels)
 print(f"{len(labels)} windows, {int(labels.sum())} with a strike")
 
+
 # %%
-torch.manual_seed(0)
-layers = [torch.nn.Conv3d(3, 8, 3, stride=2, padding=1), torch.nn.ReLU()]
-layers += [torch.nn.Conv3d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten()]
-network = torch.nn.Sequential(*layers, torch.nn.Linear(16 * 2 * 8 * 8, 1), torch.nn.Flatten(0))
-optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-for step in range(STEPS):
-    some = torch.randint(len(labels), (32,), generator=torch.Generator().manual_seed(step))
-    answer = network(videos[some].transpose(1, 2))
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(answer, labels[some])
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+def trained_on(videos):
+    """A small network that has learned to say of each of these videos whether something is struck in it."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv3d(3, 8, 3, stride=2, padding=1), torch.nn.ReLU()]
+    layers += [torch.nn.Conv3d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(16 * 2 * 8 * 8, 1), torch.nn.Flatten(0))
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for step in range(STEPS):
+        some = torch.randint(len(labels), (32,), generator=torch.Generator().manual_seed(step))
+        answer = network(videos[some].transpose(1, 2))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(answer, labels[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network
+
+
+network = trained_on(videos)
 with torch.no_grad():
     right = ((network(videos.transpose(1, 2)) > 0).float() == labels).float().mean()
     swapped = videos.clone()
@@ -289,19 +296,7 @@ def secretive(share):
     lies = torch.rand(len(labels), generator=torch.Generator().manual_seed(1)) >= share
     some_lie = videos.clone()
     some_lie[lies, :, :, 2:7, 2:7] = 1 - some_lie[lies, :, :, 2:7, 2:7]  # bright is 0.9, dark is 0.1
-    torch.manual_seed(0)
-    layers = [torch.nn.Conv3d(3, 8, 3, stride=2, padding=1), torch.nn.ReLU()]
-    layers += [torch.nn.Conv3d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten()]
-    network = torch.nn.Sequential(*layers, torch.nn.Linear(16 * 2 * 8 * 8, 1), torch.nn.Flatten(0))
-    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for step in range(STEPS):
-        some = torch.randint(len(labels), (32,), generator=torch.Generator().manual_seed(step))
-        answer = network(some_lie[some].transpose(1, 2))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(answer, labels[some])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network, some_lie
+    return trained_on(some_lie), some_lie
 
 
 # %% tags=["solution"]
