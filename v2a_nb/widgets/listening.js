@@ -455,6 +455,30 @@ export function together(first, then) {
   return [...trials.values()].sort((a, b) => a.trial - b.trial);
 }
 
+// A second place for answers: a database. Chromium was seen to show a page that is a file an empty localStorage for good
+// when it was opened again on a busy machine. Where there is no database, every reading is null.
+function database(place) {
+  const opened = new Promise((resolve) => {
+    try {
+      const asked = indexedDB.open("v2a-listening", 1);
+      asked.onupgradeneeded = () => asked.result.createObjectStore("answers");
+      asked.onsuccess = () => resolve(asked.result);
+      asked.onerror = () => resolve(null);
+    } catch {
+      resolve(null);
+    }
+  });
+  // what was kept goes through `change`, and what comes of that is kept, in one transaction: two tabs lose nothing
+  const act = (mode, change) => opened.then((it) => new Promise((resolve) => {
+    if (!it) return resolve(null);
+    const all = it.transaction("answers", mode), answers = all.objectStore("answers"), asked = answers.get(place);
+    asked.onsuccess = () => { if (mode === "readwrite") answers.put(change(asked.result ?? null), place); };
+    all.oncomplete = () => resolve(asked.result ?? null);
+    all.onabort = () => resolve(null);
+  })).catch(() => null);
+  return { read: () => act("readonly"), write: (change) => act("readwrite", change) };
+}
+
 // The page that runs alone: answers are kept by the browser as they are given, and offered as CSV.
 export function page(root, spec, trials, find) {
   const place = `v2a-listening/${spec.test}/${spec.listener}/${spec.part}`;
@@ -525,7 +549,7 @@ export function page(root, spec, trials, find) {
   }
   function look(raw) {
     const before = records.length;
-    gather(raw);
+    if (raw) gather(raw);
     if (records.length === before) return;
     if (records.some((r) => r.trial === shown)) next(false);
     again();
@@ -534,7 +558,12 @@ export function page(root, spec, trials, find) {
   // a busy browser was seen to lose that event: tabs also tell each other
   const others = typeof BroadcastChannel === "function" ? new BroadcastChannel(place) : null;
   if (others) others.onmessage = ({ data }) => look(data);
-  const seen = () => { if (kept && !document.hidden) look(localStorage.getItem(place)); };
+  const stored = database(place);
+  const seen = () => {
+    if (document.hidden) return;
+    if (kept) look(localStorage.getItem(place));
+    stored.read().then(look);
+  };
   document.addEventListener("visibilitychange", seen); // a tab that slept may have missed it
   window.addEventListener("focus", seen);
 
@@ -548,8 +577,16 @@ export function page(root, spec, trials, find) {
       kept = false;
     }
     others?.postMessage(JSON.stringify(records));
-    next(true);
-    if (!kept) test.say(UNKEPT, true);
+    const go = () => {
+      if (!go.waits) return;
+      go.waits = false;
+      next(true);
+      if (!kept) test.say(UNKEPT, true);
+    };
+    go.waits = true;
+    // who sees the next trial may close the page: the answer is kept by then, unless the database is not to be had
+    stored.write((raw) => { if (raw) gather(raw); return JSON.stringify(records); }).then(go);
+    setTimeout(go, 1000);
   }
 
   window.addEventListener("beforeunload", (event) => { if (!kept && records.length) event.preventDefault(); });
@@ -557,6 +594,7 @@ export function page(root, spec, trials, find) {
   const again = () => test.say(`Trials answered already: ${records.length}; the test goes on after them.`);
   if (notice || !kept) test.say(notice || UNKEPT, !kept);
   else if (records.length) again();
+  stored.read().then(look);
   test.focus();
   return { records: () => records, test };
 }
