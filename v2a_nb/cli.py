@@ -62,15 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     from v2a_nb.pipeline import demo
-    from v2a_nb.systems.registry import HONEST
+    from v2a_nb.systems.registry import honest
 
     _threads()
+    note = honest()
     files = demo(
         args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
         overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
     if args.video:
-        print(f"Note: {HONEST}")
+        print(f"Note: {note}")
     names = {"mp4": "video with its new sound", "wav": "sound", "page": "page to open in a browser"}
     print("   ".join(f"{words}: {files[name]}" for name, words in names.items() if name in files))
     return 0 if "page" in files else 1
@@ -92,9 +93,10 @@ def _world(args: argparse.Namespace) -> int:
 def _generate(args: argparse.Namespace) -> int:
     from v2a_nb.media import Output
     from v2a_nb.pipeline import generate_files
-    from v2a_nb.systems.registry import HONEST
+    from v2a_nb.systems.registry import honest
 
     _threads()
+    note = honest()
     output = Output(args.format, args.bits, args.sample_rate, args.channels, args.keep_original, args.mix)
     given = {name: getattr(args, name) for name in args.options if getattr(args, name) is not None}
     made, failed = generate_files(
@@ -105,7 +107,7 @@ def _generate(args: argparse.Namespace) -> int:
     for path in made:
         print(path)
     if made and not args.weights:
-        print(f"Note: {HONEST}", file=sys.stderr)
+        print(f"Note: {note}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -113,9 +115,10 @@ def _saliency(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2a_nb.pipeline import explain_video
-    from v2a_nb.systems.registry import HONEST
+    from v2a_nb.systems.registry import honest
 
     _threads()
+    note = honest()
     # of a pass: a version of the clip, some of it hidden or changed, goes through the system
     with tqdm(desc="passes through the system", unit="pass", leave=False, delay=2.0, file=sys.stderr) as bar:
         made, files = explain_video(
@@ -127,7 +130,7 @@ def _saliency(args: argparse.Namespace) -> int:
     for path in files.values():
         print(path)
     if not args.weights:
-        print(f"Note: {HONEST}", file=sys.stderr)
+        print(f"Note: {note}", file=sys.stderr)
     return 0
 
 

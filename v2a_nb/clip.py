@@ -226,6 +226,7 @@ class Clip:
         sound: the soundtrack, or None.
         name: a title, which errors mention too.
         problems: what of its file could not be read, one short line each.
+        file: the path of the video file that it was read from; empty: it was made in memory.
 
     Raises:
         MediaError: frames or times of another type or shape, an impossible frame rate, a sound that is no Sound.
@@ -246,10 +247,12 @@ class Clip:
     sound: Sound | None = None
     name: str = "clip"
     problems: tuple[str, ...] = ()
+    file: str = ""
 
     def __post_init__(self) -> None:
-        for name, *kinds in (("fps", float), ("duration", float, type(None)), ("name", str), ("problems", Sequence)):
-            check_value("Clip", name, getattr(self, name), *kinds)
+        kinds = {"fps": [float], "duration": [float, type(None)], "name": [str], "problems": [Sequence], "file": [str]}
+        for name, fitting in kinds.items():
+            check_value("Clip", name, getattr(self, name), *fitting)
         frames = np.asarray(self.frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise MediaError(f"frames must be uint8 [T, H, W, 3], not {frames.dtype} {frames.shape}")

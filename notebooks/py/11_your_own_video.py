@@ -86,9 +86,9 @@ clip
 
 # %%
 from v2a_nb.scores.real_results import best_system, rows
-from v2a_nb.systems.registry import HONEST, class_of, with_weights
+from v2a_nb.systems.registry import class_of, honest, with_weights
 
-print(HONEST)
+print(honest())
 ax = None
 for k, (metric, label) in enumerate({"onset_f1_100ms": "onset F1", "onset_f1_100ms_shifted": "shifted"}.items()):
     if found := {row.subject: vars(row) for row in rows({name: name for name in with_weights()}, [metric])}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from v2a_nb.files import atomic, write_text
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.base import Option, System, check_fit, count, evaluating, given, part_of, seeded, switched
 from v2a_nb.systems.egosonics.system import EgoSonics
+from v2a_nb.systems.registry import honest, load
 from v2a_nb.systems.retrieval.system import Retrieval
 from v2a_nb.systems.vaura.system import VAura
 
@@ -52,6 +54,29 @@ class Hiss(System):
 
     def _steps(self, samples, steps=4, **options):
         return steps
+
+
+def test_a_video_from_a_file_is_warned_of_once(monkeypatch, recwarn):
+    monkeypatch.setattr("v2a_nb.systems.base.WARNED", set())
+    hiss, drawn = Hiss(), clip_of(1.0)
+    film = replace(drawn, file="mine.mp4").silent()
+    hiss.generate(film)  # its weights come from elsewhere
+    hiss.warning = load("vaura").warning
+    assert "drawn world" in hiss.warning
+    hiss.generate(drawn)
+    assert not recwarn.list
+    hiss.generate(film, start=0.2)
+    hiss.generate([drawn, film], seed=[0, 1])
+    (given,) = recwarn.list
+    assert str(given.message) == hiss.warning and given.filename == __file__
+
+
+def test_what_a_page_has_shown_is_not_warned_of_again(monkeypatch, recwarn):
+    monkeypatch.setattr("v2a_nb.systems.base.WARNED", set())
+    hiss = Hiss()
+    hiss.warning = honest()
+    hiss.generate(replace(clip_of(1.0), file="mine.mp4"))
+    assert not recwarn.list
 
 
 def test_a_system_must_say_how_it_makes_sound():

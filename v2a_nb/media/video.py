@@ -158,7 +158,7 @@ class Video:
             track = self._sounds.read(start, length)
             track = track.resample(sample_rate).fit(length) if sample_rate else track
         problems = self._pictures.damage.lines(start, part.stop)
-        return Clip(frames, times, self.info.fps, length, track, Path(self.path).stem, problems)
+        return Clip(frames, times, self.info.fps, length, track, Path(self.path).stem, problems, str(self.path))
 
     def windows(
         self, seconds: float, *, start: float = 0.0, duration: float | None = None, **options: Any

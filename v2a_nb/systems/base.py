@@ -6,6 +6,8 @@ for all stands here: lengths, parts, seeds, batches, and what is refused.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,8 @@ from v2a_nb.hub import Pretrained
 
 SHORTEST_S = 0.3
 """Seconds of the shortest clip that a sound can be made for."""
+WARNED: set[str] = set()
+"""Warnings of systems that were given, or shown in another way, in this process: each once."""
 Progress = Callable[[int], object] | None
 """Called with 1 after each step."""
 
@@ -97,12 +101,15 @@ class System(Pretrained, nn.Module, ABC):
         options: what ``generate`` takes besides ``seed``, ``start``, ``duration`` and ``progress``, and the command
             line with it; left out, each is what is best with the weights.
         switches: what ``generate`` takes further, for experiments.
+        warning: what ``generate`` says, once in a process, of clips that come from video files; set for shipped weights
+            by :func:`v2a_nb.load`.
     """
 
     name: ClassVar[str]
     encoder: nn.Module | None
     options: ClassVar[dict[str, Option]] = {}
     switches: ClassVar[tuple[str, ...]] = ()
+    warning: str = ""
 
     # --- for a system to fill in --------------------------------------------------------------------
 
@@ -284,6 +291,9 @@ class System(Pretrained, nn.Module, ABC):
             check_value(f"{type(self).__name__}.generate", "clip", each, Clip)
         if not clips or len(seeds) != len(clips):
             raise UsageError(f"{len(seeds)} seeds for {len(clips)} clips: one each is needed")
+        if self.warning and self.warning not in WARNED and any(each.file for each in clips):
+            WARNED.add(self.warning)
+            warnings.warn(self.warning, stacklevel=_callers_level())
         clips = [part_of(each, start, duration) for each in clips]
         samples = self._samples(clips[0])
         for each in clips:
@@ -308,6 +318,14 @@ class System(Pretrained, nn.Module, ABC):
         if hits is not None:
             sounds = [with_levels(sound, each) for sound, each in zip(sounds, hits, strict=True)]
         return sounds[0] if isinstance(clip, Clip) else sounds
+
+
+def _callers_level() -> int:
+    """The ``stacklevel`` with which a warning of this file names the user's line, outside of the package and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("v2a_nb", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def given(**options: object) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2a_nb.errors import UsageError, WeightsError, check_types
+from v2a_nb.hub import SHIPPED, find_weights, shipped
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +25,19 @@ SYSTEMS = {
 """By name, the class, in the file of that name."""
 CONVERTERS = {"vta_ldm": "v2a_nb.systems.vta_ldm.official:convert"}
 """By the name of a system, a function ``(files, out) -> folder`` from its released weights to ours."""
-HONEST = (
+_HONEST = (
     "The tiny weights have only ever seen Strike World, a drawn world of sticks and hands that hit "
     "wood, metal, glass, ceramic and drums. On real video expect impact sounds at best; everything else "
     "in a picture is unknown to them."
 )
-"""The warning that commands and pages show wherever shipped weights meet a user's own video."""
+
+
+def honest() -> str:
+    """The warning, to be shown where shipped weights meet a user's own video; ``generate`` then gives it no more."""
+    from v2a_nb.systems.base import WARNED
+
+    WARNED.add(_HONEST)
+    return _HONEST
 
 
 @check_types
@@ -66,13 +74,14 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
             f"no weights of {name} are shipped yet: v2a-nb train {name} --out runs/{name} trains some, to be given as "
             f"weights: runs/{name}/weights"
         )
-    return class_of(name).from_pretrained(weights or name).to(target)
+    system = class_of(name).from_pretrained(weights or name).to(target)
+    if SHIPPED / name in (weights, find_weights(name) if weights is None else None):
+        system.warning = _HONEST
+    return system
 
 
 def with_weights() -> tuple[str, ...]:
     """The systems whose ``tiny`` weights are shipped."""
-    from v2a_nb.hub import shipped
-
     return tuple(name for name in SYSTEMS if name in shipped())
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from v2a_nb import media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError, check_types
-from v2a_nb.systems.registry import HONEST
+from v2a_nb.systems.registry import honest
 from v2a_nb.widgets.page import data_uri, escape
 from v2a_nb.widgets.payload import as_text
 from v2a_nb.widgets.player import Player, compare
@@ -277,7 +277,7 @@ class YourVideo:
         self.system, self.weights, self.out, self.seconds = system, weights, Path(out), seconds
         self._files = files  # ``output`` and ``audio_track`` of :func:`soundtrack`
         self.label = system if isinstance(system, str) else type(system).__name__
-        self.note = HONEST if isinstance(system, str) and weights is None else ""
+        self.note = honest() if isinstance(system, str) and weights is None else ""
         self.made: Made | None = None
 
     def __repr__(self) -> str:
