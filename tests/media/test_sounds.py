@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import av
 import numpy as np
 import pytest
 from media_parts import moving, sweep, write
@@ -11,6 +12,7 @@ from media_parts import moving, sweep, write
 from v2a_nb import media
 from v2a_nb.clip import Sound
 from v2a_nb.errors import MediaError, UsageError
+from v2a_nb.media import sounds
 
 
 @pytest.mark.parametrize("name, delay", [("a.mkv", 0.3), ("a.mp4", 0.3), ("a.mkv", -0.2), ("a.ts", 0.3)])
@@ -26,6 +28,23 @@ def test_a_sound_lies_against_the_pictures(tmp_path, name, delay):
 def test_a_sound_without_pictures_starts_with_itself(tmp_path):
     path = media.save_wav(Sound(np.array([0.5, 0.25, 0.0]), 16000), tmp_path / "a.wav")
     assert np.allclose(media.open_sound(path).samples, [[0.5, 0.25, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize("planes", ["", "p"])
+@pytest.mark.parametrize("kind", sounds.DIRECT)
+def test_samples_become_floats_as_in_the_resampler(kind, planes):
+    for layout, channels in {"mono": 1, "stereo": 2, "5.1": 6, "7.0": 7}.items():
+        wave = np.random.default_rng(channels).uniform(-1, 1, (channels, 500)) * {"flt": 2, "dbl": 2}.get(kind, 1)
+        scale, zero = sounds.DIRECT[kind]
+        whole = wave / scale + zero if scale < 1 else wave
+        numbers = whole.astype({"s16": "i2", "s32": "i4", "u8": "u1", "flt": "f4", "dbl": "f8"}[kind])
+        numbers = np.ascontiguousarray(numbers if planes else numbers.T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(numbers, format=kind + planes, layout=layout)
+        frame.sample_rate = 8000
+        (wanted,) = av.AudioResampler(format="flt", layout=layout, rate=8000).resample(frame)
+        made = sounds._floats_of(frame)
+        assert made.dtype == np.float32 and np.array_equal(made, sounds._planar(wanted))
+        assert np.abs(made - wave).max() < 0.01
 
 
 def test_the_default_track_is_heard_and_others_by_number(tmp_path):

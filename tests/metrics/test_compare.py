@@ -152,7 +152,7 @@ class Text(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_command_prints_and_writes_comparisons(folder, tmp_path, capsys):
+def test_the_command_prints_and_writes_comparisons(folder, tmp_path, capsys, one_picture):
     words = ["evaluate", "--truth", str(folder / "truth.json"), "--metrics", "onset_f1_50ms,ambience_error_db"]
     files = ["--json", str(tmp_path / "s.json"), "--html", str(tmp_path / "s.html")]
     for name in ("exact", "late"):

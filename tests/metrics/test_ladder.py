@@ -159,7 +159,7 @@ def test_too_few_clips_are_refused(world):
         evaluate_ladder("world")
 
 
-def test_the_command_scores_references_and_their_stems(world, tmp_path, capsys):
+def test_the_command_scores_references_and_their_stems(world, tmp_path, capsys, one_picture):
     some = world.clips[:12]
     (tmp_path / "truth.json").write_text(json.dumps({"clips": [item.truth for item in some]}))
     for k, item in enumerate(some):

@@ -125,3 +125,11 @@ def test_clips_of_one_scene_are_on_one_side_and_drawn_together():
 def test_further_numbers_of_clips_are_averaged():
     rows = values([[times] for times in TRUE], stuck_share=[0.0] * 6 + [1.0] * 2, auc=[0.5] * 7 + [float("nan")])
     assert rows["stuck_share"].value == 0.25 and rows["onset_auc"].value == 0.5 and "drone_share" not in rows
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 22])
+def test_percentiles_are_those_of_numpy(count):
+    found = np.random.default_rng(count).uniform(-1, 1, count)
+    for percent in agree.PARTS.values():
+        assert agree._percentile([*found, np.nan], percent) == pytest.approx(np.percentile(found, percent), abs=1e-12)
+    assert np.isnan(agree._percentile([np.nan], 50))

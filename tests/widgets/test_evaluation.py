@@ -96,7 +96,7 @@ def test_a_report_without_folders_has_tables_and_figures_alone():
     assert "<b>" not in html and "0.500 [0.250, 0.750]" in html and "<audio" not in html and "alt=" in html
 
 
-def test_the_command_writes_the_page_and_keeps_other_files(folders, tmp_path, capsys):
+def test_the_command_writes_the_page_and_keeps_other_files(folders, tmp_path, capsys, one_picture):
     words = ["evaluate", "--generated", str(folders / "late"), "--reference", str(folders / "true")]
     words += ["--metrics", "e_l1", "--json", str(tmp_path / "s.json"), "--html", str(tmp_path / "s.html")]
     assert main(words) == 0

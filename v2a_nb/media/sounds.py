@@ -21,6 +21,9 @@ HOLE_S = 0.02
 STEPS = (0.5, 2.0, 8.0)  # seconds before the wanted moment to which a seek goes
 PREROLL_S = 0.1  # seconds that a decoder needs after a seek, until its samples are those of the whole file
 MOST_BYTES = 8e9  # of sound that is read at once
+DIRECT = {"s16": (2.0**-15, 0), "s32": (2.0**-31, 0), "u8": (2.0**-7, 128), "flt": (1.0, 0), "dbl": (1.0, 0)}
+"""Formats of samples that become floats in one step: as (sample - second) * first, which is what swresample does."""
+PLANES = 7  # of channels that PyAV reads
 SURE = ("mov", "mp4", "wav", "matroska", "avi")  # containers in which a sound stream's length is no estimate
 
 
@@ -44,19 +47,14 @@ def open_sound(path: str | Path, *, audio_track: int | None = None, problems: li
     with decoding.container(path) as container:
         if decoding.audio_stream(container, path, audio_track) is None:
             raise MediaError(f"{path}: no sound in this file")
-        pictures = bool(decoding.video_streams(container))
-    if pictures:
-        try:
-            video = Pictures(path)
-            zero = video.zero
-            video.close()
-        except MediaError:
-            pass  # pictures that nobody can see
-    sounds = Sounds(path, audio_track, damage, zero)
-    try:
-        sound = sounds.read_all()
-    finally:
-        sounds.close()
+        if decoding.video_streams(container):
+            try:
+                video = Pictures(path)
+                zero = video.zero
+                video.close()
+            except MediaError:
+                pass  # pictures that nobody can see
+        sound = Sounds(path, audio_track, damage, zero, container).read_all()
     if sound.n == 0:
         raise MediaError(f"{path}: its sound stream holds no samples")
     if problems is not None:
@@ -75,6 +73,7 @@ class Sounds:
         track: as ``audio_track`` of :func:`open_sound`.
         damage: receives what could not be decoded.
         zero: the time on the file's clock (s) from which seconds are counted; None: that of the first sample.
+        container: the file, if it is open at its beginning; its opening takes longer than a short sound's reading.
 
     Attributes:
         rate: samples per second.
@@ -84,7 +83,9 @@ class Sounds:
         MediaError: the file cannot be read, or nothing of its sound can be decoded.
     """
 
-    def __init__(self, path: str | Path, track: int | None, damage: decoding.Damage, zero: float | None) -> None:
+    def __init__(
+        self, path: str | Path, track: int | None, damage: decoding.Damage, zero: float | None, container: Any = None
+    ) -> None:
         self.path, self.track, self.damage, self.zero = path, track, damage, zero
         self.rate, self.layout, self.channels = 0, None, 1
         self._av_layout: Any = None
@@ -92,7 +93,7 @@ class Sounds:
         self._seekable = True
         self._container: Any = None
         self._stream: Any = None
-        self._open()
+        self._open(container)
         first = [chunk for _ in range(2) if (chunk := self._next()) is not None]
         if not first:
             if self._failed:
@@ -140,11 +141,11 @@ class Sounds:
         out.flags.writeable = False
         return Sound(out.T, self.rate, self.layout)
 
-    def _open(self) -> None:
+    def _open(self, container: Any = None) -> None:
         """Begin at the beginning of the file."""
         if self._container is not None:
             self._container.close()
-        self._container = decoding.container(self.path)
+        self._container = container or decoding.container(self.path)
         self._stream = decoding.audio_stream(self._container, self.path, self.track)
         if self._stream is None or self._stream.codec_context is None:
             self._container.close()
@@ -284,8 +285,13 @@ class Sounds:
                 self.rate, self._av_layout = frame.sample_rate, frame.layout
                 self.channels = frame.layout.nb_channels
                 self.layout = _layout_of(frame.layout)
-            self._resampler = av.AudioResampler(format="flt", layout=self._av_layout, rate=self.rate)
+            own = kind[1:] == (self._av_layout.name, self.rate)
+            direct = own and frame.format.packed.name in DIRECT and (frame.format.is_packed or self.channels <= PLANES)
+            how = {"format": "flt", "layout": self._av_layout, "rate": self.rate}
+            self._resampler = None if direct else av.AudioResampler(**how)
             self._kind = kind
+        if self._resampler is None:  # nearly every file: the resampler would take twenty times as long
+            return [*pieces, _floats_of(frame)]
         pieces += [_planar(piece) for piece in self._resampler.resample(frame)]
         return pieces
 
@@ -314,6 +320,17 @@ class Sounds:
             self.damage.ends["its sound"] = end, promised
         elif (not length or end < promised - HOLE_S) and self._structure.broken_at is not None:
             self._structure.note(self.damage, end)
+
+
+def _floats_of(frame) -> np.ndarray:
+    """Samples float32 [channels, n] of a frame in one of the formats :data:`DIRECT`."""
+    scale, zero = DIRECT[frame.format.packed.name]
+    samples = frame.to_ndarray()
+    samples = samples.reshape(-1, frame.layout.nb_channels).T if frame.format.is_packed else samples
+    samples = samples.astype(np.float32)
+    samples -= np.float32(zero)
+    samples *= np.float32(scale)
+    return samples
 
 
 def _planar(frame) -> np.ndarray:
