@@ -42,6 +42,23 @@ def test_sensitivity_is_a_threshold_on_the_probability_and_never_drops_a_hit_of_
     assert MODEL.move(2, 1.6).at(0).times == [1.6], "what was moved was decided on"
 
 
+def expected(*probabilities):
+    return Hits(Hit(0.1 * k, p, origin="model") for k, p in enumerate(probabilities))
+
+
+def test_what_suits_a_clip_is_strict_where_hits_are_sure_and_open_where_they_are_doubtful():
+    clear, new = expected(0.98, 0.97, 0.95, 0.2), expected(0.3, 0.25, 0.45, 0.5, 0.35, 0.4, 0.3, 0.05)
+    assert clear.doubt == pytest.approx((0.0196 + 0.0291 + 0.0475 + 0.16 + 0.2) / (3.1 + 2))
+    assert clear.fitting_sensitivity == 0.25 and len(clear.at("auto")) == 3
+    assert 0.7 < new.fitting_sensitivity <= 0.8 and len(new.at("auto")) == 7
+    assert expected(*[0.3] * 40).fitting_sensitivity == 0.8
+    # few hits say little; hits of the user are certain, and say nothing of what the system sees
+    assert expected(0.3).doubt < expected(0.3, 0.3, 0.3).doubt and Hits().fitting_sensitivity == 0.25
+    assert new.add(1.2).doubt == new.doubt and 1.2 in new.add(1.2).at("auto").times
+    with pytest.raises(UsageError, match="not 'high'"):
+        new.at("high")
+
+
 def test_parts_have_their_own_time():
     hits = MODEL.move(2, 1.7)
     part = hits.part(0.75, 2.0)

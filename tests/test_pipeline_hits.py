@@ -101,6 +101,12 @@ def test_hits_are_of_one_video(tmp_path, toner, capsys):
     assert toner.seen == []
 
 
+def test_a_sensitivity_may_suit_the_clip(tmp_path, toner):
+    path = video(tmp_path / "a.mp4", 1.0)
+    assert generate(path, "--out", tmp_path / "n", "--sensitivity", "auto") == 0
+    assert toner.seen[-1]["hits"] == EXPECTED.at("auto") != EXPECTED.at(0.5)
+
+
 @pytest.mark.parametrize("value", ["2", "-0.1", "nan", "high", ""])
 def test_a_sensitivity_is_0_to_1(tmp_path, value, capsys):
     with pytest.raises(SystemExit) as error:

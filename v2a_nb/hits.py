@@ -26,6 +26,11 @@ SURE, LEAST = 0.75, 0.1
 """A hit is sure from this probability on, and doubtful between the two; what is below looks like none."""
 SENSITIVITY = 0.5
 """Follows what is more likely than not."""
+AUTO = "auto"
+"""The sensitivity that suits the clip, see :attr:`Hits.fitting_sensitivity`."""
+CLEAR, UNCLEAR = (0.2, 0.25), (0.4, 0.8)
+"""Doubts, and the sensitivities that suit them: of the drawn world that systems were trained on and of real clips."""
+USUAL = (0.1, 2.0)  # doubt where nothing is known, and how many hits that counts as
 
 
 @dataclass(frozen=True)
@@ -207,18 +212,51 @@ class Hits(Sequence[Hit]):
     # --- parts ------------------------------------------------------------------------------------
 
     @check_types
-    def at(self, sensitivity: float) -> Hits:
+    def at(self, sensitivity: float | str) -> Hits:
         """The user's hits, and those of the system that are likely enough.
 
         Args:
             sensitivity: 0 ("only sure") takes hits with a probability of at least 0.99, 1 ("every doubt") takes all.
-                Between them a hit needs a probability of at least ``1 - sensitivity``.
+                Between them a hit needs a probability of at least ``1 - sensitivity``. ``"auto"``:
+                :attr:`fitting_sensitivity`.
 
         Raises:
-            UsageError: a sensitivity that is not 0 to 1.
+            UsageError: a sensitivity that is neither 0 to 1 nor ``"auto"``.
         """
+        check_sensitivity(sensitivity)
+        if isinstance(sensitivity, str):
+            sensitivity = self.fitting_sensitivity
         least = least_probability(sensitivity) - 1e-9  # 1 - 0.7 is a little more than 0.3
         return Hits(hit for hit in self if hit.origin == "user" or hit.probability >= least)
+
+    @property
+    def doubt(self) -> float:
+        """How likely a hit that the system expects is none after all, 0 to 1, by its own word.
+
+        It is the mean of ``1 - p`` over the system's hits, each weighed by its probability ``p``. Of few hits it is
+        drawn towards what is usual for clips of the training worlds. Where systems know what they see, it is near 0.1;
+        on real video, which is new to them, near 0.5.
+        """
+        usual, many = USUAL
+        likely = [hit.probability for hit in self if hit.origin == "model"]
+        return (sum(p * (1 - p) for p in likely) + many * usual) / (sum(likely) + many)
+
+    @property
+    def fitting_sensitivity(self) -> float:
+        """The sensitivity that suits how doubtful the system is of the clip.
+
+        In a clip that it sees clearly, doubtful hits are near misses, and only likely ones sound. In one that is new to
+        it, nearly all hits are doubtful, true ones as well: then doubtful ones sound, too.
+
+        Examples:
+            >>> Hits([Hit(t, 0.97, origin="model") for t in (0.5, 1.0, 1.5)]).fitting_sensitivity
+            0.25
+            >>> round(Hits([Hit(t, 0.4, origin="model") for t in (0.5, 1.0, 1.5, 2.0)]).fitting_sensitivity, 2)
+            0.59
+        """
+        (clear, low), (unclear, high) = CLEAR, UNCLEAR
+        share = min(max((self.doubt - clear) / (unclear - clear), 0.0), 1.0)
+        return low + share * (high - low)
 
     @property
     def likely(self) -> Hits:
@@ -325,6 +363,15 @@ def least_probability(sensitivity: float) -> float:
     if not 0 <= sensitivity <= 1:
         raise UsageError(f"sensitivity must be 0 (only sure) to 1 (every doubt), not {sensitivity!r}")
     return min(0.99, 1.0 - float(sensitivity))
+
+
+def check_sensitivity(value: float | str) -> None:
+    """Raise :class:`UsageError` where a value is neither a sensitivity, 0 to 1, nor ``"auto"``."""
+    if isinstance(value, str):
+        if value != AUTO:
+            raise UsageError(f'sensitivity must be 0 (only sure) to 1 (every doubt), or "{AUTO}", not {value!r}')
+    else:
+        least_probability(value)
 
 
 _NAMES = tuple(field.name for field in fields(Hit))

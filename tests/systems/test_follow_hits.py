@@ -109,7 +109,7 @@ def test_a_file_of_hits_does_as_well(vaura, clip, tmp_path):
         ({"hits": [9.0]}, "a hit at 9.000 s lies outside of s8000"), ({"hits": [0.5, 0.5]}, "two hits"),
         ({"hits": 0.5}, "must be a list"), ({"hits": ["0.5"]}, "time_s must be a number"),
         ({"hits": "nowhere.json"}, "cannot be read"), ({"sensitivity": 2}, "sensitivity must be 0"),
-        ({"sensitivity": "high"}, "sensitivity must be a number"),
+        ({"sensitivity": "high"}, "sensitivity must be 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_followed_is_one_line(vaura, clip, how, words):

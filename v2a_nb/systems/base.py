@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from v2a_nb.audio.hit_levels import with_levels
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, WeightsError, check_value
-from v2a_nb.hits import SENSITIVITY, Hits, least_probability
+from v2a_nb.hits import AUTO, SENSITIVITY, Hits, check_sensitivity
 from v2a_nb.hub import Pretrained
 
 SHORTEST_S = 0.3
@@ -56,12 +56,12 @@ def count(text: str) -> int:
     return value
 
 
-def sensitivity_of(text: str) -> float:
-    """A number from 0 to 1, for :class:`Option`."""
+def sensitivity_of(text: str) -> float | str:
+    """A number from 0 to 1, or ``"auto"``, for :class:`Option`."""
     try:
-        least_probability(value := float(text))
+        check_sensitivity(value := text if text == AUTO else float(text))
     except (ValueError, UsageError) as error:
-        raise ArgumentTypeError(f"{text!r} is not 0 (only sure) to 1 (every doubt)") from error
+        raise ArgumentTypeError(f"{text!r} is neither 0 (only sure) to 1 (every doubt) nor {AUTO}") from error
     return value
 
 
@@ -86,7 +86,9 @@ SAMPLING = {
 FOLLOWING = {
     "hits": Option("the hits that are to sound, a file such as --save-hits writes", Path, "FILE"),
     "sensitivity": Option(
-        "which of its own hits a system follows: 0, only sure ones, to 1, every doubt", sensitivity_of, "S"
+        "which of its own hits a system follows: 0, only sure ones, to 1, every doubt, or auto, what suits the clip",
+        sensitivity_of,
+        "S",
     ),
 }
 """Options of the systems that can be told when something sounds."""
@@ -203,13 +205,13 @@ class System(Pretrained, nn.Module, ABC):
         return torch.cat([each[:, :shortest] for each in features])
 
     def hits(
-        self, clip: Clip, *, sensitivity: float = SENSITIVITY, start: float = 0.0, duration: float | None = None
+        self, clip: Clip, *, sensitivity: float | str = SENSITIVITY, start: float = 0.0, duration: float | None = None
     ) -> Hits:
         """What the system expects to sound in a clip, whose own sound is not used: times, probabilities and places.
 
         Args:
             sensitivity: which hits are taken, see :meth:`v2a_nb.hits.Hits.at`: 0.5, those that are more likely than
-                not; 1, every doubt.
+                not; 1, every doubt; ``"auto"``, what suits the clip.
             start, duration: a part of the clip, seconds; times are those of the part.
 
         Raises:
@@ -221,7 +223,7 @@ class System(Pretrained, nn.Module, ABC):
             1.0
         """
         check_value(f"{type(self).__name__}.hits", "clip", clip, Clip)
-        least_probability(sensitivity)
+        check_sensitivity(sensitivity)
         encoder = self._encoder(hits=True)
         with torch.no_grad(), evaluating(self):
             clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
@@ -242,7 +244,7 @@ class System(Pretrained, nn.Module, ABC):
         self,
         clip: Clip | Sequence[Clip],
         hits: Hits | Sequence[Any] | str | Path | None,
-        sensitivity: float | None,
+        sensitivity: float | str | None,
         start: float,
         duration: float | None,
     ) -> list[Hits] | None:

@@ -110,7 +110,7 @@ def soundtrack(
     seed: int = 0,
     progress: Progress = None,
     hits: Hits | None = None,
-    sensitivity: float | None = None,
+    sensitivity: float | str | None = None,
     followed: Callable[[Hits], object] | None = None,
     done: DoneBlocks | None = None,
     **options: Any,

@@ -146,7 +146,7 @@ class Action2Sound(MelLatentSystem):
         guidance_interval: Sequence[float] | None = None,
         ambient: Ambient = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
-        sensitivity: float | None = None,
+        sensitivity: float | str | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -167,8 +167,9 @@ class Action2Sound(MelLatentSystem):
                 several clips also a list, one Sound each.
             hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
                 of them, one each. Left out, what the system expects.
-            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
-                weighed by its probability.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt; ``"auto"``, what
+                suits the clip (:attr:`v2a_nb.hits.Hits.fitting_sensitivity`). Left out, each is weighed by its
+                probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
             vocoder: another one, or ``"griffin-lim"``.

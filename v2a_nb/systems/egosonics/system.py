@@ -165,7 +165,7 @@ class EgoSonics(System):
         sampler: str | None = None,
         guidance_interval: Sequence[float] | None = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
-        sensitivity: float | None = None,
+        sensitivity: float | str | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -181,8 +181,9 @@ class EgoSonics(System):
             guidance_interval: from which share of the noise to which there is guidance, such as ``(0.2, 0.9)``.
             hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
                 of them, one each. Left out, what the system expects.
-            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
-                weighed by its probability.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt; ``"auto"``, what
+                suits the clip (:attr:`v2a_nb.hits.Hits.fitting_sensitivity`). Left out, each is weighed by its
+                probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each step of the sampler.
             switches: ``spacing``, ``fps``,

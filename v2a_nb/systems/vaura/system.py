@@ -95,7 +95,7 @@ class VAura(System):
         temperature: float | None = None,
         top_k: int | None = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
-        sensitivity: float | None = None,
+        sensitivity: float | str | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
@@ -108,8 +108,9 @@ class VAura(System):
             guidance, temperature, top_k: left out, the preset's best.
             hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
                 of them, one each. Left out, what the system expects.
-            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt. Left out, each is
-                weighed by its probability.
+            sensitivity: which of its own hits are followed: 0, only sure ones, to 1, every doubt; ``"auto"``, what
+                suits the clip (:attr:`v2a_nb.hits.Hits.fitting_sensitivity`). Left out, each is weighed by its
+                probability.
             start, duration: a part of the clip, seconds.
             progress: called with 1 for each decoding step.
 
@@ -148,7 +149,7 @@ class VAura(System):
         temperature: float | None = None,
         top_k: int | None = None,
         hits: Hits | Sequence[Any] | str | Path | None = None,
-        sensitivity: float | None = None,
+        sensitivity: float | str | None = None,
         start: float = 0.0,
         duration: float | None = None,
         progress: Progress = None,
