@@ -12,7 +12,7 @@ from saliency_parts import small_system
 from v2a_nb.cli import main
 from v2a_nb.saliency import judges
 from v2a_nb.saliency.methods import METHODS
-from v2a_nb.scores import registry, saliency
+from v2a_nb.scores import saliency, saliency_results
 from v2a_nb.training.results import MAPS, Results, Row, Table
 from v2a_nb.world import strike_world
 from v2a_nb.world.picture import silent_movers
@@ -117,12 +117,18 @@ def test_options_that_do_not_go_together(words, reason, capsys, tmp_path, monkey
 
 
 def test_kept_tables_are_in_the_documents(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "SHIPPED", tmp_path)
-    assert registry.saliency_tables() == "*Not scored yet.*"
+    monkeypatch.setattr(saliency_results, "SHIPPED", tmp_path)
+    titles = {"vaura": "V-AURA", "vta_ldm": "VTA-LDM"}
+    assert saliency_results.tables(titles) == "*Not scored yet.*"
     about = {"clips": 100, "few": 10, "seed": 8000, "marked": "gradient: survives"}
     table = Table("saliency", "x", (Row("pointing", "attention", 0.75, 0.5, 0.9, 100),), source=MAPS, about=about)
     some = replace(table, name="saliency_distractors", about={"clips": 40, "few": 10})
     Results("vaura", "", (table, some)).write(tmp_path / "vaura")
-    text = registry.saliency_tables()
+    where = Row("pointing_6pc", "attention", 0.85, 0.7, 0.9, 30), Row("temporal_pointing_80ms", "token ablation", 0.9)
+    other = replace(table, rows=where, about=about | {"marked": "token_ablation: points no better"})
+    Results("vta_ldm", "", (other,)).write(tmp_path / "vta_ldm")
+    text = saliency_results.tables(titles)
+    assert "| | V-AURA: where | when | VTA-LDM: where | when |" in text
+    assert "| attention |  |  | 0.85 |  |" in text and "| token ablation |  |  |  | 0.90† |" in text
     assert "0.750 [0.500, 0.900]" in text and "Not to be believed: gradient: survives." in text
     assert "of the 40 clips in which things move" in text

@@ -11,7 +11,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.files import is_json_with, keep_others, write_text
 from v2a_nb.hub import SHIPPED, find_weights
 from v2a_nb.metrics import protocols
-from v2a_nb.scores import real_results, study_results
+from v2a_nb.scores import real_results, saliency_results, study_results
 from v2a_nb.scores.base import Job
 from v2a_nb.systems.registry import with_weights
 from v2a_nb.training.cards import CARD, NOT_YET, Fields, render_card, render_document, write_card
@@ -219,7 +219,7 @@ def rendered(root: Path = PACKAGE.parent) -> dict[Path, str]:
     fields["real_video"] = real_results.tables(SYSTEMS)
     fields["protocols"] = protocols.document()
     fields["physics"] = physics_tables()
-    fields["saliency"] = saliency_tables()
+    fields["saliency"] = saliency_results.tables(SYSTEMS)
     fields["study"] = study_results.tables()
     if (root / "pyproject.toml").exists():
         for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
@@ -260,27 +260,6 @@ def physics_tables() -> str:
         f"{SYSTEMS[name]}, {table.about['pairs']} pairs a factor of seed {table.about['seed']}:\n\n{markdown(table)}"
         for name, table in found.items()
     ]
-    return "\n\n".join(texts) or NOT_YET
-
-
-def saliency_tables() -> str:
-    """The tables of all systems whose maps were judged, each below its name and above the methods that are marked."""
-    results = {name: Results.read(SHIPPED / name) for name in SYSTEMS if (SHIPPED / name / FILE).exists()}
-    texts = []
-    for name, some in results.items():
-        if "saliency" not in some:
-            continue
-        table = some["saliency"]
-        texts.append(
-            f"{SYSTEMS[name]}, {table.about['clips']} clips of seed {table.about['seed']} ({table.about['few']} for "
-            f"slow methods and judges):\n\n{markdown(table)}\n\nNot to be believed: {table.about['marked']}."
-        )
-        if "saliency_distractors" in some:
-            table = some["saliency_distractors"]
-            texts.append(
-                f"The same, of the {table.about['clips']} clips in which things move that never make a sound:\n\n"
-                f"{markdown(table)}"
-            )
     return "\n\n".join(texts) or NOT_YET
 
 
