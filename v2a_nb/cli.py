@@ -176,8 +176,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     from v2a_nb.scores import registry
+    from v2a_nb.systems.registry import honest
 
     _threads()
+    honest()  # the scores themselves say how well systems know real video
     if args.render:
         for path in registry.render():
             print(path)
