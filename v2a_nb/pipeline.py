@@ -464,6 +464,7 @@ def demo(
     stem = "demo" if video is None else _short(Path(video).stem)
     files = shelf.place(video, stem, (*output.endings, "html", "edit.html"))
     wav, mp4, page, edit = files.paths
+    sensitivity = None
     system = system or ("vaura" if video is None else best_system(with_weights()))
     with ExitStack() as stack:
         model = load(system, SHIPPED / system if system in with_weights() else None)
@@ -507,7 +508,8 @@ def demo(
             compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
             results["page"] = page
             if hits is not None and whole and "hits" in model.options:
-                editor = edit_hits(model, clip, hits, seed=seed)
+                shown = {} if sensitivity is None else {"sensitivity": hits.fitting_sensitivity}
+                editor = edit_hits(model, clip, hits, seed=seed, **shown)
                 editor.before = sound
                 results["edit"] = editor.save(edit, overwrite=True)
     except Exception as error:  # the sound and the video do not depend on the pages

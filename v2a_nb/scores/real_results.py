@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from v2a_nb.errors import V2AError
+from v2a_nb.hits import AUTO
 from v2a_nb.hub import SHIPPED
 from v2a_nb.training.results import FILE, Results, Row, Table, markdown
 
 ALL, GREATEST_HITS, REST = GROUPS = ("all clips", "Greatest Hits", "the rest")
 """The columns of a system's table ``real``."""
-SENSITIVITY = 0.8
-"""The sensitivity with which systems follow doubtful hits on video that is new to them; tuned on real clips."""
+SENSITIVITY = AUTO
+"""The sensitivity with which systems follow doubtful hits on video that is new to them."""
 OF_SYSTEMS = {
     "real": "{}",
-    "real_sensitive": "{}: sensitivity " + f"{SENSITIVITY:g}",
+    "real_sensitive": "{}: sensitivity " + SENSITIVITY,
     "real_encoder": "{}: expected flux alone",
     "real_hits": "{}: expected hits alone",
 }
@@ -98,7 +99,7 @@ def best_system(names: Iterable[str]) -> str:
     return max(names, key=lambda name: max(_score(name, what) for what in GENERATED))
 
 
-def best_sensitivity(name: str) -> float | None:
+def best_sensitivity(name: str) -> str | None:
     """The sensitivity with which a system scores best on real clips; None: what it does by itself."""
     return SENSITIVITY if _score(name, "real_sensitive") > _score(name, "real") else None
 
