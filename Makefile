@@ -22,7 +22,7 @@ test: $(VENV)/.test $(VENV)/.lab
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 golden: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) -m golden
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m golden
 
 # broken, odd and dangerous files through every command; one process, which prints a table
 hostile: $(VENV)/.test
