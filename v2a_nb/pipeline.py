@@ -508,7 +508,7 @@ def demo(
             compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
             results["page"] = page
             if hits is not None and whole and "hits" in model.options:
-                shown = {} if sensitivity is None else {"sensitivity": hits.fitting_sensitivity}
+                shown: dict[str, Any] = {} if sensitivity is None else {"sensitivity": hits.fitting_sensitivity}
                 editor = edit_hits(model, clip, hits, seed=seed, **shown)
                 editor.before = sound
                 results["edit"] = editor.save(edit, overwrite=True)
