@@ -236,6 +236,9 @@ class Hits(Sequence[Hit]):
         It is the mean of ``1 - p`` over the system's hits, each weighed by its probability ``p``. Of few hits it is
         drawn towards what is usual for clips of the training worlds. Where systems know what they see, it is near 0.1;
         on real video, which is new to them, near 0.5.
+
+        It is of the hits that are in the list: ask all of them, ``system.hits(clip, sensitivity=1.0)``. A list that was
+        cut to the likely ones sounds sure of itself.
         """
         usual, many = USUAL
         likely = [hit.probability for hit in self if hit.origin == "model"]

@@ -23,7 +23,7 @@ from v2a_nb.training.results import Row, Table
 from v2a_nb.world import WorldClip, strike_world
 
 CLIPS, SIZE = 100, 112
-SENSITIVITIES = (0.0, 0.25, 0.5, 0.75, 1.0, AUTO)
+SENSITIVITIES = (0, 0.25, 0.5, 0.75, 1, AUTO)
 METRICS = ("onset_f1_50ms", "near_miss_silent", "material_accuracy")
 BINS = 5
 NEAR_S = 0.05
@@ -94,7 +94,6 @@ def sensitivity(job: Job) -> list[Table]:
         job.say(f"{job.name}: {count} clips, sensitivity {value}")
         options = {} if value is None else {"sensitivity": value}
         report = evaluate(clips, system, metrics=list(METRICS), controls=False, **options)
-        words = value if isinstance(value, str) else f"{value or 0:g}"
-        name = "each weighed by its probability" if value is None else f"sensitivity {words}"
+        name = "each weighed by its probability" if value is None else f"sensitivity {value}"
         rows += [Row.of(name, measured) for measured in report.metrics]
     return [job.table("sensitivity", rows, down="subject", about={"clips": count, "seed": test.seed})]

@@ -75,7 +75,7 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
             f"weights: runs/{name}/weights"
         )
     system = class_of(name).from_pretrained(weights or name).to(target)
-    if SHIPPED / name in (weights, find_weights(name) if weights is None else None):
+    if SHIPPED / name == (find_weights(name) if weights is None else Path(weights)):
         system.warning = _HONEST
     return system
 

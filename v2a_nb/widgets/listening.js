@@ -577,16 +577,13 @@ export function page(root, spec, trials, find) {
       kept = false;
     }
     others?.postMessage(JSON.stringify(records));
-    const go = () => {
-      if (!go.waits) return;
-      go.waits = false;
+    // who sees the next trial may close the page: the answer is kept by then, unless the database is not to be had
+    const written = stored.write((raw) => { if (raw) gather(raw); return JSON.stringify(records); });
+    const patience = new Promise((resolve) => setTimeout(resolve, 1000));
+    Promise.race([written, patience]).then(() => {
       next(true);
       if (!kept) test.say(UNKEPT, true);
-    };
-    go.waits = true;
-    // who sees the next trial may close the page: the answer is kept by then, unless the database is not to be had
-    stored.write((raw) => { if (raw) gather(raw); return JSON.stringify(records); }).then(go);
-    setTimeout(go, 1000);
+    });
   }
 
   window.addEventListener("beforeunload", (event) => { if (!kept && records.length) event.preventDefault(); });
