@@ -25,6 +25,7 @@ from v2a_nb.systems.vaura.model import levels_of
 from v2a_nb.systems.vaura.system import PRESETS, VAura, VAuraDecoder
 from v2a_nb.systems.vaura.train import (
     ABLATIONS,
+    UNSEEN,
     DecoderTraining,
     PicturesAndSound,
     VAuraRecipe,
@@ -239,16 +240,23 @@ def test_a_zoom_moves_crops_with_what_they_show():
         assert abs(bright[0] - y) < 8 and abs(bright[1] - x) < 8  # places are jittered by two pixels besides
 
 
+DECIDED = replace(VisionConfig().event_crop, logit_bias=1.75, logit_scale=8.0, calibration_scale=2.0)
+
+
+def other_vaura() -> VAura:
+    """Weights to go on from; its encoder has decided."""
+    torch.manual_seed(3)
+    eyes = StrikeVision(replace(VisionConfig(), event_crop=DECIDED))
+    return VAura(VAuraDecoder(PRESETS["tiny"]), eyes, TinyCodec()).eval()
+
+
 @pytest.mark.golden
 def test_a_run_goes_on_from_other_weights(tmp_path):
-    torch.manual_seed(3)
-    decided = replace(VisionConfig().event_crop, logit_bias=1.75, logit_scale=8.0, calibration_scale=2.0)
-    eyes = StrikeVision(replace(VisionConfig(), event_crop=decided))
-    before = VAura(VAuraDecoder(PRESETS["tiny"]), eyes, TinyCodec()).eval()
+    before = other_vaura()
     stage = pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4, init=before.encoder)
     begun = stage.module.encoder
     assert begun.config == replace(VisionConfig(), fit="squash")  # it decides nothing while it learns
-    assert before.encoder.config == replace(VisionConfig(), event_crop=decided)
+    assert before.encoder.config == replace(VisionConfig(), event_crop=DECIDED)
     assert all(torch.equal(v, before.encoder.state_dict()[k]) for k, v in begun.state_dict().items())
     assert stage.optim.lr < pretraining_stage(np.zeros((2, 8, 64, 64, 3), np.uint8), None, steps=4).optim.lr
     folder = before.save_pretrained(tmp_path / "before")
@@ -262,6 +270,37 @@ def test_a_run_goes_on_from_other_weights(tmp_path):
     other = VAuraDecoder(replace(PRESETS["tiny"], layers=2))
     with pytest.raises(UsageError, match="other sizes"):
         load_decoder(VAuraDecoder(PRESETS["tiny"]), other)
+
+
+@pytest.mark.golden
+def test_a_decoder_alone_is_trained_on_an_encoder_that_is_kept(tmp_path, monkeypatch):
+    before, out, seen = other_vaura(), tmp_path / "run", {}
+    folder = before.save_pretrained(tmp_path / "before")
+    stages = VAuraRecipe.decoder_stage
+
+    def spy(self, tokens, encoder, codec, init=None):
+        seen[self.ablation] = (tokens.table["recording"], encoder.config.event_crop.logit_scale, init)
+        return stages(self, tokens, encoder, codec, init)
+
+    monkeypatch.setattr(VAuraRecipe, "decoder_stage", spy)
+    few = replace(FEW, steps=2, init=str(folder), keep_encoder=True)
+    for ablation in ("whole", None):
+        run_recipe(VAuraRecipe(few, ablation=ablation), out, source=SOURCE, resume=True)
+    assert not any((out / stage).exists() for stage in ("codec", "vision", "event_crop"))
+    eyes = [
+        load_file(w / "vision" / "model.safetensors")
+        for w in (folder, out / "weights", out / "ablations/whole/weights")
+    ]
+    assert all(torch.equal(v, each[k]) for each in eyes[1:] for k, v in eyes[0].items())
+    for recordings, scale, _ in seen.values():
+        assert min(recordings) >= UNSEEN, "the encoder saw the recordings before"
+        assert scale == 1.0, "a decoder learns from what is not decided yet"
+    assert seen["whole"][2] is None and seen[None][2] is not None, "ablations begin from nothing"
+
+
+def test_an_encoder_is_kept_of_other_weights_alone():
+    with pytest.raises(UsageError, match="keep_encoder keeps the video encoder of other weights: say which"):
+        VAuraTrainConfig(keep_encoder=True)
 
 
 def test_amounts_shrink_together_and_have_a_least():

@@ -35,7 +35,7 @@ from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Recipe, Stage, Stages, TrainConfig, scaling
 from v2a_nb.training.recipes.codec import CYCLES, Cycle, codec_stages
 from v2a_nb.training.recipes.event_crop import calibrate, calibrate_contact, event_crop_stage, gather
-from v2a_nb.training.recipes.video_encoder import pretraining_stage
+from v2a_nb.training.recipes.video_encoder import pretraining_stage, undecided
 from v2a_nb.world import strike_world
 
 CODEBOOK_WEIGHTS = (2.0, 1.0, 0.7, 0.4)
@@ -48,6 +48,8 @@ CAMERA_RATES = (25.0, 25.0, 25.0, 15.0, 24.0, 30.0, 30.0, 50.0)
 """Frames a second of the cameras that clips are filmed with, each as likely as often as it stands here."""
 CALIBRATION_CLIPS = 1000
 """Clips of the decoder on which the probability of hits is fitted, at most."""
+UNSEEN = 20000
+"""Number of a first recording: no encoder that ships saw it or one that follows it."""
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
 MISMATCHED = 0.3
@@ -78,7 +80,12 @@ class VAuraTrainConfig(TrainConfig):
     Attributes:
         camera_rates: whether the cameras have other frame rates than the encoder's as well, :data:`CAMERA_RATES`.
         init: a V-AURA to go on from instead of from nothing: a name of shipped weights, a folder or a Hub id. Its
-            codec stays as it is; video encoder, event crops and decoder begin at its weights, at half the rate.
+            codec stays as it is; video encoder, event crops and decoder begin at its weights, at half the rate. The
+            decoder of an ablation begins from nothing, so that all of them do.
+        keep_encoder: the video encoder of ``init`` stays as it is, too, and only a decoder is trained.
+
+    Raises:
+        UsageError: ``keep_encoder`` without ``init``.
     """
 
     steps: int = scaling(2400)
@@ -92,6 +99,12 @@ class VAuraTrainConfig(TrainConfig):
     levels: bool = False
     camera_rates: bool = True
     init: str = ""
+    keep_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_encoder and not self.init:
+            raise UsageError("keep_encoder keeps the video encoder of other weights: say which, as --set init=vaura")
 
     def scaled(self, share: float) -> VAuraTrainConfig:
         cycles = tuple(replace(c, steps=max(8, int(c.steps * share))) for c in self.codec_cycles)
@@ -138,11 +151,11 @@ class VAuraFeatures:
     """What the stages read.
 
     Attributes:
-        clips: ``frames``, ``sounds`` and ``mels`` for codec and encoder.
+        clips: ``frames``, ``sounds`` and ``mels`` for codec and encoder; None where those are there already.
         decoder_clips: ``frames`` and ``sounds`` of other clips, where there are others.
     """
 
-    clips: Features
+    clips: Features | None
     decoder_clips: Features
 
 
@@ -164,6 +177,8 @@ class VAuraRecipe(Recipe):
             features = store.compute(cut_clips(recordings, cut), recordings, extractor)
             return features.where(slice(0, clips))
 
+        if c.keep_encoder:
+            return VAuraFeatures(None, compute(c.decoder_clips, UNSEEN))
         clips = compute(many, 0)
         mels = store.map(
             clips, "mels", lambda batch: {"mels": targets.log_mel(torch.from_numpy(batch["sounds"])).half().numpy()},
@@ -173,36 +188,55 @@ class VAuraRecipe(Recipe):
 
     def stages(self, features: VAuraFeatures, store: FeatureStore, out: Path) -> Stages:
         c, seed, clips = self.config, self.seed, features.clips
-        some = clips.where(slice(0, c.clips))
         init = VAura.from_pretrained(c.init) if c.init else None
         before = None if init is None else init.encoder
         # 1. the codec, on sounds alone
         if init is None:
-            codec = yield from codec_stages(some["sounds"], cycles=c.codec_cycles, seed=seed)
+            codec = yield from codec_stages(clips.where(slice(0, c.clips))["sounds"], cycles=c.codec_cycles, seed=seed)
         else:
             codec = init.codec
-        # 2. the video encoder, on the flux and spectra of the clips' own sounds
-        pretraining = yield pretraining_stage(
-            some["frames"], some["mels"], steps=c.vision_steps, seed=seed, init=before
-        )  # fmt: skip
-        encoder = pretraining.encoder.eval()
-        # 3. its event crops, where it expects a sound
-        examples = gather_examples(encoder, clips["frames"], clips["mels"], out / "vision")
-        trained = yield event_crop_stage(
-            encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed,
-            init=None if before is None else before.event_crop,
-        )  # fmt: skip
-        encoder.event_crop = trained.event_crop.eval()
-        set_decision(encoder, calibrated(encoder, features.decoder_clips, out / "vision"))
-        # 4. the decoder, on features and codes of the weights that are shipped, which are fp16
+        # 2. the video encoder
+        if c.keep_encoder:
+            encoder = before
+            set_decision(encoder, undecided(encoder.config.event_crop))
+        else:
+            encoder = yield from self.encoder_stages(clips, out / "vision", before)
+            set_decision(encoder, calibrated(encoder, features.decoder_clips, out / "vision"))
+        # 3. the decoder, on features and codes of the weights that are shipped, which are fp16
         as_shipped(codec)
         as_shipped(encoder.eval())
         tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
         if "mismatched" in self.changes:
             tokens = self.noisy(store, features.decoder_clips, tokens)
-        trained = yield self.decoder_stage(tokens, encoder, codec, init and init.decoder)
+        begun = None if init is None or self.ablation else init.decoder
+        trained = yield self.decoder_stage(tokens, encoder, codec, begun)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
+
+    def encoder_stages(self, clips: Features, folder: Path, before: StrikeVision | None) -> Stages:
+        """The video encoder and its event crops, from nothing or from the weights of another one.
+
+        Args:
+            folder: for what the event crops learn from.
+
+        Returns:
+            the encoder.
+        """
+        c, seed = self.config, self.seed
+        some = clips.where(slice(0, c.clips))
+        # on the flux and spectra of the clips' own sounds
+        pretraining = yield pretraining_stage(
+            some["frames"], some["mels"], steps=c.vision_steps, seed=seed, init=before
+        )  # fmt: skip
+        encoder = pretraining.encoder.eval()
+        # where it expects a sound
+        examples = gather_examples(encoder, clips["frames"], clips["mels"], folder)
+        trained = yield event_crop_stage(
+            encoder, clips["frames"], examples, steps=c.event_crop_steps, seed=seed,
+            init=None if before is None else before.event_crop,
+        )  # fmt: skip
+        encoder.event_crop = trained.event_crop.eval()
+        return encoder
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -235,10 +269,7 @@ class VAuraRecipe(Recipe):
     def decoder_stage(
         self, tokens: Features, encoder: StrikeVision, codec: TinyCodec, init: VAuraDecoder | None = None
     ) -> Stage:
-        """The language model on codes and visual tokens, from nothing or from the weights of another one.
-
-        One that is conditioned otherwise begins from nothing.
-        """
+        """The language model on codes and visual tokens, from nothing or from the weights of another one."""
         c, seed = self.config, self.seed
         clip = strike_world(seed=77, clips=1, size=64)[0].clip.silent()
 
@@ -253,7 +284,7 @@ class VAuraRecipe(Recipe):
             config = replace(config, conditioning=self.changes["conditioning"])
         torch.manual_seed(seed)
         module = DecoderTraining(VAuraDecoder(config))
-        if init is not None and "conditioning" not in self.changes:
+        if init is not None:
             load_decoder(module.decoder, init)
         optim = OptimConfig(
             steps=c.steps, lr=1.5e-3 if init is None else 0.75e-3, warmup=150, weight_decay=3e-2, seed=seed

@@ -133,6 +133,12 @@ def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.stack(out)
 
 
+def undecided(config: EventCropConfig) -> EventCropConfig:
+    """Event crops that give probabilities as they were trained, which is what a decoder learns from."""
+    plain = EventCropConfig()
+    return replace(config, logit_bias=plain.logit_bias, logit_scale=plain.logit_scale)
+
+
 def pretraining_stage(
     frames, mels, *, steps: int, batch_size: int = 16, seed: int = 0, init: StrikeVision | None = None
 ) -> Stage:
@@ -146,9 +152,8 @@ def pretraining_stage(
     torch.manual_seed(seed)
     config = VisionConfig() if init is None else init.config
     # what follows learns from probabilities before a decision, whatever the encoder decided that this one begins at
-    plain = EventCropConfig()
-    undecided = {name: getattr(plain, name) for name in ("logit_bias", "logit_scale", *CALIBRATION)}
-    module = Pretraining(replace(config, fit="squash", event_crop=replace(config.event_crop, **undecided)))
+    fresh = replace(undecided(config.event_crop), **{name: getattr(EventCropConfig(), name) for name in CALIBRATION})
+    module = Pretraining(replace(config, fit="squash", event_crop=fresh))
     if init is not None:
         module.encoder.load_state_dict(init.state_dict())
     lr = 1.5e-3 if init is None else 0.75e-3
