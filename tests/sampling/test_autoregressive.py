@@ -77,21 +77,21 @@ def test_greedy_codes_are_the_same_without_the_cache(changes: dict, guidance: fl
     assert not cached.is_inference(), "what follows may need gradients beside the codes"
 
 
-def test_large_matrices_are_packed_to_the_same_codes(monkeypatch):
+def test_large_matrices_are_streamed_to_the_same_codes(monkeypatch):
     decoder, visual, how = small_decoder(), pictures(2, 24), Sampling(2.0, temperature=0.0)
     plain = generate_codes(decoder, visual, how, seeded())
     kept = decoder.cached(torch.zeros(1, 10, 16))
     assert isinstance(kept.heads, torch.Tensor), "small ones are as they are"
     monkeypatch.setattr("v2a_nb.systems.vaura.model.LARGE", 1)
-    packed = decoder.cached(torch.zeros(1, 10, 16))
-    if isinstance(packed.heads, torch.Tensor):
+    streamed = decoder.cached(torch.zeros(1, 10, 16))
+    if isinstance(streamed.heads, torch.Tensor):
         pytest.skip("this build of torch has no oneDNN")
-    assert not any(isinstance(matrix, torch.Tensor) for matrix in vars(packed.layers[0]).values())
+    assert not any(isinstance(matrix, torch.Tensor) for matrix in vars(streamed.layers[0]).values())
     given = plain[..., :5]
     assert torch.equal(plain, generate_codes(decoder, visual, how, seeded()))
     assert torch.equal(plain, generate_codes(decoder, visual, how, seeded(), prompt=given))
     half = decoder.bfloat16().cached(torch.zeros(1, 10, 16, dtype=torch.bfloat16))
-    assert isinstance(half.heads, torch.Tensor), "only float32 is packed"
+    assert isinstance(half.heads, torch.Tensor), "only float32 is streamed"
 
 
 def test_drawn_codes_are_the_same_without_the_cache():

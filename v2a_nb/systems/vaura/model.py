@@ -488,7 +488,7 @@ class CachedSteps:
     of the input. Both give the same to rounding, and a test holds them to the same greedy codes.
 
     Args:
-        decoder: in evaluation mode; changing its weights afterwards changes nothing here.
+        decoder: in evaluation mode; its weights must stay as they are while this is used.
         condition: [N, S, visual_width] of all positions; N is the number of clips, or twice that, where the second
             half has the nulls.
         prefix: positions before the first step; they go through the network with it.
@@ -506,9 +506,9 @@ class CachedSteps:
         self.inputs[..., :width] = condition.transpose(0, 1)
         self.inputs[:prefix, :, width:] = 0
         self.prefix, self.fed = prefix, 0
-        self.layers = [_Fused(layer, c.heads) for layer in backbone.layers]
+        self.layers = [_Fused(layer, c.heads, n) for layer in backbone.layers]
         scale = c.hidden**0.5  # a norm divides by the length of a vector, and not by the root of its mean square
-        self.heads = _matrix((decoder.heads.weight * (scale * backbone.norm.weight)).T)
+        self.heads = _matrix((decoder.heads.weight,), n, scale * backbone.norm.weight)
         self.least = condition.new_tensor(scale * backbone.norm.variance_epsilon**0.5, dtype=torch.float32)
         angles = torch.outer(torch.arange(positions, device=condition.device), backbone.rotary_emb.inv_freq.float())
         self.rotation = torch.polar(torch.ones_like(angles), angles)[:, None, None]  # [S, 1, 1, size / 2]
@@ -568,47 +568,90 @@ class _Fused:
     The weights of the norms are in them, and the root of the width, by which :meth:`CachedSteps._norm` is short.
     Queries and keys have the two numbers that are turned together side by side, where Llama has them half a head apart:
     what they are compared by stays the same.
+
+    Args:
+        layer: of the backbone.
+        heads: of its attention.
+        rows: of a step.
     """
 
-    def __init__(self, layer: nn.Module, heads: int) -> None:
+    def __init__(self, layer: nn.Module, heads: int, rows: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
-        turned = [
-            linear.weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-            for linear in (attention.q_proj, attention.k_proj)
-        ]
-        scale = attention.q_proj.weight.shape[1] ** 0.5
-        both = torch.cat([*turned, attention.v_proj.weight]) * (scale * layer.input_layernorm.weight)
-        gated = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * (scale * layer.post_attention_layernorm.weight)
-        self.query_key_value, self.gate_up = _matrix(both.T.contiguous()), _matrix(gated.T.contiguous())
-        self.output, self.down = _matrix(attention.o_proj.weight.T), _matrix(mlp.down_proj.weight.T)
+        width = attention.q_proj.weight.shape[1]
+        turned = torch.arange(width, device=attention.q_proj.weight.device).unflatten(0, (heads, 2, -1))
+        turned = turned.transpose(1, 2).flatten()
+        order = torch.cat([turned, width + turned, 2 * width + turned.sort().values])
+        looking, thinking = (
+            width**0.5 * norm.weight for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+        )
+        projections = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+        self.query_key_value = _matrix(projections, rows, looking, order)
+        self.gate_up = _matrix((mlp.gate_proj.weight, mlp.up_proj.weight), rows, thinking)
+        self.output, self.down = (_matrix((part.weight,), rows) for part in (attention.o_proj, mlp.down_proj))
 
 
 LARGE = 2**20
 """Numbers of a matrix that no cache near the processor holds, so that a step takes as long as reading it."""
 
 
-class _Packed:
-    """A large float32 matrix [in, out] in oneDNN's order of memory.
+class _Streamed:
+    """A large float32 matrix [in, out] in the order of memory in which oneDNN multiplies the rows of a step by it.
 
-    A step multiplies two rows, one of them the null's, and BLAS then reads a matrix at half of the memory's speed.
-    oneDNN reads what is in its own order half as fast again.
+    A step multiplies two rows, one of them the null's, and BLAS then reads a matrix at half of the memory's speed. To
+    oneDNN the rows are pixels and the matrix is a convolution of 1 by 1, which it reads at nine tenths. Each number
+    of rows may want another order, and to put a matrix into it takes as long as a hundred steps. So other rows than a
+    step's, which are those of a prompt, are multiplied by the matrices as the network has them.
+
+    Args:
+        parts, gain, order: see :func:`_matrix`.
+        rows: of a step.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(matrix.T.contiguous())
+    def __init__(self, parts: tuple[Tensor, ...], rows: int, gain: Tensor | None, order: Tensor | None) -> None:
+        self.parts, self.rows, self.gain, self.order = parts, rows, gain, order
+        whole = _whole(parts, gain, order)[..., None, None]
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(whole, *_STILL, [1, whole.shape[1], rows, 1])
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+        if len(x) == self.rows:
+            pixels = x[None, :, None].permute(0, 3, 1, 2)  # [1, in, rows, 1], in the memory of x
+            made = torch.ops.mkldnn._convolution_pointwise(pixels, self.weight, None, *_STILL, "none", [], "")
+            return made.permute(0, 2, 3, 1).reshape(len(x), -1)
+        x = x if self.gain is None else x * self.gain
+        made = torch.cat([F.linear(x, part) for part in self.parts], dim=-1)
+        return made if self.order is None else made[:, self.order]
 
 
-def _matrix(matrix: Tensor) -> Tensor | _Packed:
-    """A matrix [in, out], packed where it is large and the processor's library can."""
-    can = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and torch.backends.mkldnn.is_available()
-    fits = matrix.device.type == "cpu" and matrix.dtype == torch.float32 and matrix.numel() >= LARGE
-    return _Packed(matrix) if can and fits else matrix
+_STILL = [0, 0], [1, 1], [1, 1], 1
+"""Padding, stride, dilation and groups of a convolution that multiplies each pixel by a matrix."""
 
 
-def _multiply(x: Tensor, matrix: Tensor | _Packed, out: Tensor | None = None) -> Tensor:
+def _matrix(
+    parts: tuple[Tensor, ...], rows: int, gain: Tensor | None = None, order: Tensor | None = None
+) -> Tensor | _Streamed:
+    """A matrix [in, out] out of several weights, streamed where it is large and the processor's library can.
+
+    Args:
+        parts: weights [out, in] of linear layers that read the same.
+        rows: of a step.
+        gain: what each input is multiplied by before, [in].
+        order: of the outputs, [out].
+    """
+    can = hasattr(torch.ops.mkldnn, "_reorder_convolution_weight") and torch.backends.mkldnn.is_available()
+    first, numbers = parts[0], sum(part.numel() for part in parts)
+    if can and first.device.type == "cpu" and first.dtype == torch.float32 and numbers >= LARGE:
+        return _Streamed(parts, rows, gain, order)
+    return _whole(parts, gain, order).T.contiguous()
+
+
+def _whole(parts: tuple[Tensor, ...], gain: Tensor | None, order: Tensor | None) -> Tensor:
+    """One weight [out, in] out of several."""
+    weight = torch.cat(parts)
+    weight = weight if gain is None else weight * gain
+    return weight if order is None else weight[order]
+
+
+def _multiply(x: Tensor, matrix: Tensor | _Streamed, out: Tensor | None = None) -> Tensor:
     """x [n, in] times a matrix [in, out], into ``out`` where there is one."""
     if isinstance(matrix, Tensor):
         return torch.mm(x, matrix, out=out)
@@ -616,7 +659,7 @@ def _multiply(x: Tensor, matrix: Tensor | _Packed, out: Tensor | None = None) ->
     return made if out is None else out.copy_(made)
 
 
-def _add_product(total: Tensor, x: Tensor, matrix: Tensor | _Packed) -> None:
+def _add_product(total: Tensor, x: Tensor, matrix: Tensor | _Streamed) -> None:
     """Add x [n, in] times a matrix [in, out] to a total [n, out], in place."""
     if isinstance(matrix, Tensor):
         total.addmm_(x, matrix)
