@@ -7,7 +7,7 @@ import json
 import pytest
 
 from v2a_nb.errors import MediaError, UsageError
-from v2a_nb.hits import Hit, Hits, least_probability
+from v2a_nb.hits import LATE_S, STEP_S, Hit, Hits, least_probability
 
 MODEL = Hits([Hit(0.5, 0.97, 0.2, 0.8, origin="model"), Hit(1.0, 0.3, origin="model"), Hit(1.5, 0.02, origin="model")])
 
@@ -57,6 +57,24 @@ def test_what_suits_a_clip_is_strict_where_hits_are_sure_and_open_where_they_are
     assert new.add(1.2).doubt == new.doubt and 1.2 in new.add(1.2).at("auto").times
     with pytest.raises(UsageError, match="not 'high'"):
         new.at("high")
+
+
+def test_in_a_clip_that_is_new_hits_sound_later_than_they_look():
+    clear, new = expected(0.98, 0.97, 0.95, 0.2), expected(*[0.3] * 40)
+    assert clear.fitting_delay_s == 0.0 and clear.fitted == clear
+    assert new.fitting_delay_s == LATE_S == 0.025
+    late = new.fitted
+    assert late.times == pytest.approx([t + LATE_S for t in new.times])
+    assert [hit.moved_from_s for hit in late] == new.times and late.doubt == new.doubt
+    assert {hit.origin for hit in late} == {"model"} and late[3].probability == 0.3, "nobody has decided on them"
+    assert late.fitted == late, "once is enough"
+    assert new.at("auto") == late.at(0.8)
+    # the user's stay where they are, also those that were delayed before, and take the place of what comes to them
+    changed = new.add(0.327).fitted
+    assert 0.327 in changed.times and len(changed) == len(new)
+    assert late.move(3, 0.5501)[5].moved_from_s == pytest.approx(new[3].time_s)
+    half = expected(*[0.3] * 3)
+    assert 0 < half.fitting_delay_s < LATE_S and half.fitting_delay_s % STEP_S == pytest.approx(0, abs=1e-9)
 
 
 def test_parts_have_their_own_time():

@@ -27,9 +27,11 @@ SURE, LEAST = 0.75, 0.1
 SENSITIVITY = 0.5
 """Follows what is more likely than not."""
 AUTO = "auto"
-"""The sensitivity that suits the clip, see :attr:`Hits.fitting_sensitivity`."""
+"""The sensitivity that suits the clip, and the delay, see :attr:`Hits.fitting_sensitivity` and :attr:`Hits.fitted`."""
 CLEAR, UNCLEAR = (0.2, 0.25), (0.4, 0.8)
 """Doubts, and the sensitivities that suit them: of the drawn world that systems were trained on and of real clips."""
+LATE_S = 0.025
+"""Seconds from when a real hit looks like one, to systems that were trained on the drawn world, to when it sounds."""
 USUAL = (0.1, 2.0)  # doubt where nothing is known, and how many hits that counts as
 
 
@@ -43,7 +45,8 @@ class Hit:
         x, y: the place in the picture, 0 to 1 from its left and its top; None where it is not known.
         level_db: how much louder than the system would make it, -60 to 24 dB.
         origin: ``"model"`` where the system expects it as it is, ``"user"`` where it was added or changed.
-        moved_from_s: when the system expects a hit that the user changed; its material stays. None: it was added.
+        moved_from_s: when the system expects a hit that the user changed, or that was delayed (:attr:`Hits.fitted`);
+            its material stays. None: it was added, or is where it was expected.
 
     Raises:
         UsageError: a value that is no number or out of range.
@@ -199,7 +202,7 @@ class Hits(Sequence[Hit]):
 
     def _with(self, which: int, **changes: float) -> Hits:
         old = self._at(which)
-        source = old.time_s if old.origin == "model" else old.moved_from_s
+        source = old.time_s if old.origin == "model" and old.moved_from_s is None else old.moved_from_s
         new = replace(old, probability=1.0, origin="user", moved_from_s=source, **changes)
         return Hits(new if hit is old else hit for hit in self)
 
@@ -217,15 +220,15 @@ class Hits(Sequence[Hit]):
 
         Args:
             sensitivity: 0 ("only sure") takes hits with a probability of at least 0.99, 1 ("every doubt") takes all.
-                Between them a hit needs a probability of at least ``1 - sensitivity``. ``"auto"``:
-                :attr:`fitting_sensitivity`.
+                Between them a hit needs a probability of at least ``1 - sensitivity``. ``"auto"``: the
+                :attr:`fitted` hits with :attr:`fitting_sensitivity`.
 
         Raises:
             UsageError: a sensitivity that is neither 0 to 1 nor ``"auto"``.
         """
         check_sensitivity(sensitivity)
         if isinstance(sensitivity, str):
-            sensitivity = self.fitting_sensitivity
+            return self.fitted.at(self.fitting_sensitivity)
         least = least_probability(sensitivity) - 1e-9  # 1 - 0.7 is a little more than 0.3
         return Hits(hit for hit in self if hit.origin == "user" or hit.probability >= least)
 
@@ -257,9 +260,41 @@ class Hits(Sequence[Hit]):
             >>> round(Hits([Hit(t, 0.4, origin="model") for t in (0.5, 1.0, 1.5, 2.0)]).fitting_sensitivity, 2)
             0.59
         """
-        (clear, low), (unclear, high) = CLEAR, UNCLEAR
-        share = min(max((self.doubt - clear) / (unclear - clear), 0.0), 1.0)
-        return low + share * (high - low)
+        low, high = CLEAR[1], UNCLEAR[1]
+        return low + self._newness * (high - low)
+
+    @property
+    def fitting_delay_s(self) -> float:
+        """How much later than the system expects them its hits should sound, seconds.
+
+        In a clip that it sees clearly, not at all. In one that is new to it, up to :data:`LATE_S`: it learned from
+        pictures that show one moment each, and from sounds that leave at once. A camera's picture is older than its
+        time says, and what is about to hit slows down before.
+        """
+        return round(self._newness * LATE_S / STEP_S) * STEP_S
+
+    @property
+    def fitted(self) -> Hits:
+        """The same hits, the system's by :attr:`fitting_delay_s` later; ``moved_from_s`` says when it expected them.
+
+        Hits that were delayed once stay where they are. One that comes to lie on a hit of the user's is left out.
+
+        Examples:
+            >>> new = Hits([Hit(t, 0.4, origin="model") for t in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)])
+            >>> new.fitted[0].time_s, new.fitted[0].moved_from_s
+            (0.52, 0.5)
+        """
+        if not (delay := self.fitting_delay_s):
+            return self
+        kept = [hit for hit in self if hit.origin == "user" or hit.moved_from_s is not None]
+        late = [replace(h, time_s=h.time_s + delay, moved_from_s=h.time_s) for h in self if h not in kept]
+        return Hits([*kept, *(h for h in late if all(abs(h.time_s - k.time_s) >= STEP_S for k in kept))])
+
+    @property
+    def _newness(self) -> float:
+        """From 0, a clip of the training worlds, to 1, one that is as new as real video is."""
+        clear, unclear = CLEAR[0], UNCLEAR[0]
+        return min(max((self.doubt - clear) / (unclear - clear), 0.0), 1.0)
 
     @property
     def likely(self) -> Hits:

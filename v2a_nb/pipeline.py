@@ -23,7 +23,7 @@ from v2a_nb import __version__, media
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import MediaError, UsageError, V2AError
 from v2a_nb.files import Ledger, fingerprint, noting, write_text
-from v2a_nb.hits import Hits
+from v2a_nb.hits import AUTO, Hits
 from v2a_nb.hub import SHIPPED, find_weights
 
 if TYPE_CHECKING:
@@ -494,6 +494,8 @@ def demo(
             title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
         hits = _expected_hits(model, clip)
+    if hits is not None and sensitivity == AUTO:  # those that the sound followed
+        hits = hits.fitted.part(0.0, clip.duration)
     if hits is not None:
         hollow = " (hollow in the page)" if events is None and not all(hit.sure for hit in hits.likely) else ""
         say(f"{model.title}: {hits.summary}{hollow}")

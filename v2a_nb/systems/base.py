@@ -228,7 +228,7 @@ class System(Pretrained, nn.Module, ABC):
         with torch.no_grad(), evaluating(self):
             clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
             found = encoder.hits(clip, faint=True)
-        return Hits({**hit, "origin": "model"} for hit in found).at(sensitivity)
+        return Hits({**hit, "origin": "model"} for hit in found).at(sensitivity).part(0.0, clip.duration)
 
     def _encoder(self, *, hits: bool) -> Any:
         """The video encoder, perhaps one that knows hits."""

@@ -25,7 +25,7 @@ const taken = (hits, time, but = null) =>
 
 // A hit that the user has decided on; where the model expected it is kept, so that its material stays.
 const decided = (hit, changes) => {
-  const source = hit.origin === "model" ? hit.time_s : hit.moved_from_s;
+  const source = hit.moved_from_s ?? (hit.origin === "model" ? hit.time_s : undefined);
   const made = { ...hit, probability: 1, origin: "user", ...changes };
   if (source !== undefined && source !== null) made.moved_from_s = source;
   return made;
