@@ -204,7 +204,7 @@ class Oracle:
     round_trip_of = "codec"
 
     def __init__(self, clips):
-        self.card = {"steps": 7}
+        self.card = {"steps": 7, "clips": 12}
         self.sounds = {clip.id: clip.stems["mix"] for clip in clips}
         self.asked = []
 
@@ -251,6 +251,7 @@ def test_ablations_of_a_run_are_rows_with_its_steps(oracle, tmp_path, monkeypatc
     shipped_rows, trained = ablations.ablations(job)
     assert (shipped_rows.name, trained.name, trained.source) == ("ablations", "retrained", RUN)
     assert trained.subjects == ["trained"] and trained.row("steps") == Row("steps", "trained", 7)
+    assert trained.row("clips") == Row("clips", "trained", 12) and "clips" not in shipped_rows.metrics
     assert shipped_rows.metrics == ["steps", *ablations.SHOWN["action2sound"]]
     assert oracle.asked[0] == {"guidance": 3.0, "a": 1}
     assert set(oracle.asked[-1]) == {"guidance", "ambient"} and trained.command.endswith(f"--run {tmp_path}")

@@ -23,8 +23,9 @@ from v2a_nb.systems.registry import load
 from v2a_nb.training.results import RUN, SHIPPED_WEIGHTS, Row, Table
 from v2a_nb.world import WorldClip
 
-STEPS = "steps"
-"""The metric that says how long a row's weights were trained."""
+OF_TRAINING = ("steps", "clips", "mismatched_share")
+"""Metrics that say how a row's weights were trained: how long, and where the card says so, on how many clips, and which
+share of those has sounds of other recordings."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def _measure(name: str, variant: Variant, weights: str, count: int, samples: int
         if variant.condition is not None:
             options["ambient"] = variant.condition(clips)
         options |= {option: texts(clips) for option, texts in variant.texts.items()}
-        rows.append(Row(STEPS, variant.meaning, model.card.get("steps")))
+        told = OF_TRAINING if variant.trained else OF_TRAINING[:1]
+        rows += [Row(each, variant.meaning, model.card[each]) for each in told if each in model.card]
     report = evaluated(model, clips, controls=False, **options)
     measured = {metric["name"]: metric for metric in report.metrics}
     return rows + [Row.of(variant.meaning, measured[metric]) for metric in SHOWN[name]]

@@ -33,7 +33,7 @@ SOURCES = (SHIPPED_WEIGHTS, RUN, REAL, PAIRS, MAPS)
 """What a table was measured on: the weights of the folder, weights that a run trained anew, a folder of clips, pairs of
 which the sounds are kept in a folder, or maps of where the weights looked."""
 DIGITS = (
-    ("*_mb", 0), ("steps", 0), ("*_rank", 0), ("codes_used", 0), ("perplexity", 0),
+    ("*_mb", 0), ("steps", 0), ("clips", 0), ("*_rank", 0), ("codes_used", 0), ("perplexity", 0),
     ("vaas_*", 1), ("av_sync*", 1), ("*_dbfs", 1),
     ("*_ms", 2), ("*_db", 2), ("cpu_*", 2),
     ("*", 3),

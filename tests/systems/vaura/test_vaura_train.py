@@ -419,14 +419,17 @@ def test_every_ablation_trains_the_decoder_anew_on_what_it_says(whole, tmp_path,
     monkeypatch.setattr(VAuraRecipe, "decoder_stage", spy(VAuraRecipe.decoder_stage))
     some = {**ABLATIONS, "noisy_02": {**ABLATIONS["noisy_02"], "mismatched": 0.5}}
     monkeypatch.setattr(VAuraRecipe, "ablations", some)
+    told = {}
     for name in ("whole", "prepend", "noisy", "noisy_02"):
         weights = run_recipe(VAuraRecipe(replace(FEW, steps=2), ablation=name), out, source=SOURCE)
-        assert json.loads((weights / "config.json").read_text())["ablation"] == name
+        told[name] = json.loads((weights / "config.json").read_text())
+        assert told[name]["ablation"] == name and told[name]["clips"] == len(trained[name][0])
     assert VAura.from_pretrained(out / "ablations" / "prepend" / "weights").config.conditioning == "prepend"
     own = trained["whole"][0]
     assert trained["prepend"][1] == "prepend" and np.array_equal(trained["prepend"][0], own)
     assert trained["noisy"][1] == "fusion" and 0 < (trained["noisy"][0] != own).any((1, 2)).mean() < 0.6
     assert FEW.batch_size <= len(trained["noisy_02"][0]) < len(own), "many foreign sounds are too unlike"
+    assert told["whole"]["mismatched_share"] == 0 < told["noisy"]["mismatched_share"] < 0.6
     with pytest.raises(UsageError, match="have a similarity of 2"):
         monkeypatch.setattr(VAuraRecipe, "ablations", {"noisy": {"mismatched": 0.3, "similarity": 2.0}})
         run_recipe(VAuraRecipe(replace(FEW, steps=2), ablation="noisy"), tmp_path / "run", source=SOURCE)

@@ -206,6 +206,7 @@ class VAuraRecipe(Recipe):
         as_shipped(codec)
         as_shipped(encoder.eval())
         tokens = compute_tokens(store, features.decoder_clips, encoder, codec, LEVEL_BINS * c.levels)
+        self.learned_from = {"clips": len(tokens["codes"]), "mismatched_share": 0.0}
         if "mismatched" in self.changes:
             tokens = self.noisy(store, features.decoder_clips, tokens)
         begun = None if init is None or self.ablation else init.decoder
@@ -250,21 +251,24 @@ class VAuraRecipe(Recipe):
             UsageError: fewer clips are left than are in a batch.
         """
         sounds = foreign_sounds(clips.recording_ids, self.changes["mismatched"], self.seed)
+        kept = np.ones(len(sounds), bool)
         tokens = replace(tokens, arrays={**tokens.arrays, "codes": tokens["codes"].where(sounds)})
         least = self.changes.get("similarity")
-        if least is None:
-            return tokens
-        vectors = compute_similarity(store, clips)
-        kept = (vectors["pictures"][:] * vectors["sounds"][:][sounds]).sum(1) >= least
+        if least is not None:
+            vectors = compute_similarity(store, clips)
+            kept = (vectors["pictures"][:] * vectors["sounds"][:][sounds]).sum(1) >= least
         if kept.sum() < self.config.batch_size:
             raise UsageError(
                 f"{kept.sum()} of {len(kept)} clips have a similarity of {least} or more: a batch has "
                 f"{self.config.batch_size}; give more clips, or --set batch_size=N"
             )
+        foreign = sounds != np.arange(len(sounds))
+        self.learned_from = {"clips": int(kept.sum()), "mismatched_share": round(float(foreign[kept].mean()), 4)}
         return tokens.where(kept)
 
     def card(self, model: VAura) -> dict[str, object]:
-        return {"begun_at": self.config.init} if self.config.init else {}
+        begun = {"begun_at": self.config.init} if self.config.init else {}
+        return begun | (self.learned_from if self.ablation else {})
 
     def decoder_stage(
         self, tokens: Features, encoder: StrikeVision, codec: TinyCodec, init: VAuraDecoder | None = None
