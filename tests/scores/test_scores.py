@@ -181,6 +181,7 @@ def test_other_weights_get_their_own_results(toy, tmp_path, monkeypatch):
         (["real", "nowhere"], "nowhere has no onsets.tsv"),
         (["real", ".", "--clips", "3"], "real takes neither"),
         (["material", "--keep"], "--keep"),
+        (["vaura", "--part", "retrained"], "name it with --run"),
     ],
 )
 def test_wrong_usage_gets_one_line(words, reason, capsys, tmp_path, monkeypatch):
@@ -248,7 +249,7 @@ def test_ablations_of_a_run_are_rows_with_its_steps(oracle, tmp_path, monkeypatc
     monkeypatch.setitem(ablations.VARIANTS, "action2sound", variants)
     (tmp_path / "ablations" / "one" / "weights").mkdir(parents=True)
     job = Job("action2sound", "action2sound", clips=8, run=tmp_path, say=lambda _: None)
-    shipped_rows, trained = ablations.ablations(job)
+    [shipped_rows], [trained] = ablations.ablations(job), ablations.retrained(job)
     assert (shipped_rows.name, trained.name, trained.source) == ("ablations", "retrained", RUN)
     assert trained.subjects == ["trained"] and trained.row("steps") == Row("steps", "trained", 7)
     assert trained.row("clips") == Row("clips", "trained", 12) and "clips" not in shipped_rows.metrics
@@ -260,7 +261,8 @@ def test_ablations_of_a_run_are_rows_with_its_steps(oracle, tmp_path, monkeypatc
 def test_a_run_without_ablations_is_refused(oracle, tmp_path, monkeypatch):
     monkeypatch.setitem(ablations.VARIANTS, "action2sound", (ablations.Variant("trained", "one"),))
     with pytest.raises(UsageError, match="holds no ablations"):
-        ablations.ablations(Job("action2sound", "action2sound", clips=8, run=tmp_path, say=lambda _: None))
+        ablations.retrained(Job("action2sound", "action2sound", clips=8, run=tmp_path, say=lambda _: None))
+    assert ablations.retrained(Job("action2sound", "action2sound", clips=8, say=lambda _: None)) == []
 
 
 def test_samples_of_a_clip_are_averaged(monkeypatch):

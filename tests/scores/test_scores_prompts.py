@@ -80,7 +80,7 @@ def test_texts_of_an_ablation_are_those_of_its_clips(items, monkeypatch):
     monkeypatch.setattr(systems.TestSet, "joined", lambda self, count: joined)
     given, rows = [], [{"name": name, "value": 0.5} for name in ablations.SHOWN["vta_ldm"]]
     report = type("Report", (), {"metrics": rows})
-    monkeypatch.setattr(ablations, "load", lambda *_: type("Model", (), {"card": {}}))
+    monkeypatch.setattr(ablations, "load", lambda *_: type("Model", (), {"card": {"steps": 1}}))
     monkeypatch.setattr(ablations, "evaluated", lambda model, some, **how: given.append((some, how)) or report)
     variant = ablations.Variant("told", texts={"prompt": ablations.narrations}, joined=True)
     assert len(ablations._measure("vta_ldm", variant, "vta_ldm", 2, 1, 3.0)) == 1 + len(rows)

@@ -151,31 +151,37 @@ SHOWN = {
 
 
 def ablations(job: Job) -> list[Table]:
-    """The rows of the shipped weights and, where the job names a run, of those that it trained anew.
+    """The rows of the shipped weights."""
+    return [_table(job, "ablations", SHIPPED_WEIGHTS, [(v, job.weights) for v in VARIANTS[job.name] if not v.trained])]
+
+
+def retrained(job: Job) -> list[Table]:
+    """The rows of the weights that the run of a job trained anew; without a run, none.
 
     Raises:
         UsageError: the run holds no ablations.
     """
+    if job.run is None:
+        return []
+    trained = [(v, job.run / "ablations" / v.trained / "weights") for v in VARIANTS[job.name] if v.trained]
+    there = [(variant, str(weights)) for variant, weights in trained if weights.is_dir()]
+    if not there:
+        raise UsageError(f"{job.run} holds no ablations of {job.name}: there is no folder ablations/NAME/weights")
+    return [_table(job, "retrained", RUN, there)]
+
+
+def _table(job: Job, name: str, source: str, variants: Sequence[tuple[Variant, str]]) -> Table:
+    """The rows of variants, each with its weights."""
     count, samples = job.count(CLIPS[job.name]), job.samples or SAMPLES.get(job.name, 1)
     guidance = load(job.name, job.weights).config.guidance  # the same for all: what is compared is the network
-    rows: dict[str, list[Row]] = {SHIPPED_WEIGHTS: [], RUN: []}
-    for variant in VARIANTS[job.name]:
-        weights = job.weights
-        if variant.trained:
-            if job.run is None or not (job.run / "ablations" / variant.trained / "weights").is_dir():
-                continue
-            weights = str(job.run / "ablations" / variant.trained / "weights")
+    rows: list[Row] = []
+    for variant, weights in variants:
         job.say(f"{job.name}, {count} clips: {variant.meaning}")
-        rows[RUN if variant.trained else SHIPPED_WEIGHTS] += _measure(
-            job.name, variant, weights, count, samples, guidance
-        )
-    if job.run is not None and not rows[RUN]:
-        raise UsageError(f"{job.run} holds no ablations of {job.name}: there is no folder ablations/NAME/weights")
-    names = {SHIPPED_WEIGHTS: "ablations", RUN: "retrained"}
+        rows += _measure(job.name, variant, weights, count, samples, guidance)
     about = {"clips": count, "seed": TESTS[job.name].seed}
     if samples > 1:
         about["samples"] = samples
-    return [job.table(names[k], made, source=k, down="subject", about=about) for k, made in rows.items() if made]
+    return job.table(name, rows, source=source, down="subject", about=about)
 
 
 def _measure(name: str, variant: Variant, weights: str, count: int, samples: int, guidance: float) -> list[Row]:

@@ -35,22 +35,36 @@ class Scored:
 
 VAURA = (
     "systems:scores", "systems:wide", "systems:frame_rates", "expected_hits:reliability", "expected_hits:sensitivity",
-    "ablations:ablations",
+    "ablations:ablations", "ablations:retrained",
 )  # fmt: skip
 SCORES = {
     "vaura": Scored("systems/vaura/card.md", VAURA),
     "strike_vision": Scored("models/video_encoders/strike_card.md"),
     "egosonics": Scored(
-        "systems/egosonics/card.md", ("systems:scores", "expected_hits:sensitivity", "ablations:ablations")
+        "systems/egosonics/card.md",
+        ("systems:scores", "expected_hits:sensitivity", "ablations:ablations", "ablations:retrained"),
     ),
     "egosonics_base": Scored("systems/egosonics/base_card.md"),
     "action2sound": Scored(
         "systems/action2sound/card.md",
-        ("systems:scores", "expected_hits:sensitivity", "ablations:ablations", "ambience:ambience"),
+        (
+            "systems:scores",
+            "expected_hits:sensitivity",
+            "ablations:ablations",
+            "ablations:retrained",
+            "ambience:ambience",
+        ),
     ),
     "vta_ldm": Scored(
         "systems/vta_ldm/card.md",
-        ("systems:scores", "systems:wide", "expected_hits:sensitivity", "ablations:ablations", "prompts:prompts"),
+        (
+            "systems:scores",
+            "systems:wide",
+            "expected_hits:sensitivity",
+            "ablations:ablations",
+            "ablations:retrained",
+            "prompts:prompts",
+        ),
     ),
     "retrieval": Scored("systems/retrieval/card.md", ("systems:scores", "retrieval:pool")),
     "av_sim": Scored("systems/retrieval/av_sim_card.md", ("retrieval:encoders",)),
@@ -100,7 +114,8 @@ def score(
         keep: put the numbers of :data:`OF_SYSTEMS` into the ``results.json`` beside the systems' weights.
         systems: of :data:`OF_SYSTEMS`, names divided by commas; left out, those that ``weights`` names, or
             all whose weights are shipped.
-        part: only this part, such as ``"ablations"``; the tables of the others stay as they are.
+        part: only this part, such as ``"ablations"``; the tables of the others stay as they are. ``"ablations"`` with a
+            run has both its tables, ``"retrained"`` the run's alone.
         samples: sounds that are generated for each clip of an ablation; left out, as published.
         json: the results are also written to this file.
         say: receives each table as it is there, and one line before each part.
@@ -133,6 +148,8 @@ def score(
             raise UsageError(f"{name} has no part {part!r} to score; there is {', '.join(known)}")
     if name in OF_SYSTEMS and (part is not None or samples is not None):
         raise UsageError("real, physics and saliency take neither --part nor --samples")
+    if part == "retrained" and run is None:
+        raise UsageError("--part retrained measures what a run trained anew: name it with --run")
     if samples is not None and samples < 1:
         raise UsageError(f"--samples {samples}: at least one sound a clip is needed")
     if json is not None:
@@ -156,7 +173,8 @@ def _score_weights(job: Job, shipped: bool, only: str | None = None) -> Results:
     tables: list[Table] = []
     for part in SCORES[job.name].parts:
         file, function = part.split(":")
-        if only not in (None, function):
+        with_run = only == "ablations" and function == "retrained"  # which has nothing to do without one
+        if only not in (None, function) and not with_run:
             continue
         for table in getattr(import_module(f"v2a_nb.scores.{file}"), function)(job):
             job.say(str(table))
