@@ -641,12 +641,13 @@ def _matrix(
     first, numbers = parts[0], sum(part.numel() for part in parts)
     if can and first.device.type == "cpu" and first.dtype == torch.float32 and numbers >= LARGE:
         return _Streamed(parts, rows, gain, order)
-    return _whole(parts, gain, order).T.contiguous()
+    matrix = _whole(parts, gain, order).T
+    return matrix if len(parts) == 1 else matrix.contiguous()
 
 
 def _whole(parts: tuple[Tensor, ...], gain: Tensor | None, order: Tensor | None) -> Tensor:
     """One weight [out, in] out of several."""
-    weight = torch.cat(parts)
+    weight = torch.cat(parts) if len(parts) > 1 else parts[0]
     weight = weight if gain is None else weight * gain
     return weight if order is None else weight[order]
 
