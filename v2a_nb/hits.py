@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -286,9 +287,18 @@ class Hits(Sequence[Hit]):
         """
         if not (delay := self.fitting_delay_s):
             return self
-        kept = [hit for hit in self if hit.origin == "user" or hit.moved_from_s is not None]
-        late = [replace(h, time_s=h.time_s + delay, moved_from_s=h.time_s) for h in self if h not in kept]
-        return Hits([*kept, *(h for h in late if all(abs(h.time_s - k.time_s) >= STEP_S for k in kept))])
+        kept, late = [], []
+        for hit in self:
+            stays = hit.origin == "user" or hit.moved_from_s is not None
+            (kept if stays else late).append(hit)
+        taken = [hit.time_s for hit in kept]
+
+        def free(time_s: float) -> bool:
+            after = bisect_right(taken, time_s - STEP_S + 1e-9)
+            return after == len(taken) or taken[after] >= time_s + STEP_S - 1e-9
+
+        late = [replace(hit, time_s=hit.time_s + delay, moved_from_s=hit.time_s) for hit in late]
+        return Hits([*kept, *(hit for hit in late if free(hit.time_s))])
 
     @property
     def _newness(self) -> float:
