@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from system_parts import clip_of
 from vaura_parts import fake_system
 
@@ -84,6 +85,18 @@ def test_sensitivity_chooses_among_its_own_hits(vaura, clip):
     )
     assert len(onsets(vaura.generate(clip, sensitivity=1.0))) > len(hits)
     assert np.array_equal(vaura.generate(clip).samples, vaura.generate(clip, hits=None).samples)
+
+
+def test_a_sound_that_follows_expected_hits_reads_its_clip_once(vaura, clip, monkeypatch):
+    told = vaura.encode_video(clip, vaura.hits(clip, sensitivity="auto"))
+    read, reading = [], type(vaura.encoder).reading
+    monkeypatch.setattr(type(vaura.encoder), "reading", lambda self, *a, **k: read.append(1) or reading(self, *a, **k))
+    monkeypatch.setattr(vaura.encoder, "features", None)
+    (hits,) = vaura._hits(clip, None, "auto", 0.0, None)
+    assert hits == vaura.hits(clip, sensitivity="auto") and len(read) == 2
+    assert torch.equal(vaura.encode_videos([clip], [hits]), told) and len(read) == 2
+    vaura.generate(clip.slice(0, 1), sensitivity=0.5)
+    assert len(read) == 3
 
 
 def test_a_part_of_a_clip_has_its_part_of_the_hits(vaura, clip):

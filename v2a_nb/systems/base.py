@@ -194,7 +194,10 @@ class System(Pretrained, nn.Module, ABC):
         encoder = self._encoder(hits=hits is not None)
         with torch.no_grad(), evaluating(self):
             clip = clip.at_most_fps(getattr(self.config, "fps", None))
-            features = encoder.features(clip) if hits is None else encoder.features(clip, hits)
+            if isinstance(hits, ReadHits):
+                features = encoder.features_of(hits.reading, hits)
+            else:
+                features = encoder.features(clip) if hits is None else encoder.features(clip, hits)
             return features[None].to(self.device)
 
     def encode_videos(self, clips: Sequence[Clip], hits: Sequence[Hits] | None = None) -> Tensor:
@@ -222,13 +225,19 @@ class System(Pretrained, nn.Module, ABC):
             >>> load("vaura").hits(clip)[:1].add(1.0).times[-1]
             1.0
         """
+        return Hits(self._expected(clip, sensitivity, start, duration))
+
+    def _expected(self, clip: Clip, sensitivity: float | str, start: float, duration: float | None) -> Hits:
+        """What :meth:`hits` gives; with what the encoder read, where it can go on from there."""
         check_value(f"{type(self).__name__}.hits", "clip", clip, Clip)
         check_sensitivity(sensitivity)
         encoder = self._encoder(hits=True)
         with torch.no_grad(), evaluating(self):
             clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
-            found = encoder.hits(clip, faint=True)
-        return Hits({**hit, "origin": "model"} for hit in found).at(sensitivity).part(0.0, clip.duration)
+            reading = encoder.reading(clip) if hasattr(encoder, "features_of") else None
+            found = encoder.hits(clip, faint=True) if reading is None else encoder.hits_of(reading)
+        hits = Hits({**hit, "origin": "model"} for hit in found).at(sensitivity).part(0.0, clip.duration)
+        return hits if reading is None else ReadHits(hits, reading)
 
     def _encoder(self, *, hits: bool) -> Any:
         """The video encoder, perhaps one that knows hits."""
@@ -262,8 +271,7 @@ class System(Pretrained, nn.Module, ABC):
             return None
         clips = [clip] if isinstance(clip, Clip) else list(clip)
         if hits is None:
-            part = {"start": start, "duration": duration}
-            return [self.hits(each, sensitivity=sensitivity, **part) for each in clips]
+            return [self._expected(each, sensitivity, start, duration) for each in clips]
         given = [hits] if isinstance(clip, Clip) else hits
         if isinstance(given, Hits | str | Path) or len(given) != len(clips):
             raise UsageError(f"{len(clips)} clips need as many lists of hits, one each")
@@ -320,6 +328,19 @@ class System(Pretrained, nn.Module, ABC):
         if hits is not None:
             sounds = [with_levels(sound, each) for sound, each in zip(sounds, hits, strict=True)]
         return sounds[0] if isinstance(clip, Clip) else sounds
+
+
+class ReadHits(Hits):
+    """Hits that an encoder expects, with what it read of the clip: a sound that follows them reads it no second time.
+
+    Args:
+        hits: those that are followed.
+        reading: what ``encoder.reading`` gave of their clip.
+    """
+
+    def __init__(self, hits: Hits, reading: Any) -> None:
+        super().__init__(hits)
+        self.reading = reading
 
 
 def _callers_level() -> int:

@@ -240,9 +240,14 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
         Args:
             faint: also peaks of which the tokens say nothing.
         """
+        return self.hits_of(self.reading(clip, FAINT if faint else None))
+
+    @staticmethod
+    def hits_of(reading: Reading) -> list[dict[str, float]]:
+        """What :meth:`hits` gives, of a clip that was read before."""
         return [
             {"time_s": event.step * STEP_S, "probability": event.reported, "x": event.x, "y": event.y}
-            for event in self.reading(clip, FAINT if faint else None).events
+            for event in reading.events
         ]
 
     @torch.no_grad()
@@ -290,7 +295,12 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
             frames, timing, content, attention = self._in_parts(clip)
             events = self.event_crop.features(frames, timing, self.flux(timing).sigmoid(), attention)
             return torch.cat([timing, content, events], dim=-1)[0]
-        timing, content, flux, events = following(*self.reading(clip), hits, windows_of(self))
+        return self.features_of(self.reading(clip), hits)
+
+    @torch.no_grad()
+    def features_of(self, reading: Reading, hits: Hits) -> Tensor:
+        """What :meth:`features` gives with hits, of a clip that was read before."""
+        timing, content, flux, events = following(*reading, hits, windows_of(self))
         return torch.cat([timing, content, self.event_crop.features_of(events, flux)], dim=-1)
 
     def _in_parts(self, clip: Clip) -> tuple[Tensor, ...]:
