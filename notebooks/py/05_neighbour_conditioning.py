@@ -222,7 +222,7 @@ from v2a_nb.training.loop import OptimConfig, fit
 from v2a_nb.training.recipes.autoencoder import compute_latents
 
 rooms = StrikeRecordings(seed=1000, ambience_dbfs=recipe.LEVELS_DBFS)
-things = [len(rooms.open(recipe.FIRST + i).description.things) for i in range(200)]
+things = [len(rooms.open(recipe.UNSEEN + i).description.things) for i in range(200)]
 print(f"{100 * np.mean(np.array(things) == 1):.0f} % of the recordings have one thing that is struck")
 
 # %% [markdown]

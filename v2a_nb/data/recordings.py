@@ -26,6 +26,9 @@ from v2a_nb.world.narration import narrate
 
 BOTH = "1+2"
 """The ``version`` of a source that has recordings of both versions of Strike World, in turn."""
+UNSEEN = 20000
+"""Number of the first recording that no shipped video encoder learned from: it is surer of features of clips that it
+learned from than it ever is on others, and a decoder that was taught with those would trust them too much."""
 
 
 class Recording(Protocol):

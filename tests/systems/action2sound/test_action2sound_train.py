@@ -29,8 +29,8 @@ from v2a_nb.systems.action2sound import train as recipe
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.action2sound.train import (
     ABLATIONS,
-    FIRST,
     LEVELS_DBFS,
+    UNSEEN,
     Action2SoundRecipe,
     Action2SoundTrainConfig,
     Action2SoundTraining,
@@ -215,7 +215,7 @@ def test_the_denoised_ablation_trains_on_other_targets(made, monkeypatch, window
     latents = windows_of_runs[0].clips["latents"][:]
     assert latents.shape == plain[: len(latents)].shape and not np.allclose(latents, plain[: len(latents)], atol=1e-2)
     (images,) = features_in(out, "denoised-spectrograms")
-    table = cut_clips(ROOMS, latent_cut(TRAIN.recordings, FIRST))
+    table = cut_clips(ROOMS, latent_cut(TRAIN.recordings, UNSEEN))
     for i in (2, 9):
         wave = cut_sounds(ROOMS.open(table[i]["recording"]), [table[i]["start"]], SECONDS, 16000)
         wanted = STFT_IMAGES["action2sound"].to_image(torch.from_numpy(gate(wave, 16000))).numpy()
@@ -448,8 +448,8 @@ def test_what_is_held_out_is_never_trained_on(made, windows_of_runs):
     run, out = made
     run(out, steps=1, ablation="frozen_audio")
     windows, unseen = windows_of_runs
-    assert set(windows.clips.column("recording")) == {FIRST, FIRST + 1}
-    assert set(unseen.clips.column("recording")) == {FIRST + 2, FIRST + 3}
+    assert set(windows.clips.column("recording")) == {UNSEEN, UNSEEN + 1}
+    assert set(unseen.clips.column("recording")) == {UNSEEN + 2, UNSEEN + 3}
 
 
 def test_a_window_without_a_neighbour_is_left_out():
@@ -501,20 +501,20 @@ def test_batches_are_functions_of_their_number():
 
 
 def test_rooms_get_levels_of_their_own_within_the_range():
-    levels = [ROOMS.open(FIRST + i).description.ambience_dbfs for i in range(60)]
+    levels = [ROOMS.open(UNSEEN + i).description.ambience_dbfs for i in range(60)]
     assert LEVELS_DBFS == (-85.0, -38.0)
     assert -85 <= min(levels) < -78 and -44 < max(levels) <= -38 and len(set(levels)) == 60
-    plain = draw(1000, FIRST)
-    assert ROOMS.open(FIRST).description == plain.changed(ambience_dbfs=levels[0])
-    assert StrikeRecordings(1000).open(FIRST).description == plain
+    plain = draw(1000, UNSEEN)
+    assert ROOMS.open(UNSEEN).description == plain.changed(ambience_dbfs=levels[0])
+    assert StrikeRecordings(1000).open(UNSEEN).description == plain
 
 
 def test_all_clips_of_a_recording_are_in_one_room(made):
     _, out = made
-    table = cut_clips(ROOMS, latent_cut(TRAIN.recordings, FIRST))
-    assert table["recording"] == np.repeat(FIRST + np.arange(4), PER_RECORDING).tolist()
+    table = cut_clips(ROOMS, latent_cut(TRAIN.recordings, UNSEEN))
+    assert table["recording"] == np.repeat(UNSEEN + np.arange(4), PER_RECORDING).tolist()
     for i in range(4):
-        room, quiet = ROOMS.open(FIRST + i), []
+        room, quiet = ROOMS.open(UNSEEN + i), []
         for clip in table.select(range(PER_RECORDING * i, PER_RECORDING * (i + 1))):
             wave = cut_sounds(room, [clip["start"]], SECONDS, 16000)
             quiet.append(quiet_dbfs(wave[0], 16000))
@@ -528,8 +528,8 @@ def test_all_clips_of_a_recording_are_in_one_room(made):
 
 
 def test_others_act_in_the_same_room():
-    own, other = ROOMS.open(FIRST).description, draw(1000, FIRST + 1)
-    foreign = replace(ROOMS, cross_recording_foreground=True).open(FIRST).description
+    own, other = ROOMS.open(UNSEEN).description, draw(1000, UNSEEN + 1)
+    foreign = replace(ROOMS, cross_recording_foreground=True).open(UNSEEN).description
     assert foreign.things == other.things != own.things and foreign.actor == other.actor
     assert foreign.events == tuple(e for e in other.events if e.time_s + e.duration_s < own.duration_s)
     stems, theirs = (world_sound.render(recording, 16000) for recording in (own, foreign))

@@ -28,7 +28,7 @@ from v2a_nb.systems.vta_ldm import train as recipe
 from v2a_nb.systems.vta_ldm.model import PRESETS, for_encoder
 from v2a_nb.systems.vta_ldm.train import (
     ABLATIONS,
-    FIRST,
+    UNSEEN,
     VtaLdmRecipe,
     VtaLdmTrainConfig,
     VtaLdmTraining,
@@ -190,8 +190,8 @@ def test_concat_augmentation_leaves_the_held_out_as_they_are():
     one = VtaLdmRecipe(replace(VtaLdmTrainConfig(), recordings=40, held_out=4), ablation="concat")
     joined = one._joined(StrikeRecordings(1000))
     assert isinstance(joined, JoinedRecordings) and joined.probability == 0.5
-    assert "+" in joined.open(FIRST).name and "+" in joined.open(FIRST + 35).name
-    assert "+" not in joined.open(FIRST + 36).name and "+" not in joined.open(FIRST + 39).name
+    assert "+" in joined.open(UNSEEN).name and "+" in joined.open(UNSEEN + 35).name
+    assert "+" not in joined.open(UNSEEN + 36).name and "+" not in joined.open(UNSEEN + 39).name
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_slow_encoder_gets_a_token_for_each_vector(rate, tokens, stack):
 
 def test_vectors_are_what_the_encoder_says_of_the_clip(made):
     _, out = made
-    recording, encoder = StrikeRecordings(1000).open(FIRST), small("vivit")
+    recording, encoder = StrikeRecordings(1000).open(UNSEEN), small("vivit")
     extractor = ClipVectors(str(out.parent / "vivit"), "vision@test", seconds=1.0)
     vectors = extractor.extract(recording, [16000])["vectors"]
     frames = recording.frames(1.0, np.arange(25) / 25, 112, 25.0)

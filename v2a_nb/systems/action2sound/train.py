@@ -41,7 +41,7 @@ from v2a_nb.data.denoised import DenoisedImages, denoise
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.latent_dataset import FEATURE_NOISE, FrameVectors, SpectrogramImages, in_turns, latent_cut, true_onsets
 from v2a_nb.data.neighbours import MIN_GAP_S, Neighbours
-from v2a_nb.data.recordings import Recordings, StrikeRecordings
+from v2a_nb.data.recordings import UNSEEN, Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import as_shipped, shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
@@ -60,8 +60,6 @@ from v2a_nb.training.recipes.autoencoder import (
     references,
 )
 
-FIRST = 20000
-"""Number of the first recording: V-AURA's recipe, and so the encoder, saw none from here on, as for EgoSonics."""
 LEVELS_DBFS = (-85.0, -38.0)
 CROP = 64
 """Columns (1.02 s) of the images that the autoencoder is trained on."""
@@ -353,7 +351,7 @@ class Action2SoundRecipe(Recipe):
             )
         if c.denoised_targets:
             denoise(np.full((1, 4096), 1e-3, np.float32), rate)  # says what is missing before work begins
-        table = cut_clips(recordings, latent_cut(c.recordings, FIRST, c.seconds, c.per_recording))
+        table = cut_clips(recordings, latent_cut(c.recordings, UNSEEN, c.seconds, c.per_recording))
         images = targets = store.compute(table, recordings, SpectrogramImages(self.model.picture, c.seconds))
         if c.denoised_targets:
             targets = store.compute(table, recordings, DenoisedImages(self.model.picture, c.seconds))

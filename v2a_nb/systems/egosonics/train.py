@@ -42,7 +42,7 @@ from v2a_nb.data.latent_dataset import (
     latent_cut,
     true_onsets,
 )
-from v2a_nb.data.recordings import Recordings
+from v2a_nb.data.recordings import UNSEEN, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import as_shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
@@ -60,9 +60,6 @@ from v2a_nb.training.recipes.autoencoder import (
     references,
 )
 
-VIDEO_FIRST = 20000
-"""SyncroNet's clips are of recordings from here on, which V-AURA's recipe and so the encoder never saw: features
-of clips that it was trained on are surer than they ever are on others, and SyncroNet would trust them too much."""
 BASE_PROMPT_DROPOUT = 0.1
 """Share of clips whose narration the base gets as the null text, as Stable Diffusion has it."""
 EVALUATED = 16
@@ -107,10 +104,8 @@ class EgoSonicsTrainConfig(LatentTrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sound_recordings > VIDEO_FIRST:
-            raise UsageError(
-                f"sound_recordings is {self.sound_recordings}: at most {VIDEO_FIRST}, since SyncroNet's follow"
-            )
+        if self.sound_recordings > UNSEEN:
+            raise UsageError(f"sound_recordings is {self.sound_recordings}: at most {UNSEEN}, since SyncroNet's follow")
         if not 0 <= self.prompt_dropout <= 1:
             raise UsageError(f"prompt_dropout is a share from 0 to 1, not {self.prompt_dropout}")
 
@@ -209,7 +204,7 @@ class EgoSonicsRecipe(Recipe):
         c = self.config
         sounds, videos = (
             cut_clips(recordings, latent_cut(count, first, c.seconds, c.per_recording))
-            for count, first in ((c.sound_recordings, 0), (c.video_recordings, VIDEO_FIRST))
+            for count, first in ((c.sound_recordings, 0), (c.video_recordings, UNSEEN))
         )
         if c.narrations:
             texts = [*sounds["text"], *videos["text"]]

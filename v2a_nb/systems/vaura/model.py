@@ -578,9 +578,9 @@ class _Fused:
     def __init__(self, layer: nn.Module, heads: int, rows: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         width = attention.q_proj.weight.shape[1]
-        turned = torch.arange(width, device=attention.q_proj.weight.device).unflatten(0, (heads, 2, -1))
-        turned = turned.transpose(1, 2).flatten()
-        order = torch.cat([turned, width + turned, 2 * width + turned.sort().values])
+        plain = torch.arange(width, device=attention.q_proj.weight.device)
+        turned = plain.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten()
+        order = torch.cat([turned, width + turned, 2 * width + plain])
         looking, thinking = (
             width**0.5 * norm.weight for norm in (layer.input_layernorm, layer.post_attention_layernorm)
         )

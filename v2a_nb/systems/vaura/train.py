@@ -19,7 +19,7 @@ from v2a_nb.audio import targets
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.dataset import Cut, cut_clips
 from v2a_nb.data.features import Extractor, Features, FeatureStore
-from v2a_nb.data.recordings import BOTH, Recording, Recordings
+from v2a_nb.data.recordings import BOTH, UNSEEN, Recording, Recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.files import atomic, write_text
 from v2a_nb.hub import as_shipped, tag_of
@@ -48,8 +48,6 @@ CAMERA_RATES = (25.0, 25.0, 25.0, 15.0, 24.0, 30.0, 30.0, 50.0)
 """Frames a second of the cameras that clips are filmed with, each as likely as often as it stands here."""
 CALIBRATION_CLIPS = 1000
 """Clips of the decoder on which the probability of hits is fitted, at most."""
-UNSEEN = 20000
-"""Number of a first recording: no encoder that ships saw it or one that follows it."""
 DROP_VIDEO = 0.1
 """Share of clips whose video is replaced by the null (section III-C)."""
 MISMATCHED = 0.3

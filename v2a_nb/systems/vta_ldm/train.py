@@ -46,7 +46,7 @@ from v2a_nb.data.latent_dataset import (
     latent_cut,
     true_onsets,
 )
-from v2a_nb.data.recordings import BOTH, Recordings, StrikeRecordings
+from v2a_nb.data.recordings import BOTH, UNSEEN, Recordings, StrikeRecordings
 from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import SHIPPED, as_shipped, find_weights, shipped, tag_of
@@ -62,8 +62,6 @@ from v2a_nb.training.loop import BatchOf
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
 from v2a_nb.training.recipes.autoencoder import ClipTrainConfig, compute_latents, keep, references
 
-FIRST = 20000
-"""Number of the first recording: V-AURA's recipe, and so the encoder, saw none from here on."""
 SHORTEST_S = 0.3
 """Least length of a video that ends within a training window."""
 EVALUATED = 16
@@ -389,11 +387,11 @@ class VtaLdmRecipe(Recipe):
     def features(self, recordings: Recordings, store: FeatureStore) -> list[Features]:
         """Latents, and what is read of the pictures: of the clips, and of those that are pre-trained on."""
         c = self.changed_config
-        found = [self._features(self._joined(recordings), store, FIRST, c.recordings)]
+        found = [self._features(self._joined(recordings), store, UNSEEN, c.recordings)]
         if c.pretrain:
-            more, first = recordings, FIRST + c.recordings
+            more, first = recordings, UNSEEN + c.recordings
             if c.pretrain_data:
-                more, first = open_recordings(c.pretrain_data, self.seed), FIRST
+                more, first = open_recordings(c.pretrain_data, self.seed), UNSEEN
             elif not isinstance(recordings, StrikeRecordings) or recordings.limit is not None:
                 raise UsageError("pre-training wants recordings of its own: name them with --set pretrain_data=SOURCE")
             found.append(self._features(more, store, first, c.pretrain_recordings))
@@ -406,7 +404,7 @@ class VtaLdmRecipe(Recipe):
             return recordings
         whole = isinstance(recordings, StrikeRecordings) and recordings.limit is None
         return JoinedRecordings(
-            recordings, c.joined, c.seconds, plain_from=FIRST + c.recordings - c.held_out if whole else None
+            recordings, c.joined, c.seconds, plain_from=UNSEEN + c.recordings - c.held_out if whole else None
         )
 
     def _features(self, recordings: Recordings, store: FeatureStore, first: int, count: int) -> Features:
