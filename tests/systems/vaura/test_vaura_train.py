@@ -19,6 +19,7 @@ from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError, V2AError
 from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.models.video_encoders import hit_windows
 from v2a_nb.models.video_encoders.event_crop import EventCropEncoder
 from v2a_nb.models.video_encoders.strike import StrikeVision, VisionConfig
 from v2a_nb.systems.vaura.model import levels_of
@@ -332,6 +333,14 @@ def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
 
 class Killed(Exception):
     """The process was ended."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_world_of_windows():
+    """Windows of hits are looked for in one clip: encoders that have learned for a moment are sure of none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hit_windows, "CLIPS", 1)
+        yield
 
 
 STAGES = ["codec/cycle1", "codec/cycle2", "vision", "vision/glimpse", ""]

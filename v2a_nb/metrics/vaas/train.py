@@ -24,6 +24,7 @@ from v2a_nb.errors import UsageError
 from v2a_nb.metrics.statistics import accuracy_with_interval
 from v2a_nb.metrics.vaas.metric import Vaas, conventions
 from v2a_nb.metrics.vaas.model import PRESETS, VaasConfig, build
+from v2a_nb.models.video_encoders.hit_windows import keep_windows
 from v2a_nb.training.loop import BatchOf, OptimConfig
 from v2a_nb.training.recipe import Stage, Stages
 from v2a_nb.training.recipes.clips import ClipRecipe, ClipTrainConfig
@@ -53,7 +54,9 @@ class VaasRecipe(ClipRecipe):
         trained = yield classifier_stage(
             *features, steps=c.steps, batch_size=c.batch_size, seed=self.seed, config=self.network
         )  # fmt: skip
-        return Vaas(hub.as_shipped(trained.net.cpu()), load_encoder(c.encoder))
+        encoder = load_encoder(c.encoder)
+        keep_windows(encoder, None)  # the metric has an encoder of its own, and follows no hits
+        return Vaas(hub.as_shipped(trained.net.cpu()), encoder)
 
     def card(self, model: Vaas) -> dict[str, object]:
         return {**super().card(model), "shifts_s": SHIFTS_S, "tolerance_s": TOLERANCE_S}

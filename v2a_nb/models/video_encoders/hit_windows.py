@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from v2a_nb.errors import UsageError
 from v2a_nb.hits import STEP_S, Hits
+from v2a_nb.hub import Pretrained
 
 FAINT = 0.05
 """Predicted flux from which a peak is a doubtful hit, of which the tokens say nothing."""
@@ -37,6 +38,7 @@ SEED, CLIPS, SECONDS = 4100, 16, 5.12
 """The world that windows are taken from: its seed, its clips and their seconds. It is of version 1, whose hits are
 clearest, and nothing is trained on it."""
 ALONE_S = (0.2, 0.3)  # before and after a hit whose window is taken: nothing else happens
+KEPT = "_windows"  # attribute of an encoder that has its windows
 
 
 class Event(NamedTuple):
@@ -73,8 +75,26 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowsConfig:
+    """Sizes of :class:`Windows`.
+
+    Attributes:
+        count: M, how many there are.
+        timing, content, flux, embed: channels.
+    """
+
+    count: int
+    timing: int = 192
+    content: int = 96
+    flux: int = 12
+    embed: int = 72
+
+
+class Windows(Pretrained, nn.Module):
     """Windows of tokens around hits, and what tokens are when nothing happens.
+
+    They hang on nothing but the encoder, and lie beside its weights as they were taken, in full precision: taking them
+    costs seconds.
 
     Attributes:
         timing, content, flux: [M, 24, 192], [M, 24, 96] and [M, 24, 12].
@@ -83,6 +103,7 @@ class Windows:
         still_timing, still_flux: [192] and [12].
     """
 
+    kind, title, config_class, half = "hit-windows", "windows of hits", WindowsConfig, False
     timing: Tensor
     content: Tensor
     flux: Tensor
@@ -91,9 +112,27 @@ class Windows:
     still_timing: Tensor
     still_flux: Tensor
 
+    def __init__(self, config: WindowsConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        for name, channels in (("timing", c.timing), ("content", c.content), ("flux", c.flux)):
+            self.register_buffer(name, torch.zeros(c.count, BEFORE + AFTER, channels))
+        self.register_buffer("embedding", torch.zeros(c.count, c.embed))
+        self.register_buffer("phase", torch.zeros(c.count, dtype=torch.int64))
+        self.register_buffer("still_timing", torch.zeros(c.timing))
+        self.register_buffer("still_flux", torch.zeros(c.flux))
+
+    @classmethod
+    def of(cls, **tensors: Tensor) -> Windows:
+        """Windows with these tensors, named as the attributes."""
+        channels = {name: tensors[name].shape[-1] for name in ("timing", "content", "flux")}
+        windows = cls(WindowsConfig(len(tensors["phase"]), **channels, embed=tensors["embedding"].shape[-1]))
+        windows.load_state_dict(tensors)
+        return windows
+
 
 def windows_of(encoder: Any) -> Windows:
-    """The windows of an encoder, taken from a small world when they are first needed, and kept.
+    """The windows of an encoder: those that came with its weights, or taken now from a small world, and kept.
 
     Args:
         encoder: has ``config.size`` and ``reading(clip) -> Reading``.
@@ -101,9 +140,19 @@ def windows_of(encoder: Any) -> Windows:
     Raises:
         UsageError: an encoder that is sure of no hit in that world.
     """
-    if "_windows" not in vars(encoder):
-        object.__setattr__(encoder, "_windows", _taken(encoder))
-    return vars(encoder)["_windows"]
+    if kept_windows(encoder) is None:
+        keep_windows(encoder, _taken(encoder))
+    return vars(encoder)[KEPT]
+
+
+def kept_windows(encoder: Any) -> Windows | None:
+    """The windows that an encoder has already."""
+    return vars(encoder).get(KEPT)
+
+
+def keep_windows(encoder: Any, windows: Windows | None) -> None:
+    """Give an encoder its windows; None: they are taken when they are needed, because it has changed."""
+    object.__setattr__(encoder, KEPT, windows)  # no submodule: they are none of its weights
 
 
 def _taken(encoder: Any) -> Windows:
@@ -133,7 +182,11 @@ def _taken(encoder: Any) -> Windows:
     parts = [torch.stack([hit[k] for hit in hits]) for k in range(3)]
     phase = torch.tensor([event.step % 4 for *_, event in hits], device=parts[0].device)
     embedding = torch.stack([event.embedding for *_, event in hits])
-    return Windows(*parts, embedding, phase, *(torch.cat(part).mean(0) for part in zip(*still, strict=True)))
+    still_timing, still_flux = (torch.cat(part).mean(0) for part in zip(*still, strict=True))
+    return Windows.of(
+        timing=parts[0], content=parts[1], flux=parts[2], embedding=embedding, phase=phase, still_timing=still_timing,
+        still_flux=still_flux,
+    )  # fmt: skip
 
 
 def following(

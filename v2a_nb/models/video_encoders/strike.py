@@ -17,7 +17,8 @@ as well: it says where the encoder looked.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +30,16 @@ from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig, EventCropEncoder, cells, unit
 from v2a_nb.models.video_encoders.frames import at_rate, check_fit_and_resize, square
-from v2a_nb.models.video_encoders.hit_windows import FAINT, STEP_S, Reading, following, windows_of
+from v2a_nb.models.video_encoders.hit_windows import (
+    FAINT,
+    STEP_S,
+    Reading,
+    Windows,
+    following,
+    keep_windows,
+    kept_windows,
+    windows_of,
+)
 from v2a_nb.models.video_encoders.video_encoder import EncodesFrames
 
 CHUNK = 1500
@@ -123,6 +133,7 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
     """Frames ``[B, T, 3, 64, 64]`` in [0, 1] to tokens ``[B, 2 T, 384]`` at 50 Hz."""
 
     kind, title, config_class = "strike-vision", "a strike-vision encoder", VisionConfig
+    optional_parts = ("hit_windows",)
     disk_names: ClassVar[dict[str, str]] = {
         "attention": "attend", "motion_values": "moved", "appearance": "look", "appearance_space": "look_space",
         "appearance_values": "looked", "fuse": "join", "upsample": "shuffle", "content_in": "name",
@@ -300,7 +311,7 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
     @torch.no_grad()
     def features_of(self, reading: Reading, hits: Hits) -> Tensor:
         """What :meth:`features` gives with hits, of a clip that was read before."""
-        timing, content, flux, events = following(*reading, hits, windows_of(self))
+        timing, content, flux, events = following(*reading, hits, windows_of(self).to(reading.timing.device))
         return torch.cat([timing, content, self.event_crop.features_of(events, flux)], dim=-1)
 
     def _in_parts(self, clip: Clip) -> tuple[Tensor, ...]:
@@ -314,3 +325,18 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
             tokens = slice(ups * (a - first), ups * (b - first))
             parts.append((timing[:, tokens], content[:, tokens], attention[:, a - first : b - first]))
         return frames, *(torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+
+    # --- weights ------------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Any]:
+        return {"hit_windows": kept_windows(self)}
+
+    @classmethod
+    def _load_parts(cls, where: dict[str, str | Path]) -> dict[str, Any]:
+        return {"windows": Windows.from_pretrained(where["hit_windows"])} if "hit_windows" in where else {}
+
+    @classmethod
+    def _build(cls, config: VisionConfig, windows: Windows | None = None) -> StrikeVision:
+        encoder = cls(config)
+        keep_windows(encoder, windows)
+        return encoder

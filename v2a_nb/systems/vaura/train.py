@@ -6,6 +6,7 @@ v2a-nb train vaura --preset tiny --out runs/vaura
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from v2a_nb.models.av_embedding import AudioVisualEmbedding
 from v2a_nb.models.tiny_codec import TinyCodec
 from v2a_nb.models.video_encoders.event_crop import EventCropConfig
 from v2a_nb.models.video_encoders.frames import at_times
+from v2a_nb.models.video_encoders.hit_windows import windows_of
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.parallel import once_per_machine
 from v2a_nb.systems.vaura.model import levels_of
@@ -210,6 +212,8 @@ class VAuraRecipe(Recipe):
         begun = None if init is None or self.ablation else init.decoder
         trained = yield self.decoder_stage(tokens, encoder, codec, begun)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
+        with suppress(UsageError):  # an encoder that is sure of no hit cannot follow given ones
+            windows_of(encoder)  # lie beside its weights then
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
 
     def encoder_stages(self, clips: Features, folder: Path, before: StrikeVision | None) -> Stages:
