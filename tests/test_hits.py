@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,8 @@ def test_in_a_clip_that_is_new_hits_sound_later_than_they_look():
     assert [hit.moved_from_s for hit in late] == new.times and late.doubt == new.doubt
     assert {hit.origin for hit in late} == {"model"} and late[3].probability == 0.3, "nobody has decided on them"
     assert late.fitted == late, "once is enough"
+    in_steps = Hits([replace(hit, time_s=round(hit.time_s, 2)) for hit in new]).fitted
+    assert all(hit.time_s == round(hit.time_s, 3) for hit in in_steps), "a file of hits has no 0.8250000000000001"
     assert new.at("auto") == late.at(0.8)
     # the user's stay where they are, also those that were delayed before, and take the place of what comes to them
     changed = new.add(0.327).fitted

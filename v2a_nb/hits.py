@@ -272,7 +272,7 @@ class Hits(Sequence[Hit]):
         pictures that show one moment each, and from sounds that leave at once. A camera's picture is older than its
         time says, and what is about to hit slows down before.
         """
-        return round(self._newness * LATE_S / STEP_S) * STEP_S
+        return round(round(self._newness * LATE_S / STEP_S) * STEP_S, 3)
 
     @property
     def fitted(self) -> Hits:
@@ -297,7 +297,7 @@ class Hits(Sequence[Hit]):
             after = bisect_right(taken, time_s - STEP_S + 1e-9)
             return after == len(taken) or taken[after] >= time_s + STEP_S - 1e-9
 
-        late = [replace(hit, time_s=hit.time_s + delay, moved_from_s=hit.time_s) for hit in late]
+        late = [replace(hit, time_s=round(hit.time_s + delay, 6), moved_from_s=hit.time_s) for hit in late]
         return Hits([*kept, *(hit for hit in late if free(hit.time_s))])
 
     @property

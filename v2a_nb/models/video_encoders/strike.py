@@ -257,7 +257,7 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
     def hits_of(reading: Reading) -> list[dict[str, float]]:
         """What :meth:`hits` gives, of a clip that was read before."""
         return [
-            {"time_s": event.step * STEP_S, "probability": event.reported, "x": event.x, "y": event.y}
+            {"time_s": round(event.step * STEP_S, 3), "probability": event.reported, "x": event.x, "y": event.y}
             for event in reading.events
         ]
 
