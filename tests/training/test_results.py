@@ -151,6 +151,9 @@ def test_other_weights_have_another_digest(tmp_path):
     one = digest_of(tmp_path)
     (tmp_path / "README.md").write_text("a card")
     assert digest_of(tmp_path) == one and len(one) == 12
+    (tmp_path / "hit_windows").mkdir()
+    (tmp_path / "hit_windows" / "model.safetensors").write_bytes(b"what follows from the weights")
+    assert digest_of(tmp_path) == one
     (tmp_path / "part" / "model.safetensors").write_bytes(b"b")
     assert digest_of(tmp_path) != one
 
