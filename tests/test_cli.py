@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -18,6 +19,7 @@ from v2a_nb import media, pipeline
 from v2a_nb.cli import main
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.hits import Hits
+from v2a_nb.hub import SHIPPED
 
 COMMANDS = [
     "demo",
@@ -53,6 +55,9 @@ class Hum:
 
     def steps_of(self, clip, **options):
         return 1
+
+    def options_of_next_block(self, clip, options):
+        return options
 
 
 @pytest.fixture
@@ -231,6 +236,15 @@ def test_less_than_one_step_is_wrong_usage(tmp_path, capsys):
     assert stop.value.code == 2 and "--steps" in capsys.readouterr().err
 
 
+def test_of_weights_of_ones_own_nothing_is_said_of_the_shipped_ones(tmp_path, fake, capsys):
+    path, mine = str(video(tmp_path / "a.mp4")), tmp_path / "mine"
+    shutil.copytree(SHIPPED / "retrieval", mine)
+    cases = {"vaura": True, f"vaura --weights {mine}": False, str(mine): False}
+    for number, (words, warned) in enumerate(cases.items()):
+        assert main(["generate", path, "--out", str(tmp_path / str(number)), "--system", *words.split()]) == 0
+        assert ("only ever seen Strike World" in capsys.readouterr().err) == warned
+
+
 def test_demo_on_a_video(tmp_path, fake, capsys):
     path = video(tmp_path / "mine.mp4")
     assert main(["demo", str(path), "--out", str(tmp_path / "demo")]) == 0
@@ -265,6 +279,28 @@ def test_demo_says_how_sure_it_is_marks_it_and_offers_the_edit(tmp_path, fake, c
     edit = (tmp_path / "demo" / "mine.edit.html").read_text()
     text = re.search(r'<script type="application/json" data-hits>(.*?)</script>', edit, re.S).group(1)
     assert Hits(json.loads(text)["hits"]) == hits
+
+
+def test_the_demos_editor_begins_with_the_hits_of_its_sound(tmp_path, fake, capsys, monkeypatch):
+    known = [(t, 0.3) for t in np.arange(0.1, 11.9, 0.4)]
+    hits = Hits({"time_s": t, "probability": p, "origin": "model"} for t, p in [*known, (11.8, 0.05)])
+    told, stream = [], Hum.stream
+    monkeypatch.setattr(Hum, "expected", hits)
+    monkeypatch.setattr(Hum, "options", ("hits", "sensitivity"))
+
+    def spied(self, clip, hits, **how):
+        told.append({round(12.0 * len(told) - clip.duration * len(told) + t, 3) for t in hits.times})
+        return stream(self, clip, **how)
+
+    monkeypatch.setattr(Hum, "stream", spied)
+    path = video(tmp_path / "mine.mp4", seconds=12.0)  # two blocks, each with a doubt of its own
+    assert main(["demo", str(path), "--out", str(tmp_path / "demo"), "--system", "vaura", "--seed", "3"]) == 0
+    assert "--seed 3 --hits FILE" in capsys.readouterr().out
+    page = (tmp_path / "demo" / "mine.edit.html").read_text()
+    data = json.loads(re.search(r'<script type="application/json" data-hits>(.*?)</script>', page, re.S).group(1))
+    followed = Hits(data["hits"]).at(data["sensitivity"])
+    assert len(told) == 2 and 11.825 not in followed.times and followed.times[0] == 0.125
+    assert told[0] | told[1] == {round(t, 3) for t in followed.times}
 
 
 def test_demo_of_a_part_or_by_a_system_that_follows_no_hits_has_no_editor(tmp_path, fake, monkeypatch):

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     from v2a_nb.pipeline import demo
-    from v2a_nb.systems.registry import honest
+    from v2a_nb.systems.registry import honest, is_shipped
 
     _threads()
     note = honest()
@@ -70,7 +70,7 @@ def _demo(args: argparse.Namespace) -> int:
         args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
         overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
-    if args.video:
+    if args.video and (args.system is None or is_shipped(args.system)):
         print(f"Note: {note}")
     names = {"mp4": "video with its new sound", "wav": "sound", "page": "page to open in a browser"}
     print("   ".join(f"{words}: {files[name]}" for name, words in names.items() if name in files))
@@ -93,7 +93,7 @@ def _world(args: argparse.Namespace) -> int:
 def _generate(args: argparse.Namespace) -> int:
     from v2a_nb.media import Output
     from v2a_nb.pipeline import generate_files
-    from v2a_nb.systems.registry import honest
+    from v2a_nb.systems.registry import honest, is_shipped
 
     _threads()
     note = honest()
@@ -106,7 +106,7 @@ def _generate(args: argparse.Namespace) -> int:
     )  # fmt: skip
     for path in made:
         print(path)
-    if made and not args.weights:
+    if made and is_shipped(args.system, args.weights):
         print(f"Note: {note}", file=sys.stderr)
     return 1 if failed else 0
 
@@ -115,7 +115,7 @@ def _saliency(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from v2a_nb.pipeline import explain_video
-    from v2a_nb.systems.registry import honest
+    from v2a_nb.systems.registry import honest, is_shipped
 
     _threads()
     note = honest()
@@ -129,7 +129,7 @@ def _saliency(args: argparse.Namespace) -> int:
     print(f"{made.title}: peak at {made.peak_s:.2f} s; {made.verdict}")
     for path in files.values():
         print(path)
-    if not args.weights:
+    if is_shipped(args.system, args.weights):
         print(f"Note: {note}", file=sys.stderr)
     return 0
 
@@ -274,15 +274,22 @@ def _bar(unit: str):
     return update
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
 def _seed(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"{value} is no seed; 0 to {2**63 - 1}")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is too few; at least 1")
     return value
@@ -437,7 +444,8 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--window", type=float, nargs=2, metavar=("A", "B"),
-        help="seconds of the sound that are explained (default: around the hit that the system is surest of)",
+        help="seconds of the sound that are explained (default: around the hit that the system is surest of in the "
+        "first 20 s)",
     )  # fmt: skip
     p.add_argument(
         "--target", choices=TARGETS, metavar="T",
@@ -464,12 +472,12 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         "and text (default: the Strike World that the shipped weights learned from)",
     )  # fmt: skip
     p.add_argument("--steps", type=int, help="of the last stage; the others and the clips shrink with it")
-    p.add_argument("--seed", type=_seed, default=0)
+    p.add_argument("--seed", type=_seed, help="(default: 0)")
     p.add_argument("--out", help="folder for weights/, log.jsonl and state/ (default: runs/NAME)")
     p.add_argument("--cache", metavar="DIR", help="folder for features of clips, which runs may share (default: OUT)")
-    p.add_argument("--ablation", metavar="A", help="train only the last stage anew, with this difference")
+    p.add_argument("--ablation", metavar="A", help="train only the last stage of the run anew, with this difference")
     p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of the recipe")
-    p.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    p.add_argument("--resume", action="store_true", help="go on with what --out holds, as it began")
     p.add_argument("--dry-run", action="store_true", help="only print the settings and, of larger presets, the memory")
 
     p = command(

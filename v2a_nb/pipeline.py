@@ -464,7 +464,8 @@ def demo(
     stem = "demo" if video is None else _short(Path(video).stem)
     files = shelf.place(video, stem, (*output.endings, "html", "edit.html"))
     wav, mp4, page, edit = files.paths
-    sensitivity = None
+    clip: Clip | None = None
+    hits, sensitivity, whole = None, None, False
     system = system or ("vaura" if video is None else best_system(with_weights()))
     with ExitStack() as stack:
         model = load(system, SHIPPED / system if system in with_weights() else None)
@@ -483,18 +484,25 @@ def demo(
             part = {"start": start, "duration": duration}
             _check_length(file, output.longest(model.sample_rate), **part)
             sensitivity = best_sensitivity(system) if "sensitivity" in model.options else None
+            whole = start == 0 and duration is None and file.info.duration <= MOST_S
             how: dict[str, Any] = {} if sensitivity is None else {"sensitivity": sensitivity}
+            if whole and sensitivity is not None:  # the hits of the pages are then those of the sound
+                clip = file.read(size=_size(file, file.info.duration, PAGE_BYTES))
+                hits = _expected_hits(model, clip)
+                if hits is not None:
+                    how = {"hits": hits.at(sensitivity).part(0.0, clip.duration)}
             sound = stack.enter_context(generate_long(model, file, seed=seed, **part, **how))
             for problem in file.problems:
                 report(f"{video}: {problem}")
             output.write(file, sound, (wav, mp4), files.note, report, **part)
-            seconds = min(PAGE_S, sound.duration)
-            clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
+            if clip is None:
+                seconds = min(PAGE_S, sound.duration)
+                clip = file.read(start=start, duration=seconds, size=_size(file, seconds, PAGE_BYTES))
             title, events = Path(video).name, None
             title += f", the first {PAGE_S:.0f} s" if sound.duration > PAGE_S + 1 else ""
             sound = sound.first(clip.duration)
-        hits = _expected_hits(model, clip)
-    if hits is not None and sensitivity == AUTO:  # those that the sound followed
+        hits = _expected_hits(model, clip) if hits is None else hits
+    if hits is not None and sensitivity == AUTO:
         hits = hits.fitted.part(0.0, clip.duration)
     if hits is not None:
         hollow = " (hollow in the page)" if events is None and not all(hit.sure for hit in hits.likely) else ""
@@ -504,13 +512,12 @@ def demo(
     if clip.sound is not None:
         tracks["the clip's own sound"] = clip.sound
     results = {"wav": wav, "mp4": mp4}
-    whole = video is not None and start == 0 and duration is None and sound.duration <= MOST_S
     try:
         with noting(files.note):
             compare(clip, tracks, events=events, title=title).save(page, overwrite=True)
             results["page"] = page
-            if hits is not None and whole and "hits" in model.options:
-                shown: dict[str, Any] = {} if sensitivity is None else {"sensitivity": hits.fitting_sensitivity}
+            if hits is not None and whole and sound.duration <= MOST_S and "hits" in model.options:
+                shown = {} if sensitivity is None else {"sensitivity": sensitivity}
                 editor = edit_hits(model, clip, hits, seed=seed, **shown)
                 editor.before = sound
                 results["edit"] = editor.save(edit, overwrite=True)
@@ -519,7 +526,8 @@ def demo(
         report(str(error) if isinstance(error, V2AError) else f"{at}: {error or type(error).__name__}")
     results = {name: Path(os.path.relpath(path)) for name, path in results.items()}
     if "edit" in results:
-        again = shlex.join(["v2a-nb", "generate", str(video), "--system", system, "--out", "made", "--hits"])
+        words = ["v2a-nb", "generate", str(video), "--system", system, "--out", "made"]
+        again = shlex.join([*words, *(["--seed", str(seed)] if seed else []), "--hits"])
         say(f"To change its hits: {results['edit']}, save them there, then {again} FILE")
     return results
 

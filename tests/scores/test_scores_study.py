@@ -68,6 +68,12 @@ def test_what_is_no_grid_is_refused_in_one_line(tmp_path, capsys, grid, words):
     assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "s").exists()
 
 
+def test_encoders_in_folders_of_one_name_are_not_taken_for_each_other(tmp_path):
+    with pytest.raises(UsageError, match="two cells would be called vision_vision_none"):
+        study(["encoder=runs/a/vision,runs/b/vision"], tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A study of small models: a function that runs it, its folder, and the cells that were trained in turn."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -18,12 +19,14 @@ from vaura_parts import fake_system
 from v2a_nb.clip import Sound
 from v2a_nb.errors import UsageError, WeightsError
 from v2a_nb.files import atomic, write_text
+from v2a_nb.hub import SHIPPED
 from v2a_nb.systems.action2sound.system import Action2Sound
 from v2a_nb.systems.base import Option, System, check_fit, count, evaluating, given, part_of, seeded, switched
 from v2a_nb.systems.egosonics.system import EgoSonics
 from v2a_nb.systems.registry import honest, load
 from v2a_nb.systems.retrieval.system import Retrieval
 from v2a_nb.systems.vaura.system import VAura
+from v2a_nb.world import strike_world
 
 
 class Hiss(System):
@@ -79,6 +82,11 @@ def test_what_a_page_has_shown_is_not_warned_of_again(monkeypatch, recwarn):
     assert not recwarn.list
 
 
+def test_two_places_of_weights_are_one_too_many():
+    with pytest.raises(UsageError, match="are both weights: give one of them"):
+        load(SHIPPED / "vaura", weights="runs/mine")
+
+
 def test_a_system_must_say_how_it_makes_sound():
     class Mute(System):
         name = "mute"
@@ -130,8 +138,14 @@ def test_one_clip_gives_a_sound_and_several_give_a_list():
     for seeds in ([5], range(5, 6), np.array([5])):
         (listed,) = system.generate([clip], seed=seeds)
         assert listed.samples.tobytes() == alone.samples.tobytes()
-    with pytest.raises(UsageError, match="clip must be a Clip"):
-        system.generate("clip.mp4")
+    for wrong in ("clip.mp4", Path("clip.mp4"), None, 3):
+        with pytest.raises(UsageError, match=r"Hiss.generate: clip must be a Clip, such as"):
+            system.generate(wrong)
+    with pytest.raises(UsageError, match=r"the WorldClip has one: give its \.clip"):
+        system.generate(strike_world(clips=1, seconds=0.5, size=16)[0])
+    for seed in (1.5, None, "1"):
+        with pytest.raises(UsageError, match=r"Hiss.generate: seed must be "):
+            system.generate(clip, seed=seed)
 
 
 def test_what_is_left_out_is_not_an_option():

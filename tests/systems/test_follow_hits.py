@@ -12,6 +12,7 @@ from v2a_nb.audio.onsets import detect_onsets
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError
 from v2a_nb.hits import Hits
+from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.systems.base import System
 from v2a_nb.systems.long_videos import soundtrack
 from v2a_nb.systems.registry import load, with_weights
@@ -97,6 +98,23 @@ def test_a_sound_that_follows_expected_hits_reads_its_clip_once(vaura, clip, mon
     assert torch.equal(vaura.encode_videos([clip], [hits]), told) and len(read) == 2
     vaura.generate(clip.slice(0, 1), sensitivity=0.5)
     assert len(read) == 3
+    part, expected = clip.slice(0, 1), []
+    whole = [*soundtrack(vaura, [part], sensitivity=0.5, followed=expected.append)]
+    assert len(read) == 4 and expected[0].times == Hits(vaura.read_hits(part, sensitivity=0.5)).times
+    same = np.concatenate([piece.samples for piece in whole], axis=1)
+    assert np.array_equal(same, vaura.generate(part, sensitivity=0.5).samples)
+
+
+@pytest.mark.parametrize("name", ["egosonics", "action2sound", "vta_ldm"])
+def test_a_slow_camera_is_slow_for_the_hits_too(name, clip, monkeypatch):
+    system, seen, reading = load(name), [], StrikeVision.reading
+    monkeypatch.setattr(
+        StrikeVision, "reading", lambda self, clip, *a: seen.append(len(clip.frames)) or reading(self, clip, *a)
+    )
+    part = clip.slice(0, 1)
+    system.generate(part, sensitivity=0.5, fps=5.0, steps=1)
+    [*soundtrack(system, [part], sensitivity=0.5, fps=5.0, steps=1)]
+    assert [count for count in seen if count < 128] == [5, 5]  # the others are taken windows of hits
 
 
 def test_a_part_of_a_clip_has_its_part_of_the_hits(vaura, clip):

@@ -196,6 +196,26 @@ def test_the_command_lengthens_a_run_and_an_ablation(toy, tmp_path, capsys):
     assert "state.pt is at step 20, and 9 are wanted" in capsys.readouterr().err
 
 
+def test_what_is_left_out_is_as_in_the_run_that_is_resumed(toy, tmp_path, capsys):
+    out = ["train", "toy", "--out", str(tmp_path / "run")]
+    settings = [f"--set={each}" for each in ("rate=0.02", "label=mine", "squared=false")]
+    begun = ["--data", "strike:seed=5", "--seed", "2", *settings]
+    assert main([*out, *begun, "--steps", "8"]) == 0
+    before = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert main([*out, "--resume"]) == main([*out, "--resume", "--steps", "12"]) == 0
+    assert main([*out, "--ablation", "slow"]) == 0
+    after = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert after.pop("goes_on_to") == 12 and after == before
+    for folder in ("run", "run/ablations/slow"):
+        card = json.loads((tmp_path / folder / "weights" / "config.json").read_text())
+        assert (card["source"], card["seed"], card["train_config"]["rate"]) == ("strike:seed=5", 2, 0.02)
+        assert (card["train_config"]["label"], card["train_config"]["squared"]) == ("mine", False)
+    capsys.readouterr()
+    for other in (["--data", "strike:seed=3"], ["--seed", "0"], ["--set", "rate=0.05"]):
+        assert main([*out, "--resume", *other]) == 1
+        assert "holds a run with another" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["run.json", "first/state/state.pt", "state/state.pt"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "another", "noise"])
 def test_a_damaged_file_of_a_run_is_one_line_that_names_it(toy, tmp_path, capsys, name, damage):

@@ -39,6 +39,15 @@ def test_all_hits_are_there_and_those_that_sound_are_told_apart(editor):
     assert editor.followed == Hits([0.25, 0.75]) and editor.make().samples[0, 4000] == 0.5
 
 
+def test_the_editor_begins_with_what_auto_follows(editor):
+    auto = edit_hits(Clicker(), clip_of(), sensitivity="auto")
+    fitted = EXPECTED.fitted
+    assert auto.hits == fitted and auto.sensitivity == fitted.fitting_sensitivity
+    assert auto.followed == EXPECTED.at("auto")
+    editor.sensitivity = "auto"
+    assert editor.followed == auto.followed and data_of(editor.html)["sensitivity"] == auto.sensitivity
+
+
 def test_the_page_needs_no_kernel_and_no_network(editor):
     page = editor._repr_html_()
     tags = Tags(page)

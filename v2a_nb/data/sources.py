@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def read_source(source: object, *, media_root: str | Path | None = None, about: 
         return read_source(strike_world(**options))
     path = Path(rest)
     if not path.exists():
-        raise V2AError(f"{path}: no such file or folder")
+        word = re.match(r"([a-z]\w+):", str(source)) if not kind else None
+        known = f"; of kinds of sources there are {', '.join(KINDS)}, not {word[1]}" if word else ""
+        raise V2AError(f"{path}: no such file or folder{known}")
     suffix = path.suffix.lower()
     wrong = {"folder": not path.is_dir(), "csv": suffix not in TABLES, "list": suffix != ".json"}
     if wrong.get(kind, False):

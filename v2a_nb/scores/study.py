@@ -219,6 +219,9 @@ def study(
     config = VtaLdmTrainConfig()
     config = replace(config if steps is None else config.scaled(steps / config.steps), **settings)
     config = config if steps is None else replace(config, steps=steps)
+    names = [cell.name for cell in cells]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two cells would be called {twice[0]}: encoders need folders of different names")
     for cell in cells:  # before work begins
         replace(sizes, **cell.model), replace(config, **cell.training)
     if "av_align" in metrics or any("flow" in cell.model or "filtered" in cell.augmentation for cell in cells):
@@ -230,7 +233,12 @@ def study(
         recipe = VtaLdmRecipe(replace(config, **cell.training), seed=seed, model=replace(sizes, **cell.model))
         folder = out / "cells" / cell.name
         weights = folder / "weights"
-        if not (weights / "config.json").exists():
+        if (weights / "config.json").exists():
+            if _encoder_of(weights) != cell.encoder:
+                raise UsageError(
+                    f"{folder} is of the encoder {_encoder_of(weights)}, not of {cell.encoder}: give another --out"
+                )
+        else:
             run_recipe(recipe, folder, source=data, resume=True, cache=out / "features", say=say)
         _score(weights, folder / "scores.json", clips, metrics)
     joined = any("concat" in cell.augmentation for cell in _there(out, []))

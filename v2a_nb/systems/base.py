@@ -10,7 +10,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -51,7 +51,11 @@ class Option:
 
 def count(text: str) -> int:
     """A whole number of at least 1, for :class:`Option`."""
-    if (value := int(text)) < 1:
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from error
+    if value < 1:
         raise ArgumentTypeError(f"{value} is too few; at least 1")
     return value
 
@@ -225,15 +229,30 @@ class System(Pretrained, nn.Module, ABC):
             >>> load("vaura").hits(clip)[:1].add(1.0).times[-1]
             1.0
         """
-        return Hits(self._expected(clip, sensitivity, start, duration))
+        return Hits(self.read_hits(clip, sensitivity=sensitivity, start=start, duration=duration))
 
-    def _expected(self, clip: Clip, sensitivity: float | str, start: float, duration: float | None) -> Hits:
-        """What :meth:`hits` gives; with what the encoder read, where it can go on from there."""
+    def read_hits(
+        self,
+        clip: Clip,
+        *,
+        sensitivity: float | str = SENSITIVITY,
+        start: float = 0.0,
+        duration: float | None = None,
+        fps: float | None = None,
+    ) -> Hits:
+        """What :meth:`hits` gives, with what the encoder read: :meth:`generate` of the same clip goes on from there.
+
+        The other arguments and the errors are those of :meth:`hits`. An encoder that cannot go on gives hits alone.
+
+        Args:
+            fps: frames a second that are read, at most; left out, those of the configuration.
+        """
         check_value(f"{type(self).__name__}.hits", "clip", clip, Clip)
         check_sensitivity(sensitivity)
         encoder = self._encoder(hits=True)
         with torch.no_grad(), evaluating(self):
-            clip = part_of(clip, start, duration).at_most_fps(getattr(getattr(self, "config", None), "fps", None))
+            fps = getattr(getattr(self, "config", None), "fps", None) if fps is None else fps
+            clip = part_of(clip, start, duration).at_most_fps(fps)
             reading = encoder.reading(clip) if hasattr(encoder, "features_of") else None
             found = encoder.hits(clip, faint=True) if reading is None else encoder.hits_of(reading)
         hits = Hits({**hit, "origin": "model"} for hit in found).at(sensitivity).part(0.0, clip.duration)
@@ -269,19 +288,38 @@ class System(Pretrained, nn.Module, ABC):
         """
         if hits is None and sensitivity is None:
             return None
-        clips = [clip] if isinstance(clip, Clip) else list(clip)
+        clips = self._listed(clip)
         if hits is None:
-            return [self._expected(each, sensitivity, start, duration) for each in clips]
+            how = {"sensitivity": sensitivity, "start": start, "duration": duration}
+            return [self.read_hits(each, **how) for each in clips]
         given = [hits] if isinstance(clip, Clip) else hits
         if isinstance(given, Hits | str | Path) or len(given) != len(clips):
             raise UsageError(f"{len(clips)} clips need as many lists of hits, one each")
         found = []
         for each, some in zip(clips, given, strict=True):
+            if isinstance(some, ReadHits) and sensitivity is None and start == 0 and duration is None:
+                found.append(some)  # of this very clip: it need not be read again
+                continue
             some = Hits.load(some) if isinstance(some, str | Path) else some if isinstance(some, Hits) else Hits(some)
             some.check_within(each.duration, each.name)
             some = some if sensitivity is None else some.at(sensitivity)
             found.append(some.part(start, each.duration if duration is None else start + duration))
         return found
+
+    def _listed(self, clip: Clip | Sequence[Clip]) -> list[Clip]:
+        """The clip, or the clips, that ``generate`` was given.
+
+        Raises:
+            UsageError: something else.
+        """
+        function = f"{type(self).__name__}.generate"
+        several = isinstance(clip, Iterable) and not isinstance(clip, str)
+        clips = list(clip) if several else [clip]
+        for each in clips:
+            if isinstance(getattr(each, "clip", None), Clip):
+                raise UsageError(f"{function}: clip must be a Clip; the {type(each).__name__} has one: give its .clip")
+            check_value(function, "clip", each, Clip)
+        return clips
 
     def _samples(self, clip: Clip) -> int:
         """Samples of a sound exactly as long as the clip."""
@@ -295,10 +333,10 @@ class System(Pretrained, nn.Module, ABC):
         Raises:
             UsageError: no clips, too short ones, ones of different lengths, or not one seed each.
         """
-        clips = [clip] if isinstance(clip, Clip) else list(clip)
+        clips = self._listed(clip)
+        if not isinstance(seed, Integral | Iterable) or isinstance(seed, str):
+            check_value(f"{type(self).__name__}.generate", "seed", seed, int)
         seeds = [seed] if isinstance(seed, Integral) else list(seed)
-        for each in clips:
-            check_value(f"{type(self).__name__}.generate", "clip", each, Clip)
         if not clips or len(seeds) != len(clips):
             raise UsageError(f"{len(seeds)} seeds for {len(clips)} clips: one each is needed")
         if self.warning and self.warning not in WARNED and any(each.file for each in clips):

@@ -57,6 +57,8 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
     import torch
 
     if name not in SYSTEMS:
+        if weights is not None:
+            raise UsageError(f"{name} and {weights} are both weights: give one of them, or the name of a system first")
         name, weights = _system_in(name), name
     try:
         target = torch.device(device)
@@ -75,9 +77,16 @@ def load(name: str | Path, weights: str | Path | None = None, *, device: str | t
             f"weights: runs/{name}/weights"
         )
     system = class_of(name).from_pretrained(weights or name).to(target)
-    if SHIPPED / name == (find_weights(name) if weights is None else Path(weights)):
+    if is_shipped(name, weights):
         system.warning = _HONEST
     return system
+
+
+def is_shipped(name: str | Path, weights: str | Path | None = None) -> bool:
+    """Whether :func:`load` takes shipped weights, given the same."""
+    if name not in with_weights():
+        return False
+    return SHIPPED / name == (find_weights(name) if weights is None else Path(weights))
 
 
 def with_weights() -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def train(
     preset: str = "tiny",
     data: str | Path | None = None,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     ablation: str | None = None,
@@ -74,11 +74,12 @@ def train(
         name: out of :data:`RECIPES`.
         preset: ``"tiny"``, or a size of :data:`LARGER`.
         data: recordings to learn from, such as ``"folder:my_videos"``, see :mod:`v2a_nb.data.sources`; left out, the
-            Strike World that the shipped weights learned from.
+            Strike World that the shipped weights learned from. With ``resume`` or ``ablation``, what is left out here,
+            of ``seed`` and of the settings is as in the run that ``out`` holds.
         steps: of the last stage; the other stages and the number of clips shrink in proportion. With ``resume``, more
             than the run has lengthen its last stage, see :func:`~v2a_nb.training.recipe.run_recipe`; left out, as many
             as it has.
-        seed: of initialisation and batches.
+        seed: of initialisation and batches; left out, 0.
         out: folder, see :mod:`v2a_nb.training.recipe`; left out, ``runs/NAME``.
         resume: go on with what ``out`` holds.
         ablation: train only the last stage anew, with this difference.
@@ -102,8 +103,15 @@ def train(
     first, last = before or (steps, steps)  # the other stages and the clips are those that the run was started with
     if first is not None:
         config = replace(config.scaled(first / config.steps), steps=last if steps is None else steps)
+    if before is not None:
+        run = json.loads((out / "run.json").read_text())
+        plain = {f.name for f in fields(kind.TrainConfig) if isinstance(f.default, bool | int | float | str)}
+        kept = {name: value for name, value in run["config"].items() if name in plain - {"steps"}}
+        config = replace(config, **checked_settings(kind.TrainConfig, kept))
+        data = run.get("source") if data is None else data
+        seed = run.get("seed") if seed is None else seed
     config = replace(config, **checked_settings(kind.TrainConfig, settings))
-    recipe = kind(config, seed=seed, ablation=ablation)
+    recipe = kind(config, seed=seed or 0, ablation=ablation)
     if dry_run:
         for line in recipe.dry_run():
             print(line)

@@ -14,7 +14,7 @@ import numpy as np
 
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.errors import UsageError, V2AError, check_types
-from v2a_nb.hits import SENSITIVITY, Hits, least_probability
+from v2a_nb.hits import AUTO, SENSITIVITY, Hits, check_sensitivity
 from v2a_nb.widgets import explorer_frame as frame
 from v2a_nb.widgets.page import Page, escape, json_text
 from v2a_nb.widgets.payload import as_text, encode
@@ -38,7 +38,14 @@ class HitEditor(Page):
     """
 
     def __init__(
-        self, system: Any, clip: Clip, hits: Hits | None, sensitivity: float, seed: int, title: str, options: dict
+        self,
+        system: Any,
+        clip: Clip,
+        hits: Hits | None,
+        sensitivity: float | str,
+        seed: int,
+        title: str,
+        options: dict,
     ) -> None:
         if not (callable(getattr(system, "generate", None)) and callable(getattr(system, "hits", None))):
             raise UsageError(f"edit_hits: system must be what v2a.load returns, not {type(system).__name__}")
@@ -81,23 +88,29 @@ class HitEditor(Page):
 
     @property
     def sensitivity(self) -> float:
-        """Which of the system's hits sound, see :meth:`v2a_nb.hits.Hits.at`. Set it to change it."""
+        """Which of the system's hits sound, see :meth:`v2a_nb.hits.Hits.at`. Set it to change it.
+
+        ``"auto"`` becomes the number that suits the clip, and its hits the :attr:`~v2a_nb.hits.Hits.fitted` ones.
+        """
         return self._sensitivity
 
     @sensitivity.setter
-    def sensitivity(self, value: float) -> None:
+    def sensitivity(self, value: float | str) -> None:
         self._take(sensitivity=value)
         if "_panel" in vars(self):
             self._panel.show()
 
-    def _take(self, *, hits: Any = None, sensitivity: float | None = None) -> None:
+    def _take(self, *, hits: Any = None, sensitivity: float | str | None = None) -> None:
         """Check values and keep them, without a word to the browser, which may be where they come from."""
         if hits is not None:
             hits = hits if isinstance(hits, Hits) else Hits(hits)
             hits.check_within(self.clip.duration, self.clip.name)
             self._hits = hits
+        if sensitivity == AUTO:
+            self._hits = self.hits.fitted.part(0.0, self.clip.duration)
+            sensitivity = self._hits.fitting_sensitivity
         if sensitivity is not None:
-            least_probability(sensitivity)
+            check_sensitivity(sensitivity)
             self._sensitivity = float(sensitivity)
 
     @property
@@ -178,7 +191,7 @@ def edit_hits(
     clip: Clip,
     hits: Hits | None = None,
     *,
-    sensitivity: float = SENSITIVITY,
+    sensitivity: float | str = SENSITIVITY,
     seed: int = 0,
     title: str = "",
     **options: object,
@@ -194,7 +207,7 @@ def edit_hits(
         system: what :func:`v2a_nb.load` returns.
         clip: the video, 30 s at most; its own sound is not used.
         hits: to begin with; left out, all that the system expects, also what it doubts.
-        sensitivity: which of the system's hits sound, see :meth:`v2a_nb.hits.Hits.at`.
+        sensitivity: which of the system's hits sound, see :meth:`v2a_nb.hits.Hits.at`; ``"auto"``, what suits the clip.
         seed: of all sounds.
         title: heading of the page.
         options: further options of ``system.generate``, such as ``guidance``.

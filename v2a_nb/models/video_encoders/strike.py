@@ -263,7 +263,11 @@ class StrikeVision(EncodesFrames, Pretrained, nn.Module):
 
     @torch.no_grad()
     def reading(self, clip: Clip, least: float | None = FAINT) -> Reading:
-        """Features and events of a clip; ``least`` is the predicted flux of the faintest, left out the threshold."""
+        """Features and events of a clip.
+
+        Args:
+            least: predicted flux of the faintest event; None, the threshold from which on tokens tell of one.
+        """
         frames, timing, content, attention = self._in_parts(clip)
         flux = self.flux(timing).sigmoid()
         events = self.event_crop.expected(frames, timing, flux, attention, least)

@@ -159,7 +159,7 @@ class Action2Sound(MelLatentSystem):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, steps: left out, the preset's.
-            sampler: ``"ddim"`` or ``"dpm++"``.
+            sampler: such as ``"ddim"`` or ``"dpm++"``, see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
             guidance_interval: from which share of the noise to which there is guidance, such as ``(0.2, 0.9)``.
             ambient: which ambience it gets (sections 3.3 and 3.4): ``"retrieved"``, that of the sound that fits
                 the clip best (the default; action-ambient); ``"low"``, that of the quietest one (action-focused); a
@@ -183,7 +183,6 @@ class Action2Sound(MelLatentSystem):
             UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
             MediaError: ``ambient`` is a path that cannot be read.
         """
-        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         if isinstance(vocoder, str) and vocoder != "griffin-lim":
             raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
@@ -191,12 +190,13 @@ class Action2Sound(MelLatentSystem):
             raise UsageError("this Action2Sound was made without a condition: it knows no ambient")
         switches |= given(sampler=sampler, guidance_interval=guidance_interval)
         with switched(self, switches), evaluating(self):
+            followed = self._hits(clip, hits, sensitivity, start, duration)
             # 1. Encode the video, a vector for each frame, perhaps with given hits, and the sound that has the ambience
             neighbour = None
             if self.config.neighbour:
                 sounds = (self.ambients or Ambients()).sounds(ambient, clips)
                 neighbour = self.encode_neighbour(sounds, seeds)  # [B, C, H, context]
-            vectors = self.encode_videos(clips, hits)  # [B, T, video_dim]
+            vectors = self.encode_videos(clips, followed)  # [B, T, video_dim]
 
             # 2. Make the condition: video tokens, 16 a window, and the neighbour's audio tokens, 24
             conditions = self.window_conditions(vectors, neighbour)
@@ -209,7 +209,7 @@ class Action2Sound(MelLatentSystem):
             waves = self.decode_latents(latents, samples, self._griffin_lim() if isinstance(vocoder, str) else vocoder)
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip, hits)
+        return self._sounds(waves, samples, clip, followed)
 
     def options_of_next_block(self, clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
         """The first block's ambience for all: a retrieved one could change in the middle of a long video."""

@@ -177,7 +177,7 @@ class EgoSonics(System):
             clip: any size, frame rate and length from 0.3 s; its own sound is not used. Or clips of one length.
             seed: the same seed gives the same samples on one machine. For several clips, one each.
             guidance, steps: left out, the preset's.
-            sampler: ``"ddim"`` or ``"dpm++"``.
+            sampler: such as ``"ddim"`` or ``"dpm++"``, see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
             guidance_interval: from which share of the noise to which there is guidance, such as ``(0.2, 0.9)``.
             hits: exactly these sound: :class:`~v2a_nb.hits.Hits`, times in seconds or a file; for several clips a list
                 of them, one each. Left out, what the system expects.
@@ -195,12 +195,12 @@ class EgoSonics(System):
         Raises:
             UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
         """
-        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         switches |= given(sampler=sampler, guidance_interval=guidance_interval)
         with switched(self, switches), evaluating(self):
+            followed = self._hits(clip, hits, sensitivity, start, duration)
             # 1. Encode the video: a vector for each frame; they follow hits that were given
-            vectors = self.encode_videos(clips, hits)  # [B, T, video_dim]
+            vectors = self.encode_videos(clips, followed)  # [B, T, video_dim]
 
             # 2. Make the condition: text tokens for the UNet, frame image and video tokens for SyncroNet
             conditions = self.window_conditions(vectors, samples)
@@ -213,7 +213,7 @@ class EgoSonics(System):
             waves = self.decode_latents(latents, samples)  # [B, samples]
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip, hits)
+        return self._sounds(waves, samples, clip, followed)
 
     def conditions(
         self, vectors: Tensor, columns: int, span: tuple[int, int] | None = None, text: Tensor | None = None

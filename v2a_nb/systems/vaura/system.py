@@ -120,12 +120,12 @@ class VAura(System):
         Raises:
             UsageError: under 0.3 s, a part or hits outside of the clip, or settings out of range.
         """
-        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         how = self._sampling(guidance, temperature, top_k)
+        followed = self._hits(clip, hits, sensitivity, start, duration)
         with evaluating(self):
             # 1. Encode the video: tokens, each of which knows its moment; they follow hits that were given
-            visual = self.encode_videos(clips, hits)  # [B, Tv, visual_dim]
+            visual = self.encode_videos(clips, followed)  # [B, Tv, visual_dim]
 
             # 2. Make the condition. Nothing is to be made of the tokens here: the decoder takes the one of the current
             #    moment at every step, and for guidance its null beside it (VAuraDecoder.condition, null_condition)
@@ -138,7 +138,7 @@ class VAura(System):
             waves = torch.cat(list(self._waves(codes, frames)), dim=-1)  # [B, frames * hop]
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip, hits)
+        return self._sounds(waves, samples, clip, followed)
 
     def stream(
         self,
@@ -172,9 +172,9 @@ class VAura(System):
             True
         """
         check_value(f"{type(self).__name__}.stream", "clip", clip, Clip)
-        told = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         how = self._sampling(guidance, temperature, top_k)
+        told = self._hits(clip, hits, sensitivity, start, duration)
         return self._pieces(clips, seeds, samples, how, told, progress)
 
     @torch.no_grad()

@@ -154,15 +154,15 @@ class VtaLdm(MelLatentSystem):
             UsageError: under 0.3 s, a part or hits outside of the clip, settings out of range, or a prompt that says
                 nothing to this system.
         """
-        hits = self._hits(clip, hits, sensitivity, start, duration)
         clips, seeds, samples = self._batch(clip, seed, start, duration)
         if isinstance(vocoder, str) and vocoder != "griffin-lim":
             raise UsageError(f'vocoder {vocoder!r} is not known: give a vocoder, or "griffin-lim"')
         if sampler is not None:
             switches["sampler"] = sampler
         with switched(self, switches, extra=("sampler",)), evaluating(self):
+            followed = self._hits(clip, hits, sensitivity, start, duration)
             # 1. Encode the video, a vector for each frame, perhaps with given hits; its flow, and the texts
-            vectors = self.encode_videos(clips, hits) if self.config.vision else None  # [B, T, video_dim]
+            vectors = self.encode_videos(clips, followed) if self.config.vision else None  # [B, T, video_dim]
             flow = self.encode_flows(clips) if self.config.flow else None  # [B, T, flow_dim]
             text, negative = (self.encode_texts(words, len(clips)) for words in (prompt, negative_prompt))
 
@@ -178,7 +178,7 @@ class VtaLdm(MelLatentSystem):
             waves = self.decode_latents(latents, samples, self._griffin_lim() if isinstance(vocoder, str) else vocoder)
 
         # 5. Fit to the clip
-        return self._sounds(waves, samples, clip, hits)
+        return self._sounds(waves, samples, clip, followed)
 
     def encode_flows(self, clips: Sequence[Clip]) -> Tensor:
         """Vectors [B, T, flow_dim] of the optical flow of clips of one length; needs OpenCV."""
