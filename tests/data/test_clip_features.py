@@ -9,13 +9,14 @@ from clip_parts import in_memory
 from feature_parts import small_video
 
 from v2a_nb.audio.onsets import log_mel
-from v2a_nb.data import clip_features as module
 from v2a_nb.data.clip_features import ClipFeatureExtractor, ClipFeatures, compute_clip_features, load_encoder, with_gain
 from v2a_nb.data.features import FeatureStore
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import SHIPPED, tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.models.video_encoders.registry import load_video_encoder
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw
@@ -81,7 +82,10 @@ def test_they_are_computed_once_and_never_mixed_with_those_of_other_weights(
 
 
 def test_the_frozen_encoder_of_a_system_is_found(weights):
-    assert load_encoder("vaura").config == load_encoder(module.find_weights("vaura") / "vision").config
+    for name in ("vaura", "strike_wide", SHIPPED / "vaura", SHIPPED / "vaura" / "vision"):
+        assert tag_of(load_encoder(name), "vision") == tag_of(load_video_encoder(name), "vision") == "vision@dd2e"
+    with pytest.raises(WeightsError, match="cavp is a AudioVisualFrames: encoders of Strike World are read here"):
+        load_encoder("cavp")
     with pytest.raises(WeightsError):
         load_encoder("no-such-weights")
     with pytest.raises(WeightsError):

@@ -26,7 +26,8 @@ from v2a_nb.data.latent_dataset import (
 )
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.data.sources import open_recordings
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import tag_of
 from v2a_nb.models.video_encoders.strike import StrikeVision
 from v2a_nb.world.dataset import Settings, Take
 from v2a_nb.world.recording import draw
@@ -45,6 +46,10 @@ def encoder(tmp_path_factory):
     return str(StrikeVision().save_pretrained(tmp_path_factory.mktemp("encoder")))
 
 
+def tag(encoder: str) -> str:
+    return tag_of(StrikeVision.from_pretrained(encoder), "vision")
+
+
 def test_clips_are_of_the_world_with_their_truth(store):
     table = cut_clips(WORLD, latent_cut(2))
     clips, stft = store.compute(table, WORLD, SpectrogramImages()), STFT_IMAGES["tiny"]
@@ -61,10 +66,10 @@ def test_clips_are_of_the_world_with_their_truth(store):
 
 def test_vectors_are_what_generation_will_see(store, encoder):
     table = cut_clips(WORLD, latent_cut(1, first=20000))
-    vectors = store.compute(table, WORLD, FrameVectors(encoder, "a"))["vectors"]
+    vectors = store.compute(table, WORLD, FrameVectors(encoder, tag(encoder)))["vectors"]
     clip = Take(draw(1000, 20000), Settings(SECONDS, 64)).clip(table[2]["start"] / 16000, "x").clip
     assert np.abs(vectors[2] - StrikeVision.from_pretrained(encoder).features(clip).numpy()).max() < 5e-3
-    slow = store.compute(table, WORLD, FrameVectors(encoder, "a", fps=4.0))["vectors"]
+    slow = store.compute(table, WORLD, FrameVectors(encoder, tag(encoder), fps=4.0))["vectors"]
     wanted = StrikeVision.from_pretrained(encoder).features(clip.at_fps(4.0))
     assert np.abs(slow[2] - wanted.numpy()).max() < 5e-3 and not np.array_equal(slow[2], vectors[2])
 
@@ -74,13 +79,18 @@ def test_vectors_hang_on_the_encoders_weights_and_not_on_its_folder():
     assert here.revision() == there.revision() != other.revision()
 
 
+def test_vectors_of_another_encoder_are_not_kept_under_this_ones_tag(encoder):
+    with pytest.raises(WeightsError, match="strike is vision@c329, and features of vision@0000 are wanted"):
+        FrameVectors("strike", "vision@0000").extract(WORLD.open(0), [0])
+
+
 def test_clips_of_files_are_what_their_players_show(store, encoder, tmp_path):
     path = small_video(tmp_path / "a.mp4", 5.2, seed=3)
     recordings = open_recordings(path.parent)
     table = cut_clips(recordings, replace(latent_cut(9), seconds=2.56))
     assert len(table) == 4 and table["start"] == sorted(table["start"])
     clips = store.compute(table, recordings, SpectrogramImages(seconds=2.56))
-    clips = clips.with_arrays(store.compute(table, recordings, FrameVectors(encoder, "a", seconds=2.56)))
+    clips = clips.with_arrays(store.compute(table, recordings, FrameVectors(encoder, tag(encoder), seconds=2.56)))
     assert clips["images"].shape == (4, 1, 64, 256) and clips["vectors"].shape == (4, 128, 384)
     start, part = table[1]["start_s"], media.open(path, start=table[1]["start_s"], duration=2.56)
     assert np.abs(true_sounds(clips, np.array([1]), 16000)[0] - part.sound.samples[0][:40960]).max() < 0.02

@@ -21,9 +21,10 @@ from v2a_nb.audio.onsets import FLOOR, log_mel
 from v2a_nb.data.dataset import Cut, cut_clips
 from v2a_nb.data.features import Extractor, Features, FeatureStore
 from v2a_nb.data.recordings import Recording, Recordings
-from v2a_nb.errors import UsageError
-from v2a_nb.hub import find_weights, tag_of
+from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.hub import tag_of
 from v2a_nb.models.tiny_codec import TinyCodec
+from v2a_nb.models.video_encoders.registry import load_video_encoder
 from v2a_nb.models.video_encoders.strike import StrikeVision
 
 TRAIN_SEED = 6000
@@ -81,16 +82,19 @@ class ClipFeatureExtractor(Extractor):
 
 
 def load_encoder(name: str | Path) -> StrikeVision:
-    """The frozen video encoder.
+    """The frozen video encoder of recipes that can read one of our own alone.
 
     Args:
-        name: its weights, or those of a V-AURA, which hold it in ``vision``: a shipped name, a folder, or a Hub id.
+        name: see :func:`~v2a_nb.models.video_encoders.registry.load_video_encoder`.
 
     Raises:
-        WeightsError: there are no such weights.
+        WeightsError: there are no such weights, or they are of another kind of encoder.
     """
-    folder = find_weights(str(name))
-    return StrikeVision.from_pretrained(folder / "vision" if (folder / "vision").is_dir() else folder)
+    encoder = load_video_encoder(name)
+    if not isinstance(encoder, StrikeVision):
+        kind = type(encoder).__name__
+        raise WeightsError(f"{name} is a {kind}: encoders of Strike World are read here, such as strike_wide")
+    return encoder
 
 
 @lru_cache(maxsize=1)

@@ -22,10 +22,11 @@ from torch import Tensor
 from v2a_nb.audio.stft_image import STFT_IMAGES
 from v2a_nb.clip import Clip, Sound
 from v2a_nb.data.av_align import av_align
-from v2a_nb.data.clip_features import load_encoder
 from v2a_nb.data.dataset import Cut, cut_sounds
 from v2a_nb.data.features import Extractor, Features, ShardedArray
 from v2a_nb.data.recordings import Recording
+from v2a_nb.errors import WeightsError
+from v2a_nb.hub import tag_of
 from v2a_nb.models.optical_flow import FLOW_SIDE, flow_vectors
 from v2a_nb.models.video_encoders.frames import at_rate
 from v2a_nb.models.video_encoders.registry import load_video_encoder
@@ -72,7 +73,7 @@ class FrameVectors(Extractor):
     """``vectors`` float16 [n, T, dim] that a frozen encoder makes of the clips' pictures; 0.2 s a clip on one core.
 
     Attributes:
-        encoder: its weights, see :func:`~v2a_nb.data.clip_features.load_encoder`.
+        encoder: its weights, see :func:`~v2a_nb.models.video_encoders.registry.load_video_encoder`.
         tag: of its weights (:func:`~v2a_nb.hub.tag_of`), which the vectors hang on.
         fps: frames a second that it is shown, see :func:`~v2a_nb.models.video_encoders.clip_frames.slower`; None is
             all that it looks at.
@@ -127,7 +128,7 @@ class ClipVectors(Extractor):
         return {name: value for name, value in asdict(self).items() if name != "encoder"}
 
     def extract(self, recording: Recording, starts: Sequence[int]) -> dict[str, np.ndarray]:
-        encoder = _any_encoder(self.encoder, self.tag)
+        encoder = _encoder(self.encoder, self.tag)
         size, fps = getattr(getattr(encoder, "config", None), "size", CAMERA_SIZE), CAMERA_FPS
         times, vectors = np.arange(round(self.seconds * fps)) / fps, []
         for start in starts:
@@ -156,15 +157,17 @@ class AlignScores(Extractor):
 
 
 @lru_cache(maxsize=1)
-def _any_encoder(name: str, tag: str):
-    """The encoder, loaded once in each process."""
-    return load_video_encoder(name)
-
-
-@lru_cache(maxsize=1)
 def _encoder(name: str, tag: str):
-    """The encoder, loaded once in each process."""
-    return load_encoder(name)
+    """The encoder, loaded once in each process.
+
+    Raises:
+        WeightsError: its weights are not those of the tag, which features are kept by.
+    """
+    encoder = load_video_encoder(name)
+    found = tag_of(encoder, "vision")
+    if found != tag:
+        raise WeightsError(f"{name} is {found}, and features of {tag} are wanted")
+    return encoder
 
 
 def true_sounds(clips: Features, rows: np.ndarray, sample_rate: int) -> np.ndarray:

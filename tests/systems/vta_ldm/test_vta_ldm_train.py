@@ -19,6 +19,7 @@ from v2a_nb.data.features import Features, ShardedArray
 from v2a_nb.data.latent_dataset import AlignScores, ClipVectors
 from v2a_nb.data.recordings import StrikeRecordings
 from v2a_nb.errors import UsageError
+from v2a_nb.hub import tag_of
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.models.video_encoders.registry import ENCODERS, small
 from v2a_nb.models.video_encoders.strike import StrikeVision
@@ -218,7 +219,7 @@ def test_a_slow_encoder_gets_a_token_for_each_vector(rate, tokens, stack):
 def test_vectors_are_what_the_encoder_says_of_the_clip(made):
     _, out = made
     recording, encoder = StrikeRecordings(1000).open(UNSEEN), small("vivit")
-    extractor = ClipVectors(str(out.parent / "vivit"), "vision@test", seconds=1.0)
+    extractor = ClipVectors(str(out.parent / "vivit"), tag_of(encoder, "vision"), seconds=1.0)
     vectors = extractor.extract(recording, [16000])["vectors"]
     frames = recording.frames(1.0, np.arange(25) / 25, 112, 25.0)
     assert np.allclose(vectors[0], encoder.encode(frames, 25.0).numpy(), atol=2e-3)

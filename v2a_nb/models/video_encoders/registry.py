@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from v2a_nb.errors import UsageError, WeightsError
-from v2a_nb.hub import SHIPPED, Pretrained, load_one_of
+from v2a_nb.hub import SHIPPED, Pretrained, kind_of, load_one_of, read_config, shipped
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def load_video_encoder(name: str | Path, rate: float | None = None, revision: st
     """A frozen video encoder of any kind.
 
     Args:
-        name: of :data:`ENCODERS`; a folder, saved here or in the layout of ``transformers``; or a Hub id.
+        name: of :data:`ENCODERS`; a folder, saved here or in the layout of ``transformers``; or a Hub id. Or a system
+            that has its encoder in ``vision``, by its name or its folder.
         rate: tokens a second, where the encoder lets one choose; left out, as it was trained.
         revision: of the Hub repository.
 
@@ -153,12 +155,21 @@ def load_video_encoder(name: str | Path, rate: float | None = None, revision: st
         name, revision, classes = info.id, revision or info.revision, (info.encoder_class,)
         if (SHIPPED / name).is_dir():
             name = SHIPPED / name
+    else:
+        folder = SHIPPED / name if name in shipped() else Path(name).expanduser()
+        if (folder / "vision").is_dir() and not _is_encoder(folder, classes):
+            name = folder / "vision"
     encoder = load_one_of(name, "a video encoder", *classes, revision=revision).requires_grad_(False)
     if rate is not None and rate != encoder.rate:
         if not hasattr(encoder, "set_rate"):
             raise UsageError(f"{name} gives {encoder.rate:g} tokens a second; it has no other rate")
         encoder.set_rate(rate)
     return encoder
+
+
+def _is_encoder(folder: Path, classes: Sequence[type[Pretrained]]) -> bool:
+    """Whether a folder is of an encoder itself; one that has a part called ``vision`` may be a system's as well."""
+    return kind_of(read_config(folder)) in {kind for each in classes for kind in (each.kind, *each.other_kinds)}
 
 
 def small(name: str, seed: int = 0) -> Any:
