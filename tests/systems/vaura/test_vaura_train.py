@@ -327,7 +327,7 @@ def test_files_are_learned_from_as_strike_world_is(tmp_path, monkeypatch):
     assert settings["recipe"] == "vaura" and settings["config"]["batch_size"] == 2
     with pytest.raises(V2AError, match="--resume"):
         train("vaura", data=f"folder:{tmp_path / 'videos'}", steps=4, out=tmp_path / "run")
-    with pytest.raises(V2AError, match=r"another config.batch_size, .*config.codec_cycles, .*seed, source; give"):
+    with pytest.raises(V2AError, match=r"another config.codec_cycles, seed; give"):
         train("vaura", steps=4, seed=1, out=tmp_path / "run", resume=True)
 
 

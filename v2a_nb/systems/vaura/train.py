@@ -212,9 +212,13 @@ class VAuraRecipe(Recipe):
         begun = None if init is None or self.ablation else init.decoder
         trained = yield self.decoder_stage(tokens, encoder, codec, begun)
         set_decision(encoder, replace(encoder.config.event_crop, logit_bias=LOGIT_BIAS, logit_scale=LOGIT_SCALE))
-        with suppress(UsageError):  # an encoder that is sure of no hit cannot follow given ones
-            windows_of(encoder)  # lie beside its weights then
         return VAura(trained.decoder.cpu(), encoder, codec).eval()
+
+    def save(self, model: VAura, out: Path, card: dict[str, object]) -> Path:
+        """Write the system, its encoder with the windows of hits that it is sure of."""
+        with suppress(UsageError):  # an encoder that is sure of none cannot follow given hits
+            windows_of(model.encoder)
+        return super().save(model, out, card)
 
     def encoder_stages(self, clips: Features, folder: Path, before: StrikeVision | None) -> Stages:
         """The video encoder and its event crops, from nothing or from the weights of another one.
