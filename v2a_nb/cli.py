@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from v2a_nb import __version__
-from v2a_nb.errors import UsageError, V2AError
+from v2a_nb.errors import UsageError, V2AError, count, whole_number
 from v2a_nb.metrics import protocols
 from v2a_nb.metrics.registry import listing
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(args: argparse.Namespace) -> int:
     from v2a_nb.pipeline import demo
-    from v2a_nb.systems.registry import honest, is_shipped
+    from v2a_nb.systems.registry import honest, with_weights
 
     _threads()
     note = honest()
@@ -70,7 +70,7 @@ def _demo(args: argparse.Namespace) -> int:
         args.video, args.out, system=args.system, seed=args.seed, start=args.start, duration=args.duration,
         overwrite=args.overwrite, report=_complain,
     )  # fmt: skip
-    if args.video and (args.system is None or is_shipped(args.system)):
+    if args.video and args.system in (None, *with_weights()):
         print(f"Note: {note}")
     names = {"mp4": "video with its new sound", "wav": "sound", "page": "page to open in a browser"}
     print("   ".join(f"{words}: {files[name]}" for name, words in names.items() if name in files))
@@ -274,24 +274,10 @@ def _bar(unit: str):
     return update
 
 
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
-
-
 def _seed(text: str) -> int:
-    value = _whole(text)
+    value = whole_number(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"{value} is no seed; 0 to {2**63 - 1}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too few; at least 1")
     return value
 
 
@@ -535,11 +521,11 @@ def _parser(options: Options) -> argparse.ArgumentParser:
         help="other weights of that kind (default: the shipped ones); of several systems: NAME=DIR,NAME=DIR",
     )  # fmt: skip
     p.add_argument("--systems", metavar="A,B", help="with real, physics and saliency: which systems (default: all)")
-    p.add_argument("--clips", type=_count, metavar="N", help="fewer than is published, for a look: writes no results")
+    p.add_argument("--clips", type=count, metavar="N", help="fewer than is published, for a look: writes no results")
     p.add_argument("--run", dest="of_run", metavar="DIR", help="a run whose ablations are measured as well")
     p.add_argument("--part", metavar="P", help="measure only this part, such as ablations, and keep the others")
     p.add_argument(
-        "--samples", type=_count, metavar="N", help="sounds for each clip of an ablation (default: as published)"
+        "--samples", type=count, metavar="N", help="sounds for each clip of an ablation (default: as published)"
     )  # fmt: skip
     p.add_argument("--json", metavar="F", help="write the numbers to this file too")
     p.add_argument(
@@ -559,9 +545,9 @@ def _parser(options: Options) -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--out", required=True, help="folder; a study that was interrupted goes on, and rows can be added")
     p.add_argument("--data", metavar="SOURCE", help="what to learn from, as for train")
-    p.add_argument("--steps", type=_count, help="of each training; the clips shrink with it (default: the recipe's)")
+    p.add_argument("--steps", type=count, help="of each training; the clips shrink with it (default: the recipe's)")
     p.add_argument("--seed", type=_seed, default=0, help="of each training")
-    p.add_argument("--clips", type=_count, default=100, metavar="N", help="to score on (default: %(default)s)")
+    p.add_argument("--clips", type=count, default=100, metavar="N", help="to score on (default: %(default)s)")
     p.add_argument("--metrics", metavar="A,B", help="columns (default: the paper's that need no download, and truth's)")
     p.add_argument("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of all trainings")
     p.add_argument("--keep", action="store_true", help="put the tables beside the shipped weights and into docs/")

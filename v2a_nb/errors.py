@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+from argparse import ArgumentTypeError
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
@@ -98,6 +99,38 @@ def check_value(function: str, name: str, value: object, *kinds: type) -> None:
         raise UsageError(
             f"{function}: {name} must be {words}, not {'None' if value is None else _article(type(value))}"
         )
+
+
+def whole_number(text: str) -> int:
+    """The whole number that a text of the command line is.
+
+    Raises:
+        ArgumentTypeError: it is none.
+
+    Examples:
+        >>> whole_number("-3")
+        -3
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from error
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1 of the command line.
+
+    Raises:
+        ArgumentTypeError: it is none.
+
+    Examples:
+        >>> count("3")
+        3
+    """
+    value = whole_number(text)
+    if value < 1:
+        raise ArgumentTypeError(f"{value} is too few; at least 1")
+    return value
 
 
 def _article(kind: type) -> str:

@@ -17,11 +17,11 @@ from system_parts import Eyes, clip_of
 from vaura_parts import fake_system
 
 from v2a_nb.clip import Sound
-from v2a_nb.errors import UsageError, WeightsError
+from v2a_nb.errors import UsageError, WeightsError, count
 from v2a_nb.files import atomic, write_text
 from v2a_nb.hub import SHIPPED
 from v2a_nb.systems.action2sound.system import Action2Sound
-from v2a_nb.systems.base import Option, System, check_fit, count, evaluating, given, part_of, seeded, switched
+from v2a_nb.systems.base import Option, System, check_fit, evaluating, given, part_of, seeded, switched
 from v2a_nb.systems.egosonics.system import EgoSonics
 from v2a_nb.systems.registry import honest, load
 from v2a_nb.systems.retrieval.system import Retrieval

@@ -49,17 +49,6 @@ class Option:
     metavar: str = "X"
 
 
-def count(text: str) -> int:
-    """A whole number of at least 1, for :class:`Option`."""
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no whole number") from error
-    if value < 1:
-        raise ArgumentTypeError(f"{value} is too few; at least 1")
-    return value
-
-
 def sensitivity_of(text: str) -> float | str:
     """A number from 0 to 1, or ``"auto"``, for :class:`Option`."""
     try:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, count
 from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import ImageAutoencoder
@@ -38,7 +38,6 @@ from v2a_nb.systems.base import (
     Option,
     Progress,
     check_fit,
-    count,
     evaluating,
     given,
     switched,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, count
 from v2a_nb.hits import Hits
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, decode_long, diffusion_loss, sample_long
@@ -25,7 +25,6 @@ from v2a_nb.systems.base import (
     Progress,
     System,
     check_fit,
-    count,
     evaluating,
     given,
     seeded,

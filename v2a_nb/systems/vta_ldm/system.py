@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from v2a_nb.clip import Clip, Sound
-from v2a_nb.errors import UsageError
+from v2a_nb.errors import UsageError, count
 from v2a_nb.hits import Hits
 from v2a_nb.hub import Pretrained
 from v2a_nb.models.autoencoder import ImageAutoencoder
 from v2a_nb.sampling.diffusion import Conditions, diffusion_loss
-from v2a_nb.systems.base import FOLLOWING, SAMPLING, Option, Progress, check_fit, count, evaluating, switched
+from v2a_nb.systems.base import FOLLOWING, SAMPLING, Option, Progress, check_fit, evaluating, switched
 from v2a_nb.systems.mel_latents import MelLatentSystem
 from v2a_nb.systems.vta_ldm.model import (
     AUTOENCODER_OF,
