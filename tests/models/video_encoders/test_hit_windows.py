@@ -8,6 +8,7 @@ import torch
 from v2a_nb.errors import UsageError
 from v2a_nb.hits import Hit, Hits
 from v2a_nb.hub import tag_of
+from v2a_nb.models.video_encoders import hit_windows
 from v2a_nb.models.video_encoders.hit_windows import (
     AFTER,
     BEFORE,
@@ -108,7 +109,9 @@ def test_hits_near_each_other_and_at_the_edges_all_have_their_core():
     assert follow([event(100)], Hits())[-1] == []
 
 
-def test_an_encoder_that_is_sure_of_nothing_says_so():
+def test_an_encoder_that_is_sure_of_nothing_says_so(monkeypatch):
+    monkeypatch.setattr(hit_windows, "CLIPS", 1)
+
     class Doubter:
         config = StrikeVision().config
 
