@@ -1,7 +1,8 @@
 """Fingerprints of what the commands make: the same seed must give the same result after every change of the code.
 
-``python tests/golden_parts.py record FOLDER`` writes ``tests/golden.json`` from a folder that the commands of
-``test_golden.py`` filled. It is run on purpose, when behaviour is meant to change, and never by a test.
+``python tests/golden_parts.py record FOLDER`` writes ``tests/golden.json`` from a folder that commands of
+``test_golden.py`` filled, all of them or some: other parts stay as they are, and each says which machine recorded it.
+It is run on purpose, when behaviour is meant to change, and never by a test.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import platform
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +121,26 @@ def check(made: dict, wanted: dict, same_machine: bool, what: str, quantum: floa
     assert near.mean() > 0.9, f"{what}: {1 - near.mean():.0%} of the probes moved"
 
 
-def record(folder: Path) -> None:
-    golden = {"machine": machine(), "world": of_world(folder / "w"), "evaluate": of_scores(folder / "eval.json")}
-    golden["generate"] = {name: of_sounds(folder / "made" / name) for name in SYSTEMS}
-    golden["train"] = {name: of_weights(folder / "train" / name / "weights") for name in RECIPES}
+def record(folder: Path) -> list[str]:
+    """Write what the folder holds; returns the names of the parts."""
+    golden, recorded = json.loads(GOLDEN.read_text()), []
+
+    def put(section: str, name: str | None, path: Path, of: Callable[[Path], dict]) -> None:
+        if path.exists():
+            place, key = (golden, section) if name is None else (golden[section], name)
+            place[key] = of(path)
+            recorded.append(section if name is None else f"{section}/{name}")
+            golden["machines"][recorded[-1]] = machine()
+
+    put("world", None, folder / "w", of_world)
+    put("evaluate", None, folder / "eval.json", of_scores)
+    for name in SYSTEMS:
+        put("generate", name, folder / "made" / name, of_sounds)
+    for name in RECIPES:
+        put("train", name, folder / "train" / name / "weights", of_weights)
     GOLDEN.write_text(json.dumps(golden) + "\n")
+    return recorded
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["record"]:
-    record(Path(sys.argv[2]))
+    print("recorded:", *record(Path(sys.argv[2])))

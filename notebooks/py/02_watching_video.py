@@ -127,8 +127,8 @@ print(f"and a film of 23.976 frames a second that is taken for 24 drifts by {100
 assert np.abs(late).max() > 200
 
 # %% [markdown]
-# What does that do to a model? `strike` is an encoder that the `tiny` systems learned to read videos with; their newer
-# one, `strike_wide`, comes at the end. It lists the hits that it expects: once from the pictures with their times, once
+# What does that do to a model? `strike` is the encoder that the first `tiny` systems read videos with; that of today,
+# `strike_wide`, comes at the end. It lists the hits that it expects: once from the pictures with their times, once
 # from the same pictures, counted.
 
 # %%

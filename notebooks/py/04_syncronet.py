@@ -338,7 +338,7 @@ plots.show(
 # %% [markdown]
 # **What to notice.** The loss of these few steps says nothing: its noise, a new timestep for every clip, is larger
 # than what SyncroNet has learned. The signals say it at once. `v2a-nb train egosonics --preset tiny --out
-# runs/egosonics` makes the shipped weights again from nothing.
+# runs/egosonics` makes the shipped weights again, on the same frozen base; with `--set base=` it makes a base first.
 #
 # ## When is *when* decided?
 #
@@ -597,7 +597,7 @@ plots.show(
 
 # %% [markdown]
 # **What to notice.** A sound that is 40 ms off passes: the judge was trained to forgive what nobody notices. And it
-# reads pictures with the very encoder that steers EgoSonics, so what that encoder overlooks counts for neither: a
+# reads pictures with an encoder of the kind that steers EgoSonics, so what such encoders overlook counts for neither: a
 # judge with the eyes of the accused stands beside the truth metrics, never in their place. And it has seen Strike World
 # alone: on real videos ours calls true sounds misaligned. `v2a-nb evaluate --reference --videos` therefore asks it
 # of the true sounds first, late and foreign ones beside them, and says where it does not hold.

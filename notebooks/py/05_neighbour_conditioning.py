@@ -200,7 +200,7 @@ print("guidance multiplies what the video says, and leaves the room as it is")
 #
 # $$L = \mathbb{E}_{z, t, \epsilon}\,\lVert v - v_\theta(z_t, t, c) \rVert^2$$
 #
-# The recipe, the loss and the spread of rooms of the shipped weights, which took two hours; here is a minute
+# The recipe, the loss and the spread of rooms of the shipped weights, which took more than an hour; here is a minute
 # of it. What must be right is in the data, and twice it is easily wrong. A neighbour that overlaps its clip gives the
 # action away, and then why look at the video? (The released loader allows that.) So it comes from the nearest clips in
 # time that are far enough. And a neighbour may have *other* actions and yet tell what is struck:
@@ -243,7 +243,7 @@ def latents_of(recordings):
     return compute_latents(store, images, system.autoencoder)
 
 
-encoder = FrameVectors("strike_vision", tag_of(system.encoder, "vision"))
+encoder = FrameVectors("strike_wide", tag_of(system.encoder, "vision"))
 clips = latents_of(rooms).with_arrays(store.compute(table, rooms, encoder))
 foreign = latents_of(replace(rooms, cross_recording_foreground=True))["latents"]
 clips = replace(clips, arrays={**clips.arrays, "foreign": foreign})
@@ -302,7 +302,8 @@ plots.show(
 # **What to notice.** What these few steps find is what a sound looks like at all. Whether the two halves of the
 # context are *used* is another number: the loss with another clip's half, less the loss with the right one. It is 0 at
 # the start; the video's is first to rise, and the neighbour's takes its time.
-# `v2a-nb train action2sound --preset tiny --out runs/action2sound` goes the whole way:
+# `v2a-nb train action2sound --preset tiny --out runs/action2sound` goes the whole way, on both versions
+# of the world:
 
 # %%
 whole = report(system)

@@ -48,7 +48,7 @@ from v2a_nb.models.video_encoders.registry import load_video_encoder
 from v2a_nb.models.vocoder import load_vocoder
 from v2a_nb.systems.vta_ldm.model import PRESETS, for_encoder
 from v2a_nb.systems.vta_ldm.system import VtaLdm
-from v2a_nb.systems.vta_ldm.train import load_autoencoder
+from v2a_nb.training.recipes.autoencoder import load_autoencoder
 
 torch.set_num_threads(1)
 autoencoder, vocoder = load_autoencoder("action2sound"), load_vocoder("vocoder")

@@ -97,6 +97,7 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
         Variant("15 frames a second", "fps15"),
         Variant("4 frames a second", "fps4"),
         Variant("without cross-attention to the video", "no_cross_attention"),
+        Variant("all rows of the picture get the same of a video token", "no_row_values"),
     ),
     "action2sound": (
         Variant("condition: a neighbour", condition=neighbours),

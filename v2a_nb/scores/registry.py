@@ -42,13 +42,20 @@ SCORES = {
     "strike_vision": Scored("models/video_encoders/strike_card.md"),
     "egosonics": Scored(
         "systems/egosonics/card.md",
-        ("systems:scores", "expected_hits:sensitivity", "ablations:ablations", "ablations:retrained"),
+        (
+            "systems:scores",
+            "systems:wide",
+            "expected_hits:sensitivity",
+            "ablations:ablations",
+            "ablations:retrained",
+        ),
     ),
     "egosonics_base": Scored("systems/egosonics/base_card.md"),
     "action2sound": Scored(
         "systems/action2sound/card.md",
         (
             "systems:scores",
+            "systems:wide",
             "expected_hits:sensitivity",
             "ablations:ablations",
             "ablations:retrained",

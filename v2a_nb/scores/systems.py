@@ -55,7 +55,7 @@ TESTS = {
 }
 
 
-WIDE_SEEDS = {"vaura": 8100, "vta_ldm": 12100}
+WIDE_SEEDS = {"vaura": 8100, "egosonics": 9400, "action2sound": 10100, "vta_ldm": 12100}
 """Seeds of version 2 of the world on which nothing was trained or chosen, by system."""
 FRAME_RATES = (15, 24000 / 1001, 24, 25, 30, 50, 60)
 RATE_CLIPS, RATE_METRICS = 48, ("onset_f1_25ms", "onset_f1_50ms", "onset_offset_signed_ms")

@@ -16,8 +16,9 @@ from v2a_nb.hub import SHIPPED, as_shipped, tag_of
 from v2a_nb.models.video_encoders import registry
 from v2a_nb.models.video_encoders.clip4clip import Clip4Clip
 from v2a_nb.models.video_encoders.clip_frames import ClipFrames
-from v2a_nb.models.video_encoders.registry import ENCODERS, load_video_encoder, page, small
+from v2a_nb.models.video_encoders.registry import ENCODERS, load_video_encoder, page, shipped_place, small
 from v2a_nb.models.video_encoders.transformer_encoders import PEVideo
+from v2a_nb.training.recipes.autoencoder import keep_encoder
 
 CLIP = Clip(np.random.default_rng(0).integers(0, 255, (30, 40, 50, 3), dtype=np.uint8), fps=25.0)
 
@@ -233,3 +234,20 @@ def test_rates(tmp_path):
     refused("strike", "50 tokens a second", error=UsageError, rate=2)
     refused(tmp_path / "clip", "impossible", error=UsageError, rate=-1)
     assert load_video_encoder("strike", rate=50).rate == 50.0
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("strike_wide", "vaura/vision"), ("vaura", "vaura/vision"), ("strike", "strike_vision"), ("cavp", "av_sim"),
+     ("strike_vision", "strike_vision"), ("clip", None), ("someone/some-model", None), ("no-such-weights", None)],
+)  # fmt: skip
+def test_a_run_keeps_a_shipped_encoder_where_the_package_has_it(name, place, tmp_path):
+    assert shipped_place(name) == place
+    if place is not None:
+        encoder = load_video_encoder(name)
+        assert keep_encoder(encoder, name, tmp_path) == tmp_path / place
+        kept = load_video_encoder(tmp_path / place)
+        assert tag_of(kept, "vision") == tag_of(encoder, "vision")
+        assert shipped_place(tmp_path / place) is None
+        other = keep_encoder(encoder, tmp_path / place, tmp_path)
+        assert other == tmp_path / "encoders" / tag_of(encoder, "vision").removeprefix("vision@")

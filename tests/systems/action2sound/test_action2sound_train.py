@@ -47,8 +47,10 @@ from v2a_nb.world import sound as world_sound
 from v2a_nb.world.recording import draw
 
 CONFIG = replace(SMALL, video_dim=384)
-TRAIN = replace(Action2SoundTrainConfig().scaled(0.002), batch_size=4, vocoder="griffin-lim", retrieval="")
-ROOMS = StrikeRecordings(1000, ambience_dbfs=LEVELS_DBFS)
+TRAIN = replace(
+    Action2SoundTrainConfig(autoencoder="").scaled(0.002), batch_size=4, vocoder="griffin-lim", retrieval=""
+)
+ROOMS = StrikeRecordings(1000, ambience_dbfs=LEVELS_DBFS, version="1+2")
 
 
 class Killed(Exception):
@@ -111,14 +113,16 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), ambient=noise(-45))
     assert (sound.n, sound.sample_rate) == (8000, 16000)
     card = system.card
-    assert (card["preset"], card["source"], card["seed"], card["steps"]) == ("tiny", "strike:seed=1000", 0, TRAIN.steps)
+    assert (card["preset"], card["source"]) == ("tiny", "strike:seed=1000,version=1+2")
+    assert (card["seed"], card["steps"], card["autoencoder_steps"]) == (0, TRAIN.steps, TRAIN.autoencoder_steps)
     assert card["neighbours"]["clips"] == 2 * PER_RECORDING * 3 and card["neighbours"]["with"] > 20
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.6 and card["versions"]["torch"]
     assert card["encoder"].startswith("vision@") and card["train_config"]["min_gap_s"] == 3.0
     files = {"config.json", "model.safetensors", "README.md", "autoencoder"}
     assert {p.name for p in (out / "weights").iterdir()} == files
     parts = json.loads((out / "weights" / "config.json").read_text())["parts"]
-    assert parts == {"vision": "../strike_vision", "autoencoder": "autoencoder", "vocoder": "griffin-lim"}
+    vision = f"../encoders/{card['encoder'].removeprefix('vision@')}"
+    assert parts == {"vision": vision, "autoencoder": "autoencoder", "vocoder": "griffin-lim"}
 
 
 def test_the_log_tells_how_it_goes(made):
@@ -195,6 +199,27 @@ def test_an_ablation_shares_the_first_stage(made, monkeypatch, name):
         assert "use_of_video" in log and "use_of_neighbour" not in log
 
 
+def test_a_kept_autoencoder_is_not_trained(made, tmp_path, monkeypatch):
+    run, out = made
+    monkeypatch.setattr(AutoencoderTraining, "forward", None)
+    kept = {"autoencoder": str(out / "weights"), "steps": 2}
+    weights = run(tmp_path / "run", **kept)
+    name = "autoencoder/model.safetensors"
+    assert (weights / name).read_bytes() == (out / "weights" / name).read_bytes()
+    card = load("action2sound", weights).card
+    assert card["autoencoder_steps"] == TRAIN.autoencoder_steps
+    assert card["round_trip"] == load("action2sound", out / "weights").card["round_trip"]
+    weights = run(tmp_path / "run", **kept, ablation="frozen_audio")
+    assert load("action2sound", weights).card["ablation"] == "frozen_audio"
+    with pytest.raises(V2AError, match=r"another autoencoder, config\.autoencoder"):
+        run(tmp_path / "run", steps=2, resume=True)
+    with pytest.raises(V2AError, match="do not fit"):
+        run(tmp_path / "other", sizes={"model": replace(CONFIG, latent_channels=8)}, **kept)
+    with pytest.raises(V2AError, match="nowhere"):
+        run(tmp_path / "other", autoencoder="./nowhere")
+    assert not (tmp_path / "other").exists()
+
+
 def test_without_the_noise_reducer_one_clear_error(made, monkeypatch):
     run, out = made
     monkeypatch.setitem(sys.modules, "noisereduce", None)
@@ -252,7 +277,7 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path):
 
 def test_amounts_shrink_together():
     config = Action2SoundTrainConfig()
-    assert (config.scaled(0.1).steps, config.scaled(0.1).recordings, config.scaled(0.1).held_out) == (750, 125, 15)
+    assert (config.scaled(0.1).steps, config.scaled(0.1).recordings, config.scaled(0.1).held_out) == (450, 125, 15)
     assert (config.scaled(0.0).steps, config.scaled(0.0).held_out, config.scaled(0.0).batch_size) == (4, 2, 16)
 
 

@@ -36,7 +36,7 @@ from v2a_nb.training.recipes.autoencoder import AutoencoderTraining
 from v2a_nb.training.registry import train
 
 CONFIG = replace(SMALL, video_dim=384)
-TRAIN = replace(EgoSonicsTrainConfig().scaled(0.002), batch_size=4)
+TRAIN = replace(EgoSonicsTrainConfig(base="").scaled(0.002), batch_size=4)
 
 
 class Killed(Exception):
@@ -83,7 +83,8 @@ def test_from_nothing_to_weights(made):
     sound = system.generate(clip_of(0.5), seed=0)
     assert sound.n == 8000 and sound.sample_rate == 16000
     card = system.card
-    assert (card["preset"], card["source"], card["seed"], card["steps"]) == ("tiny", "strike:seed=1000", 0, TRAIN.steps)
+    assert (card["preset"], card["source"]) == ("tiny", "strike:seed=1000,version=1+2")
+    assert (card["seed"], card["steps"], card["base_steps"]) == (0, TRAIN.steps, TRAIN.base_steps)
     assert card["round_trip"]["onset_f1_50ms_true"] > 0.8 and card["round_trip"]["onset_f1_50ms_picture"] > 0.7
     assert card["versions"]["torch"] and card["encoder"].startswith("vision@")
     assert card["train_config"]["sound_recordings"] == TRAIN.sound_recordings
@@ -162,6 +163,33 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     assert not trained
 
 
+def test_a_kept_base_is_not_trained(made, tmp_path, monkeypatch):
+    run, out = made
+    trained = []
+    forward = EgoSonicsTraining.forward
+    monkeypatch.setattr(
+        EgoSonicsTraining, "forward", lambda self, batch: trained.append(self.stage) or forward(self, batch)
+    )
+    monkeypatch.setattr(AutoencoderTraining, "forward", None)
+    kept = {"base": str(out / "weights"), "steps": 2, "text_steps": 2}
+    weights = run(tmp_path / "run", **kept)
+    assert trained == ["text"] * 2 + ["syncronet"] * 2
+    for name in ("weights/autoencoder/model.safetensors", "egosonics_base/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (out / name).read_bytes()
+    before, after = load("egosonics", out / "weights"), load("egosonics", weights)
+    assert torch.equal(before.null_text, after.null_text)
+    assert torch.equal(before.words.words.weight, after.words.words.weight)
+    assert not torch.equal(before.syncronet.project.weight, after.syncronet.project.weight)
+    assert after.card["base_steps"] == TRAIN.base_steps
+    weights = run(tmp_path / "run", **kept, ablation="fps15")
+    assert load("egosonics", weights).card["ablation"] == "fps15"
+    with pytest.raises(V2AError, match=r"another autoencoder, base, config\.base"):
+        run(tmp_path / "run", steps=2, text_steps=2, resume=True)
+    with pytest.raises(V2AError, match="has other sizes than what is trained"):
+        run(tmp_path / "other", sizes={"model": replace(CONFIG, text_width=24)}, **kept)
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_cannot_be_meant_is_refused(made, tmp_path):
     run, out = made
     with pytest.raises(V2AError, match="--resume"):
@@ -200,7 +228,7 @@ def test_settings_of_the_command_line_are_read_as_what_they_are(tmp_path):
 
 
 def test_amounts_shrink_together():
-    scaled, none = EgoSonicsTrainConfig().scaled(0.1), EgoSonicsTrainConfig().scaled(0.0)
+    scaled, none = EgoSonicsTrainConfig(base="").scaled(0.1), EgoSonicsTrainConfig().scaled(0.0)
     assert (scaled.steps, scaled.sound_recordings, scaled.text_steps, scaled.held_out) == (240, 200, 100, 15)
     assert (none.steps, none.video_recordings, none.held_out, none.batch_size) == (4, 4, 2, 16)
 

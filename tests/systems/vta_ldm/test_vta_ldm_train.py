@@ -181,12 +181,6 @@ def test_every_ablation_is_a_configuration():
     }
 
 
-def test_a_shipped_encoder_is_found_where_a_run_and_the_package_have_it():
-    assert VtaLdmRecipe()._where_the_encoder_lies() == "vaura/vision"
-    old = VtaLdmRecipe(replace(VtaLdmTrainConfig(), encoder="strike"))
-    assert old._where_the_encoder_lies() == "strike_vision"
-
-
 def test_concat_augmentation_leaves_the_held_out_as_they_are():
     one = VtaLdmRecipe(replace(VtaLdmTrainConfig(), recordings=40, held_out=4), ablation="concat")
     joined = one._joined(StrikeRecordings(1000))

@@ -117,11 +117,11 @@ ENCODERS = {
         "train one: v2a-nb train segment_avclip.",
     ),
     "strike": EncoderInfo(
-        "our own encoder, trained on Strike World, version 1; EgoSonics, Action2Sound and metrics read it",
+        "our own encoder, trained on Strike World, version 1; AV-Sim and AV-Sync read it",
         "strike:StrikeVision", "strike_vision", "MIT", 4, 50.0, 384,
     ),
     "strike_wide": EncoderInfo(
-        "the same, trained on both versions of Strike World, for real video; V-AURA reads it",
+        "the same, trained on both versions of Strike World, for real video; all systems read it",
         "strike:StrikeVision", "vaura/vision", "MIT", 4, 50.0, 384,
     ),
 }  # fmt: skip
@@ -165,6 +165,27 @@ def load_video_encoder(name: str | Path, rate: float | None = None, revision: st
             raise UsageError(f"{name} gives {encoder.rate:g} tokens a second; it has no other rate")
         encoder.set_rate(rate)
     return encoder
+
+
+def shipped_place(name: str | Path) -> str | None:
+    """Where among the shipped weights the encoder lies that :func:`load_video_encoder` loads by a name.
+
+    Returns:
+        its folder, relative to the shipped weights; None for an encoder of one's own or of the Hub.
+
+    Examples:
+        >>> shipped_place("strike_wide"), shipped_place("vaura"), shipped_place("clip")
+        ('vaura/vision', 'vaura/vision', None)
+    """
+    if (Path(name) / "config.json").is_file():
+        return None
+    info = ENCODERS.get(str(name))
+    place = info.id if info is not None else str(name)
+    if info is None and place not in shipped():
+        return None
+    if info is None and (SHIPPED / place / "vision").is_dir():
+        place = f"{place}/vision"
+    return place if (SHIPPED / place).is_dir() else None
 
 
 def _is_encoder(folder: Path, classes: Sequence[type[Pretrained]]) -> bool:

@@ -1,15 +1,18 @@
-"""Recipe of Action2Sound: autoencoder, then the diffusion model with its neighbours.
+"""Recipe of Action2Sound: the diffusion model with its neighbours, and the autoencoder where one is wanted.
 
     v2a-nb train action2sound --out runs/action2sound
     v2a-nb train action2sound --out runs/action2sound --ablation no_condition
+    v2a-nb train action2sound --out runs/whole --set autoencoder=
 
-The second command trains another diffusion model on what the first one left. A run takes about two hours of one core
-with bfloat16 and 2.2 GB of disk. Beside what every run has (:mod:`v2a_nb.training.recipe`) its folder holds:
+The first command starts from the shipped autoencoder, which hears sounds and sees no pictures, as the paper starts from
+a pre-trained one. The second trains another diffusion model on what the first one left. The third trains an
+autoencoder first, as the shipped one was (on the plain world: ``--data strike:seed=1000``). A run takes about an hour
+and a half of one core with bfloat16. Beside what every run has (:mod:`v2a_nb.training.recipe`) its folder holds:
 
 | in the folder | what |
 |---|---|
-| ``autoencoder/`` | log, state and weights of the first stage |
-| ``strike_vision/`` | the video encoder, which the weights refer to, just as the shipped folders lie |
+| ``autoencoder/`` | the autoencoder's weights; where it is trained, log and state as well |
+| ``vaura/vision/``, or ``encoders/NAME/`` | the video encoder, which the weights refer to |
 
 The vocoder and the pool have recipes of their own (``train vocoder``, ``train av_sim``).
 
@@ -41,7 +44,7 @@ from v2a_nb.data.denoised import DenoisedImages, denoise
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.latent_dataset import FEATURE_NOISE, FrameVectors, SpectrogramImages, in_turns, latent_cut, true_onsets
 from v2a_nb.data.neighbours import MIN_GAP_S, Neighbours
-from v2a_nb.data.recordings import UNSEEN, Recordings, StrikeRecordings
+from v2a_nb.data.recordings import BOTH, UNSEEN, Recordings, StrikeRecordings
 from v2a_nb.errors import UsageError
 from v2a_nb.hub import as_shipped, shipped, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
@@ -56,7 +59,9 @@ from v2a_nb.training.recipes.autoencoder import (
     LatentTrainConfig,
     autoencoder_stage,
     compute_latents,
+    keep,
     keep_encoder,
+    load_autoencoder,
     references,
 )
 
@@ -91,10 +96,11 @@ steady noise was gated away before training; ``whole`` differs in nothing."""
 
 @dataclass(frozen=True)
 class Action2SoundTrainConfig(LatentTrainConfig):
-    """How much of everything; the defaults take about two hours of one core with bfloat16.
+    """How much of everything; the defaults take about an hour and a half of one core with bfloat16.
 
     Attributes:
         steps: of the diffusion model.
+        autoencoder: name or folder of a frozen autoencoder, or of a system that has one; empty: one is trained first.
         recordings: whose clips are trained on.
         min_gap_s: from a window's start to its neighbour's, at least; 0 lets them overlap, as the released loader does.
         cross_recording_foreground: share of neighbours in which another recording's actions sound; 0 is the paper's.
@@ -105,7 +111,8 @@ class Action2SoundTrainConfig(LatentTrainConfig):
         retrieval: name or folder of the pool of ambiences that the weights refer to; empty for none.
     """
 
-    steps: int = scaling(7500)
+    steps: int = scaling(4500)
+    autoencoder: str = "action2sound"
     recordings: int = scaling(1250)
     min_gap_s: float = MIN_GAP_S
     cross_recording_foreground: float = 1.0
@@ -303,17 +310,19 @@ def report_of(system: Action2Sound, unseen: Windows, generate: bool = True) -> d
 
 
 class Action2SoundRecipe(Recipe):
-    """Action2Sound from nothing.
+    """Action2Sound on a video encoder, a vocoder and mostly an autoencoder that are there.
 
     Args:
-        model, autoencoder: sizes; left out, those of ``tiny``.
+        model: sizes; left out, those of ``tiny``.
+        autoencoder: sizes of one that is trained; left out, those that fit the model's picture.
 
     Raises:
-        WeightsError: an encoder or a vocoder that is not there or does not fit.
+        WeightsError: an encoder, an autoencoder or a vocoder that is not there or does not fit.
     """
 
     name = "action2sound"
     TrainConfig = Action2SoundTrainConfig
+    source = f"strike:seed=1000,version={BOTH}"
     ablations = ABLATIONS
 
     def __init__(
@@ -327,7 +336,10 @@ class Action2SoundRecipe(Recipe):
         super().__init__(config, **options)
         changes = self.ablations.get(self.ablation, {})
         training = {f.name for f in fields(self.config)}
-        self.model, self.autoencoder = model, autoencoder or AUTOENCODER_OF[model.picture]
+        named = self.config.autoencoder
+        self.kept = load_autoencoder(named) if named else None
+        self.model = model
+        self.autoencoder = self.kept.config if self.kept else autoencoder or AUTOENCODER_OF[model.picture]
         self.changed = replace(model, **{k: v for k, v in changes.items() if k not in training})
         self.changed_config = replace(self.config, **{k: v for k, v in changes.items() if k in training})
         self.encoder, self.vocoder = load_encoder(self.config.encoder), load_vocoder(self.config.vocoder)
@@ -335,13 +347,15 @@ class Action2SoundRecipe(Recipe):
         self.encoder_tag = tag_of(self.encoder, "vision")
 
     def settings(self) -> dict[str, object]:
-        return {"model": asdict(self.model), "autoencoder": asdict(self.autoencoder), "encoder": self.encoder_tag}
+        autoencoder = tag_of(self.kept, "autoencoder") if self.kept else asdict(self.autoencoder)
+        return {"model": asdict(self.model), "autoencoder": autoencoder, "encoder": self.encoder_tag}
 
     # --- features -------------------------------------------------------------------------------------
 
     def features(self, recordings: Recordings, store: FeatureStore) -> Action2SoundFeatures:
         c, rate = self.changed_config, self.model.stft.sample_rate
         cross = self.changed.neighbour and c.cross_recording_foreground > 0
+        shown = recordings  # the pictures are those of any loudness: other recipes share what is read of them
         if isinstance(recordings, StrikeRecordings):
             recordings = replace(recordings, ambience_dbfs=LEVELS_DBFS)
         elif cross:
@@ -364,17 +378,19 @@ class Action2SoundRecipe(Recipe):
             numbers, vectors = np.asarray(table["recording"]), replace(vectors, fps=fps)
             # the last recordings are enough, and those that are held out are among them
             table = table.select(np.flatnonzero(np.isin(numbers, np.unique(numbers)[-SLOW_RECORDINGS:])))
-        return Action2SoundFeatures(images, targets, foreign, store.compute(table, recordings, vectors))
+        return Action2SoundFeatures(images, targets, foreign, store.compute(table, shown, vectors))
 
     # --- stages ---------------------------------------------------------------------------------------
 
     def stages(self, features: Action2SoundFeatures, store: FeatureStore, out: Path) -> Stages:
         c, seed = self.changed_config, self.seed
         # 1. the autoencoder, on sounds alone
-        images = features.images.split(c.held_out, c.recordings)
-        autoencoder = yield from autoencoder_stage(
-            *images, out, self.autoencoder, self.model.stft, c, seed=seed, crop=CROP
-        )  # fmt: skip
+        autoencoder = self.kept
+        if autoencoder is None:
+            images = features.images.split(c.held_out, c.recordings)
+            autoencoder = yield from autoencoder_stage(
+                *images, out, self.autoencoder, self.model.stft, c, seed=seed, crop=CROP
+            )  # fmt: skip
         # 2. the diffusion model, on windows of latents and their neighbours
         windows, unseen = self.windows(features, store, autoencoder)
         self.neighbours = windows.neighbours.counts()
@@ -409,15 +425,18 @@ class Action2SoundRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: Action2Sound) -> dict[str, object]:
-        score = model.autoencoder.card["round_trip"]
-        return {"encoder": self.encoder_tag, "neighbours": self.neighbours, "round_trip": score}
+        sounds = {
+            "autoencoder_steps": model.autoencoder.card["steps"],
+            "round_trip": model.autoencoder.card["round_trip"],
+        }
+        return {"encoder": self.encoder_tag, "neighbours": self.neighbours, **sounds}
 
     def save(self, model: Action2Sound, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside its encoder, which V-AURA and the ablations share."""
         weights = self.folder(out) / "weights"
         named = {"vocoder": self.config.vocoder, "retrieval": self.config.retrieval}
         parts = {k: Path(v) if Path(v).is_dir() and v not in shipped() else v for k, v in named.items() if v}
-        parts["vision"] = keep_encoder(self.encoder, out)
+        parts["vision"] = keep_encoder(self.encoder, self.config.encoder, out)
         if self.ablation:
-            parts["autoencoder"] = out / "autoencoder" / "weights"
+            parts["autoencoder"] = keep(model.autoencoder, out / "autoencoder" / "weights")
         return model.save_pretrained(weights, **references(weights, **parts), **card)

@@ -55,6 +55,9 @@ class EgoSonicsConfig(LatentPicture):
             weights, or with ``warm_hint``; frozen at zeros it would never pass anything on. Trained along, it brings
             the video in by itself, and cross-attention is hardly used any more.
         time_bias: cross-attention starts with a preference for the token of its own time. Not in the paper.
+        row_values: numbers of a video token that each row of the picture reads in its own way, beside what attention
+            gives to all rows alike (:class:`~v2a_nb.models.attention.RowValues`); 0 is none. Without the time bias
+            there are none either. Not in the paper.
         context, overlap, align: latent columns of a window, of the cross-fade between windows, and between
             possible starts; a whole number of frame vectors must fall on ``align``.
         prediction, spacing, sampler, sampler_steps: see :class:`~v2a_nb.sampling.diffusion.NoiseSchedule`.
@@ -88,6 +91,7 @@ class EgoSonicsConfig(LatentPicture):
     warm_hint: bool = True
     train_hint: bool = True
     time_bias: bool = True
+    row_values: int = later(0)
     context: int = 64
     overlap: int = 16
     align: int = 4
@@ -134,7 +138,7 @@ class EgoSonicsConfig(LatentPicture):
 PRESETS = {
     # the cheapest sampler whose scores are those of the paper's 20 steps of DDIM (``benchmarks/samplers.py``)
     "tiny": EgoSonicsConfig(
-        train_hint=False, guidance=4.0, sampler="dpm++", sampler_steps=12, guidance_interval=(0.2, 1.0)
+        train_hint=False, row_values=64, guidance=4.0, sampler="dpm++", sampler_steps=12, guidance_interval=(0.2, 1.0)
     ),
     # Stable Diffusion 2.1-base, ``unet/config.json``; 10 s at 22.05 kHz; guidance as diffusers uses it there
     "paper": EgoSonicsConfig(
@@ -252,7 +256,7 @@ class SyncroNet(nn.Module):
         warm_hint: start with a hint encoder that passes a signal on. The last layer of diffusers' is zero, and frozen
             it would stay so; even trained, the hint then enters minutes later. The zero convolutions alone make the
             control exactly zero at step 0.
-        time_bias: None, or ``rows``, ``column_s`` and ``token_s`` of
+        time_bias: None, or ``rows``, ``column_s``, ``token_s`` and ``row_values`` of
             :func:`~v2a_nb.models.attention.set_time_bias`.
     """
 
@@ -264,7 +268,7 @@ class SyncroNet(nn.Module):
         hint_channels: int = 3,
         hint_widths: tuple[int, ...] = (16, 32, 96, 256),
         warm_hint: bool = False,
-        time_bias: dict[str, float] | None = None,
+        time_bias: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if isinstance(unet, UNet):

@@ -131,10 +131,10 @@ class EgoSonics(System):
 
     def _copy(self) -> SyncroNet:
         c = self.config
-        bias = {"rows": c.rows, "column_s": c.column_s, "token_s": c.token_s} if c.time_bias else None
+        bias = {"rows": c.rows, "column_s": c.column_s, "token_s": c.token_s, "row_values": c.row_values}
         return SyncroNet(
             self.base, c.stack * c.video_dim, hint_channels=c.hint_repeat * c.hint_fold, hint_widths=c.hint_widths,
-            warm_hint=c.warm_hint, time_bias=bias,
+            warm_hint=c.warm_hint, time_bias=bias if c.time_bias else None,
         )  # fmt: skip
 
     def start_syncronet(self) -> None:

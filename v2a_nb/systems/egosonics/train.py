@@ -1,16 +1,21 @@
-"""Recipe of EgoSonics: autoencoder, base, video to text, SyncroNet.
+"""Recipe of EgoSonics: video to text and SyncroNet, and before them the autoencoder and the base where they are wanted.
 
     v2a-nb train egosonics --out runs/egosonics
     v2a-nb train egosonics --out runs/egosonics --ablation fps4
+    v2a-nb train egosonics --out runs/whole --set base=
 
-The second command trains another SyncroNet on what the first one left. A run takes about two hours of one core and
-2.5 GB of disk. Beside what every run has (:mod:`v2a_nb.training.recipe`) its folder holds:
+The first command starts from the shipped base, as the paper starts from Stable Diffusion: it knows sounds and
+narrations, and sees no pictures. The second trains another SyncroNet on what the first one left. The third trains an
+autoencoder and a base first, as the shipped ones were (on the plain world: ``--data strike:seed=1000``). A run takes
+about an hour of one core with bfloat16, and two with a base. Beside what every run has
+(:mod:`v2a_nb.training.recipe`) its folder holds:
 
 | in the folder | what |
 |---|---|
-| ``autoencoder/``, ``base/``, ``text/`` | logs and states of the first stages; the first has its own ``weights/`` |
-| ``egosonics_base/``, ``strike_vision/`` | the frozen UNet and the video encoder, which the weights refer to, just as \
-the shipped folders lie |
+| ``autoencoder/``, ``base/``, ``text/`` | logs and states of the stages before the last; the autoencoder's \
+``weights/`` |
+| ``egosonics_base/`` | the frozen UNet, which the weights refer to |
+| ``vaura/vision/``, or ``encoders/NAME/`` | the video encoder, which they refer to as well |
 
 The base and the text are trained on narrations. Real videos have them in the column ``text`` of a table
 (``--data csv:FILE``); ``--set narrations=false`` does without, and the base then learns sounds alone.
@@ -42,20 +47,21 @@ from v2a_nb.data.latent_dataset import (
     latent_cut,
     true_onsets,
 )
-from v2a_nb.data.recordings import UNSEEN, Recordings
+from v2a_nb.data.recordings import BOTH, UNSEEN, Recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import as_shipped, tag_of
+from v2a_nb.hub import as_shipped, find_weights, parts_of, read_config, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import pooled_f1
 from v2a_nb.sampling.diffusion import classifier_free_guidance, sample, use_of_video
 from v2a_nb.systems.egosonics.model import AUTOENCODER_OF, BaseUNet
-from v2a_nb.systems.egosonics.system import PRESETS, EgoSonics, EgoSonicsConfig
+from v2a_nb.systems.egosonics.system import PRESETS, STAGES, EgoSonics, EgoSonicsConfig
 from v2a_nb.training.cards import write_card
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
 from v2a_nb.training.recipes.autoencoder import (
     LatentTrainConfig,
     autoencoder_stage,
     compute_latents,
+    keep,
     keep_encoder,
     references,
 )
@@ -72,18 +78,21 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "fps15": {"fps": 15.0},
     "fps30": {"fps": 30.0},
     "no_cross_attention": {"no_cross_attention": True},
+    "no_row_values": {"row_values": 0},
 }
 """SyncroNets that the paper compares (section 4.3, table 3), each by what differs in the configuration.
 
-Strike World has 25 frames a second: under ``fps30`` nothing differs, and it is trained to be compared with."""
+Strike World has 25 frames a second: under ``fps30`` nothing differs, and it is trained to be compared with.
+``no_row_values`` is ours."""
 
 
 @dataclass(frozen=True)
 class EgoSonicsTrainConfig(LatentTrainConfig):
-    """How much of everything; the defaults take about two hours of one core.
+    """How much of everything; the defaults take about an hour of one core with bfloat16.
 
     Attributes:
         steps: of SyncroNet.
+        base: name or folder of an EgoSonics whose autoencoder, base and words are kept; empty: they are trained first.
         sound_recordings: whose clips the autoencoder and the base are trained on.
         video_recordings: whose clips the MLP and SyncroNet are trained on.
         base_steps, text_steps: of the other stages.
@@ -94,6 +103,7 @@ class EgoSonicsTrainConfig(LatentTrainConfig):
     """
 
     steps: int = scaling(2400)
+    base: str = "egosonics"
     sound_recordings: int = scaling(2000)
     video_recordings: int = scaling(1250)
     autoencoder_steps: int = scaling(3500)
@@ -111,7 +121,7 @@ class EgoSonicsTrainConfig(LatentTrainConfig):
 
     @property
     def fewest_recordings(self) -> int:
-        return min(self.sound_recordings, self.video_recordings)
+        return self.video_recordings if self.base else min(self.sound_recordings, self.video_recordings)
 
 
 @dataclass(frozen=True)
@@ -119,13 +129,13 @@ class EgoSonicsFeatures:
     """What the stages read.
 
     Attributes:
-        sounds: ``images`` of the clips that the autoencoder and the base are trained on.
+        sounds: ``images`` of the clips that the autoencoder and the base are trained on; None where both are kept.
         videos: ``images`` of those of the MLP and SyncroNet.
         vectors: ``vectors`` of ``videos``.
         shown: the same at the frame rate of an ablation.
     """
 
-    sounds: Features
+    sounds: Features | None
     videos: Features
     vectors: Features
     shown: Features
@@ -164,18 +174,20 @@ class EgoSonicsTraining(nn.Module):
 
 
 class EgoSonicsRecipe(Recipe):
-    """EgoSonics from nothing.
+    """EgoSonics on a video encoder and mostly a base that are there.
 
     Args:
-        model, autoencoder: sizes; left out, those of ``tiny``.
+        model: sizes; left out, those of ``tiny``.
+        autoencoder: sizes of one that is trained; left out, those that fit the model's picture.
 
     Raises:
-        UsageError: a configuration without words.
-        WeightsError: an encoder that is not there or does not fit.
+        UsageError: a configuration without words, or a base of other sizes.
+        WeightsError: an encoder or a base that is not there or does not fit.
     """
 
     name = "egosonics"
     TrainConfig = EgoSonicsTrainConfig
+    source = f"strike:seed=1000,version={BOTH}"
     ablations = ABLATIONS
 
     def __init__(
@@ -189,25 +201,48 @@ class EgoSonicsRecipe(Recipe):
         super().__init__(config, **options)
         if not model.words:
             raise UsageError("this recipe trains the words that its base reads: the configuration must have them")
-        self.model, self.autoencoder = model, autoencoder or AUTOENCODER_OF[model.picture]
+        self.kept = EgoSonics.from_pretrained(self.config.base) if self.config.base else None
+        self.model = model
+        self.autoencoder = self.kept.autoencoder.config if self.kept else autoencoder or AUTOENCODER_OF[model.picture]
         self.changed = replace(model, **self.ablations.get(self.ablation, {}))
         self.encoder = load_encoder(self.config.encoder)
-        EgoSonics(model, self.encoder, ImageAutoencoder(self.autoencoder))  # refuses what does not fit
+        system = EgoSonics(model, self.encoder, ImageAutoencoder(self.autoencoder))  # refuses what does not fit
+        if self.kept:
+            self._start_from(self.kept, system)
         self.encoder_tag = tag_of(self.encoder, "vision")
 
     def settings(self) -> dict[str, object]:
-        return {"model": asdict(self.model), "autoencoder": asdict(self.autoencoder), "encoder": self.encoder_tag}
+        sounds: dict[str, object] = {"autoencoder": asdict(self.autoencoder)}
+        if self.kept:
+            sounds = {
+                "autoencoder": tag_of(self.kept.autoencoder, "autoencoder"),
+                "base": tag_of(self.kept.base, "base"),
+            }
+        return {"model": asdict(self.model), **sounds, "encoder": self.encoder_tag}
+
+    def _start_from(self, kept: EgoSonics, system: EgoSonics) -> None:
+        """Give a new system the base, the words and the null text of another.
+
+        Raises:
+            UsageError: they have other sizes.
+        """
+        try:
+            for name in STAGES["base"][:-1]:
+                getattr(system, name).load_state_dict(getattr(kept, name).state_dict())
+            system.null_text.data.copy_(kept.null_text)
+        except (AttributeError, RuntimeError) as error:
+            raise UsageError(f"base: {self.config.base} has other sizes than what is trained") from error
 
     # --- features -------------------------------------------------------------------------------------
 
     def features(self, recordings: Recordings, store: FeatureStore) -> EgoSonicsFeatures:
         c = self.config
-        sounds, videos = (
-            cut_clips(recordings, latent_cut(count, first, c.seconds, c.per_recording))
-            for count, first in ((c.sound_recordings, 0), (c.video_recordings, UNSEEN))
-        )
+        sounds = None
+        if not self.kept:
+            sounds = cut_clips(recordings, latent_cut(c.sound_recordings, 0, c.seconds, c.per_recording))
+        videos = cut_clips(recordings, latent_cut(c.video_recordings, UNSEEN, c.seconds, c.per_recording))
         if c.narrations:
-            texts = [*sounds["text"], *videos["text"]]
+            texts = [*(sounds["text"] if sounds else []), *videos["text"]]
             missing = sum(not text for text in texts)
             if missing:
                 raise UsageError(
@@ -221,7 +256,7 @@ class EgoSonicsRecipe(Recipe):
         fps = self.changed.fps
         shown = vectors if fps is None or fps >= self.encoder.config.fps else replace(vectors, fps=fps)
         return EgoSonicsFeatures(
-            store.compute(sounds, recordings, images), store.compute(videos, recordings, images),
+            store.compute(sounds, recordings, images) if sounds else None, store.compute(videos, recordings, images),
             store.compute(videos, recordings, vectors), store.compute(videos, recordings, shown),
         )  # fmt: skip
 
@@ -229,16 +264,21 @@ class EgoSonicsRecipe(Recipe):
 
     def stages(self, features: EgoSonicsFeatures, store: FeatureStore, out: Path) -> Stages:
         c, seed = self.config, self.seed
-        # 1. the autoencoder, on sounds alone
-        sounds = features.sounds.split(c.held_out, c.sound_recordings)
-        autoencoder = yield from autoencoder_stage(*sounds, out, self.autoencoder, self.model.stft, c, seed=seed)
-        sounds = compute_latents(store, features.sounds, autoencoder)
-        videos = compute_latents(store, features.videos, autoencoder)
-        torch.manual_seed(seed)
-        system = EgoSonics(self.model, None, autoencoder).eval()
-        # 2. the base: latent diffusion under narrations, which is what Stable Diffusion is in the paper
-        yield self.base_stage(system, *self._with_ids(system, sounds).split(c.held_out, c.sound_recordings))
-        as_shipped(system)
+        if self.kept:
+            autoencoder = self.kept.autoencoder
+            torch.manual_seed(seed)
+            system = EgoSonics(self.model, None, autoencoder).eval()
+            self._start_from(self.kept, system)
+        else:
+            # 1. the autoencoder, on sounds alone
+            sounds = features.sounds.split(c.held_out, c.sound_recordings)
+            autoencoder = yield from autoencoder_stage(*sounds, out, self.autoencoder, self.model.stft, c, seed=seed)
+            sounds = compute_latents(store, features.sounds, autoencoder)
+            torch.manual_seed(seed)
+            system = EgoSonics(self.model, None, autoencoder).eval()
+            # 2. the base: latent diffusion under narrations, which is what Stable Diffusion is in the paper
+            yield self.base_stage(system, *self._with_ids(system, sounds).split(c.held_out, c.sound_recordings))
+            as_shipped(system)
         # 3. the MLP from video to text tokens (supplement G), which is frozen then
         vectors = self._with_ids(system, features.vectors)
         yield self.text_stage(system, *vectors.split(c.held_out, c.video_recordings))
@@ -247,7 +287,7 @@ class EgoSonicsRecipe(Recipe):
         system.config = self.changed
         torch.manual_seed(seed)
         system.start_syncronet()
-        videos = videos.with_arrays(features.shown)
+        videos = compute_latents(store, features.videos, autoencoder).with_arrays(features.shown)
         yield self.syncronet_stage(system, *videos.split(c.held_out, c.video_recordings))
         return as_shipped(system.cpu())
 
@@ -313,18 +353,29 @@ class EgoSonicsRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: EgoSonics) -> dict[str, object]:
-        return {"encoder": self.encoder_tag, "round_trip": model.autoencoder.card["round_trip"]}
+        base_steps = kept_base(self.config.base).card["steps"] if self.kept else self.config.base_steps
+        sounds = {"autoencoder_steps": model.autoencoder.card["steps"], "base_steps": base_steps}
+        return {"encoder": self.encoder_tag, **sounds, "round_trip": model.autoencoder.card["round_trip"]}
 
     def save(self, model: EgoSonics, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside its base and its encoder, which V-AURA and the ablations share."""
         weights, base = self.folder(out) / "weights", out / "egosonics_base"
         if not (base / "config.json").exists():
-            BaseUNet(self.model, model.base).save_pretrained(base, **{**card, "steps": self.config.base_steps})
+            if self.kept:
+                kept_base(self.config.base).save_pretrained(base)
+            else:
+                BaseUNet(self.model, model.base).save_pretrained(base, **{**card, "steps": self.config.base_steps})
             write_card(base, Path(__file__).with_name("base_card.md"))
-        parts = {"base": base, "vision": keep_encoder(self.encoder, out)}
+        parts = {"base": base, "vision": keep_encoder(self.encoder, self.config.encoder, out)}
         if self.ablation:
-            parts["autoencoder"] = out / "autoencoder" / "weights"
+            parts["autoencoder"] = keep(model.autoencoder, out / "autoencoder" / "weights")
         return model.save_pretrained(weights, **references(weights, **parts), **card)
+
+
+def kept_base(name: str) -> BaseUNet:
+    """The base of an EgoSonics, with its card."""
+    folder = find_weights(name)
+    return BaseUNet.from_pretrained(parts_of(folder, read_config(folder), ["base"])["base"])
 
 
 @torch.no_grad()

@@ -49,8 +49,7 @@ from v2a_nb.data.latent_dataset import (
 from v2a_nb.data.recordings import BOTH, UNSEEN, Recordings, StrikeRecordings
 from v2a_nb.data.sources import open_recordings
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import SHIPPED, as_shipped, find_weights, shipped, tag_of
-from v2a_nb.models.autoencoder import ImageAutoencoder
+from v2a_nb.hub import as_shipped, shipped, tag_of
 from v2a_nb.models.codec_report import pooled_f1
 from v2a_nb.models.text_encoders import StrikeText
 from v2a_nb.models.video_encoders.registry import ENCODERS, load_video_encoder
@@ -60,7 +59,14 @@ from v2a_nb.systems.vta_ldm.model import for_encoder
 from v2a_nb.systems.vta_ldm.system import PRESETS, VtaLdm, VtaLdmConfig
 from v2a_nb.training.loop import BatchOf
 from v2a_nb.training.recipe import Recipe, Stage, Stages, scaling
-from v2a_nb.training.recipes.autoencoder import ClipTrainConfig, compute_latents, keep, references
+from v2a_nb.training.recipes.autoencoder import (
+    ClipTrainConfig,
+    compute_latents,
+    keep,
+    keep_encoder,
+    load_autoencoder,
+    references,
+)
 
 SHORTEST_S = 0.3
 """Least length of a video that ends within a training window."""
@@ -105,7 +111,6 @@ class VtaLdmTrainConfig(ClipTrainConfig):
     Attributes:
         steps: of the diffusion model.
         recordings: whose clips are trained on.
-        encoder: name or folder of the frozen video encoder, see :mod:`v2a_nb.models.video_encoders.registry`.
         autoencoder: name or folder of a frozen autoencoder, or of a system that has one.
         vocoder: name or folder, or ``griffin-lim``; the weights refer to it, and evaluations decode with it.
         condition_dropout: share of clips whose video and text both become the null (the paper's, and the release's
@@ -124,7 +129,6 @@ class VtaLdmTrainConfig(ClipTrainConfig):
 
     steps: int = scaling(5000)
     recordings: int = scaling(1000)
-    encoder: str = "strike_wide"
     autoencoder: str = "action2sound"
     vocoder: str = "vocoder"
     condition_dropout: float = 0.1
@@ -314,21 +318,6 @@ def report_of(system: VtaLdm, unseen: Windows, generate: bool = True) -> dict[st
     return report
 
 
-def load_autoencoder(name: str) -> ImageAutoencoder:
-    """The frozen autoencoder.
-
-    Args:
-        name: of its weights, or of those of a system that holds it in ``autoencoder``: a shipped name, a folder or a
-            Hub id.
-
-    Raises:
-        WeightsError: there are no such weights.
-    """
-    folder = find_weights(name)
-    inside = folder / "autoencoder"
-    return ImageAutoencoder.from_pretrained(inside if inside.is_dir() else folder)
-
-
 class VtaLdmRecipe(Recipe):
     """VTA-LDM on an autoencoder, a vocoder and a video encoder that are there.
 
@@ -455,18 +444,11 @@ class VtaLdmRecipe(Recipe):
         begun = {"begun_at": self.config.init} if self.config.init else {}
         return {"encoder": self.encoder_tag, "clips": self.clips, **begun}
 
-    def _where_the_encoder_lies(self) -> str:
-        """In a run's folder: as among the shipped weights, or by its fingerprint."""
-        info = ENCODERS.get(self.changed_config.encoder)
-        if info is not None and (SHIPPED / info.id).is_dir():
-            return info.id
-        return f"encoders/{self.encoder_tag.removeprefix('vision@')}"
-
     def save(self, model: VtaLdm, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside the parts that it shares with others."""
         weights, vocoder = self.folder(out) / "weights", self.config.vocoder
         own = Path(vocoder).is_dir() and vocoder not in shipped()
         parts: dict[str, Path | str] = {"vocoder": Path(vocoder) if own else vocoder}
         parts["autoencoder"] = keep(self.autoencoder, out / "action2sound" / "autoencoder")
-        parts["vision"] = keep(self.encoder, out / self._where_the_encoder_lies())
+        parts["vision"] = keep_encoder(self.encoder, self.changed_config.encoder, out)
         return model.save_pretrained(weights, **references(weights, **parts), **card)

@@ -16,10 +16,10 @@ from v2a_nb.clip import Sound
 from v2a_nb.data.features import Features, FeatureStore
 from v2a_nb.data.latent_dataset import PER_RECORDING, SECONDS, batches, true_onsets, true_sounds
 from v2a_nb.errors import UsageError
-from v2a_nb.hub import Pretrained, as_shipped, tag_of
+from v2a_nb.hub import Pretrained, as_shipped, find_weights, tag_of
 from v2a_nb.models.autoencoder import AutoencoderConfig, ImageAutoencoder
 from v2a_nb.models.codec_report import log10_mel, pooled_f1
-from v2a_nb.models.video_encoders.strike import StrikeVision
+from v2a_nb.models.video_encoders.registry import shipped_place
 from v2a_nb.parallel import once_per_machine
 from v2a_nb.training.loop import OptimConfig
 from v2a_nb.training.recipe import Stage, Stages, TrainConfig, scaling
@@ -50,7 +50,7 @@ class ClipTrainConfig(TrainConfig):
     seconds: float = SECONDS
     per_recording: int = PER_RECORDING
     clip_value: float = 0.0
-    encoder: str = "strike_vision"
+    encoder: str = "strike_wide"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,9 +195,34 @@ def compute_latents(store: FeatureStore, images: Features, autoencoder: ImageAut
     return store.map(images, "latents", function, ["images"], revision, BATCH)
 
 
-def keep_encoder(encoder: StrikeVision, out: Path) -> Path:
-    """Write the frozen encoder into a run's folder, where its weights and those of its ablations refer to it."""
-    return keep(encoder, out / "strike_vision")
+def load_autoencoder(name: str) -> ImageAutoencoder:
+    """A frozen autoencoder.
+
+    Args:
+        name: of its weights, or of those of a system that holds it in ``autoencoder``: a shipped name, a folder or a
+            Hub id.
+
+    Raises:
+        WeightsError: there are no such weights.
+    """
+    folder = find_weights(name)
+    inside = folder / "autoencoder"
+    return ImageAutoencoder.from_pretrained(inside if inside.is_dir() else folder)
+
+
+def keep_encoder(encoder: Pretrained, name: str | Path, out: Path) -> Path:
+    """Write the frozen encoder into a run's folder, where its weights and those of its ablations refer to it.
+
+    A shipped encoder lies there as it does among the shipped weights, so that the weights of the run can be put beside
+    them as they are; any other in ``encoders/``, by its fingerprint.
+
+    Args:
+        encoder: what ``name`` loaded.
+        name: see :func:`~v2a_nb.models.video_encoders.registry.load_video_encoder`.
+        out: of the run.
+    """
+    place = shipped_place(name) or f"encoders/{tag_of(encoder, 'vision').removeprefix('vision@')}"
+    return keep(encoder, out / place)
 
 
 def keep(part: Pretrained, folder: Path) -> Path:
