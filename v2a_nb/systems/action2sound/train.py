@@ -425,10 +425,9 @@ class Action2SoundRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: Action2Sound) -> dict[str, object]:
-        sounds = {
-            "autoencoder_steps": model.autoencoder.card["steps"],
-            "round_trip": model.autoencoder.card["round_trip"],
-        }
+        told = model.autoencoder.card
+        names = {"autoencoder_steps": "steps", "round_trip": "round_trip"}
+        sounds = {name: told[word] for name, word in names.items() if word in told}
         return {"encoder": self.encoder_tag, "neighbours": self.neighbours, **sounds}
 
     def save(self, model: Action2Sound, out: Path, card: dict[str, object]) -> Path:

@@ -353,9 +353,13 @@ class EgoSonicsRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: EgoSonics) -> dict[str, object]:
-        base_steps = kept_base(self.config.base).card["steps"] if self.kept else self.config.base_steps
-        sounds = {"autoencoder_steps": model.autoencoder.card["steps"], "base_steps": base_steps}
-        return {"encoder": self.encoder_tag, **sounds, "round_trip": model.autoencoder.card["round_trip"]}
+        if self.kept:
+            # what is known of sounds is what the weights say that they were taken from
+            told = {**self.kept.card.get("train_config", {}), **self.kept.card}
+        else:
+            told = {**asdict(self.config), "round_trip": model.autoencoder.card["round_trip"]}
+        names = ("autoencoder_steps", "base_steps", "round_trip")
+        return {"encoder": self.encoder_tag, **{name: told[name] for name in names if name in told}}
 
     def save(self, model: EgoSonics, out: Path, card: dict[str, object]) -> Path:
         """Write the system beside its base and its encoder, which V-AURA and the ablations share."""
