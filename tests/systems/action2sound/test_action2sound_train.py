@@ -199,6 +199,7 @@ def test_an_ablation_shares_the_first_stage(made, monkeypatch, name):
         assert "use_of_video" in log and "use_of_neighbour" not in log
 
 
+@pytest.mark.golden  # with the other slow trainings
 def test_a_kept_autoencoder_is_not_trained(made, tmp_path, monkeypatch):
     run, out = made
     monkeypatch.setattr(AutoencoderTraining, "forward", None)
@@ -302,6 +303,7 @@ def test_videos_are_learned_from_with_neighbours_out_of_themselves(made, tmp_pat
     assert run(tmp_path / "run", source=source, cross_recording_foreground=0.0, ablation="own_actions", steps=1)
 
 
+@pytest.mark.golden
 def test_short_clips_of_one_video_are_each_others_neighbours(made, tmp_path, windows_of_runs):
     """As of Ego4D-Sounds: a table of clips of 3 s that says where in which video each begins."""
     run, _ = made

@@ -163,6 +163,7 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
     assert not trained
 
 
+@pytest.mark.golden  # with the other slow trainings
 def test_a_kept_base_is_not_trained(made, tmp_path, monkeypatch):
     run, out = made
     trained = []
