@@ -125,19 +125,19 @@ def record(folder: Path) -> list[str]:
     """Write what the folder holds; returns the names of the parts."""
     golden, recorded = json.loads(GOLDEN.read_text()), []
 
-    def put(section: str, name: str | None, path: Path, of: Callable[[Path], dict]) -> None:
+    def put(part: str, path: Path, of: Callable[[Path], dict]) -> None:
         if path.exists():
-            place, key = (golden, section) if name is None else (golden[section], name)
-            place[key] = of(path)
-            recorded.append(section if name is None else f"{section}/{name}")
-            golden["machines"][recorded[-1]] = machine()
+            *section, name = part.split("/")
+            (golden[section[0]] if section else golden)[name] = of(path)
+            golden["machines"][part] = machine()
+            recorded.append(part)
 
-    put("world", None, folder / "w", of_world)
-    put("evaluate", None, folder / "eval.json", of_scores)
+    put("world", folder / "w", of_world)
+    put("evaluate", folder / "eval.json", of_scores)
     for name in SYSTEMS:
-        put("generate", name, folder / "made" / name, of_sounds)
+        put(f"generate/{name}", folder / "made" / name, of_sounds)
     for name in RECIPES:
-        put("train", name, folder / "train" / name / "weights", of_weights)
+        put(f"train/{name}", folder / "train" / name / "weights", of_weights)
     GOLDEN.write_text(json.dumps(golden) + "\n")
     return recorded
 

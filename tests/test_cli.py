@@ -358,6 +358,13 @@ def test_train_refuses_a_folder_that_holds_a_run(tmp_path, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["train", "vaas"], ["study", "table3"]])
+def test_an_option_is_no_setting_of_a_recipe(words, tmp_path, capsys):
+    assert main([*words, "--out", str(tmp_path / "run"), "--set", "steps=8"]) == 2
+    assert capsys.readouterr().err.splitlines() == ["v2a-nb: --set steps: that is an option of this command: --steps"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_monitor_prints_one_screen_of_a_run(tmp_path, capsys):
     (tmp_path / "log.jsonl").write_text('{"step": 5, "loss": 2.5, "rate": 0.001, "seconds": 10.0}\n{"step": 10, "lo')
     assert main(["monitor", str(tmp_path), "--once", "--steps", "20"]) == 0

@@ -134,14 +134,25 @@ def _saliency(args: argparse.Namespace) -> int:
     return 0
 
 
+def _settings(args: argparse.Namespace) -> dict[str, str]:
+    """The values of ``--set`` by name.
+
+    Raises:
+        UsageError: a name that is an option of the command itself.
+    """
+    settings = dict(setting.partition("=")[::2] for setting in args.set)
+    for name in settings.keys() & vars(args).keys():
+        raise UsageError(f"--set {name}: that is an option of this command: --{name.replace('_', '-')}")
+    return settings
+
+
 def _train(args: argparse.Namespace) -> int:
     from v2a_nb.training.registry import train
 
     _threads()
-    settings = dict(setting.partition("=")[::2] for setting in args.set)
     path = train(
         args.name, preset=args.preset, data=args.data, steps=args.steps, seed=args.seed, out=args.out,
-        resume=args.resume, ablation=args.ablation, cache=args.cache, dry_run=args.dry_run, **settings,
+        resume=args.resume, ablation=args.ablation, cache=args.cache, dry_run=args.dry_run, **_settings(args),
     )  # fmt: skip
     if not args.dry_run:
         print(path)
@@ -198,7 +209,7 @@ def _study(args: argparse.Namespace) -> int:
     metrics = METRICS if args.metrics is None else [n.strip() for n in args.metrics.split(",") if n.strip()]
     study(
         args.grid, args.out, data=args.data, steps=args.steps, seed=args.seed, clips=args.clips, metrics=metrics,
-        keep=args.keep, **dict(setting.partition("=")[::2] for setting in args.set),
+        keep=args.keep, **_settings(args),
     )  # fmt: skip
     if args.keep:
         from v2a_nb.scores.registry import render

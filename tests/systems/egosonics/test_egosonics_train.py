@@ -63,6 +63,17 @@ def made(tmp_path_factory):
         yield run, root / "run"
 
 
+@pytest.fixture
+def trained(monkeypatch):
+    """The stage of each step of training, in turn; an autoencoder cannot be trained."""
+    steps, forward = [], EgoSonicsTraining.forward
+    monkeypatch.setattr(
+        EgoSonicsTraining, "forward", lambda self, batch: steps.append(self.stage) or forward(self, batch)
+    )
+    monkeypatch.setattr(AutoencoderTraining, "forward", None)
+    return steps
+
+
 def features_in(out, name):
     """The arrays of one kind of feature, in the order in which they were computed."""
     folders = sorted(out.parent.glob(f"features/{name}-*"), key=lambda path: path.stat().st_mtime)
@@ -137,14 +148,8 @@ def test_a_killed_run_goes_on_as_if_it_was_not(made, tmp_path, monkeypatch, stag
 
 
 @pytest.mark.golden
-def test_an_ablation_shares_the_first_stages(made, monkeypatch):
+def test_an_ablation_shares_the_first_stages(made, trained):
     run, out = made
-    trained = []
-    forward = EgoSonicsTraining.forward
-    monkeypatch.setattr(
-        EgoSonicsTraining, "forward", lambda self, batch: trained.append(self.stage) or forward(self, batch)
-    )
-    monkeypatch.setattr(AutoencoderTraining, "forward", None)
     before = (out / "weights" / "model.safetensors").read_bytes()
     weights = run(out, steps=2, ablation="fps4")
     assert trained == ["syncronet"] * 2
@@ -164,14 +169,8 @@ def test_an_ablation_shares_the_first_stages(made, monkeypatch):
 
 
 @pytest.mark.golden  # with the other slow trainings
-def test_a_kept_base_is_not_trained(made, tmp_path, monkeypatch):
+def test_a_kept_base_is_not_trained(made, tmp_path, trained, videos):
     run, out = made
-    trained = []
-    forward = EgoSonicsTraining.forward
-    monkeypatch.setattr(
-        EgoSonicsTraining, "forward", lambda self, batch: trained.append(self.stage) or forward(self, batch)
-    )
-    monkeypatch.setattr(AutoencoderTraining, "forward", None)
     kept = {"base": str(out / "weights"), "steps": 2, "text_steps": 2}
     weights = run(tmp_path / "run", **kept)
     assert trained == ["text"] * 2 + ["syncronet"] * 2
@@ -186,6 +185,8 @@ def test_a_kept_base_is_not_trained(made, tmp_path, monkeypatch):
     assert load("egosonics", weights).card["ablation"] == "fps15"
     with pytest.raises(V2AError, match=r"another autoencoder, base, config\.base"):
         run(tmp_path / "run", steps=2, text_steps=2, resume=True)
+    with pytest.raises(UsageError, match="which the MLP learns from"):
+        run(tmp_path / "silent", source=f"folder:{videos}", seconds=3.2, **kept)
     with pytest.raises(V2AError, match="has other sizes than what is trained"):
         run(tmp_path / "other", sizes={"model": replace(CONFIG, text_width=24)}, **kept)
     assert not (tmp_path / "other").exists()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -147,19 +146,16 @@ def load_video_encoder(name: str | Path, rate: float | None = None, revision: st
         ...
         v2a_nb.errors.WeightsError: ...
     """
-    classes = tuple(dict.fromkeys(info.encoder_class for info in ENCODERS.values()))
-    info = ENCODERS.get(name) if isinstance(name, str) and not (Path(name) / "config.json").is_file() else None
+    info, place, classes, where = _entry(name), shipped_place(name), _classes(), name
     if info is not None:
         if not info.loads:
             raise WeightsError(f"{name} ({info.id}) cannot be loaded. {info.note}")
-        name, revision, classes = info.id, revision or info.revision, (info.encoder_class,)
-        if (SHIPPED / name).is_dir():
-            name = SHIPPED / name
-    else:
-        folder = SHIPPED / name if name in shipped() else Path(name).expanduser()
-        if (folder / "vision").is_dir() and not _is_encoder(folder, classes):
-            name = folder / "vision"
-    encoder = load_one_of(name, "a video encoder", *classes, revision=revision).requires_grad_(False)
+        where, revision, classes = info.id, revision or info.revision, (info.encoder_class,)
+    if place is not None:
+        where = SHIPPED / place
+    elif info is None and Path(name).expanduser().is_dir():
+        where = _encoder_in(Path(name).expanduser())
+    encoder = load_one_of(where, "a video encoder", *classes, revision=revision).requires_grad_(False)
     if rate is not None and rate != encoder.rate:
         if not hasattr(encoder, "set_rate"):
             raise UsageError(f"{name} gives {encoder.rate:g} tokens a second; it has no other rate")
@@ -177,20 +173,35 @@ def shipped_place(name: str | Path) -> str | None:
         >>> shipped_place("strike_wide"), shipped_place("vaura"), shipped_place("clip")
         ('vaura/vision', 'vaura/vision', None)
     """
-    if (Path(name) / "config.json").is_file():
+    info = _entry(name)
+    if info is not None:
+        return info.id if (SHIPPED / info.id).is_dir() else None
+    if _is_folder(name) or name not in shipped():
         return None
-    info = ENCODERS.get(str(name))
-    place = info.id if info is not None else str(name)
-    if info is None and place not in shipped():
-        return None
-    if info is None and (SHIPPED / place / "vision").is_dir():
-        place = f"{place}/vision"
-    return place if (SHIPPED / place).is_dir() else None
+    return _encoder_in(SHIPPED / name).relative_to(SHIPPED).as_posix()
 
 
-def _is_encoder(folder: Path, classes: Sequence[type[Pretrained]]) -> bool:
-    """Whether a folder is of an encoder itself; one that has a part called ``vision`` may be a system's as well."""
-    return kind_of(read_config(folder)) in {kind for each in classes for kind in (each.kind, *each.other_kinds)}
+def _entry(name: str | Path) -> EncoderInfo | None:
+    """The entry of a name; a folder of weights is none, whatever it is called."""
+    return None if _is_folder(name) else ENCODERS.get(str(name))
+
+
+def _is_folder(name: str | Path) -> bool:
+    """Whether a name is a path, or of a folder of weights where one stands: no known name hides these."""
+    return isinstance(name, Path) or (Path(name).expanduser() / "config.json").is_file()
+
+
+def _encoder_in(folder: Path) -> Path:
+    """Where the encoder of a folder lies: of a system in ``vision``. An encoder may have a part of that name, too."""
+    if not (folder / "vision").is_dir():
+        return folder
+    kinds = {kind for c in _classes() for kind in (c.kind, *c.other_kinds)}
+    return folder if kind_of(read_config(folder)) in kinds else folder / "vision"
+
+
+def _classes() -> tuple[type[Pretrained], ...]:
+    """The classes of all encoders."""
+    return tuple(dict.fromkeys(info.encoder_class for info in ENCODERS.values()))
 
 
 def small(name: str, seed: int = 0) -> Any:

@@ -11,7 +11,8 @@ and a half of one core with bfloat16. Beside what every run has (:mod:`v2a_nb.tr
 
 | in the folder | what |
 |---|---|
-| ``autoencoder/`` | the autoencoder's weights; where it is trained, log and state as well |
+| ``autoencoder/`` | log, state and weights of the autoencoder, where it is trained; where it is kept, what ablations \
+refer to |
 | ``vaura/vision/``, or ``encoders/NAME/`` | the video encoder, which the weights refer to |
 
 The vocoder and the pool have recipes of their own (``train vocoder``, ``train av_sim``).

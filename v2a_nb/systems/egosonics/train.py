@@ -226,12 +226,12 @@ class EgoSonicsRecipe(Recipe):
         Raises:
             UsageError: they have other sizes.
         """
-        try:
-            for name in STAGES["base"][:-1]:
-                getattr(system, name).load_state_dict(getattr(kept, name).state_dict())
-            system.null_text.data.copy_(kept.null_text)
-        except (AttributeError, RuntimeError) as error:
-            raise UsageError(f"base: {self.config.base} has other sizes than what is trained") from error
+        state, own = (
+            {k: v for k, v in each.state_dict().items() if k.split(".")[0] in STAGES["base"]} for each in (kept, system)
+        )
+        if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+            raise UsageError(f"base: {self.config.base} has other sizes than what is trained")
+        system.load_state_dict(state, strict=False)
 
     # --- features -------------------------------------------------------------------------------------
 
@@ -245,9 +245,10 @@ class EgoSonicsRecipe(Recipe):
             texts = [*(sounds["text"] if sounds else []), *videos["text"]]
             missing = sum(not text for text in texts)
             if missing:
+                learner = "MLP" if self.kept else "base"
                 raise UsageError(
-                    f"{missing} of {len(texts)} clips have no narration, which the base learns from: give csv:FILE "
-                    "with a column text, or --set narrations=false"
+                    f"{missing} of {len(texts)} clips have no narration, which the {learner} learns from: give "
+                    "csv:FILE with a column text, or --set narrations=false"
                 )
         images = SpectrogramImages(self.model.picture, c.seconds)
         vectors = FrameVectors(
@@ -353,11 +354,8 @@ class EgoSonicsRecipe(Recipe):
     # --- weights --------------------------------------------------------------------------------------
 
     def card(self, model: EgoSonics) -> dict[str, object]:
-        if self.kept:
-            # what is known of sounds is what the weights say that they were taken from
-            told = {**self.kept.card.get("train_config", {}), **self.kept.card}
-        else:
-            told = {**asdict(self.config), "round_trip": model.autoencoder.card["round_trip"]}
+        # what is known of kept parts is what the weights say that they were taken from
+        told = self.kept.card if self.kept else {**asdict(self.config), **model.autoencoder.card}
         names = ("autoencoder_steps", "base_steps", "round_trip")
         return {"encoder": self.encoder_tag, **{name: told[name] for name in names if name in told}}
 
